@@ -65,7 +65,7 @@ class Rows:
         def numbers(name: str) -> Floats:
             if name not in frame:
                 return np.full(n, np.nan)
-            return pd.to_numeric(frame[name], errors="coerce").astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
+            return np.asarray(pd.to_numeric(frame[name], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan))
 
         def texts(name: str) -> Texts:
             if name not in frame:
@@ -74,4 +74,5 @@ class Rows:
             return column.where(column.notna(), None).to_numpy(dtype=object)
 
         numeric = {"confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "cheap_s", "strong_s"}
-        return cls(**{f.name: numbers(f.name) if f.name in numeric else texts(f.name) for f in fields(cls)})
+        columns: dict[str, Any] = {f.name: (numbers if f.name in numeric else texts)(f.name) for f in fields(cls)}
+        return cls(**columns)

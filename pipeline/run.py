@@ -1,0 +1,180 @@
+"""Run: one evaluation's directory. Every artefact's name is here, and every write is all or nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError, DiskFull, UsageError
+
+RUN = "run.json"
+REPLIES = "replies.parquet"
+TOKENS = "tokens.parquet"
+PREDICTIONS = "predictions.parquet"
+CALIBRATION = "calibration.json"
+RELIABILITY = "reliability.parquet"
+SWEEP = "sweep.parquet"
+RECOMMENDATION = "recommendation.json"
+POLICY = "policy.json"
+STORE = "responses.sqlite"
+LOOKS = "looks.jsonl"
+
+
+class Run:
+    """The directory runs/<task>/<run_id>/ and the artefacts in it."""
+
+    def __init__(self, runs_dir: Path, task: str, run_id: str) -> None:
+        self.runs_dir, self.task, self.run_id = runs_dir, task, run_id
+        self.directory = runs_dir / task / run_id
+
+    def path(self, name: str) -> Path:
+        """Where an artefact lies; its folder exists afterwards."""
+        with disk_errors(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        return self.directory / name
+
+    def has(self, name: str) -> bool:
+        """Whether the artefact was written (writes are whole, so it is complete)."""
+        return (self.directory / name).is_file()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON artefact. Raises UsageError that names the stage to run when it is not there."""
+        return read_json(self._existing(name))
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON artefact; NaN and infinities become null."""
+        write_bytes(self.path(name), dump_json(value))
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """A Parquet artefact as a DataFrame."""
+        path = self._existing(name)
+        try:
+            return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice") from None
+
+    def write_table(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
+        """Write a Parquet artefact: zstd 3, byte-stream-split floats, dictionaries for strings only, page checksums."""
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
+        with atomic(self.path(name)) as temporary:
+            pq.write_table(table, temporary, **parquet_options(table.schema))
+
+    def update(self, **fields: Any) -> dict[str, Any]:
+        """Merge fields into run.json (mappings one level deep) and return the whole."""
+        record = read_json(self.directory / RUN) if self.has(RUN) else {"schema": "cascade-run/1", "task": self.task, "run_id": self.run_id}
+        for key, value in fields.items():
+            record[key] = {**record[key], **value} if isinstance(value, Mapping) and isinstance(record.get(key), Mapping) else value
+        self.write_json(RUN, record)
+        return record
+
+    def _existing(self, name: str) -> Path:
+        path = self.directory / name
+        if not path.is_file():
+            stage = {REPLIES: "collect", TOKENS: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",
+                     SWEEP: "sweep", RECOMMENDATION: "recommend", POLICY: "recommend"}.get(name, "evaluate")  # fmt: skip
+            raise UsageError(f"{path}: not there yet; run `python -m pipeline {stage} {self.task}` first")
+        return path
+
+    @classmethod
+    def all(cls, runs_dir: Path, task: str | None = None) -> list[Run]:
+        """Every run of a task, or of all tasks, newest first."""
+        found = [cls(runs_dir, p.parent.parent.name, p.parent.name) for p in runs_dir.glob(f"{task or '*'}/*/{RUN}")]
+        return sorted(found, key=lambda r: (r.read_json(RUN).get("started") or "", r.run_id), reverse=True)
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Writer options shared by every Parquet file of a run."""
+    floats, strings = [], []
+    for column, kind in _leaves(schema):
+        (floats if pa.types.is_floating(kind) else strings if pa.types.is_string(kind) else []).append(column)
+    return {
+        "compression": "zstd", "compression_level": 3, "use_dictionary": strings or False,
+        "use_byte_stream_split": floats or False, "write_page_checksum": True,
+    }  # fmt: skip
+
+
+def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    def walk(prefix: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+        if pa.types.is_struct(kind):
+            for i in range(kind.num_fields):
+                yield from walk(f"{prefix}.{kind.field(i).name}", kind.field(i).type)
+        elif pa.types.is_list(kind):
+            yield from walk(f"{prefix}.list.element", kind.value_type)
+        else:
+            yield prefix, kind
+
+    for field in schema:
+        yield from walk(field.name, field.type)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; on success it is synced and renamed over it, on failure nothing changes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Say what a full or read-only disk means, with the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull(f"{path}: no space left to write; free some and run the same command again, nothing is lost") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder with --runs-dir or --reports-dir") from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises DataError when it is damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged JSON ({error}); delete it and run the stage again") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: holds no JSON object; delete it and run the stage again")
+    return value
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON as the artefacts hold it: indented, sorted as given, floats exact, NaN and infinities null."""
+    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def finite(value: Any) -> Any:
+    """Copy of a JSON value in which what is not a finite number is None, and numpy scalars are Python's."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        return finite(value.item())
+    return value
