@@ -1,0 +1,251 @@
+"""Invented mails with one of four labels. ``python datasets/email_triage/generate.py`` writes examples.jsonl.
+
+Every mail is one independent draw: a situation from the text bank, its sentences in the author's order, names and
+figures that stay the same within a mail, a greeting and a signature that fit the sender, perhaps a quoted or forwarded
+mail, perhaps typing errors, and a label that a person gave it. How often each happens is in the constants below.
+"""
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, lines, normalise, read_bank, write
+
+LABELS = ("work", "personal", "spam", "other")
+HERE = Path(__file__).resolve().parent
+EVALUATION_ROWS = 3000
+
+SHARES = {"work": 0.28, "personal": 0.24, "spam": 0.24, "other": 0.24}  # of the plain mails
+FRAME, MIXED, PROMO = 0.16, 0.06, 0.03  # share of mails: foreign quote below, half work half private, advertising
+FOLLOWS_REQUEST = 0.82  # a mixed mail is filed by what it asks for, with this probability
+PROMO_IS_SPAM = 0.35
+LABEL_NOISE = 0.025  # a person slipped: one of the three other labels
+MAX_WORDS = 165
+
+SHARED = read_bank(HERE / "bank" / "shared.toml")
+SCENARIOS: dict[str, dict[str, dict[str, str]]] = {
+    label: read_bank(HERE / "bank" / f"{label}.toml") for label in LABELS
+}
+BY_NAME = {name: (label, entry) for label, entries in SCENARIOS.items() for name, entry in entries.items()}
+VOICES = read_bank(HERE / "bank" / "voices.toml")
+
+
+def sentences() -> list[str]:
+    """Every distinct sentence of the bank that can stand in a body (no subjects, greetings, slots)."""
+    found: dict[str, None] = {}
+    parts = [entry for entries in SCENARIOS.values() for entry in entries.values()]
+    parts += [*SHARED["openings"].values(), SHARED["promo"], SHARED["mixed"], *SHARED["frame"]]
+    for part in parts:
+        for key in ("open", "detail", "close", "asked", "top", "work", "private", "work_ask", "private_ask"):
+            found.update(dict.fromkeys(lines(part.get(key, ""))))
+    return list(found)
+
+
+class Mail:
+    """One mail being written: a random source and the slot values that stay the same within the mail."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        names = rng.sample(lines(SHARED["slots"]["name"]), 4)
+        self.slots: dict[str, Any] = dict(zip(("me", "name", "other", "other2"), names, strict=True))
+        self.slots["n"] = rng.choice((3, 4, 6, 8, 12, 14, 17, 20, 35, 48))
+        self.slots["ticket"] = str(rng.randrange(1000, 99999))
+        for key, values in SHARED["slots"].items():
+            if key != "name":
+                self.slots[key] = rng.choice(lines(values))
+        self.slots["shop"] = rng.choice(lines(BY_NAME["order"][1]["shop"]))
+
+    def pick(self, block: str) -> str:
+        return self.fill(self.rng.choice(lines(block)))
+
+    def fill(self, text: str) -> str:
+        for _ in range(2):  # a slot's value may hold a slot
+            text = text.format(**self.slots)
+        return text[:1].upper() + text[1:]
+
+    def enter(self, entry: dict[str, str]) -> None:
+        """Take over the slot values that belong to a situation."""
+        known = {"voice", "from", "subject_from", "subject", "open", "detail", "close", "asked"}
+        for key in entry.keys() - known:
+            self.slots[key] = ""  # fixed order below: the choice must not depend on the set's order
+        for key in entry:
+            if key not in known:
+                self.slots[key] = self.rng.choice(lines(entry[key])).format(**self.slots)
+
+    def subject(self, entry: dict[str, str]) -> str:
+        source = SHARED["openings"][entry["subject_from"]] if "subject_from" in entry else entry
+        return self.pick(source["subject"])
+
+    def content(self, entry: dict[str, str], most: int = 4) -> list[str]:
+        """Opening, a few details in the author's order, and mostly a closing line."""
+        source = SHARED["openings"][entry["from"]] if "from" in entry else entry
+        details = lines(entry["detail"])
+        count = min(self.rng.choice((0, 1, 2, 2, 3, 3, 4, 5)), most, len(details))
+        chosen = sorted(self.rng.sample(range(len(details)), count))
+        parts = [self.pick(source["open"])] if self.rng.random() < 0.93 or not count else []
+        parts += [self.fill(details[i]) for i in chosen]
+        if self.rng.random() < 0.8:
+            parts.append(self.pick(entry["close"]))
+        return parts
+
+    def paragraphs(self, parts: list[str]) -> str:
+        """Sentences joined as people do: one block, or a break before the last or in the middle."""
+        if len(parts) < 3 or self.rng.random() < 0.45:
+            return " ".join(parts)
+        cut = self.rng.choice((1, len(parts) - 1, len(parts) // 2))
+        return " ".join(parts[:cut]) + "\n\n" + " ".join(parts[cut:])
+
+    def dress(self, text: str, voice: str, phone: bool = True) -> str:
+        """Greeting above, signature below, in the manner of the sender."""
+        manner = VOICES[voice]
+        greeting = self.pick(manner["greeting"]) if self.rng.random() < manner["greets"] else ""
+        signature = self.signature(manner) if self.rng.random() < manner["signs"] else ""
+        footer = self.pick(manner["footer"]) if phone and self.rng.random() < manner["footers"] else ""
+        return "\n\n".join(part for part in (greeting, text, signature, footer) if part)
+
+    def signature(self, manner: dict[str, str]) -> str:
+        return "\n".join(self.fill(line) for line in self.rng.choice(lines(manner["signature"])).split(" / "))
+
+
+def plain(mail: Mail, entry: dict[str, str]) -> tuple[str, str, str]:
+    """(subject, body, style) of one situation; people sometimes answer and quote what they were asked."""
+    mail.enter(entry)
+    voice = entry["voice"]
+    subject = mail.subject(entry)
+    body = mail.dress(mail.paragraphs(mail.content(entry)), voice)
+    if "asked" in entry and mail.rng.random() < 0.3:
+        quoted = " ".join(mail.pick(entry["asked"]).split())
+        head = mail.rng.choice((f"On {mail.slots['day']}, {mail.slots['me']} wrote:", f"{mail.slots['me']} wrote:",
+                                "-----Original Message-----\nFrom: {me}".format(**mail.slots)))
+        return "Re: " + subject, f"{body}\n\n{head}\n> {quoted}", "reply"
+    if "asked" in entry and mail.rng.random() < 0.06:
+        subject = "Re: " + subject
+    return subject, body, "plain"
+
+
+def framed(mail: Mail, frame: dict[str, str]) -> tuple[str, str, str]:
+    """A few lines of the sender above a mail of another kind."""
+    _, inner = BY_NAME[mail.rng.choice(lines(frame["inner"]))]
+    mail.enter(inner)
+    top = mail.pick(frame["top"])
+    below = Mail(mail.rng)
+    below.slots = {**mail.slots, **{"me": mail.slots["name"], "name": below.slots["name"]}}
+    inner_subject = below.subject(inner)
+    quoted = " ".join(below.content(inner, most=3))
+    sender = below.slots["name"] if inner["voice"] in ("colleague", "friend") else mail.slots["shop"]
+    if label_is_automatic(frame):
+        top, sender = mail.dress(top, "firm"), mail.slots["me"]
+    elif frame["label"] != "spam":
+        top = mail.dress(top, "colleague" if frame["label"] == "work" else "friend")
+    else:
+        top = mail.dress(top, "polite")
+    head = mail.rng.choice(("-----Original Message-----\nFrom: {0}\nSubject: {1}\n\n{2}", "---------- Forwarded message\n"
+                            "From: {0}\nSubject: {1}\n\n{2}", "{0} wrote:\n> {2}", "Begin forwarded message: {1}\n\n{2}"))
+    return mail.pick(frame["subject"]), top + "\n\n" + head.format(sender, inner_subject, quoted), "forwarded"
+
+
+def label_is_automatic(frame: dict[str, str]) -> bool:
+    return frame["label"] == "other"
+
+
+def mixed(mail: Mail) -> tuple[str, str, str, str]:
+    """Half work, half private; returns (subject, body, style, what it asks for)."""
+    rng, part = mail.rng, SHARED["mixed"]
+    work, private = mail.pick(part["work"]), mail.pick(part["private"])
+    asks = rng.choice(("work", "personal"))
+    parts = rng.sample([work, private], 2)
+    parts.append(mail.pick(part["work_ask" if asks == "work" else "private_ask"]))
+    body = mail.dress(mail.paragraphs(parts), rng.choice(("colleague", "friend")))
+    return mail.pick(part["subject"]), body, "plain", asks
+
+
+def typed(rng: random.Random, text: str, rate: float) -> str:
+    """Typing errors: with ``rate`` one or two slips, a letter lost, doubled or swapped inside a word."""
+    if rng.random() >= rate:
+        return text
+    for _ in range(rng.choice((1, 1, 2))):
+        spots = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 2].isalpha()]
+        if not spots:
+            return text
+        i = rng.choice(spots)
+        text = rng.choice((text[:i] + text[i + 1 :], text[: i + 1] + text[i:],
+                           text[:i] + text[i + 1] + text[i] + text[i + 2 :]))
+    return text
+
+
+def manner_of_typing(rng: random.Random, voice: str, subject: str, body: str) -> tuple[str, str]:
+    """Lower case on the phone, capitals of the barker, missing full stops, typing errors."""
+    chance = rng.random()
+    if voice == "friend" and chance < 0.12:
+        subject, body = subject.lower(), body.lower()
+    elif voice == "stranger" and chance < 0.18:
+        subject = subject.upper()
+        body = body.upper() if chance < 0.05 else body.replace(".", "!")
+    rate = {"friend": 0.3, "colleague": 0.2, "stranger": 0.35, "polite": 0.15, "firm": 0.02}[voice]
+    return typed(rng, subject, rate / 4), typed(rng, body, rate)
+
+
+def compose(rng: random.Random) -> tuple[Row, dict[str, float]]:
+    """One mail and the probabilities of its labels before slips; the row's label is drawn from them."""
+    mail = Mail(rng)
+    chance = rng.random()
+    if chance < FRAME:
+        frame = rng.choice(SHARED["frame"])
+        subject, body, style = framed(mail, frame)
+        truth = {frame["label"]: 1.0}
+        voice = {"work": "colleague", "personal": "friend", "spam": "polite", "other": "firm"}[frame["label"]]
+    elif chance < FRAME + MIXED:
+        subject, body, style, asks = mixed(mail)
+        truth = {asks: FOLLOWS_REQUEST, {"work": "personal", "personal": "work"}[asks]: 1 - FOLLOWS_REQUEST}
+        voice = "friend"
+    elif chance < FRAME + MIXED + PROMO:
+        entry = {**SHARED["promo"], "voice": "firm"}
+        subject, body, style = plain(mail, entry)
+        truth, voice = {"other": 1 - PROMO_IS_SPAM, "spam": PROMO_IS_SPAM}, "firm"
+    else:
+        label = rng.choices(LABELS, [SHARES[label] for label in LABELS])[0]
+        entry = rng.choice(list(SCENARIOS[label].values()))
+        subject, body, style = plain(mail, entry)
+        truth, voice = {label: 1.0}, entry["voice"]
+    subject, body = manner_of_typing(rng, voice, subject, body)
+    label = rng.choices(list(truth), list(truth.values()))[0]
+    if rng.random() < LABEL_NOISE:
+        label = rng.choice([other for other in LABELS if other != label])
+    return {"subject": subject, "body": body, "label": label, "style": style}, truth
+
+
+def draw(rng: random.Random) -> Row:
+    """One independent row: subject, body, label, style. Mails that are too long are drawn again."""
+    while True:
+        row, _ = compose(rng)
+        if len(row["body"].split()) <= MAX_WORDS:
+            return row
+
+
+def key(row: Row) -> str:
+    """The text by which two rows are the same."""
+    return normalise(row["subject"] + "\n" + row["body"])
+
+
+def rows(seed: int, n: int) -> list[Row]:
+    """``n`` independent draws, none equal to another after normalisation."""
+    source = distinct(draw, key, random.Random(seed))
+    return [next(source) for _ in range(n)]
+
+
+def train_rows(seed: int, n: int) -> list[Row]:
+    """``n`` independent draws that share no text with the evaluation set; ``seed`` is >= 0."""
+    evaluation = frozenset(key(row) for row in rows(EVALUATION_SEED, EVALUATION_ROWS))
+    source = distinct(draw, key, random.Random(TRAIN_SEED_OFFSET + seed), evaluation)
+    return [next(source) for _ in range(n)]
+
+
+def main() -> None:
+    evaluation = rows(EVALUATION_SEED, EVALUATION_ROWS)
+    write(HERE / "examples.jsonl", [{"id": f"mail-{i:04d}", **row} for i, row in enumerate(evaluation, 1)])
+
+
+if __name__ == "__main__":
+    main()
