@@ -1,0 +1,72 @@
+"""Cells: graded confidences as counts per distinct value, which is all that the metrics and fits depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Distinct confidences in ascending order with how many rows have each, and how many of those are right.
+
+    `value`, `n` and `right` have shape (k,). Counts are floats so that they can also be bootstrap weights.
+    """
+
+    value: Floats
+    n: Floats
+    right: Floats
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @property
+    def total(self) -> float:
+        return float(self.n.sum())
+
+    @property
+    def wrong(self) -> Floats:
+        return self.n - self.right
+
+    @classmethod
+    def of(cls, confidence: npt.ArrayLike, correct: npt.ArrayLike) -> Cells:
+        """Count rows, shape (n,) each; rows with an unknown confidence or correctness (NaN) are left out.
+
+        Raises ValueError on unequal lengths, a confidence outside [0, 1] or a correctness other than 0 and 1.
+        """
+        p, y = known(confidence, correct)
+        if len(p) == 0:
+            return cls(np.zeros(0), np.zeros(0), np.zeros(0))
+        order = np.argsort(p, kind="stable")
+        p, y = p[order], y[order]
+        starts = np.concatenate([[0], np.flatnonzero(p[1:] > p[:-1]) + 1])
+        n = np.diff(np.append(starts, len(p))).astype(np.float64)
+        return cls(p[starts], n, np.add.reduceat(y, starts))
+
+    def merged(self, at_most: int) -> Cells:
+        """At most `at_most` cells: neighbours joined by rank, at their mean value. Unchanged where there are few."""
+        if len(self) <= at_most:
+            return self
+        middle = np.cumsum(self.n) - self.n / 2
+        target = np.minimum((middle / self.total * at_most).astype(np.int64), at_most - 1)
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(target)) + 1])
+        n = np.add.reduceat(self.n, starts)
+        return Cells(np.add.reduceat(self.value * self.n, starts) / n, n, np.add.reduceat(self.right, starts))
+
+
+def known(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """The rows where both are known, as floats. Raises ValueError on lengths or values that cannot be."""
+    p, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if p.ndim != 1 or p.shape != y.shape:
+        raise ValueError(f"confidence has shape {p.shape} and correct {y.shape}: two arrays of one length are needed")
+    both = ~(np.isnan(p) | np.isnan(y))
+    p, y = p[both], y[both]
+    if len(p) and not (p.min() >= 0 and p.max() <= 1):
+        raise ValueError(f"confidences lie in [0, 1], found {p.min():g} to {p.max():g}")
+    if not np.all((y == 0) | (y == 1)):
+        raise ValueError("correctness is 0, 1 or NaN")
+    return p, y
