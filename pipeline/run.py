@@ -71,7 +71,9 @@ class Run:
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Merge fields into run.json (mappings one level deep) and return the whole."""
-        record = read_json(self.directory / RUN) if self.has(RUN) else {"schema": "cascade-run/1", "task": self.task, "run_id": self.run_id}
+        record: dict[str, Any] = {"schema": "cascade-run/1", "task": self.task, "run_id": self.run_id}
+        if self.has(RUN):
+            record = read_json(self.directory / RUN)
         for key, value in fields.items():
             record[key] = {**record[key], **value} if isinstance(value, Mapping) and isinstance(record.get(key), Mapping) else value
         self.write_json(RUN, record)
@@ -94,7 +96,8 @@ class Run:
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """Writer options shared by every Parquet file of a run."""
-    floats, strings = [], []
+    floats: list[str] = []
+    strings: list[str] = []
     for column, kind in _leaves(schema):
         (floats if pa.types.is_floating(kind) else strings if pa.types.is_string(kind) else []).append(column)
     return {

@@ -1,0 +1,90 @@
+# Every target makes its own environment first. TASK=name (default: every bundled task), PROVIDER=together, ARGS="...".
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev evaluate doctor estimate calibrate sweep recommend report export monitor status \
+        test test-slow lint types check format bench screenshots browser train lock clean
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+TASK ?= all
+PROVIDER ?=
+ARGS ?=
+RUN = $(PY) -m pipeline $@ $(TASK) $(if $(PROVIDER),--provider $(PROVIDER)) $(ARGS)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  TASK=email_triage  one task or config (default: all bundled)     PROVIDER=together  spend money'
+	@echo '  ARGS="--limit 500" further options; see $(PY) -m pipeline --help'
+
+# uv when it is there, else venv and pip; the lock is hashed and names no index
+$(VENV)/ready: requirements/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found %d.%d; set PYTHON=" % sys.version_info[:2])'
+	@if command -v uv >/dev/null; then \
+	  uv venv -q --allow-existing --python "$(PYTHON)" $(VENV) && \
+	  uv pip install -q --python $(PY) --require-hashes -r requirements/run.txt && \
+	  uv pip install -q --python $(PY) --no-deps --no-build-isolation -e . ; \
+	else \
+	  { test -x $(PY) || "$(PYTHON)" -m venv $(VENV); } && \
+	  $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt && \
+	  $(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready requirements/dev.txt
+	@if command -v uv >/dev/null; then \
+	  uv pip install -q --python $(PY) --require-hashes -r requirements/dev.txt; \
+	else \
+	  $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	fi
+	@touch $@
+
+setup: $(VENV)/ready ## Make .venv with what running needs
+setup-dev: $(VENV)/ready-dev ## Make .venv with what developing needs
+
+evaluate: $(VENV)/ready ## The main job: rows to threshold, report and policy
+	@$(RUN)
+doctor: $(VENV)/ready ## Check config, data, key and prices before spending
+	@$(RUN)
+estimate: $(VENV)/ready ## Count requests, tokens and dollars; send nothing
+	@$(RUN)
+calibrate: $(VENV)/ready ## Fit the calibrator on replies that are there
+	@$(RUN)
+sweep: $(VENV)/ready ## Cost and accuracy at every threshold
+	@$(RUN)
+recommend: $(VENV)/ready ## The certified threshold, or why there is none
+	@$(RUN)
+report: $(VENV)/ready ## Write the HTML pages
+	@$(RUN)
+export: $(VENV)/ready ## Print the policy: ARGS="--format yaml"
+	@$(RUN)
+monitor: $(VENV)/ready ## Check production: ARGS="--policy FILE --log FILE"
+	@$(PY) -m pipeline monitor $(ARGS)
+status: $(VENV)/ready ## What was sent, kept, failed and paid
+	@$(RUN)
+
+test: $(VENV)/ready-dev ## Tests, under four minutes
+	@$(PY) -m pytest -q -m "not slow" $(ARGS)
+test-slow: $(VENV)/ready-dev ## The long tests
+	@$(PY) -m pytest -q -m slow $(ARGS)
+lint: $(VENV)/ready-dev ## Style
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+types: $(VENV)/ready-dev ## Types, strict
+	@$(PY) -m mypy
+check: lint types ## Style and types
+format: $(VENV)/ready-dev ## Rewrite to style
+	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format -q .
+bench: $(VENV)/ready-dev ## Speed, as ratios measured in one run
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+screenshots: $(VENV)/ready-dev ## Pictures of the report for the README
+	@$(PY) scripts/screenshots.py $(ARGS)
+browser: ## Install Debian's chromium for the browser tests
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+train: $(VENV)/ready ## Retrain the demonstration models (needs the extra `train`)
+	@$(PY) -m pip install -q -e '.[train]' && for role in cheap strong; do $(PY) datasets/train_tiny.py $(if $(filter all,$(TASK)),email_triage,$(TASK)) --role $$role; done
+lock: ## Rewrite the hashed requirements (needs uv)
+	uv pip compile -q pyproject.toml --extra build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
+	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
+clean: ## Remove generated files, never the paid replies
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find reports -mindepth 1 ! -name README.md -delete 2>/dev/null; find runs -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} + 2>/dev/null; true

@@ -1,0 +1,148 @@
+"""TableFile: the rows of a .jsonl, .csv or .parquet file as they stand, with the line of each; nothing is guessed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+class TableFile:
+    """A dataset's file. `rows()` yields (line or row number, {column: value})."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.suffix = PurePosixPath(path.split("?")[0].replace("\\", "/")).suffix.lower()
+        if self.suffix not in SUFFIXES:
+            raise DataError(f"{path}: a dataset is a {', '.join(SUFFIXES)} file; convert it, or rename it if it is one")
+        self.unit = "row" if self.suffix == ".parquet" else "line"
+
+    def where(self, number: int) -> str:
+        """A place in the file, for messages."""
+        return f"{self.path}, row {number}" if self.suffix == ".parquet" else f"{self.path}:{number}"
+
+    def rows(self, columns: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Every row in order. `columns` limits what is read of a Parquet file.
+
+        Raises DataError for anything that is not exactly a table: other encodings, ragged lines, broken JSON.
+        """
+        reader = {".jsonl": self._jsonl, ".csv": self._csv, ".parquet": self._parquet}[self.suffix]
+        with self._open() as handle:
+            yield from reader(handle, columns)
+
+    def _open(self) -> BinaryIO:
+        try:
+            if "://" in self.path:
+                import fsspec  # only here: most runs read local files
+
+                opened: BinaryIO = fsspec.open(self.path, "rb").open()
+                return opened
+            return open(self.path, "rb")
+        except FileNotFoundError:
+            raise DataError(f"{self.path}: there is no such file; check dataset.path (it is relative to the config's folder)") from None
+        except (ImportError, ValueError) as error:
+            raise DataError(f"{self.path}: {error}; install the package that serves this kind of address") from None
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+
+    def _text(self, raw: bytes, start: int, line: int) -> str:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in raw[:64] else "not UTF-8"
+            raise DataError(
+                f"{self.path}:{line}: {kind}: byte {start + error.start} is {raw[error.start]:#04x}; save the file as UTF-8"
+            ) from None
+
+    def _jsonl(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        offset = 0
+        for number, raw in enumerate(handle, 1):
+            line = self._text(raw, offset, number)
+            offset += len(raw)
+            if number == 1:
+                line = line.removeprefix("\ufeff")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{self.path}:{number}: not valid JSON ({error}); each line holds one object") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{self.path}:{number}: holds {type(row).__name__}, each line must hold one JSON object {{...}}")
+            yield number, row
+
+    def _csv(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        csv.field_size_limit(sys.maxsize)
+        raw = handle.read()
+        lines = io.StringIO(self._text(raw, 0, 1).removeprefix("\ufeff"), newline="") if _decodes(raw) else None
+        if lines is None:
+            good = _valid_prefix(raw)
+            self._text(raw[good:], good, raw[:good].count(b"\n") + 1)
+        assert lines is not None
+        reader = csv.reader(lines, strict=True)
+        header: list[str] | None = None
+        start = 1
+        try:
+            for fields in reader:
+                line, start = start, reader.line_num + 1
+                if not fields:
+                    continue
+                if header is None:
+                    header = self._header(fields)
+                elif len(fields) != len(header):
+                    raise DataError(
+                        f"{self.path}:{line}: {len(fields)} fields, the header has {len(header)}; "
+                        "quote fields that hold commas, quotes or line breaks"
+                    )
+                else:
+                    yield line, dict(zip(header, fields, strict=True))
+        except csv.Error as error:
+            raise DataError(f"{self.path}:{start}: {error}; double the quotes inside quoted fields") from None
+
+    def _header(self, fields: list[str]) -> list[str]:
+        header = [f.strip() for f in fields]
+        if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+            mark = next(m for m in ";\t|" if m in header[0])
+            raise DataError(f"{self.path}:1: the header is one field with {mark!r} in it; separate fields by commas")
+        twice = [h for h in header if header.count(h) > 1]
+        if twice:
+            raise DataError(f"{self.path}:1: column {twice[0]!r} stands twice in the header; rename one")
+        return header
+
+    def _parquet(self, handle: BinaryIO, columns: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        try:
+            file = pq.ParquetFile(handle, page_checksum_verification=True)
+            names = file.schema_arrow.names
+            wanted = [c for c in columns if c in names] if columns is not None else names
+            number = 0
+            for batch in file.iter_batches(batch_size=8192, columns=wanted):
+                # a row of no wanted column is still a row
+                table = batch.to_pylist() if wanted else [{}] * batch.num_rows
+                for row in table:
+                    number += 1
+                    yield number, {**dict.fromkeys(c for c in columns or () if c in names), **row}
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{self.path}: damaged or no Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _decodes(raw: bytes) -> bool:
+    return _valid_prefix(raw) == len(raw)
+
+
+def _valid_prefix(raw: bytes) -> int:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(raw)

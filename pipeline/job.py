@@ -1,0 +1,218 @@
+"""Job: one task being worked on: its config, rows, requests, replies and run directory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.collect import dataset as datasets
+from pipeline.collect.dataset import Dataset, Example
+from pipeline.collect.prompts import Request, digest, prompt_digest, request_for
+from pipeline.config import PAID_PROVIDERS, Human, Model, TaskConfig
+from pipeline.errors import ConfigError
+from pipeline.measure.answers import AnswerSet
+from pipeline.run import STORE, Run
+
+PACKAGES = ("together", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line may say about a job beside the config."""
+
+    provider: str | None = None
+    max_usd: float | None = None
+    yes: bool = False
+    limit: int | None = None
+    concurrency: int | None = None
+    predictions: Path | None = None
+    runs_dir: Path = Path("runs")
+    reports_dir: Path = Path("reports")
+    quiet: bool = False
+    allow_insecure: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """Who answers for one role: the name in request keys, and the model's name there."""
+
+    name: str
+    model: str
+    stands_in_for: str | None = None
+    source: Any = field(default=None, repr=False, compare=False)
+    """Loaded model (embedded) or reply file (recorded)."""
+
+
+class Job:
+    """Everything the stages share. Reading it spends nothing."""
+
+    def __init__(self, config: TaskConfig, options: Options) -> None:
+        self.config, self.options = config, options
+        self.provider = options.provider or config.provider
+
+    @cached_property
+    def answers(self) -> AnswerSet | None:
+        """The closed set of answers; None for kind choose, whose set depends on the row."""
+        if self.config.kind == "choose":
+            return None
+        return AnswerSet.judge() if self.config.labels is None else AnswerSet.classify(self.config.labels)
+
+    def answers_of(self, example: Example) -> AnswerSet:
+        """The answer set of one row."""
+        if self.answers is not None:
+            return self.answers
+        assert example.options is not None
+        return AnswerSet.choose(len(example.options))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The checked rows. Raises DataError before anything is sent."""
+        canonical: Mapping[str, str] = {}
+        fold = str.strip
+        if self.answers is not None:
+            fold = self.answers.fold  # type: ignore[assignment]
+            canonical = {fold(label): label for label in self.answers.labels}
+        rows = datasets.read(self.config, lambda text: canonical.get(fold(text)))
+        return rows.limited(self.options.limit) if self.options.limit is not None else rows
+
+    @property
+    def human(self) -> Human | None:
+        """People as the strong side, if so configured."""
+        return self.config.strong if isinstance(self.config.strong, Human) else None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles that a model answers."""
+        return ("cheap",) if self.human else ("cheap", "strong")
+
+    def settings(self, role: str) -> Model:
+        """The config of one role's model. Raises ConfigError when it is missing."""
+        model = getattr(self.config, role)
+        if not isinstance(model, Model):
+            raise ConfigError(f"{self.config.source}: `{role}` is missing; only --predictions does without models")
+        return model
+
+    @cached_property
+    def services(self) -> dict[str, Service]:
+        """Who answers for each role under the chosen provider."""
+        return {role: self._service(role) for role in self.roles}
+
+    def _service(self, role: str) -> Service:
+        settings, where = self.settings(role), self.config.source
+        if self.provider == "embedded":
+            from pipeline.collect.providers.tiny_lm import load_model  # numpy models are loaded only where they answer
+
+            if settings.weights is None:
+                raise ConfigError(f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together")
+            model = load_model(Path(self.config.resolve(settings.weights)))
+            return Service("embedded", model.name, settings.model, model)
+        if self.provider == "recorded":
+            from pipeline.collect.providers.recorded import RecordedFile
+
+            if settings.replies is None:
+                raise ConfigError(f"{where}: {role}.replies is missing: provider recorded reads a file of replies")
+            file = RecordedFile(Path(self.config.resolve(settings.replies)))
+            return Service(file.service, settings.model, None, file)
+        if settings.params.get("max_tokens") is None:
+            raise ConfigError(f"{where}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8")
+        return Service("together", settings.model)
+
+    @property
+    def costs_money(self) -> bool:
+        """Whether sending a request is paid for."""
+        return self.provider in PAID_PROVIDERS
+
+    def wanted(self, role: str) -> Iterator[Example]:
+        """The rows that get an answer of this role, in the dataset's order."""
+        splits = getattr(getattr(self.config, role), "splits", None)
+        return (e for e in self.dataset.examples if splits is None or e.split in splits)
+
+    def request(self, role: str, example: Example) -> Request:
+        """What is asked for one row."""
+        service = self.services[role]
+        return request_for(self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model)
+
+    def requests(self, role: str) -> Iterator[Request]:
+        """The requests of a role, one at a time."""
+        return (self.request(role, e) for e in self.wanted(role))
+
+    @cached_property
+    def run(self) -> Run:
+        """The directory of this question: same rows, prompt, models, splits and provider, same run."""
+        return Run(self.options.runs_dir, self.config.task, self.run_id)
+
+    @cached_property
+    def run_id(self) -> str:
+        """12 hex digits of the digest of what the replies depend on."""
+        if self.options.predictions is not None:
+            from pipeline.collect.given import file_digest
+
+            return digest({"task": self.config.task, "predictions": file_digest(self.options.predictions)})[:12]
+        assert self.config.prompt is not None and self.config.dataset is not None
+        identity = {
+            "task": self.config.task, "kind": self.config.kind, "labels": self.config.labels, "dataset": self.dataset.digest,
+            "prompt": prompt_digest(self.config.prompt), "split": self.config.dataset.split.model_dump(), "provider": self.provider,
+            "human": bool(self.human), "limit": self.options.limit,
+        }  # fmt: skip
+        for role in self.roles:
+            settings, service = self.settings(role), self.services[role]
+            identity[role] = [service.name, service.model, settings.params, settings.top_logprobs if role == "cheap" else None,
+                              list(getattr(settings, "splits", ()))]  # fmt: skip
+        return digest(identity)[:12]
+
+    @property
+    def store_path(self) -> Path:
+        """The response store of all tasks."""
+        return self.options.runs_dir / STORE
+
+    def provenance(self) -> dict[str, Any]:
+        """What run.json says of how this run came about, secrets never among it."""
+        config = self.config
+        models: dict[str, Any] = {}
+        for role in self.roles if self.options.predictions is None else ():
+            settings, service = self.settings(role), self.services[role]
+            models[role] = {"name": service.model, "stands_in_for": service.stands_in_for, "params": settings.params,
+                            "usd_per_million_tokens": settings.usd_per_million_tokens.model_dump(mode="json"),
+                            "service": service.name}  # fmt: skip
+        if self.human:
+            models["strong"] = {"name": "people", "human": True, "usd_per_request": self.human.usd_per_request}
+        digests: dict[str, Any] = {"config": digest(config.public())}
+        if self.options.predictions is None and config.prompt is not None:
+            digests |= {"dataset": self.dataset.digest, "prompt": prompt_digest(config.prompt)}
+        return {
+            "command": self.options.command, "provider": self.provider if self.options.predictions is None else "given",
+            "config": config.public(), "config_file": config.source.name, "digests": digests, "models": models,
+            "versions": {"cascade-threshold": pipeline.__version__, "python": ".".join(map(str, sys.version_info[:3])),
+                         **{name: version(name) for name in PACKAGES}},
+            "git": _git(),
+        }  # fmt: skip
+
+
+def now() -> str:
+    """UTC time, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the code and whether it was changed; None outside a checkout."""
+    here = Path(pipeline.__file__).resolve().parent
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607
+        return done.stdout.strip()
+
+    try:
+        if not Path(ask("rev-parse", "--show-toplevel")).joinpath("pipeline").samefile(here):
+            return None
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
