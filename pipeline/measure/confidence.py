@@ -1,0 +1,227 @@
+"""Token rows to named signals: how sure the model was of its answer, each on [0, 1], larger is surer.
+
+The one implementation for calibration and for production decisions: one reply at a time, standard library only, so the
+two cannot differ by a bit. Every signal looks at the answer's tokens alone. `SIGNALS` states each one's formula,
+with l_j the logprob of token j (clipped at 0), S the answer's tokens, j1 the first of them, A the alternatives at j1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from math import exp, expm1, fsum, log
+from typing import Any, NamedTuple
+
+from pipeline.measure.alignment import Span
+from pipeline.measure.answers import SENTINEL, AnswerSet, read_answer
+from pipeline.measure.label_mass import Candidate, LabelMass, candidates, label_mass, unseen
+from pipeline.measure.learned import features, learned_confidence
+from pipeline.measure.tokens import Reply, Token, parse
+
+LONG_ANSWER_TOKENS = 8
+"""A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
+
+
+class Signal(NamedTuple):
+    """A way to get a confidence from one reply."""
+
+    name: str
+    version: int
+    """Raised whenever any reply would get another value: a threshold holds for one version only."""
+    formula: str
+    needs_alternatives: int
+    """How many alternatives (top_logprobs) must be asked for; 0 for none."""
+    map: str
+    """The increasing function that brings the raw score to [0, 1]."""
+    null_when: str
+    """When the signal is null although the status is ok."""
+
+
+_FEW = "fewer than two alternatives came for the answer's first token, or one of them has no usable logprob"
+
+SIGNALS: dict[str, Signal] = {
+    signal.name: signal
+    for signal in (
+        Signal("first_token", 1, "l_j1", 0, "exp(x)", "never"),
+        Signal("label_sequence", 1, "sum of l_j over S", 0, "exp(x)", "never"),
+        Signal("mean", 1, "mean of l_j over S", 0, "exp(x)", "never"),
+        Signal("minimum", 1, "minimum of l_j over S", 0, "exp(x)", "never"),
+        Signal("margin", 1, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
+               "1 - exp(-x)", _FEW),
+        Signal("entropy", 1, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
+               "a lower bound", 2, "exp(-x)", _FEW),
+        Signal("label_probability", 1, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
+               "followed down the tokens while labels share them", 2, "x",
+               f"{_FEW}; or so for a later token that labels share; or a token does not begin the answer"),
+        Signal("learned", 1, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
+               "no model is given, or a feature of it is null"),
+    )
+}  # fmt: skip
+
+
+class Measurement(NamedTuple):
+    """Everything that one reply says. ``signals`` are all None unless ``status`` is "ok"."""
+
+    answer: str | None
+    status: str
+    signals: dict[str, float | None]
+    reasons: dict[str, str]
+    """Why a signal is null, by its name."""
+    in_answer: tuple[bool, ...]
+    """Per token, whether it is part of the answer."""
+    label_probabilities: dict[str, float] | None
+    """Probability of every label, summing to 1: P(yes) of a judge, an option's score of choose. None where
+    label_probability is."""
+    captured_mass: float | None
+    """Probability that falls on any label, before renormalisation; 1 - captured_mass is off the labels or unseen."""
+    exact_zero: bool | None
+    """Whether the token at which the answer parts from all other labels has a logprob of exactly 0. Nearly all rows so
+    means processed logprobs (top_p, a constraint)."""
+    long_answer: bool
+    """More than LONG_ANSWER_TOKENS tokens were generated."""
+    reply: Reply
+    detail: str = ""
+    """Why the status is not ok."""
+    unseen_mass: float | None = None
+    """Probability not returned or not decided: bounds of a label's mass are [M, M + unseen_mass]."""
+
+    def bounds(self, label: str) -> tuple[float, float] | None:
+        """Lower and upper bound of a label's unrenormalised mass; None where label_probability is."""
+        if self.label_probabilities is None or self.captured_mass is None or self.unseen_mass is None:
+            return None
+        mass = self.label_probabilities[label] * self.captured_mass
+        return mass, min(1.0, mass + self.unseen_mass)
+
+
+def measure(
+    body_or_reply: Reply | Mapping[str, Any] | str | bytes,
+    answers: AnswerSet,
+    *,
+    role: str = "cheap",
+    learned: Mapping[str, Any] | None = None,
+    only: str | None = None,
+) -> Measurement:
+    """Answer, status and signals of one reply. Never raises on any body.
+
+    ``learned``: numbers of a fitted model (see `pipeline.measure.learned`). ``only``: compute this signal alone, as
+    production does; the value is the same bit for bit. ``role="strong"``: answer and status only, every signal is null.
+    Raises KeyError for an unknown ``only`` and ValueError for unusable ``learned`` numbers.
+    """
+    reply = body_or_reply if isinstance(body_or_reply, Reply) else parse(body_or_reply)
+    if only is not None and only not in SIGNALS:
+        raise KeyError(f"unknown signal {only!r}; known are {', '.join(SIGNALS)}")
+    found = read_answer(reply, answers, role=role)
+    tokens = reply.tokens or ()
+    in_answer = _in_answer(len(tokens), found.first, found.last)
+    if found.status != "ok" or role != "cheap" or found.span is None or found.label is None:
+        names = SIGNALS if only is None else (only,)
+        reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
+        return Measurement(
+            found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), in_answer,
+            None, None, None, _is_long(reply), reply, found.detail,
+        )  # fmt: skip
+    return _measured(reply, tokens, found.span, found.label, answers, learned, only, in_answer)
+
+
+def _measured(
+    reply: Reply,
+    tokens: tuple[Token, ...],
+    span: Span,
+    label: int,
+    answers: AnswerSet,
+    learned: Mapping[str, Any] | None,
+    only: str | None,
+    in_answer: tuple[bool, ...],
+) -> Measurement:
+    """`measure` for a reply whose status is ok."""
+    everything = only is None or only == "learned"
+    signals: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    values = [min(token.logprob or 0.0, 0.0) for token in tokens[span.first : span.last + 1]]
+    if everything or only in ("first_token", "label_sequence", "mean", "minimum"):
+        total = fsum(values)
+        signals["first_token"] = exp(values[0])
+        signals["label_sequence"] = exp(total)
+        signals["mean"] = exp(total / len(values))
+        signals["minimum"] = exp(min(values))
+    probabilities: dict[str, float] | None = None
+    captured = missing = None
+    if everything or only in ("margin", "entropy", "label_probability"):
+        options = candidates(tokens[span.first], span.spelling)
+        if options is None or len(options) < 2 or len(tokens[span.first].alternatives) < 2:
+            signals["margin"] = signals["entropy"] = None
+            reasons["margin"] = reasons["entropy"] = _FEW
+        else:
+            signals["margin"] = _margin(options)
+            signals["entropy"] = _entropy(options)
+        if everything or only == "label_probability":
+            mass = label_mass(tokens, span, label, answers, options)
+            total = fsum(mass.masses) if isinstance(mass, LabelMass) else 0.0
+            if isinstance(mass, LabelMass) and total > 0.0:
+                shares = [value / total for value in mass.masses]
+                probabilities = dict(zip(answers.labels, shares, strict=True))
+                captured, missing = min(1.0, total), min(1.0, mass.rest)
+                signals["label_probability"] = shares[label]
+            else:
+                signals["label_probability"] = None
+                reasons["label_probability"] = mass if isinstance(mass, str) else "no probability on any label"
+    if everything:
+        _add_learned(signals, reasons, learned, len(values))
+    if only is not None:
+        signals = {only: signals[only]}
+        reasons = {only: reasons[only]} if only in reasons else {}
+    return Measurement(
+        answers.labels[label], "ok", signals, reasons, in_answer, probabilities, captured,
+        _exact_zero(tokens, span, answers), _is_long(reply), reply, "", missing,
+    )  # fmt: skip
+
+
+def _margin(options: list[Candidate]) -> float:
+    """1 - e^-(gap between the two largest logprobs); 1 where the second has no probability at all."""
+    first, second = sorted([option.logprob for option in options], reverse=True)[:2]
+    return 1.0 if second <= SENTINEL else -expm1(second - first)
+
+
+def _entropy(options: list[Candidate]) -> float:
+    """e^-H, with what was not returned as one more symbol."""
+    nats = -fsum([option.probability * option.logprob for option in options if option.probability > 0.0])
+    rest = unseen(options)
+    if rest > 0.0:
+        nats -= rest * log(rest)
+    return exp(-max(0.0, nats))
+
+
+def _add_learned(
+    signals: dict[str, float | None], reasons: dict[str, str], learned: Mapping[str, Any] | None, answer_tokens: int
+) -> None:
+    if learned is None:
+        signals["learned"] = None
+        reasons["learned"] = "no model is given"
+        return
+    signals["learned"] = learned_confidence(learned, features(signals, answer_tokens))
+    if signals["learned"] is None:
+        reasons["learned"] = "a signal that the model uses is null"
+
+
+def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bool:
+    """Whether the token that parts the answer from all other labels has a logprob of exactly 0."""
+    position, said, skip = span.first, b"", span.lead
+    while position < span.last:
+        said += span.spelling(tokens[position])[skip:]
+        if len(answers.reach(said)[0]) == 1:
+            break
+        position, skip = position + 1, 0
+    return tokens[position].logprob == 0.0
+
+
+@lru_cache(maxsize=1024)
+def _in_answer(count: int, first: int | None, last: int | None) -> tuple[bool, ...]:
+    if first is None or last is None:
+        return (False,) * count
+    return tuple([first <= position <= last for position in range(count)])
+
+
+def _is_long(reply: Reply) -> bool:
+    if reply.tokens is not None:
+        return len(reply.tokens) > LONG_ANSWER_TOKENS
+    return reply.output_tokens is not None and reply.output_tokens > LONG_ANSWER_TOKENS

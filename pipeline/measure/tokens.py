@@ -1,0 +1,315 @@
+"""Raw completion bodies to token rows: the only module that knows the shapes on the wire.
+
+Two shapes exist and are told apart per reply, never per model: ``content``, a list of entries
+``{token, bytes, logprob, top_logprobs}``, and ``legacy``, parallel lists ``tokens``, ``token_logprobs``,
+``top_logprobs``. Values are kept as they came: what is no number (null, NaN, text) becomes None and never 0,
+while -inf, sentinels such as -9999 and impossible positives stay visible and are judged where they are used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+Shape = Literal["content", "legacy", "none"]
+
+# What `Reply.problem` may say. The first group leaves nothing to read: the request counts as failed.
+NOT_JSON = "not JSON"
+NOT_AN_OBJECT = "not a JSON object"
+NOT_A_COMPLETION = "not a completion body"
+STREAMING = "streaming body"
+RESPONSES_API = "responses-api body"
+ERROR_BODY = "error body"
+UNREADABLE = frozenset({NOT_JSON, NOT_AN_OBJECT, NOT_A_COMPLETION, STREAMING, RESPONSES_API, ERROR_BODY})
+NO_CHOICES = "no choices"
+NO_MESSAGE = "no message"
+FILTERED = "filtered"
+REFUSAL = "refusal"
+LENGTHS_DIFFER = "tokens and token_logprobs differ in length"
+
+
+class Alternative(NamedTuple):
+    """One of the likeliest tokens at a position."""
+
+    token: str
+    """Text as the API gave it; may be empty, hold U+FFFD, or carry a marker of the vocabulary."""
+    bytes: bytes | None
+    """UTF-8 of the token, possibly a part of a character; None when the API gave none."""
+    logprob: float | None
+    """Natural logarithm of the probability (nat), as given; None when it was no number."""
+
+
+class Token(NamedTuple):
+    """One generated token. Fields as in `Alternative`."""
+
+    token: str
+    bytes: bytes | None
+    logprob: float | None
+    alternatives: tuple[Alternative, ...]
+
+
+class Reply(NamedTuple):
+    """One reply, read but not yet judged."""
+
+    text: str | None
+    """The answer's text; None when the body has none."""
+    tokens: tuple[Token, ...] | None
+    """Generated tokens in order; None when the reply carries no logprobs."""
+    shape: Shape
+    finish_reason: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    problem: str | None
+    """What is odd about the body; one of this module's constants, or None."""
+    has_reasoning: bool = False
+    """The body reports thoughts apart from the answer, so their tokens may precede it."""
+
+
+def _unreadable(problem: str) -> Reply:
+    return Reply(None, None, "none", None, None, None, None, None, problem)
+
+
+def parse(body: Mapping[str, Any] | str | bytes) -> Reply:
+    """Read a completion body: a mapping, or JSON text.
+
+    Knows chat and legacy completions, a bare choice object, a body wrapped in ``{"result": ...}``, and Ollama's own
+    body. Streams, Responses-API bodies and error bodies are refused by name in `Reply.problem`. Never raises on any
+    JSON value, nor on text that is not JSON.
+    """
+    found: Any = body
+    if isinstance(body, (str, bytes)):
+        text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return _unreadable(STREAMING if text.lstrip().startswith(("data:", "event:")) else NOT_JSON)
+    if not isinstance(found, dict):
+        if not isinstance(found, Mapping):
+            return _unreadable(NOT_AN_OBJECT)
+        found = dict(found)
+    if "choices" not in found and isinstance(found.get("result"), dict):
+        found = found["result"]
+    choice = _choice(found)
+    return _unreadable(choice) if isinstance(choice, str) else _read(found, choice)
+
+
+def _choice(body: dict[str, Any]) -> dict[str, Any] | str:
+    """The choice to read ({} when the body is a completion without one), or why the body is refused."""
+    kind = body.get("object")
+    if isinstance(kind, str) and kind.endswith(".chunk"):
+        return STREAMING
+    choices = body.get("choices")
+    if not choices and body.get("error"):
+        error = body["error"]
+        filtered = isinstance(error, dict) and error.get("code") == "content_filter"
+        return {"finish_reason": "content_filter"} if filtered else ERROR_BODY
+    if choices is None and "choices" not in body:
+        if "output" in body and (kind == "response" or isinstance(body["output"], list)):
+            return RESPONSES_API
+        if "done" in body:
+            return {**body, "text": body.get("response"), "finish_reason": body.get("done_reason")}
+        if "delta" in body:
+            return STREAMING
+        known = ("message" in body or "text" in body) and ("finish_reason" in body or "logprobs" in body)
+        return body if known else NOT_A_COMPLETION
+    if isinstance(choices, (list, tuple)) and choices and isinstance(choices[0], dict):
+        if "delta" in choices[0] and "message" not in choices[0]:
+            return STREAMING
+        first: dict[str, Any] = choices[0]
+        return first
+    return {}
+
+
+def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        message = {}
+    text = _text(message.get("content"))
+    if text is None:
+        text = _text(choice.get("text"))
+    finish = choice.get("finish_reason")
+    problem: str | None = None
+    if finish == "content_filter" or (not text and _was_filtered(choice.get("content_filter_results"))):
+        problem = FILTERED
+    elif not choice:
+        problem = NO_CHOICES
+    elif not text and message.get("refusal"):
+        problem = REFUSAL
+    elif text is None:
+        problem = NO_MESSAGE
+    logprobs = choice.get("logprobs")
+    tokens: tuple[Token, ...] | None = None
+    shape: Shape = "none"
+    if isinstance(logprobs, list):
+        logprobs = {"content": logprobs}
+    if isinstance(logprobs, dict):
+        content = logprobs.get("content")
+        if isinstance(content, list):
+            tokens, shape = tuple([_entry(entry) for entry in content]), "content"
+        elif isinstance(logprobs.get("tokens"), list):
+            tokens, shape = _legacy(logprobs), "legacy"
+            if not _lengths_agree(logprobs):
+                problem = problem or LENGTHS_DIFFER
+    model = body.get("model")
+    has_reasoning = bool(message.get("reasoning") or message.get("reasoning_content") or message.get("thinking"))
+    inputs, outputs, reasoning = _usage(body, text)
+    return Reply(
+        text,
+        tokens,
+        shape,
+        finish if isinstance(finish, str) else None,
+        model if isinstance(model, str) else None,
+        inputs,
+        outputs,
+        reasoning,
+        problem,
+        has_reasoning or bool(reasoning),
+    )
+
+
+def _text(content: Any) -> str | None:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):  # a list of parts; parts that are not text (thoughts, images) are no answer
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(part for part in parts if isinstance(part, str)) if parts else None
+    return None
+
+
+def _was_filtered(results: Any) -> bool:
+    return isinstance(results, dict) and any(
+        isinstance(r, dict) and r.get("filtered") is True for r in results.values()
+    )
+
+
+def _usage(body: dict[str, Any], text: str | None) -> tuple[int | None, int | None, int | None]:
+    """Prompt, completion and reasoning tokens. A zero that cannot be true is unknown."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        if "eval_count" not in body:
+            return None, None, None
+        usage = {"prompt_tokens": body.get("prompt_eval_count"), "completion_tokens": body.get("eval_count")}
+    inputs = _count(usage.get("prompt_tokens", usage.get("input_tokens"))) or None
+    outputs = _count(usage.get("completion_tokens", usage.get("output_tokens")))
+    if outputs == 0 and text:
+        outputs = None
+    reasoning = usage.get("reasoning_tokens")
+    if reasoning is None:
+        details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return inputs, outputs, _count(reasoning)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _number(value: Any) -> float | None:
+    if type(value) is float:
+        return value if value == value else None
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return None
+
+
+_BYTES_AS_TEXT = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")
+
+
+def _written_bytes(token: str) -> bytes | None:
+    r"""OpenAI's legacy shape writes a part of a character as the text ``bytes:\xe2\x80``."""
+    if token.startswith("bytes:\\x") and (match := _BYTES_AS_TEXT.fullmatch(token)):
+        return bytes.fromhex(match[1].replace("\\x", ""))
+    return None
+
+
+def _bytes(value: Any) -> bytes | None:
+    if type(value) is list:
+        try:
+            return bytes(value)
+        except (TypeError, ValueError):
+            return None
+    return None
+
+
+def _entry(entry: Any) -> Token:
+    if not isinstance(entry, dict):
+        return Token("", None, None, ())
+    token = entry.get("token")
+    top = entry.get("top_logprobs")
+    return Token(
+        token if type(token) is str else "",
+        _bytes(entry.get("bytes")),
+        _number(entry.get("logprob")),
+        _alternatives(top) if top else (),
+    )
+
+
+def _alternatives(top: Any) -> tuple[Alternative, ...]:
+    """A list of entries, or a mapping from token to logprob."""
+    if isinstance(top, list):
+        return tuple(
+            [
+                Alternative(token, _bytes(entry.get("bytes")), _number(entry.get("logprob")))
+                for entry in top
+                if isinstance(entry, dict) and type(token := entry.get("token")) is str
+            ]
+        )
+    if isinstance(top, dict):
+        return tuple([Alternative(token, _written_bytes(token), _number(value)) for token, value in top.items()])
+    return ()
+
+
+def _lengths_agree(logprobs: dict[str, Any]) -> bool:
+    values = logprobs.get("token_logprobs")
+    return values is None or (isinstance(values, list) and len(values) == len(logprobs["tokens"]))
+
+
+def _legacy(logprobs: dict[str, Any]) -> tuple[Token, ...]:
+    names: list[Any] = logprobs["tokens"]
+    values = logprobs.get("token_logprobs")
+    if not isinstance(values, list) or not _lengths_agree(logprobs):
+        values = [None] * len(names)  # which value belongs to which token is unknown
+    top = logprobs.get("top_logprobs")
+    if isinstance(top, dict) and len(names) == 1:
+        top = [top]
+    if not isinstance(top, list) or len(top) != len(names):
+        top = [None] * len(names)
+    rows = []
+    for name, value, others in zip(names, values, top, strict=True):
+        token = name if type(name) is str else ""
+        rows.append(Token(token, _written_bytes(token), _number(value), _alternatives(others)))
+    return tuple(rows)
+
+
+def token_rows(reply: Reply, in_answer: Sequence[bool] = ()) -> Iterator[dict[str, Any]]:
+    """Rows of tokens.parquet for one reply, without the ids: position, token, bytes, logprob, in_answer, alternatives.
+
+    ``in_answer`` is `Measurement.in_answer`; shorter means False for the rest. Text that UTF-8 cannot hold (a lone
+    surrogate) is written with a backslash escape, as Parquet has no other way to keep it.
+    """
+    for position, token in enumerate(reply.tokens or ()):
+        yield {
+            "position": position,
+            "token": storable(token.token),
+            "bytes": token.bytes,
+            "logprob": token.logprob,
+            "in_answer": position < len(in_answer) and in_answer[position],
+            "alternatives": [
+                {"token": storable(other.token), "bytes": other.bytes, "logprob": other.logprob}
+                for other in token.alternatives
+            ],
+        }
+
+
+def storable(text: str) -> str:
+    """The text, with lone surrogates (which no UTF-8 file can hold) written as ``\\udXXX``."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
