@@ -23,8 +23,12 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def distinct(draw: Callable[[random.Random], Row], key: Callable[[Row], str], rng: random.Random,
-             exclude: frozenset[str] = frozenset()) -> Iterator[Row]:
+def distinct(
+    draw: Callable[[random.Random], Row],
+    key: Callable[[Row], str],
+    rng: random.Random,
+    exclude: frozenset[str] = frozenset(),
+) -> Iterator[Row]:
     """Independent draws without end, skipping every text that was drawn before or is in ``exclude``."""
     seen = set(exclude)
     while True:

@@ -6,6 +6,7 @@ mail, perhaps typing errors, and a label that a person gave it. How often each h
 """
 
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ FOLLOWS_REQUEST = 0.82  # a mixed mail is filed by what it asks for, with this p
 PROMO_IS_SPAM = 0.35
 LABEL_NOISE = 0.025  # a person slipped: one of the three other labels
 MAX_WORDS = 165
+SLOT = re.compile(r"\{\w+\}")
 
 SHARED = read_bank(HERE / "bank" / "shared.toml")
 SCENARIOS: dict[str, dict[str, dict[str, str]]] = {
     label: read_bank(HERE / "bank" / f"{label}.toml") for label in LABELS
 }
 BY_NAME = {name: (label, entry) for label, entries in SCENARIOS.items() for name, entry in entries.items()}
+FIELDS = {"voice", "from", "subject", "open", "detail", "close", "asked"}  # all other keys of a situation are slots
 VOICES = read_bank(HERE / "bank" / "voices.toml")
 
 
@@ -39,8 +42,23 @@ def sentences() -> list[str]:
     parts += [*SHARED["openings"].values(), SHARED["promo"], SHARED["mixed"], *SHARED["frame"]]
     for part in parts:
         for key in ("open", "detail", "close", "asked", "top", "work", "private", "work_ask", "private_ask"):
-            found.update(dict.fromkeys(lines(part.get(key, ""))))
+            found.update(dict.fromkeys(bare(line) for line in lines(part.get(key, ""))))
     return list(found)
+
+
+def fitting(block: str, opening: int) -> list[str]:
+    """The lines that go with an opening (counted from 0): "@13 text" goes with the first and third, "text" with all."""
+    found = []
+    for line in lines(block):
+        tags, _, text = line[1:].partition(" ") if line.startswith("@") else ("", "", line)
+        if not tags or str(opening + 1) in tags:
+            found.append("~ " + text if tags.endswith("~") else text)
+    return found
+
+
+def bare(line: str) -> str:
+    """A bank line without its marks."""
+    return re.sub(r"^(@\d*)?~? ?", "", line)
 
 
 class Mail:
@@ -61,34 +79,37 @@ class Mail:
         return self.fill(self.rng.choice(lines(block)))
 
     def fill(self, text: str) -> str:
+        """Slots filled in; a value that opens the line gets a capital, what the author wrote small stays small."""
+        capital = text.startswith("{")
         for _ in range(2):  # a slot's value may hold a slot
             text = text.format(**self.slots)
-        return text[:1].upper() + text[1:]
+        return text[:1].upper() + text[1:] if capital else text
 
     def enter(self, entry: dict[str, str]) -> None:
         """Take over the slot values that belong to a situation."""
-        known = {"voice", "from", "subject_from", "subject", "open", "detail", "close", "asked"}
-        for key in entry.keys() - known:
-            self.slots[key] = ""  # fixed order below: the choice must not depend on the set's order
-        for key in entry:
-            if key not in known:
-                self.slots[key] = self.rng.choice(lines(entry[key])).format(**self.slots)
+        for key, values in entry.items():
+            if key not in FIELDS:
+                self.slots[key] = self.rng.choice(lines(values)).format(**self.slots)
 
-    def subject(self, entry: dict[str, str]) -> str:
-        source = SHARED["openings"][entry["subject_from"]] if "subject_from" in entry else entry
-        return self.pick(source["subject"])
+    def content(self, entry: dict[str, str], most: int = 6) -> tuple[str, list[str], str]:
+        """(subject, sentences, the question answered or "") of a situation.
 
-    def content(self, entry: dict[str, str], most: int = 4) -> list[str]:
-        """Opening, a few details in the author's order, and mostly a closing line."""
+        The opening comes first; details, closing, subject and question are those that fit it, details in the author's
+        order. A line marked ``~`` names a cause or a place of which a mail can have one only.
+        """
         source = SHARED["openings"][entry["from"]] if "from" in entry else entry
-        details = lines(entry["detail"])
-        count = min(self.rng.choice((0, 1, 2, 2, 3, 3, 4, 5)), most, len(details))
-        chosen = sorted(self.rng.sample(range(len(details)), count))
-        parts = [self.pick(source["open"])] if self.rng.random() < 0.93 or not count else []
-        parts += [self.fill(details[i]) for i in chosen]
-        if self.rng.random() < 0.8:
-            parts.append(self.pick(entry["close"]))
-        return parts
+        openings = lines(source["open"])
+        opening = self.rng.randrange(len(openings))
+        details = fitting(entry["detail"], opening)
+        count = min(self.rng.choice((1, 2, 3, 3, 4, 4, 5, 6)), most, len(details))
+        chosen = [details[i] for i in sorted(self.rng.sample(range(len(details)), count))]
+        rivals = [text for text in chosen if text.startswith("~")]
+        chosen = [text for text in chosen if text not in rivals[1:]]
+        closings, questions = fitting(entry["close"], opening), fitting(entry.get("asked", ""), opening)
+        closing = [self.rng.choice(closings)] if closings and self.rng.random() < 0.85 else []
+        question = self.fill(self.rng.choice(questions)) if questions else ""
+        subject = self.fill(self.rng.choice(fitting(source["subject"], opening)))
+        return subject, [self.fill(text.lstrip("~ ")) for text in [openings[opening], *chosen, *closing]], question
 
     def paragraphs(self, parts: list[str]) -> str:
         """Sentences joined as people do: one block, or a break before the last or in the middle."""
@@ -97,13 +118,17 @@ class Mail:
         cut = self.rng.choice((1, len(parts) - 1, len(parts) // 2))
         return " ".join(parts[:cut]) + "\n\n" + " ".join(parts[cut:])
 
-    def dress(self, text: str, voice: str, phone: bool = True) -> str:
-        """Greeting above, signature below, in the manner of the sender."""
+    def dress(self, text: str, voice: str) -> str:
+        """Greeting and small talk above, signature below, in the manner of the sender."""
         manner = VOICES[voice]
-        greeting = self.pick(manner["greeting"]) if self.rng.random() < manner["greets"] else ""
+        parts = {
+            key: self.pick(manner[key]) if self.rng.random() < manner[rate] else ""
+            for key, rate in (("greeting", "greets"), ("smalltalk", "chats"), ("footer", "footers"))
+        }
+        if parts["smalltalk"]:
+            text = parts["smalltalk"] + " " + text
         signature = self.signature(manner) if self.rng.random() < manner["signs"] else ""
-        footer = self.pick(manner["footer"]) if phone and self.rng.random() < manner["footers"] else ""
-        return "\n\n".join(part for part in (greeting, text, signature, footer) if part)
+        return "\n\n".join(part for part in (parts["greeting"], text, signature, parts["footer"]) if part)
 
     def signature(self, manner: dict[str, str]) -> str:
         return "\n".join(self.fill(line) for line in self.rng.choice(lines(manner["signature"])).split(" / "))
@@ -112,42 +137,44 @@ class Mail:
 def plain(mail: Mail, entry: dict[str, str]) -> tuple[str, str, str]:
     """(subject, body, style) of one situation; people sometimes answer and quote what they were asked."""
     mail.enter(entry)
-    voice = entry["voice"]
-    subject = mail.subject(entry)
-    body = mail.dress(mail.paragraphs(mail.content(entry)), voice)
-    if "asked" in entry and mail.rng.random() < 0.3:
-        quoted = " ".join(mail.pick(entry["asked"]).split())
-        head = mail.rng.choice((f"On {mail.slots['day']}, {mail.slots['me']} wrote:", f"{mail.slots['me']} wrote:",
-                                "-----Original Message-----\nFrom: {me}".format(**mail.slots)))
-        return "Re: " + subject, f"{body}\n\n{head}\n> {quoted}", "reply"
-    if "asked" in entry and mail.rng.random() < 0.06:
-        subject = "Re: " + subject
+    subject, parts, question = mail.content(entry)
+    body = mail.dress(mail.paragraphs(parts), entry["voice"])
+    if question and mail.rng.random() < 0.35:
+        head = mail.rng.choice(QUOTES).format(**mail.slots)
+        return "Re: " + subject, f"{body}\n\n{head}\n> {question}", "reply"
     return subject, body, "plain"
 
 
+QUOTES = ("On {day2}, {me} wrote:", "{me} wrote:", "-----Original Message-----\nFrom: {me}")
+FORWARDS = (
+    "-----Original Message-----\nFrom: {sender}\nSubject: {subject}\n\n{text}",
+    "---------- Forwarded message\nFrom: {sender}\nSubject: {subject}\n\n{text}",
+    "{sender} wrote:\n> {text}",
+    "Begin forwarded message: {subject}\n\n{text}",
+)
+
+
 def framed(mail: Mail, frame: dict[str, str]) -> tuple[str, str, str]:
-    """A few lines of the sender above a mail of another kind."""
-    _, inner = BY_NAME[mail.rng.choice(lines(frame["inner"]))]
-    mail.enter(inner)
-    top = mail.pick(frame["top"])
-    below = Mail(mail.rng)
-    below.slots = {**mail.slots, **{"me": mail.slots["name"], "name": below.slots["name"]}}
-    inner_subject = below.subject(inner)
-    quoted = " ".join(below.content(inner, most=3))
-    sender = below.slots["name"] if inner["voice"] in ("colleague", "friend") else mail.slots["shop"]
-    if label_is_automatic(frame):
-        top, sender = mail.dress(top, "firm"), mail.slots["me"]
-    elif frame["label"] != "spam":
-        top = mail.dress(top, "colleague" if frame["label"] == "work" else "friend")
+    """A few lines of the sender above a mail of another kind: the sender's lines decide the label."""
+    rng = mail.rng
+    _, inner = BY_NAME[rng.choice(lines(frame["inner"]))]
+    subject, top = mail.pick(frame["subject"]), mail.dress(mail.pick(frame["top"]), FRAME_VOICE[frame["label"]])
+    below = Mail(rng)
+    if frame["label"] == "other":  # the automatic answer repeats what the recipient wrote
+        below.slots["name"] = mail.slots["me"]
+    below.enter(inner)
+    inner_subject, parts, _ = below.content(inner, most=4)
+    text = " ".join(parts)
+    if inner["voice"] == "firm":
+        sender = below.slots["shop"]
     else:
-        top = mail.dress(top, "polite")
-    head = mail.rng.choice(("-----Original Message-----\nFrom: {0}\nSubject: {1}\n\n{2}", "---------- Forwarded message\n"
-                            "From: {0}\nSubject: {1}\n\n{2}", "{0} wrote:\n> {2}", "Begin forwarded message: {1}\n\n{2}"))
-    return mail.pick(frame["subject"]), top + "\n\n" + head.format(sender, inner_subject, quoted), "forwarded"
+        sender = below.slots["name"]
+        text += rng.choice(("", f" {sender}", f"\n{sender}"))
+    below_line = rng.choice(FORWARDS).format(sender=sender, subject=inner_subject, text=text)
+    return subject, f"{top}\n\n{below_line}", "forwarded"
 
 
-def label_is_automatic(frame: dict[str, str]) -> bool:
-    return frame["label"] == "other"
+FRAME_VOICE = {"work": "colleague", "personal": "friend", "spam": "polite", "other": "firm"}
 
 
 def mixed(mail: Mail) -> tuple[str, str, str, str]:
@@ -170,8 +197,9 @@ def typed(rng: random.Random, text: str, rate: float) -> str:
         if not spots:
             return text
         i = rng.choice(spots)
-        text = rng.choice((text[:i] + text[i + 1 :], text[: i + 1] + text[i:],
-                           text[:i] + text[i + 1] + text[i] + text[i + 2 :]))
+        text = rng.choice(
+            (text[:i] + text[i + 1 :], text[: i + 1] + text[i:], text[:i] + text[i + 1] + text[i] + text[i + 2 :])
+        )
     return text
 
 
@@ -195,7 +223,7 @@ def compose(rng: random.Random) -> tuple[Row, dict[str, float]]:
         frame = rng.choice(SHARED["frame"])
         subject, body, style = framed(mail, frame)
         truth = {frame["label"]: 1.0}
-        voice = {"work": "colleague", "personal": "friend", "spam": "polite", "other": "firm"}[frame["label"]]
+        voice = FRAME_VOICE[frame["label"]]
     elif chance < FRAME + MIXED:
         subject, body, style, asks = mixed(mail)
         truth = {asks: FOLLOWS_REQUEST, {"work": "personal", "personal": "work"}[asks]: 1 - FOLLOWS_REQUEST}
@@ -242,9 +270,10 @@ def train_rows(seed: int, n: int) -> list[Row]:
     return [next(source) for _ in range(n)]
 
 
-def main() -> None:
+def main(path: Path = HERE / "examples.jsonl") -> None:
+    """Write the evaluation set."""
     evaluation = rows(EVALUATION_SEED, EVALUATION_ROWS)
-    write(HERE / "examples.jsonl", [{"id": f"mail-{i:04d}", **row} for i, row in enumerate(evaluation, 1)])
+    write(path, [{"id": f"mail-{i:04d}", **row} for i, row in enumerate(evaluation, 1)])
 
 
 if __name__ == "__main__":
