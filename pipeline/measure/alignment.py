@@ -85,6 +85,8 @@ def locate(reply: Reply, text: str, start: int, end: int) -> Span | None:
     if not text.isascii():
         end = len(text[:end].encode("utf-8", "surrogatepass"))
         start = len(text[:start].encode("utf-8", "surrogatepass"))
+    if len(tokens) == 1 and tokens[0].bytes == content:
+        return Span(0, 0, start, by_bytes)
     for spelling in _SPELLINGS:
         pieces = [spelling(token) for token in tokens]
         stream = b"".join(pieces)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pipeline.measure.alignment import Span
 from pipeline.measure.answers import SENTINEL, AnswerSet, read_answer
-from pipeline.measure.label_mass import Candidate, LabelMass, candidates, label_mass, unseen
+from pipeline.measure.label_mass import Candidates, LabelMass, candidates, label_mass
 from pipeline.measure.learned import features, learned_confidence
 from pipeline.measure.tokens import Reply, Token, parse
 
@@ -57,6 +57,7 @@ SIGNALS: dict[str, Signal] = {
                "no model is given, or a feature of it is null"),
     )
 }  # fmt: skip
+_WITHOUT_ALTERNATIVES = ("first_token", "label_sequence", "mean", "minimum")
 
 
 class Measurement(NamedTuple):
@@ -137,57 +138,73 @@ def _measured(
     everything = only is None or only == "learned"
     signals: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    values = [min(token.logprob or 0.0, 0.0) for token in tokens[span.first : span.last + 1]]
-    if everything or only in ("first_token", "label_sequence", "mean", "minimum"):
-        total = fsum(values)
-        signals["first_token"] = exp(values[0])
-        signals["label_sequence"] = exp(total)
-        signals["mean"] = exp(total / len(values))
-        signals["minimum"] = exp(min(values))
-    probabilities: dict[str, float] | None = None
-    captured = missing = None
-    if everything or only in ("margin", "entropy", "label_probability"):
+    if everything or only in _WITHOUT_ALTERNATIVES:
+        signals.update(_of_the_span(tokens, span))
+    shares = captured = missing = None
+    if everything or only not in _WITHOUT_ALTERNATIVES:
         options = candidates(tokens[span.first], span.spelling)
-        if options is None or len(options) < 2 or len(tokens[span.first].alternatives) < 2:
-            signals["margin"] = signals["entropy"] = None
-            reasons["margin"] = reasons["entropy"] = _FEW
+        if options is None or len(options.data) < 2 or len(tokens[span.first].alternatives) < 2:
+            signals["margin"] = signals["entropy"] = signals["label_probability"] = None
+            reasons["margin"] = reasons["entropy"] = reasons["label_probability"] = _FEW
         else:
-            signals["margin"] = _margin(options)
-            signals["entropy"] = _entropy(options)
-        if everything or only == "label_probability":
-            mass = label_mass(tokens, span, label, answers, options)
-            total = fsum(mass.masses) if isinstance(mass, LabelMass) else 0.0
-            if isinstance(mass, LabelMass) and total > 0.0:
-                shares = [value / total for value in mass.masses]
-                probabilities = dict(zip(answers.labels, shares, strict=True))
-                captured, missing = min(1.0, total), min(1.0, mass.rest)
-                signals["label_probability"] = shares[label]
-            else:
-                signals["label_probability"] = None
-                reasons["label_probability"] = mass if isinstance(mass, str) else "no probability on any label"
+            if only != "label_probability":
+                signals["margin"] = _margin(options)
+                signals["entropy"] = _entropy(options)
+            if everything or only == "label_probability":
+                shares, captured, missing, reason = _shares(tokens, span, label, answers, options)
+                signals["label_probability"] = shares[label] if shares else None
+                if reason:
+                    reasons["label_probability"] = reason
     if everything:
-        _add_learned(signals, reasons, learned, len(values))
+        _add_learned(signals, reasons, learned, span.last - span.first + 1)
     if only is not None:
         signals = {only: signals[only]}
         reasons = {only: reasons[only]} if only in reasons else {}
     return Measurement(
-        answers.labels[label], "ok", signals, reasons, in_answer, probabilities, captured,
+        answers.labels[label], "ok", signals, reasons, in_answer,
+        dict(zip(answers.labels, shares, strict=True)) if shares else None, captured,
         _exact_zero(tokens, span, answers), _is_long(reply), reply, "", missing,
     )  # fmt: skip
 
 
-def _margin(options: list[Candidate]) -> float:
+def _of_the_span(tokens: tuple[Token, ...], span: Span) -> dict[str, float | None]:
+    """The signals that need the answer's own logprobs only."""
+    values = [min(token.logprob, 0.0) for token in tokens[span.first : span.last + 1] if token.logprob is not None]
+    if len(values) == 1:
+        return dict.fromkeys(_WITHOUT_ALTERNATIVES, exp(values[0]))
+    total = fsum(values)
+    return {
+        "first_token": exp(values[0]),
+        "label_sequence": exp(total),
+        "mean": exp(total / len(values)),
+        "minimum": exp(min(values)),
+    }
+
+
+def _shares(
+    tokens: tuple[Token, ...], span: Span, label: int, answers: AnswerSet, options: Candidates
+) -> tuple[list[float] | None, float | None, float | None, str]:
+    """Renormalised mass of every label, the mass itself, what is missing from it; or why there is none."""
+    mass = label_mass(tokens, span, label, answers, options)
+    if not isinstance(mass, LabelMass):
+        return None, None, None, mass
+    total = fsum(mass.masses)
+    if total <= 0.0:
+        return None, None, None, "no probability on any label"
+    return [value / total for value in mass.masses], min(1.0, total), min(1.0, mass.rest), ""
+
+
+def _margin(options: Candidates) -> float:
     """1 - e^-(gap between the two largest logprobs); 1 where the second has no probability at all."""
-    first, second = sorted([option.logprob for option in options], reverse=True)[:2]
+    second, first = sorted(options.logprobs)[-2:]
     return 1.0 if second <= SENTINEL else -expm1(second - first)
 
 
-def _entropy(options: list[Candidate]) -> float:
+def _entropy(options: Candidates) -> float:
     """e^-H, with what was not returned as one more symbol."""
-    nats = -fsum([option.probability * option.logprob for option in options if option.probability > 0.0])
-    rest = unseen(options)
-    if rest > 0.0:
-        nats -= rest * log(rest)
+    nats = -fsum([p * logprob for p, logprob in zip(options.probabilities, options.logprobs, strict=True) if p > 0.0])
+    if options.unseen > 0.0:
+        nats -= options.unseen * log(options.unseen)
     return exp(-max(0.0, nats))
 
 

@@ -25,12 +25,16 @@ CERTAIN = 1e-9
 """Where no more probability than this is missing, a single alternative is the whole distribution."""
 
 
-class Candidate(NamedTuple):
-    """A token that could have stood at a position."""
+class Candidates(NamedTuple):
+    """The tokens that could have stood at a position, in the order given: three equally long lists."""
 
-    data: bytes
-    logprob: float  # clipped at 0
-    probability: float  # 0 for sentinels
+    data: list[bytes]
+    logprobs: list[float]
+    """Clipped at 0."""
+    probabilities: list[float]
+    """0 for sentinels."""
+    unseen: float
+    """Probability of all tokens that were not returned."""
 
 
 class LabelMass(NamedTuple):
@@ -45,40 +49,36 @@ def usable(logprob: float | None) -> bool:
     return logprob is not None and SENTINEL < logprob <= POSITIVE_TOLERANCE
 
 
-def candidates(token: Token, spelling: Spelling) -> list[Candidate] | None:
-    """Alternatives of a token, emitted one included, each once, in the order given; None if one has no usable logprob."""
-    found: list[Candidate] = []
-    emitted = spelling(token)
-    listed = False
-    seen = set()
+def candidates(token: Token, spelling: Spelling) -> Candidates | None:
+    """Alternatives of a token, the emitted one included, each once; None if one of them has no usable logprob.
+
+    The same bytes with another logprob are another token of the vocabulary, so both count.
+    """
+    data: list[bytes] = []
+    logprobs: list[float] = []
     for other in token.alternatives:
         logprob = other.logprob
         if logprob is None or logprob > POSITIVE_TOLERANCE:
             return None
-        data = spelling(other)
-        if (data, logprob) in seen:
-            continue
-        seen.add((data, logprob))
-        listed = listed or data == emitted
         if logprob > 0.0:
             logprob = 0.0
-        found.append(Candidate(data, logprob, exp(logprob) if logprob > SENTINEL else 0.0))
-    if not listed:
-        logprob = token.logprob
-        if logprob is None or not SENTINEL < logprob <= POSITIVE_TOLERANCE:
+        piece = spelling(other)
+        if piece in data and (piece, logprob) in zip(data, logprobs, strict=True):
+            continue
+        data.append(piece)
+        logprobs.append(logprob)
+    emitted = spelling(token)
+    if emitted not in data:
+        if token.logprob is None or not usable(token.logprob):
             return None
-        logprob = min(logprob, 0.0)
-        found.append(Candidate(emitted, logprob, exp(logprob)))
-    return found
-
-
-def unseen(options: list[Candidate]) -> float:
-    """Probability of all tokens that were not returned."""
-    return max(0.0, 1.0 - fsum([option.probability for option in options]))
+        data.append(emitted)
+        logprobs.append(min(token.logprob, 0.0))
+    probabilities = [exp(logprob) if logprob > SENTINEL else 0.0 for logprob in logprobs]
+    return Candidates(data, logprobs, probabilities, max(0.0, 1.0 - fsum(probabilities)))
 
 
 def label_mass(
-    tokens: tuple[Token, ...], span: Span, label: int, answers: AnswerSet, options: list[Candidate] | None
+    tokens: tuple[Token, ...], span: Span, label: int, answers: AnswerSet, options: Candidates | None
 ) -> LabelMass | str:
     """Masses of all labels, or why there are none.
 
@@ -93,8 +93,8 @@ def label_mass(
     while True:
         if options is None:
             return f"an alternative of token {position} has no usable logprob"
-        missing = unseen(options)
-        alone = len(options) < 2 or len(tokens[position].alternatives) < 2
+        missing = options.unseen
+        alone = len(options.data) < 2 or len(tokens[position].alternatives) < 2
         if alone and (position == first or (position <= last and missing > CERTAIN)):
             return f"token {position} came without alternatives"
         emitted = spelling(tokens[position])[lead if position == first else 0 :]
@@ -102,10 +102,10 @@ def label_mass(
         if label not in hits:
             return f"token {position} does not begin the answer"
         shared = 0.0
-        for data, _, probability in options:
-            if position == first and opening and data.startswith(opening):
-                data = data[len(opening) :]
-            reached, stem = _reach(answers, said, data)
+        for data, probability in zip(options.data, options.probabilities, strict=True):
+            if opening and position == first:
+                data = data.removeprefix(opening)
+            reached, stem = _reach(answers, said, data) if said else answers.reach(data)
             if len(reached) == 1:
                 masses[reached[0]] += path * probability
             elif reached and stem == key:
@@ -130,7 +130,7 @@ def label_mass(
 
 def _reach(answers: AnswerSet, said: bytes, data: bytes) -> tuple[tuple[int, ...], bytes]:
     """`AnswerSet.reach`, where an end token ends the label that was said."""
-    if said and (not data or SPECIAL.fullmatch(data)):
+    if not data or SPECIAL.fullmatch(data):
         whole = answers.index_of(answers.reach(said)[1])
         return ((), b"") if whole is None else ((whole,), b"")
     return answers.reach(said + data)

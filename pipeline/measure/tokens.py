@@ -256,9 +256,9 @@ def _alternatives(top: Any) -> tuple[Alternative, ...]:
     if isinstance(top, list):
         return tuple(
             [
-                Alternative(token, _bytes(entry.get("bytes")), _number(entry.get("logprob")))
+                Alternative(entry["token"], _bytes(entry.get("bytes")), _number(entry.get("logprob")))
                 for entry in top
-                if isinstance(entry, dict) and type(token := entry.get("token")) is str
+                if isinstance(entry, dict) and type(entry.get("token")) is str
             ]
         )
     if isinstance(top, dict):
