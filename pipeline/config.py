@@ -119,6 +119,13 @@ class Price(Part):
     batch_discount: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share taken off by the batch API; 0 unless the price list says otherwise."""
 
+    def usd(self, input_tokens: int | None, output_tokens: int | None, *, batch: bool = False) -> float | None:
+        """Dollars of one reply; None when the number of tokens is not known."""
+        if input_tokens is None or output_tokens is None:
+            return None
+        full = (input_tokens * float(self.input) + output_tokens * float(self.output)) / 1e6
+        return full * (1 - float(self.batch_discount)) if batch else full
+
 
 class Model(Part):
     """The cheap model, and what is sent with each request."""

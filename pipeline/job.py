@@ -38,6 +38,7 @@ class Options:
     reports_dir: Path = Path("reports")
     quiet: bool = False
     allow_insecure: bool = False
+    json: bool = False
     command: str = ""
 
 

@@ -49,7 +49,7 @@ class Run:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON artefact. Raises UsageError that names the stage to run when it is not there."""
-        return read_json(self._existing(name))
+        return read_json(self.existing(name))
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON artefact; NaN and infinities become null."""
@@ -57,7 +57,7 @@ class Run:
 
     def read_table(self, name: str) -> pd.DataFrame:
         """A Parquet artefact as a DataFrame."""
-        path = self._existing(name)
+        path = self.existing(name)
         try:
             return pq.read_table(path, page_checksum_verification=True).to_pandas()
         except (pa.ArrowInvalid, OSError) as error:
@@ -79,7 +79,8 @@ class Run:
         self.write_json(RUN, record)
         return record
 
-    def _existing(self, name: str) -> Path:
+    def existing(self, name: str) -> Path:
+        """Path of an artefact that must be there. Raises UsageError with the stage that writes it."""
         path = self.directory / name
         if not path.is_file():
             stage = {REPLIES: "collect", TOKENS: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",

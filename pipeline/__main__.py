@@ -1,0 +1,187 @@
+"""The command line: arguments in, one call of a stage, a result on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.errors import CascadeError
+
+FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
+PROVIDERS = ("embedded", "together", "together-batch", "recorded")
+
+# command -> (help, groups of options)
+COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "evaluate": ("the main job: all stages from rows to report and policy", ("task", "config", "data", "spend")),
+    "doctor": ("check config, dataset, key and prices; one paid call per model", ("task", "config", "spend")),
+    "estimate": ("count requests, tokens and dollars; send nothing", ("task", "config", "limit")),
+    "collect": ("send what is missing to both models", ("task", "config", "spend")),
+    "measure": ("grade answers, compute every signal, choose one on the fit split", ("task", "config", "data")),
+    "calibrate": ("fit the calibrator on the fit split", ("task", "config", "data")),
+    "sweep": ("cost and accuracy at up to 1,000 thresholds", ("task", "config", "data")),
+    "recommend": ("the certified threshold, or why there is none", ("task", "config", "data")),
+    "report": ("write the HTML page and figures, refresh the index", ("task", "config", "data")),
+    "export": ("print or write the policy in another format", ("task", "config", "data", "export")),
+    "monitor": ("hold production replies against a policy", ("monitor",)),
+    "route": ("read one completion (JSON) on stdin, print the decision", ("policy",)),
+    "status": ("requests sent, kept, failed, perhaps paid twice, dollars; runs of a task", ("task?", "config?", "status")),
+    "new": ("propose a config for your own data", ("new",)),
+    "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see pipeline.errors)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = parser().parse_args(arguments)
+    args.line = "python -m pipeline " + " ".join(arguments)
+    from pipeline import commands  # the libraries behind the stages load only when a command runs
+
+    try:
+        run: Callable[[argparse.Namespace], Any] = getattr(commands, args.command)
+        result = run(args)
+        if args.json:
+            print(json.dumps(result, ensure_ascii=False))
+        return 0
+    except CascadeError as error:
+        _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}")
+        if args.json:
+            print(json.dumps({"error": type(error).__name__, "message": redacted(str(error)), "exit_code": error.exit_code}))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("stopped: interrupted; the same command goes on from here")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
+        return 1
+
+
+def redacted(text: str) -> str:
+    """The text without the API key, wherever it came from."""
+    key = os.environ.get("TOGETHER_API_KEY", "")
+    return text.replace(key, "[key]") if len(key) >= 4 else text
+
+
+def _say(text: str) -> None:
+    print(redacted(text), file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; commands that are not there yet are not in it."""
+    top = argparse.ArgumentParser(
+        prog="cascade-threshold",
+        description="Below which confidence should a cheap model's answer be handed to the strong model?",
+        epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 not exportable, "
+        "6 the promise no longer holds, 130/143 interrupted and resumable, 1 a bug.",
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {pipeline.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (text, groups) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        for group in groups:
+            _GROUPS[group](sub)
+        sub.add_argument("--json", action="store_true", help="machine-readable result on stdout")
+        sub.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    return top
+
+
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        return value
+
+    return read
+
+
+def _task(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("task", metavar="TASK", help="a name in configs/, a path to a config, or 'all'")
+
+
+def _task_or_not(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("task", metavar="TASK", nargs="?", help="a name in configs/, a path to a config, or 'all' (default)")
+
+
+def _config(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--provider", choices=PROVIDERS, help="who answers (default: the config's)")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the config")
+    _dirs(sub)
+
+
+def _dirs(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where replies and runs are kept (default: runs)")
+    sub.add_argument("--reports-dir", type=Path, default=Path("reports"), help="where pages are written (default: reports)")
+
+
+def _limit(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--limit", type=_positive(int), metavar="N", help="only the N rows with the smallest hashes")
+
+
+def _data(sub: argparse.ArgumentParser) -> None:
+    if not any("--limit" in a.option_strings for a in sub._actions):
+        _limit(sub)
+    sub.add_argument("--predictions", type=Path, metavar="FILE", help="start from a table you already have (example_id, confidence, cheap_correct, ...)")
+
+
+def _spend(sub: argparse.ArgumentParser) -> None:
+    if not any("--limit" in a.option_strings for a in sub._actions):
+        _limit(sub)
+    sub.add_argument("--max-usd", type=_positive(float), metavar="X", help="stop, resumable, before more than X dollars are spent")
+    sub.add_argument("--yes", action="store_true", help="spend without asking")
+    sub.add_argument("--concurrency", type=_positive(int), metavar="N", help="requests in flight")
+    sub.add_argument("--allow-insecure", action="store_true", help="send a real key over plain http")
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--format", choices=FORMATS, default="json", help="default: json")
+    sub.add_argument("--output", type=Path, metavar="FILE", help="write here instead of stdout")
+    sub.add_argument("--allow-uncertified", action="store_true", help="export a policy without a promise")
+    sub.add_argument("--allow-demo", action="store_true", help="export a policy of demonstration models")
+
+
+def _policy(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--policy", type=Path, required=True, metavar="FILE", help="a policy.json")
+
+
+def _monitor(sub: argparse.ArgumentParser) -> None:
+    _policy(sub)
+    sub.add_argument("--log", type=Path, required=True, metavar="FILE", help="JSON lines: decisions or raw completions")
+
+
+def _status(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--export-replies", type=Path, metavar="DIR", help="write kept replies in the form that the recorded provider reads")
+
+
+def _new(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME", help="the new task's name: a-z, 0-9, _")
+    sub.add_argument("--from", dest="source", required=True, metavar="FILE", help="a .csv, .jsonl or .parquet with labeled rows")
+
+
+def _purge(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--example-id", metavar="ID", help="only this row's replies")
+    sub.add_argument("--older-than", type=_positive(float), metavar="DAYS", help="only replies kept for longer")
+    sub.add_argument("--yes", action="store_true", help="remove without asking")
+    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where replies are kept (default: runs)")
+
+
+_GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "task": _task, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
+    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "new": _new, "purge": _purge,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Assembly: replies become rows of tables, tables become arrays. The glue between the rooms, without decisions."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import tables
+from pipeline.collect.dataset import Example
+from pipeline.collect.store import ResponseStore, StoredReply
+from pipeline.config import SIGNAL_NAMES
+from pipeline.decide.rows import Rows
+from pipeline.job import Job
+from pipeline.measure.confidence import SIGNALS, Measurement, measure, token_rows
+from pipeline.measure.prediction import prediction, with_strong
+from pipeline.run import PREDICTIONS, REPLIES, TOKENS
+
+
+def measured(job: Job, store: ResponseStore, role: str) -> Iterator[tuple[Example, str, StoredReply | None, Measurement]]:
+    """Every wanted row of a role with its request id, its kept reply if there is one, and what that reply says."""
+    for example in job.wanted(role):
+        request_id = job.request(role, example).request_id
+        reply = store.get(request_id)
+        body = reply.body if reply is not None and reply.state == "ok" else b""
+        yield example, request_id, reply, measure(body, job.answers_of(example), role=role)
+
+
+def write_replies(job: Job, store: ResponseStore) -> None:
+    """replies.parquet and tokens.parquet from the store, a row group at a time."""
+    metadata = {"schema": "cascade-tables/1", "task": job.config.task, "run_id": job.run_id}
+    with (
+        tables.table_writer(job.run.path(REPLIES), tables.REPLIES, metadata) as replies,
+        tables.table_writer(job.run.path(TOKENS), tables.TOKENS, metadata) as tokens,
+    ):
+        for role in job.roles:
+            for example, request_id, reply, m in measured(job, store, role):
+                replies.add([_reply_row(job, role, example, request_id, reply, m)])
+                ids = {"request_id": request_id, "example_id": example.id, "role": role}
+                tokens.add({**ids, **row} for row in token_rows(m.reply, m))
+
+
+def _reply_row(job: Job, role: str, example: Example, request_id: str, reply: StoredReply | None, m: Measurement) -> dict[str, Any]:
+    read = m.reply
+    return {
+        "request_id": request_id, "example_id": example.id, "role": role, "provider": job.provider,
+        "model": job.services[role].model, "response_model": utf8(read.model), "state": reply.state if reply else "failed",
+        "http_status": reply.http_status if reply else None, "finish_reason": utf8(read.finish_reason), "shape": read.shape,
+        "text": utf8(read.text), "input_tokens": read.input_tokens, "output_tokens": read.output_tokens,
+        "reasoning_tokens": read.reasoning_tokens, "usd": usd(job, role, m), "seconds": reply.seconds if reply else None,
+        "attempts": reply.attempts if reply else None, "received_at": reply.received_at if reply else None,
+    }  # fmt: skip
+
+
+def usd(job: Job, role: str, m: Measurement) -> float | None:
+    """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
+    price = job.settings(role).usd_per_million_tokens
+    return price.usd(m.reply.input_tokens, m.reply.output_tokens, batch=job.provider == "together-batch")
+
+
+def utf8(text: str | None) -> str | None:
+    """Text that can be stored: a lone surrogate becomes a question mark (the raw reply keeps it)."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
+def graded(job: Job, store: ResponseStore) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A row per example with both answers graded and every signal, and the counts that the report shows."""
+    rows: dict[str, dict[str, Any]] = {}
+    facts: dict[str, Any] = {"exact_zeros": 0, "long_answers": 0, "reasons": Counter(), "response_models": {}}
+    seen: dict[str, Counter[str]] = {role: Counter() for role in ("cheap", "strong")}
+    for example, _, _, m in measured(job, store, "cheap"):
+        row = prediction(example.id, example.split, example.group, example.segment, example.label, m, usd(job, "cheap", m))
+        rows[example.id] = row
+        facts["exact_zeros"] += bool(m.exact_zero)
+        facts["long_answers"] += m.long_answer
+        facts["reasons"].update(f"{name}: {why}" for name, why in m.reasons.items() if m.status == "ok" and name != "learned")
+        seen["cheap"][m.reply.model or "(none)"] += m.status != "failed"
+    if job.human:
+        for example in job.dataset.examples:
+            if example.split in job.human.splits:
+                rows[example.id] = with_strong(rows[example.id], example.label, "ok", float(job.human.usd_per_request))
+    else:
+        for example, _, _, m in measured(job, store, "strong"):
+            rows[example.id] = with_strong(rows[example.id], m.answer, m.status, usd(job, "strong", m))
+            seen["strong"][m.reply.model or "(none)"] += m.status != "failed"
+    frame = pd.DataFrame(list(rows.values()))
+    facts["response_models"] = {role: sorted(name for name, n in c.items() if n) for role, c in seen.items()}
+    facts["reasons"] = dict(facts["reasons"].most_common(20))
+    facts["statuses"] = {role: _counts(frame[f"{role}_status"]) for role in ("cheap", "strong")}
+    return frame, facts
+
+
+def _counts(column: pd.Series) -> dict[str, int]:
+    return {str(k): int(v) for k, v in column.dropna().value_counts().sort_index().items()}
+
+
+def failed_rows(frame: pd.DataFrame) -> int:
+    """Rows of which at least one reply never came."""
+    return int(((frame["cheap_status"] == "failed") | (frame["strong_status"] == "failed")).sum())
+
+
+def write_predictions(job: Job, frame: pd.DataFrame, signal: Mapping[str, Any], signal_table: list[dict[str, Any]]) -> None:
+    """predictions.parquet, with the chosen signal in its metadata."""
+    full = frame.reindex(columns=tables.PREDICTIONS.names)
+    columns = [pa.array(full[f.name], type=f.type, from_pandas=True) for f in tables.PREDICTIONS]
+    metadata = {"schema": "cascade-predictions/1", "signal": json.dumps(signal), "signal_table": json.dumps(signal_table)}
+    job.run.write_table(PREDICTIONS, pa.Table.from_arrays(columns, schema=tables.PREDICTIONS), metadata)
+
+
+def read_signal(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The chosen signal {name, version, params} and the table it was chosen from."""
+    metadata = pq.read_schema(job.run.existing(PREDICTIONS)).metadata
+    return json.loads(metadata[b"signal"]), json.loads(metadata[b"signal_table"])
+
+
+def rows(job: Job) -> Rows:
+    """The run's predictions as arrays, with the seconds of each reply."""
+    frame = job.run.read_table(PREDICTIONS)
+    if job.run.has(REPLIES):
+        replies = job.run.read_table(REPLIES)
+        for role in ("cheap", "strong"):
+            seconds = replies.loc[replies["role"] == role].set_index("example_id")["seconds"]
+            frame[f"{role}_s"] = frame["example_id"].map(seconds)
+    return Rows.from_frame(frame)
+
+
+def outcome(job: Job, rows: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What confidence is held against: being right, or, where there are no labels, agreeing with the strong model."""
+    labeled = not np.isnan(rows.cheap_correct).all()
+    return rows.cheap_correct if labeled else rows.agree
+
+
+def signal_arrays(frame: pd.DataFrame) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Every signal that any row supports, NaN for null, in the order of simplicity."""
+    found = {n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64) for n in SIGNAL_NAMES if f"signal_{n}" in frame}
+    return {n: v for n, v in found.items() if not np.isnan(v).all()}
+
+
+def signal_record(name: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A signal as policies name it."""
+    return {"name": name, "version": SIGNALS[name].version, "params": dict(params or {})}

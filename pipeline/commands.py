@@ -1,0 +1,178 @@
+"""Commands: what each one does with the stages, what it prints for people, and what it returns for --json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline import config_file, stages
+from pipeline.errors import CascadeError, PromiseBroken, UsageError
+from pipeline.job import Job, Options
+from pipeline.run import POLICY, RECOMMENDATION, read_json, write_bytes
+
+Args = argparse.Namespace
+
+
+def evaluate(args: Args) -> Any:
+    """All stages of one task, or of every bundled task."""
+    return _each(args, _evaluate)
+
+
+def _evaluate(job: Job) -> dict[str, Any]:
+    return _outcome(job, stages.evaluate(job))
+
+
+def _outcome(job: Job, page: Path) -> dict[str, Any]:
+    found = job.run.read_json(RECOMMENDATION)
+    policy = page.with_name(POLICY)
+    result = {
+        "task": job.config.task, "run_id": job.run_id, "verdict": found["verdict"], "threshold": found["threshold"],
+        "sentence": found["sentence"], "report": str(page), "policy": str(policy),
+    }  # fmt: skip
+    warnings = [w["text"] for w in found["warnings"][:3]]
+    _print(job, f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", *(f"  note: {w}" for w in warnings),
+           f"  report: {page}", f"  policy: {policy}")  # fmt: skip
+    return result
+
+
+def doctor(args: Args) -> Any:
+    """Checks that spend next to nothing, with what to do about each failure."""
+    return _each(args, stages.doctor)
+
+
+def estimate(args: Args) -> Any:
+    """What a run would send and cost."""
+    return _each(args, stages.estimate)
+
+
+def collect(args: Args) -> Any:
+    """Send what is missing."""
+    return _each(args, lambda job: _stage(job, stages.collect))
+
+
+def measure(args: Args) -> Any:
+    """Grade and compute signals."""
+    return _each(args, lambda job: _stage(job, stages.measure))
+
+
+def calibrate(args: Args) -> Any:
+    """Fit the calibrator."""
+    return _each(args, lambda job: _stage(job, stages.calibrate))
+
+
+def sweep(args: Args) -> Any:
+    """Cost and accuracy at every level."""
+    return _each(args, lambda job: _stage(job, stages.sweep))
+
+
+def recommend(args: Args) -> Any:
+    """The threshold or why there is none."""
+
+    def one(job: Job) -> dict[str, Any]:
+        stages.recommend(job)
+        found = job.run.read_json(RECOMMENDATION)
+        _print(job, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {job.run.path(POLICY)}")
+        return {k: found[k] for k in ("task", "run_id", "verdict", "threshold", "sentence")}
+
+    return _each(args, one)
+
+
+def report(args: Args) -> Any:
+    """The pages."""
+    return _each(args, lambda job: _outcome(job, stages.report(job)))
+
+
+def export(args: Args) -> Any:
+    """The policy in another format, on stdout or in a file."""
+    from pipeline.deliver.export import export as exported
+
+    def one(job: Job) -> dict[str, Any]:
+        path = job.run.existing(POLICY)
+        text = exported(path, args.format, allow_uncertified=args.allow_uncertified, allow_demo=args.allow_demo)
+        if args.output is not None:
+            write_bytes(args.output, text.encode())
+            _print(job, f"wrote {args.output}")
+        elif not args.json:
+            sys.stdout.write(text)
+        return {"task": job.config.task, "format": args.format, "output": str(args.output) if args.output else None, "text": text}
+
+    return _each(args, one)
+
+
+def monitor(args: Args) -> dict[str, Any]:
+    """Production replies against the policy; exit 6 when the promise no longer holds."""
+    from pipeline.deliver import monitor as watching
+    from pipeline.deliver import policy as policies
+
+    if not args.log.is_file():
+        raise UsageError(f"{args.log}: there is no such log; give a file of JSON lines (decisions or completions)")
+    with args.log.open(encoding="utf-8", errors="replace") as lines:
+        found: dict[str, Any] = watching.check(policies.load(args.policy), lines)
+    if not args.quiet and not args.json:
+        print(found["text"] if isinstance(found["text"], str) else "\n".join(found["text"]))
+    if not found["holds"]:
+        raise PromiseBroken(found["verdict"])
+    return found
+
+
+def route(args: Args) -> dict[str, Any]:
+    """One production decision."""
+    from pipeline.deliver import policy as policies
+
+    decision: dict[str, Any] = policies.load(args.policy).decide(sys.stdin.read())._asdict()
+    if not args.json:
+        import json
+
+        print(json.dumps(decision, ensure_ascii=False))
+    return decision
+
+
+def status(args: Args) -> Any:
+    """The store and the runs, without sending anything."""
+    return stages.status(args)
+
+
+def purge(args: Args) -> Any:
+    """Remove kept replies."""
+    return stages.purge(args)
+
+
+def _stage(job: Job, stage: Callable[[Job], Any]) -> dict[str, Any]:
+    stage(job)
+    _print(job, f"{job.config.task}: done; run {job.run.directory}")
+    return {"task": job.config.task, "run_id": job.run_id, "run": str(job.run.directory)}
+
+
+def _print(job: Job, *lines: str) -> None:
+    """What a person reads at the end; on stderr when stdout carries JSON."""
+    if not job.options.quiet:
+        for line in lines:
+            print(line, file=sys.stderr if job.options.json else sys.stdout)
+
+
+def _each(args: Args, action: Callable[[Job], Any]) -> Any:
+    """Run an action for a task, or for all; with several, one that fails does not keep the others from running."""
+    names = config_file.known_tasks() if args.task == "all" else [args.task]
+    if not names:
+        raise UsageError("no tasks: configs/ holds no .yaml; run from the project's folder, or give a path to a config")
+    results, first = [], None
+    for name in names:
+        try:
+            job = Job(config_file.load(config_file.find(name), getattr(args, "set", [])), _options(args))
+            results.append(action(job))
+        except CascadeError as error:
+            if len(names) == 1 or error.exit_code in (3, 130, 143):
+                raise
+            print(f"error: {name}: {error}", file=sys.stderr)
+            first = first or error
+    if first is not None:
+        raise first
+    return results if args.task == "all" else results[0]
+
+
+def _options(args: Args) -> Options:
+    known = {k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None}
+    return Options(**known, command=args.line)

@@ -1,0 +1,181 @@
+"""Rows are read strictly, get stable ids and splits, or the error names the place and the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.collect.dataset import Dataset, normalised, read, split_of
+from pipeline.config import Split, TaskConfig
+from pipeline.config_file import load
+from pipeline.errors import DataError
+
+LABELS = ["work", "spam", "None"]
+
+
+def config(tmp_path: Path, name: str, kind: str = "classify", **dataset: object) -> TaskConfig:
+    tree: dict[str, object] = {
+        "task": "t", "kind": kind, "dataset": {"path": name, "label": "label", **dataset},
+        "prompt": {"user": "{text}" + (" {options}" if kind == "choose" else "")}, "target": {"kind": "match_strong", "within": 0.02},
+    }  # fmt: skip
+    if kind == "classify":
+        tree["labels"] = LABELS
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(tree))
+    return load(path)
+
+
+def canonical(text: str) -> str | None:
+    return {label.casefold(): label for label in LABELS}.get(text.strip().casefold())
+
+
+def rows(tmp_path: Path, name: str, content: str | bytes, **dataset: object) -> Dataset:
+    raw = content.encode() if isinstance(content, str) else content
+    (tmp_path / name).write_bytes(raw)
+    return read(config(tmp_path, name, **dataset), canonical)
+
+
+def test_a_csv_with_bom_crlf_and_line_breaks_in_quotes_is_read_exactly(tmp_path: Path) -> None:
+    content = '\ufefftext,label\r\n"two\r\nlines, ""quoted""",Work\r\nNA,None\r\n'
+    found = rows(tmp_path, "r.csv", content)
+    assert [e.texts[0] for e in found.examples] == ['two\r\nlines, "quoted"', "NA"]
+    assert [e.label for e in found.examples] == ["work", "None"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text;label\na;work\n", r"r\.csv:1: the header is one field with ';'"),
+        ("text,label\na,work\nb,c,work\n", r"r\.csv:3: 3 fields, the header has 2"),
+        ("text,label\na,work\nb,\n", r"r\.csv:3: the label is blank"),
+        ("text,label\na,wrok\n", r"r\.csv:2: label 'wrok'.*did you mean 'work'"),
+        ("txt,label\na,work\n", r"no column 'text'.*did you mean 'txt'"),
+        ("text,label\n", "no rows"),
+        ("", "no rows"),
+        ('text,label\n"a,work\n', r"r\.csv:2"),
+        ("text,text,label\na,b,work\n", "stands twice"),
+        ("text,label\na,work\n".encode("utf-16"), "UTF-16"),
+        ("text,label\nab,work\ncaf\xe9,work\n".encode("latin-1"), r"r\.csv:3: not UTF-8: byte 22 is 0xe9"),
+    ],
+)
+def test_csv_faults_are_named(tmp_path: Path, content: str | bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        rows(tmp_path, "r.csv", content)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "a", "label": 1.5}', r"r\.jsonl:2: label 1\.5 is float"),
+        ('{"text": "a", "label": true}', "label True is bool"),
+        ('{"text": "a", "label": null}', "label is blank"),
+        ('{"text": {"deep": 1}, "label": "work"}', "column 'text' holds dict"),
+        ('{"text": "a"', r"r\.jsonl:2: not valid JSON"),
+        ('["a", "work"]', "holds list"),
+        ('{"label": "work"}', "no 'text' here"),
+    ],
+)
+def test_jsonl_faults_are_named(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        rows(tmp_path, "r.jsonl", '{"text": "first", "label": "work"}\n' + line + "\n")
+
+
+def test_duplicate_ids_are_listed_with_their_lines(tmp_path: Path) -> None:
+    lines = "".join(f'{{"id": "{i}", "text": "t{k}", "label": "work"}}\n' for k, i in enumerate("abab"))
+    with pytest.raises(DataError, match=r"2 duplicate ids: 'a' at lines 1 and 3; 'b' at lines 2 and 4"):
+        rows(tmp_path, "r.jsonl", lines, id="id")
+
+
+def test_parquet_is_read_by_column_and_a_wrong_type_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"], "label": pa.array(["work", "spam"]).dictionary_encode()}), tmp_path / "r.parquet")
+    found = read(config(tmp_path, "r.parquet"), canonical)
+    assert [e.label for e in found.examples] == ["work", "spam"]
+    pq.write_table(pa.table({"text": [["a"], ["b"]], "label": ["work", "spam"]}), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="row 1: column 'text' holds list"):
+        read(config(tmp_path, "r.parquet"), canonical)
+    (tmp_path / "r.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(DataError, match="damaged"):
+        read(config(tmp_path, "r.parquet"), canonical)
+
+
+def test_copies_share_a_split_and_are_counted_with_conflicts(tmp_path: Path) -> None:
+    texts = [("Buy  NOW", "spam"), ("buy now", "work"), ("Buy  NOW", "spam"), ("other", "work")]
+    found = rows(tmp_path, "r.jsonl", "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in texts))
+    assert len({e.split for e in found.examples[:3]}) == 1
+    assert len({e.id for e in found.examples}) == 4
+    health = found.health
+    assert (health["duplicate_texts"], health["duplicate_texts_normalised"]) == (1, 2)
+    assert (health["conflicting_labels"], health["leaked_between_splits"]) == (1, 0)
+
+
+def test_copies_in_different_groups_are_reported_as_leaks(tmp_path: Path) -> None:
+    split = Split()
+    by_split: dict[str, str] = {}
+    for i in range(100):
+        by_split.setdefault(split_of(f"g{i}", split), f"g{i}")
+    lines = "".join(json.dumps({"text": "same", "label": "work", "g": by_split[s]}) + "\n" for s in ("fit", "test"))
+    assert rows(tmp_path, "r.jsonl", lines, group="g").health["leaked_between_splits"] == 1
+
+
+def test_the_order_of_rows_moves_nothing(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"text {i}", "label": "work"}) + "\n" for i in range(60)]
+    forward = {e.id: e.split for e in rows(tmp_path, "r.jsonl", "".join(lines)).examples}
+    backward = {e.id: e.split for e in rows(tmp_path, "r.jsonl", "".join(reversed(lines))).examples}
+    assert forward == backward
+
+
+def test_a_limit_keeps_the_same_rows_whatever_stands_beside_them(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"text {i}", "label": "work"}) + "\n" for i in range(60)]
+    few = rows(tmp_path, "r.jsonl", "".join(lines)).limited(20)
+    fewer = few.limited(7)
+    assert {e.id for e in fewer.examples} < {e.id for e in few.examples}
+    assert few.health["excluded"] == {"limit": 40}
+    assert few.digest != rows(tmp_path, "r.jsonl", "".join(lines)).digest
+
+
+def test_split_shares_are_kept_over_many_groups() -> None:
+    n = 20_000
+    found = [split_of(f"group {i}", Split()) for i in range(n)]
+    for name, share in (("fit", 0.3), ("certify", 0.5), ("test", 0.2)):
+        # five binomial standard errors
+        assert abs(found.count(name) / n - share) < 5 * (share * (1 - share) / n) ** 0.5
+
+
+def test_options_may_be_named_by_letter_or_text_and_ambiguity_is_refused(tmp_path: Path) -> None:
+    def choose(label: str, options: object) -> Dataset:
+        (tmp_path / "r.jsonl").write_text(json.dumps({"text": "q", "options": options, "label": label}) + "\n")
+        return read(config(tmp_path, "r.jsonl", "choose", options="options"), canonical)
+
+    assert choose("b", ["first", "second"]).examples[0].label == "B"
+    assert choose("first", ["first", "second"]).examples[0].label == "A"
+    assert choose("B", ["B", "A"]).examples[0].label == "A"  # an option's text goes before a letter
+    assert choose("A", ["x", "y"]).examples[0].texts == ("q", "A. x\nB. y")
+    for label, options, said in (("z", ["x", "y"], "neither an option"), ("x", ["x", "x"], "2 options"), ("A", ["x"], "2 to 26"), ("A", "x|y", "JSON list")):
+        with pytest.raises(DataError, match=said):
+            choose(label, options)
+
+
+def test_a_judge_reads_relevance_grades_as_yes_and_no(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("text,label\na,1\nb,0\nc,yes\n")
+    found = read(config(tmp_path, "r.csv", "judge"), lambda text: {"yes": "yes", "no": "no"}.get(text))
+    assert [e.label for e in found.examples] == ["yes", "no", "yes"]
+
+
+def test_rows_behind_an_fsspec_address_are_read(tmp_path: Path) -> None:
+    import fsspec
+
+    with fsspec.open("memory://folder/r.jsonl", "w") as handle:
+        handle.write('{"text": "a", "label": "work"}\n')
+    assert len(read(config(tmp_path, "memory://folder/r.jsonl"), canonical)) == 1
+
+
+@given(st.text(), st.text())
+def test_normalisation_is_blind_to_surrounding_and_doubled_space(a: str, b: str) -> None:
+    once = normalised([a, b])
+    assert normalised([f"  {a}\n", b.replace(" ", " \t ")]) == once

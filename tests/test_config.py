@@ -1,0 +1,139 @@
+"""A config is right, or its error says where, what, why and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config_file import find, known_tasks, load
+from pipeline.errors import ConfigError, UsageError
+
+GOOD = """\
+task: sorting
+kind: classify
+dataset:
+  path: rows.csv
+  label: label
+labels: [work, "yes", no, "01"]
+prompt: {system: "Sort.", user: "{text} {{literal}}"}
+cheap:
+  model: small
+  usd_per_million_tokens: {input: 0.1, output: 0.2, as_of: 2026-11-01, source: list}
+  params: {max_tokens: 8}
+strong:
+  model: large
+  usd_per_million_tokens: {input: 1, output: 2, as_of: 2026-11-01, source: list}
+target: {kind: match_strong, within: 0.02}
+"""
+
+
+def written(tmp_path: Path, old: str = "", new: str = "") -> Path:
+    assert old in GOOD
+    path = tmp_path / "sorting.yaml"
+    path.write_text(GOOD.replace(old, new, 1) if old else GOOD, encoding="utf-8")
+    return path
+
+
+def test_a_good_config_keeps_yes_and_no_as_text_and_fills_defaults(tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    assert config.labels == ("work", "yes", "no", "01")
+    assert config.target.certainty == 0.9
+    assert config.target.delta == 0.1
+    assert config.strong is not None
+    assert config.strong.splits == ("fit", "certify", "test")
+    assert config.prompt is not None
+    assert config.prompt.columns == ("text",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("[work,", "[true,", 6, "labels.0: must be text"),
+        ('"01"]', "01]", 6, "labels.3: must be text"),
+        ("[work,", "[2024-01-01,", 6, "put it in quotes"),
+        ("target: {kind: match_strong, within: 0.02}", "target: {kind: match_strong}", 15, "needs within"),
+        ("within: 0.02", "at_least: 0.9", 15, "at_least does not belong"),
+        ("within: 0.02", "within: 1.5", 15, "less than 1"),
+        ("kind: classify", "kind: clasify", 2, "'classify'"),
+        ("kind: classify", "kind: classify\nkind: judge", 3, "duplicate key"),
+        ("prompt:", "promt:", 7, "did you mean 'prompt'"),
+        ("input: 0.1", "input: 0", 10, "greater than 0"),
+        ("as_of: 2026-11-01, ", "", 10, "as_of: is required"),
+        ("{text}", "{text!r}", 7, "plain column name"),
+        ("max_tokens: 8", "logprobs: 5", 11, "set by the pipeline itself"),
+        ("task: sorting", "task: ../up", 1, "a-z, 0-9 and _"),
+        ("{text} {{literal}}", "{text", 7, "literal brace"),
+        ("  label: label\n", "", 3, "only target agree_with_strong"),
+    ],
+)
+def test_each_fault_names_line_key_rule_and_remedy(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+    path = written(tmp_path, old, new)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert said in message
+    # a rule between keys of one mapping is reported where that mapping starts, or for the whole file
+    assert message.startswith((f"{path}:{line}:", f"{path}: config")), message
+
+
+def test_open_ended_generation_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = written(tmp_path, 'labels: [work, "yes", no, "01"]\n', "")
+    with pytest.raises(ConfigError, match="open-ended generation has no answer set"):
+        load(path)
+
+
+def test_broken_yaml_is_located(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sorting\.yaml:\d+: not valid YAML"):
+        load(written(tmp_path, '"01"]', '"01"'))
+
+
+def test_python_objects_and_alias_bombs_are_not_built(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"task: !!python/object/apply:os.mkdir ['{target}']\n")
+    with pytest.raises(ConfigError):
+        load(path)
+    assert not target.exists()
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match="aliases"):
+        load(path)
+
+
+def test_overrides_are_yaml_values_and_are_checked_like_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    config = load(path, ["target.within=0.01", "signal=first_token", "dataset.split={fit: 0.2, certify: 0.6, test: 0.2}"])
+    assert config.target.within == 0.01
+    assert config.signal == "first_token"
+    assert config.dataset is not None
+    assert config.dataset.split.certify == 0.6
+    with pytest.raises(ConfigError, match=r"target\.within"):
+        load(path, ["target.within=yes"])
+    with pytest.raises(ConfigError, match=r"key\.path=value"):
+        load(path, ["target.within"])
+
+
+def test_an_unknown_task_lists_what_there_is_and_guesses(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert known_tasks(tmp_path) == ["sorting"]
+    assert find("sorting", tmp_path).name == "sorting.yaml"
+    with pytest.raises(UsageError, match="Did you mean 'sorting'"):
+        find("sortng", tmp_path)
+    with pytest.raises(UsageError, match="no such config file"):
+        find("nowhere/x.yaml", tmp_path)
+
+
+def test_people_as_the_strong_side_need_only_a_price(tmp_path: Path) -> None:
+    old = GOOD[GOOD.index("strong:") : GOOD.index("target:")]
+    config = load(written(tmp_path, old, "strong: {human: true, usd_per_request: 0.4}\n"))
+    assert config.strong is not None
+    assert config.strong.human
+    with pytest.raises(ConfigError, match=r"strong\.usd_per_request: is required"):
+        load(written(tmp_path, old, "strong: {human: true}\n"))
+
+
+def test_paths_are_relative_to_the_config_and_addresses_stay(tmp_path: Path) -> None:
+    config = load(written(tmp_path))
+    assert config.resolve("rows.csv") == str(tmp_path / "rows.csv")
+    assert config.resolve("s3://bucket/rows.csv") == "s3://bucket/rows.csv"
