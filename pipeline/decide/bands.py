@@ -46,7 +46,14 @@ def bands(
     n, levels = int(counts.sum()), len(counts) - 1
     if n == 0:
         nothing = Bands(*(np.full(levels, np.nan) for _ in range(4)))
-        names = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
+        names = (
+            "coverage",
+            "escalation_rate",
+            "accepted_accuracy",
+            "selective_risk",
+            "system_accuracy",
+            "usd_per_1000",
+        )
         return dict.fromkeys(names, nothing)
     cells = _Cells.of(counts)
     point = cells.curves(cells.count[None], n)

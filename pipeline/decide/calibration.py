@@ -212,7 +212,7 @@ def _spline_features(z: Floats, knots: Floats) -> Floats:
 
 def _spline_numbers(w: Floats, knots: Floats) -> dict[str, Any]:
     t, weights = _basis(knots)
-    polynomial = PPoly.from_spline(BSpline(t, weights @ w, 3))
+    polynomial = PPoly.from_spline((t, weights @ w, 3))
     c = np.asarray(polynomial.c)[::-1, 3:-3]  # ascending powers; the repeated end knots make empty pieces
     return {"knots": knots.tolist(), "pieces": c.T.tolist()}
 
@@ -230,9 +230,7 @@ def _isotonic(cells: Cells) -> Calibrator:
 def _best(kinds: tuple[str, ...], p: Floats, y: Floats, cells: Cells, seed: int) -> Calibrator:
     """The candidate with the smallest cross-validated NLL, refitted on all rows."""
     designs = [
-        _Design.of(kind, cells, sd)
-        for kind in kinds
-        for sd in (SLOPE_CHANGE_SD if kind == "spline" else (None,))
+        _Design.of(kind, cells, sd) for kind in kinds for sd in (SLOPE_CHANGE_SD if kind == "spline" else (None,))
     ]
     fold = np.random.default_rng(seed).permutation(np.arange(len(p)) % FOLDS)
     per_fold = np.zeros((len(designs), FOLDS))
@@ -247,7 +245,12 @@ def _best(kinds: tuple[str, ...], p: Floats, y: Floats, cells: Cells, seed: int)
     for i in np.argsort(mean, kind="stable"):
         table.setdefault(
             designs[i].kind,
-            {"kind": designs[i].kind, "cv_nll": float(mean[i]), "cv_nll_se": float(se[i]), "spline_sd": designs[i].change_sd},
+            {
+                "kind": designs[i].kind,
+                "cv_nll": float(mean[i]),
+                "cv_nll_se": float(se[i]),
+                "spline_sd": designs[i].change_sd,
+            },
         )
     chosen = designs[int(np.argmin(mean))].fit(cells)
     return replace(chosen, selection=tuple(table.values()))

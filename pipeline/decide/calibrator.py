@@ -20,6 +20,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 CLIP = 1e-6
@@ -183,7 +184,7 @@ def _check_slopes(*names: str) -> Callable[[Mapping[str, Any]], None]:
 
 def _check_spline(numbers: Mapping[str, Any]) -> None:
     knots = _finite_list("knots", numbers["knots"], 2)
-    if any(b <= a for a, b in zip(knots, knots[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(knots)):
         raise ValueError("calibrator knots do not increase")
     if not isinstance(numbers["pieces"], list | tuple) or len(numbers["pieces"]) != len(knots) - 1:
         raise ValueError(f"a spline of {len(knots)} knots has {len(knots) - 1} pieces")
@@ -204,9 +205,9 @@ def _check_isotonic(numbers: Mapping[str, Any]) -> None:
     x, y = _finite_list("x", numbers["x"], 1), _finite_list("y", numbers["y"], 1)
     if len(x) != len(y):
         raise ValueError(f"isotonic calibrator: {len(x)} x and {len(y)} y")
-    if any(b <= a for a, b in zip(x, x[1:], strict=False)) or any(b < a for a, b in zip(y, y[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(x)) or any(b < a for a, b in pairwise(y)):
         raise ValueError("isotonic calibrator: x must increase and y must not decrease")
-    if not (0 <= y[0] and y[-1] <= 1):
+    if y[0] < 0 or y[-1] > 1:
         raise ValueError("isotonic calibrator: y lies outside [0, 1]")
 
 

@@ -26,10 +26,12 @@ class Cells:
 
     @property
     def total(self) -> float:
+        """All rows."""
         return float(self.n.sum())
 
     @property
     def wrong(self) -> Floats:
+        """Wrong rows per confidence, shape (k,)."""
         return self.n - self.right
 
     @classmethod

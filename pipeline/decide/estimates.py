@@ -81,7 +81,9 @@ def _ranking(n: Floats, right: Floats, total: Floats, good: Floats) -> dict[str,
     return out | _risk_coverage(n, wrong, above, wrong_above, total, bad)
 
 
-def _risk_coverage(n: Floats, wrong: Floats, above: Floats, wrong_above: Floats, total: Floats, bad: Floats) -> dict[str, Floats]:
+def _risk_coverage(
+    n: Floats, wrong: Floats, above: Floats, wrong_above: Floats, total: Floats, bad: Floats
+) -> dict[str, Floats]:
     """Areas under the risk-coverage curve. Inside a tie block errors are expected to rise linearly:
 
     sum over j = 1..m of (E + e j/m) / (s + j) = (E - s e/m) (H(s+m) - H(s)) + e, with H the harmonic numbers,
@@ -121,7 +123,9 @@ def _binned(name: str, bins: Bins, value: Floats, n: Floats, right: Floats, tota
 
 def corp(value: Floats, n: Floats, right: Floats) -> dict[str, Floats]:
     """CORP decompositions of Brier score and log loss, from one isotonic fit per table."""
-    names = [f"corp_{s}_{part}" for s in ("brier", "logloss") for part in ("miscalibration", "discrimination", "uncertainty")]
+    names = [
+        f"corp_{s}_{part}" for s in ("brier", "logloss") for part in ("miscalibration", "discrimination", "uncertainty")
+    ]
     out = {name: np.full(len(n), np.nan) for name in names}
     for i in range(len(n)):
         used = n[i] > 0

@@ -35,7 +35,9 @@ from scipy.special import ndtr
 from pipeline.decide.cells import Cells
 from pipeline.decide.estimates import Bins, corp, estimates
 from pipeline.decide.intervals import clopper_pearson
-from pipeline.decide.reliability import reliability as reliability
+from pipeline.decide.reliability import reliability
+
+__all__ = ["reliability", "smooth_calibration_error", "summary", "with_intervals"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,7 +84,8 @@ def with_intervals(
     n = values.pop("n")
     values.pop("n_unknown")
     out: dict[str, dict[str, Any]] = {
-        name: {"value": v, "lower": None, "upper": None, "level": level, "n": n, "method": None} for name, v in values.items()
+        name: {"value": v, "lower": None, "upper": None, "level": level, "n": n, "method": None}
+        for name, v in values.items()
     }
     if n == 0:
         return out
@@ -151,7 +154,9 @@ def _tests(cells: Cells) -> dict[str, float | None]:
     weighted = float(np.sum(n * (1 - 2 * v) ** 2 * v * (1 - v)))
     z = float(np.sum((right - n * v) * (1 - 2 * v)) / np.sqrt(weighted)) if weighted > 0 else None
     return {
-        "ks_calibration_statistic": float(np.abs(np.cumsum(right - n * v)).max() / np.sqrt(variance)) if variance > 0 else None,
+        "ks_calibration_statistic": float(np.abs(np.cumsum(right - n * v)).max() / np.sqrt(variance))
+        if variance > 0
+        else None,
         "spiegelhalter_z": z,
         "spiegelhalter_p": None if z is None else float(2 * ndtr(-abs(z))),
     }
@@ -173,7 +178,13 @@ def _replicates(cells: Cells, bins: dict[str, Bins], replicates: int, rng: np.ra
 _NAMES = (
     ["accuracy", "mean_confidence", "nll", "brier", "auroc", "prr_errors_over_population"]
     + ["average_precision_correct", "average_precision_error"]
-    + ["aurc_mean", "aurc_optimal_mean", "aurc_optimal_asymptotic r+(1-r)ln(1-r)", "e_aurc", "aurc_trapezoid_normalised"]
+    + [
+        "aurc_mean",
+        "aurc_optimal_mean",
+        "aurc_optimal_asymptotic r+(1-r)ln(1-r)",
+        "e_aurc",
+        "aurc_trapezoid_normalised",
+    ]
     + [f"{name}_equal_width_{b}" for b in BIN_COUNTS for name in ("ece", "mce", "rmsce")]
     + [f"{name}_equal_mass_{b}" for b in BIN_COUNTS for name in ("ece", "ce_l2_plugin", "ce_l2_debiased")]
     + [f"corp_{s}_{part}" for s in ("brier", "logloss") for part in ("miscalibration", "discrimination", "uncertainty")]

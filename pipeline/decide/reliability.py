@@ -80,8 +80,7 @@ def reliability(
         bin_table |= {"band_lower": in_bins[0], "band_upper": in_bins[1]}
         corp_table |= {"kind": "corp", "accuracy_lower": np.nan, "accuracy_upper": np.nan}
         corp_table |= {"band_lower": in_curve[0], "band_upper": in_curve[1]}
-        for table in (bin_table, corp_table):
-            records.append(table | {"split": split, "stage": stage})
+        records.extend(table | {"split": split, "stage": stage} for table in (bin_table, corp_table))
     if not records:
         return pd.DataFrame(columns=COLUMNS)
     frame = pd.concat([pd.DataFrame(r) for r in records], ignore_index=True)[COLUMNS]

@@ -77,13 +77,20 @@ def select_signal(
         spread = per_fold.std(axis=1, ddof=1) / root
         for i, k in enumerate(usable):
             entry = next(e for e in table if e["signal"] == k)
-            entry |= {"aurc": float(mean[i]), "aurc_se": float(spread[i]), "gap": float(gap[i]), "gap_se": float(gap_se[i])}
+            entry |= {
+                "aurc": float(mean[i]),
+                "aurc_se": float(spread[i]),
+                "gap": float(gap[i]),
+                "gap_se": float(gap_se[i]),
+            }
     for entry in table:
         entry["chosen"] = entry["signal"] == chosen
     return chosen, table
 
 
-def learned_features(signals: Mapping[str, npt.ArrayLike], answer_tokens: npt.ArrayLike | None = None) -> dict[str, Floats]:
+def learned_features(
+    signals: Mapping[str, npt.ArrayLike], answer_tokens: npt.ArrayLike | None = None
+) -> dict[str, Floats]:
     """Features of the learned signal: `logit_<name>` of every other signal, and `answer_tokens` where given."""
     out = {}
     for name, column in signals.items():
@@ -95,12 +102,14 @@ def learned_features(signals: Mapping[str, npt.ArrayLike], answer_tokens: npt.Ar
     return out
 
 
-def fit_learned(features: Mapping[str, npt.ArrayLike], correct: npt.ArrayLike, *, seed: int) -> dict[str, Any] | None:
-    """Fit P(right) as a ridge logistic regression of standardised features, the penalty by five-fold NLL.
+def fit_learned(
+    features: Mapping[str, npt.ArrayLike], correct: npt.ArrayLike, *, seed: int, penalty: float | None = None
+) -> dict[str, Any] | None:
+    """Fit P(right) as a ridge logistic regression of standardised features.
 
     `features`: shape (n,) each, NaN for null. Features that are constant, or null on more than 2 % of the graded rows, are
-    left out; so are rows with a null among the rest. Returns the numbers that `pipeline.measure.learned` evaluates:
-    {"features", "mean", "scale", "coef", "intercept"}, or None with fewer than 50 rows, 10 of a class, or no feature.
+    left out; so are rows with a null among the rest. `penalty`: scikit-learn's C; None chooses by five-fold NLL. Returns the numbers that `pipeline.measure.learned` evaluates:
+    {"features", "mean", "scale", "coef", "intercept"} and the penalty, or None with fewer than 50 rows, 10 of a class, or no feature.
     """
     y = np.asarray(correct, dtype=np.float64)
     graded = ~np.isnan(y)
@@ -117,17 +126,25 @@ def fit_learned(features: Mapping[str, npt.ArrayLike], correct: npt.ArrayLike, *
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     z = (x - mean) / scale
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    models = [LogisticRegression(C=c, max_iter=2000) for c in RIDGES]
-    losses = [-cross_val_score(m, z, target, cv=folds, scoring="neg_log_loss").mean() for m in models]
-    best = models[int(np.argmin(losses))].fit(z, target)
+    best = _model(_chosen_penalty(z, target, seed) if penalty is None else penalty).fit(z, target)
     return {
+        "penalty": best.C,
         "features": names,
         "mean": mean.tolist(),
         "scale": scale.tolist(),
         "coef": best.coef_[0].tolist(),
         "intercept": float(best.intercept_[0]),
     }
+
+
+def _model(penalty: float) -> LogisticRegression:
+    return LogisticRegression(C=penalty, solver="newton-cholesky", max_iter=200)
+
+
+def _chosen_penalty(z: Floats, target: npt.NDArray[np.int64], seed: int) -> float:
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    losses = [-cross_val_score(_model(c), z, target, cv=folds, scoring="neg_log_loss").mean() for c in RIDGES]
+    return RIDGES[int(np.argmin(losses))]
 
 
 def learned_values(numbers: Mapping[str, Any], features: Mapping[str, npt.ArrayLike]) -> Floats:
@@ -139,10 +156,17 @@ def learned_values(numbers: Mapping[str, Any], features: Mapping[str, npt.ArrayL
 
 
 def _cross_fitted(features: dict[str, Floats], y: Floats, fold: npt.NDArray[np.int64], seed: int) -> Floats | None:
-    """The learned signal of every row from a model that has not seen its fold; None where a fold cannot be fitted."""
+    """The learned signal of every row from a model that has not seen its fold; None where a fold cannot be fitted.
+
+    Only the penalty, one of five values, is chosen on all rows.
+    """
+    whole = fit_learned(features, y, seed=seed)
+    if whole is None:
+        return None
     out = np.full(len(y), np.nan)
     for f in range(FOLDS):
-        numbers = fit_learned({k: v[fold != f] for k, v in features.items()}, y[fold != f], seed=seed)
+        part = {k: v[fold != f] for k, v in features.items()}
+        numbers = fit_learned(part, y[fold != f], seed=seed, penalty=whole["penalty"])
         if numbers is None:
             return None
         out[fold == f] = learned_values(numbers, {k: v[fold == f] for k, v in features.items()})

@@ -44,6 +44,7 @@ class Segments:
 
     @property
     def n(self) -> int:
+        """All rows."""
         return int(self.counts.sum())
 
     @classmethod
@@ -139,7 +140,9 @@ def curves(segments: Segments) -> dict[str, Floats]:
             "n": np.full(len(n_kept), n).astype(np.int64),
             "n_accepted": n_kept.astype(np.int64),
             "n_unknown": (n - cheap_known - strong_known).astype(np.int64),
-            "n_cost_unknown": (segments.usd_unknown[:, 0].sum() - usd_unknown[:, 0] + usd_unknown[:, 1]).astype(np.int64),
+            "n_cost_unknown": (segments.usd_unknown[:, 0].sum() - usd_unknown[:, 0] + usd_unknown[:, 1]).astype(
+                np.int64
+            ),
             "coverage": n_kept / n,
             "escalation_rate": n_escalated / n,
             "accepted_accuracy": accuracy,
