@@ -1,4 +1,4 @@
-"""What the generators of the bundled datasets share: text banks, distinct draws and the file they are written to.
+"""What the generators of the bundled datasets share: distinct draws, seeds and the file they are written to.
 
 Standard library only. A generator defines ``draw(rng) -> dict`` (one independent draw) and a ``key`` that says which
 text must not occur twice; everything about seeds and duplicates is here, so that it is the same for every dataset.
@@ -6,7 +6,6 @@ text must not occur twice; everything about seeds and duplicates is here, so tha
 
 import json
 import random
-import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,17 +36,6 @@ def distinct(
         if text not in seen:
             seen.add(text)
             yield row
-
-
-def lines(block: str) -> list[str]:
-    """The alternatives of a bank entry: one a line, or separated by bars on a single line."""
-    return [line.strip() for line in (block.splitlines() if "\n" in block else block.split("|")) if line.strip()]
-
-
-def read_bank(path: Path) -> dict[str, Any]:
-    """A TOML bank file as nested dicts and strings."""
-    with path.open("rb") as handle:
-        return tomllib.load(handle)
 
 
 def write(path: Path, rows: list[Row]) -> None:

@@ -6,13 +6,12 @@ mail, perhaps typing errors, and a label that a person gave it. How often each h
 """
 
 import random
-import re
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, lines, normalise, read_bank, write
+from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, normalise, write
+from wording import Writer, bare, fitting, lines, read_bank, typed
 
 LABELS = ("work", "personal", "spam", "other")
 HERE = Path(__file__).resolve().parent
@@ -24,7 +23,6 @@ FOLLOWS_REQUEST = 0.82  # a mixed mail is filed by what it asks for, with this p
 PROMO_IS_SPAM = 0.35
 LABEL_NOISE = 0.025  # a person slipped: one of the three other labels
 MAX_WORDS = 165
-SLOT = re.compile(r"\{\w+\}")
 
 SHARED = read_bank(HERE / "bank" / "shared.toml")
 SCENARIOS: dict[str, dict[str, dict[str, str]]] = {
@@ -46,44 +44,18 @@ def sentences() -> list[str]:
     return list(found)
 
 
-def fitting(block: str, opening: int) -> list[str]:
-    """The lines that go with an opening (counted from 0): "@13 text" goes with the first and third, "text" with all."""
-    found = []
-    for line in lines(block):
-        tags, _, text = line[1:].partition(" ") if line.startswith("@") else ("", "", line)
-        if not tags or str(opening + 1) in tags:
-            found.append("~ " + text if tags.endswith("~") else text)
-    return found
-
-
-def bare(line: str) -> str:
-    """A bank line without its marks."""
-    return re.sub(r"^(@\d*)?~? ?", "", line)
-
-
-class Mail:
-    """One mail being written: a random source and the slot values that stay the same within the mail."""
+class Mail(Writer):
+    """One mail being written; names, places and figures stay the same within the mail."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
         names = rng.sample(lines(SHARED["slots"]["name"]), 4)
-        self.slots: dict[str, Any] = dict(zip(("me", "name", "other", "other2"), names, strict=True))
+        super().__init__(rng, dict(zip(("me", "name", "other", "other2"), names, strict=True)))
         self.slots["n"] = rng.choice((3, 4, 6, 8, 12, 14, 17, 20, 35, 48))
         self.slots["ticket"] = str(rng.randrange(1000, 99999))
         for key, values in SHARED["slots"].items():
             if key != "name":
                 self.slots[key] = rng.choice(lines(values))
         self.slots["shop"] = rng.choice(lines(BY_NAME["order"][1]["shop"]))
-
-    def pick(self, block: str) -> str:
-        return self.fill(self.rng.choice(lines(block)))
-
-    def fill(self, text: str) -> str:
-        """Slots filled in; a value that opens the line gets a capital, what the author wrote small stays small."""
-        capital = text.startswith("{")
-        for _ in range(2):  # a slot's value may hold a slot
-            text = text.format(**self.slots)
-        return text[:1].upper() + text[1:] if capital else text
 
     def enter(self, entry: dict[str, str]) -> None:
         """Take over the slot values that belong to a situation."""
@@ -186,21 +158,6 @@ def mixed(mail: Mail) -> tuple[str, str, str, str]:
     parts.append(mail.pick(part["work_ask" if asks == "work" else "private_ask"]))
     body = mail.dress(mail.paragraphs(parts), rng.choice(("colleague", "friend")))
     return mail.pick(part["subject"]), body, "plain", asks
-
-
-def typed(rng: random.Random, text: str, rate: float) -> str:
-    """Typing errors: with ``rate`` one or two slips, a letter lost, doubled or swapped inside a word."""
-    if rng.random() >= rate:
-        return text
-    for _ in range(rng.choice((1, 1, 2))):
-        spots = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 2].isalpha()]
-        if not spots:
-            return text
-        i = rng.choice(spots)
-        text = rng.choice(
-            (text[:i] + text[i + 1 :], text[: i + 1] + text[i:], text[:i] + text[i + 1] + text[i] + text[i + 2 :])
-        )
-    return text
 
 
 def manner_of_typing(rng: random.Random, voice: str, subject: str, body: str) -> tuple[str, str]:

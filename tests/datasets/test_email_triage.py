@@ -1,11 +1,14 @@
 """The bundled mails: plausible in number, variety and ambiguity. (What all datasets share: test_every_dataset.py.)"""
 
 import random
+import re
 from collections import Counter
 
 import pytest
 
 from datasets.email_triage import generate
+
+SLOT = re.compile(r"\{\w+\}")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def test_the_bank_holds_at_least_600_distinct_sentences_and_nearly_all_of_them_a
     assert len(bank) == len(set(bank)) >= 600
     # a sentence is recognised by its longest stretch without a slot; lower case and typing errors spoil a few
     bodies = "\n".join(row["body"].lower() for row in evaluation)
-    stretches = [max(generate.SLOT.split(sentence), key=len).strip().lower() for sentence in bank]
+    stretches = [max(SLOT.split(sentence), key=len).strip().lower() for sentence in bank]
     used = [stretch for stretch in stretches if stretch in bodies]
     assert len(used) >= 0.98 * len(bank)
 
