@@ -1,0 +1,88 @@
+"""Spending: what the run has cost, what is in flight at its upper bound, and the cap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.collect.outcome import Usage
+from pipeline.collect.prompts import Request
+from pipeline.errors import CapReached
+
+PROMPT_OVERHEAD_TOKENS = 200
+"""Chat template and special tokens around the messages; more than any template in use adds to two messages."""
+
+
+class Price(Protocol):
+    """Dollars per million tokens."""
+
+    @property
+    def input(self) -> float:
+        """Of the prompt."""
+
+    @property
+    def output(self) -> float:
+        """Of what the model writes, its reasoning included."""
+
+
+def usd_of(usage: Usage, price: Price | None) -> float | None:
+    """Dollars of one reply; None when its usage or the price is unknown (never 0)."""
+    if price is None or not usage.known:
+        return None
+    assert usage.input_tokens is not None
+    assert usage.output_tokens is not None
+    return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
+
+
+def usd_bound(request: Request, price: Price | None) -> float:
+    """Upper bound in dollars of one request: its bytes are never fewer than its tokens. 0 without a price."""
+    if price is None:
+        return 0.0
+    most = request.params.get("max_tokens") or request.params.get("max_completion_tokens") or 0
+    return ((request.prompt_bytes + PROMPT_OVERHEAD_TOKENS) * price.input + int(most) * price.output) / 1e6
+
+
+@dataclass
+class Spending:
+    """The money of one run. With a cap, a request starts only when even its upper bound stays below it."""
+
+    price: Price | None
+    cap: float | None = None
+    usd: float = 0.0
+    """Known dollars of replies that came back."""
+    unknown_usd: float = 0.0
+    """Upper bound of requests that were perhaps paid or came without usage; counted against the cap."""
+    reserved: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._freed = asyncio.Event()
+
+    async def reserve(self, bound: float, stopping: Callable[[], bool]) -> None:
+        """Set `bound` aside; waits while requests in flight may turn out cheaper. Raises CapReached."""
+        while self.cap is not None and self.usd + self.unknown_usd + self.reserved + bound > self.cap:
+            if self.reserved <= 1e-15:
+                raise CapReached(
+                    f"stopped before the cap: ${self.usd + self.unknown_usd:.4f} of ${self.cap:g} spent, and the next request could cost "
+                    f"up to ${bound:.4f}; the same command with a larger --max-usd goes on from here"
+                )
+            if stopping():
+                return
+            self._freed.clear()
+            await self._freed.wait()
+        self.reserved += bound
+
+    def settle(self, bound: float, usage: Usage, *, perhaps_paid: bool) -> None:
+        """Turn a reservation into what the request really cost."""
+        self.reserved = max(0.0, self.reserved - bound)
+        usd = usd_of(usage, self.price)
+        if usd is not None:
+            self.usd += usd
+        elif perhaps_paid:
+            self.unknown_usd += bound
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        self._freed.set()

@@ -1,0 +1,357 @@
+"""ResponseStore: every attempt and every raw reply, durable, so that none is ever paid twice.
+
+The promise: after any crash at most the requests that were in flight are paid again, and no other; no committed reply
+is ever lost or asked again. SQLite in WAL mode with synchronous=FULL; one writing process per task, many readers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pipeline.collect.outcome import Outcome, Usage
+from pipeline.collect.prompts import Request
+from pipeline.collect.provider import KEPT_HEADERS, Attempt
+from pipeline.errors import DataError, DiskFull, UsageError
+from pipeline.run import disk_errors
+
+T = TypeVar("T")
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
+CHUNK = 400
+ERROR_BODY_LIMIT = 64_000
+
+SCHEMA = """
+CREATE TABLE attempt (
+    id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
+    service TEXT NOT NULL, model TEXT NOT NULL, host TEXT, wire_form TEXT,
+    state TEXT NOT NULL,      -- sent, ok, rejected, http_error, invalid, unknown (perhaps paid), not_sent, damaged
+    reason TEXT, http_status INTEGER, sent_at REAL, received_at REAL, seconds REAL, headers TEXT,
+    input_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, body BLOB, checksum BLOB);
+CREATE INDEX attempt_request ON attempt (request_id, state);
+CREATE INDEX attempt_task ON attempt (task, state);
+CREATE TABLE used (           -- which row of which task a request serves
+    task TEXT NOT NULL, role TEXT NOT NULL, example_id TEXT NOT NULL, request_id TEXT NOT NULL,
+    PRIMARY KEY (task, role, example_id)) WITHOUT ROWID;
+CREATE INDEX used_request ON used (request_id);
+CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch (          -- files handed to a batch API, written down before the first poll
+    number INTEGER PRIMARY KEY, task TEXT NOT NULL, service TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
+    digest TEXT NOT NULL, file_id TEXT, batch_id TEXT, requests TEXT NOT NULL, created_at REAL NOT NULL);
+"""
+
+REPLY_COLUMNS = (
+    "request_id, task, example_id, role, service, model, host, wire_form, state, http_status, seconds, headers, received_at, "
+    "input_tokens, output_tokens, reasoning_tokens, body, checksum, id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """A kept reply. `body` is what came over the wire, decompressed; `attempts` counts every try for this request."""
+
+    request_id: str
+    task: str
+    example_id: str
+    role: str
+    service: str
+    model: str
+    host: str | None
+    wire_form: str | None
+    state: str
+    http_status: int | None
+    body: bytes
+    seconds: float | None
+    headers: Mapping[str, str]
+    received_at: dt.datetime
+    attempts: int
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+
+    @property
+    def usage_known(self) -> bool:
+        """Whether the reply says what it was billed for."""
+        return Usage(self.input_tokens, self.output_tokens).known
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request has no reply: the last attempt's reason (too_long, filtered, http_503, timeout ...)."""
+
+    reason: str
+    http_status: int | None
+    attempts: int
+    rejected: bool
+    """The service refused this very row, so it is not asked again."""
+
+
+class ResponseStore:
+    """The store's file. Use as a context manager.
+
+    Raises UsageError when the file cannot be written or was made by a newer version, DataError when it is damaged,
+    DiskFull when a commit finds no space.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.damaged: list[str] = []
+        """Request ids whose kept reply failed its checksum; they were set aside and will be asked again."""
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._write = self._connect()
+        try:
+            self._prepare()
+            self._read = self._connect()
+        except BaseException:
+            self._write.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+        except sqlite3.Error as error:
+            raise self._translate(error) from None
+        return connection
+
+    def _prepare(self) -> None:
+        with self._errors():
+            version = self._write.execute("PRAGMA user_version").fetchone()[0]
+            ours = self._write.execute("PRAGMA application_id").fetchone()[0]
+            tables = self._write.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if tables and ours != APPLICATION_ID:
+                raise UsageError(f"{self.path}: an SQLite file of something else; choose another folder with --runs-dir")
+            if version > SCHEMA_VERSION:
+                raise UsageError(
+                    f"{self.path}: written by a newer version (store format {version}, this one reads {SCHEMA_VERSION}); upgrade cascade-threshold"
+                )
+            self._write.execute("PRAGMA journal_mode=WAL")
+            if not tables:
+                self._create()
+
+    def _create(self) -> None:
+        self._write.execute("BEGIN IMMEDIATE")
+        if not self._write.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in SCHEMA.split(";"):
+                self._write.execute(statement)
+            self._write.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            self._write.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._write.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both connections; what is committed is on disk already."""
+        self._read.close()
+        self._write.close()
+
+    # Reading
+
+    def get(self, request_id: str) -> StoredReply | None:
+        """The kept reply to a request; None when there is none."""
+        return next(self.replies([request_id]), None)
+
+    def replies(self, request_ids: Iterable[str]) -> Iterator[StoredReply]:
+        """Kept replies in the order of the ids; ids without one are left out. Streams."""
+        for chunk in chunks(request_ids, CHUNK):
+            marks = ",".join("?" * len(chunk))
+            with self._errors():
+                rows = self._read.execute(
+                    f"SELECT {REPLY_COLUMNS} FROM attempt WHERE state='ok' AND request_id IN ({marks}) ORDER BY id",  # noqa: S608
+                    chunk,
+                ).fetchall()
+                counts = dict(
+                    self._read.execute(
+                        f"SELECT request_id, count(*) FROM attempt WHERE request_id IN ({marks}) GROUP BY request_id",  # noqa: S608
+                        chunk,
+                    ).fetchall()
+                )
+            found = {row[0]: row for row in rows}  # the last one wins: an empty reply is asked for twice
+            for request_id in chunk:
+                row = found.get(request_id)
+                reply = self._reply(row, counts[request_id]) if row is not None else None
+                if reply is not None:
+                    yield reply
+
+    def _reply(self, row: Sequence[Any], attempts: int) -> StoredReply | None:
+        (request_id, task, example_id, role, service, model, host, form, state, status, seconds, headers, received,
+         input_tokens, output_tokens, reasoning, packed, checksum, number) = row  # fmt: skip
+        try:
+            body = zlib.decompress(packed)
+        except (zlib.error, TypeError):
+            body = None
+        if body is None or checksum_of(body) != checksum:
+            self.damaged.append(request_id)
+            self.transaction([("UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", (number,))])
+            return None
+        return StoredReply(
+            request_id, task, example_id, role, service, model, host, form, state, status, body, seconds,
+            json.loads(headers or "{}"), dt.datetime.fromtimestamp(received or 0, dt.UTC), attempts, input_tokens, output_tokens, reasoning,
+        )  # fmt: skip
+
+    def known(self, request_ids: Sequence[str]) -> dict[str, str]:
+        """Requests that need not be sent: id -> "ok" (answered) or "rejected" (the service refused this row)."""
+        found: dict[str, str] = {}
+        for chunk in chunks(request_ids, CHUNK):
+            marks = ",".join("?" * len(chunk))
+            with self._errors():
+                rows = self._read.execute(
+                    f"SELECT request_id, state FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
+                    chunk,
+                ).fetchall()
+            for request_id, state in rows:
+                if found.get(request_id) != "ok":
+                    found[request_id] = state
+        return found
+
+    def failure(self, request_id: str) -> Failure | None:
+        """Why a request has no reply; None when it has one or was never tried."""
+        with self._errors():
+            rows = self._read.execute(
+                "SELECT state, reason, http_status FROM attempt WHERE request_id=? ORDER BY id", (request_id,)
+            ).fetchall()
+        if not rows or any(state == "ok" for state, _, _ in rows):
+            return None
+        state, reason, status = rows[-1]
+        return Failure(reason or state, status, len(rows), any(state == "rejected" for state, _, _ in rows))
+
+    # Writing: rows are written on the calling thread, `commit` alone waits for the disk
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        with self._errors():
+            self._write.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable. Raises DiskFull when there is no space; nothing of the transaction is kept then."""
+        with self._errors():
+            self._write.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Drop an open transaction."""
+        if self._write.in_transaction:
+            self._write.execute("ROLLBACK")
+
+    def transaction(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run statements as one durable transaction."""
+        def run() -> None:
+            with self._errors():
+                for statement, values in statements:
+                    self._write.execute(statement, values)
+
+        self.durably(run)
+
+    def durably(self, operation: Callable[[], object]) -> None:
+        """Run `operation`, which notes things, as one durable transaction."""
+        self.begin()
+        try:
+            operation()
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+
+    def note_sent(self, task: str, request_id: str, request: Request) -> int:
+        """Within a transaction: a request is about to leave. Returns the attempt's number."""
+        with self._errors():
+            cursor = self._write.execute(
+                "INSERT INTO attempt (request_id, task, example_id, role, service, model, state, sent_at) VALUES (?,?,?,?,?,?,'sent',?)",
+                (request_id, task, request.example_id, request.role, request.service, request.model, time.time()),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def note_end(self, number: int, attempt: Attempt, outcome: Outcome) -> None:
+        """Within a transaction: how attempt `number` ended, with its raw body."""
+        body = attempt.body if outcome.state == "ok" else attempt.body[:ERROR_BODY_LIMIT]
+        headers = {k: v for k, v in attempt.headers.items() if k in KEPT_HEADERS}
+        usage = outcome.usage
+        with self._errors():
+            self._write.execute(
+                "UPDATE attempt SET state=?, reason=?, http_status=?, received_at=?, seconds=?, headers=?, host=?, wire_form=?, "
+                "input_tokens=?, output_tokens=?, reasoning_tokens=?, body=?, checksum=? WHERE id=?",
+                (outcome.state, outcome.reason or None, attempt.http_status, time.time(), attempt.seconds, json.dumps(headers) if headers else None,
+                 attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens,
+                 zlib.compress(body, 1), checksum_of(body), number),
+            )  # fmt: skip
+
+    def note_uses(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
+        """Within a transaction: (task, role, example_id, request_id) of rows that a request serves."""
+        with self._errors():
+            self._write.executemany(
+                "INSERT INTO used VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET request_id=excluded.request_id WHERE request_id<>excluded.request_id", rows
+            )
+
+    def adopt(self, task: str, role: str) -> int:
+        """Mark what an earlier, killed run of this task left as sent: perhaps paid. Returns how many."""
+        with self._errors():
+            left = self._read.execute("SELECT count(*) FROM attempt WHERE task=? AND state='sent' AND role=?", (task, role)).fetchone()[0]
+        if left:
+            self.transaction([("UPDATE attempt SET state='unknown', reason='killed' WHERE task=? AND state='sent' AND role=?", (task, role))])
+        return int(left)
+
+    def fact(self, key: str) -> Any:
+        """A remembered JSON value, such as what doctor found out about a model; None when there is none."""
+        with self._errors():
+            row = self._read.execute("SELECT value FROM fact WHERE key=?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def remember(self, key: str, value: Any) -> None:
+        """Remember a JSON value."""
+        self.transaction([("INSERT OR REPLACE INTO fact VALUES (?,?)", (key, json.dumps(value)))])
+
+    # Errors
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._translate(error) from None
+
+    def _translate(self, error: sqlite3.Error) -> Exception:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name.startswith("SQLITE_FULL") or "disk is full" in str(error):
+            return DiskFull(f"{self.path}: no space left to keep replies, so none is asked for; free some and run the same command again")
+        if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+            if name.startswith("SQLITE_IOERR"):
+                return DiskFull(f"{self.path}: replies cannot be written ({error}); see whether the disk is full, then run the same command again")
+            return UsageError(f"{self.path}: cannot be written ({error}); choose another folder with --runs-dir")
+        if name.startswith("SQLITE_BUSY"):
+            return UsageError(f"{self.path}: another process keeps the store busy; wait for it to end and try again")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return DataError(
+                f"{self.path}: damaged ({error}); move it away and restore a backup, or save what is readable with `sqlite3 {self.path} .recover`"
+            )
+        return error
+
+
+def checksum_of(body: bytes) -> bytes:
+    """Sixteen bytes that tell a damaged reply."""
+    return hashlib.blake2b(body, digest_size=16).digest()
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` items, in order."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
