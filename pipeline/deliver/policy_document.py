@@ -1,0 +1,154 @@
+"""The policy's document: everything that a run found out and production needs, in one digested JSON object.
+
+Written once, by `recommend`; read by `pipeline.deliver.policy`, which never imports this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scipy import stats
+
+from pipeline.decide.calibrator import Calibrator
+from pipeline.deliver.document import SCHEMA, checked, digest, part_digests
+from pipeline.run import finite
+
+EXPECTED = (
+    "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy",
+    "usd_per_1000", "strong_usd_per_1000", "latency_p50_s", "latency_p95_s",
+)  # fmt: skip
+CERTIFICATE = ("target", "delta", "method", "n", "statistic", "p_value", "look", "reason")
+MONITOR = (
+    "confidence_quantiles", "n_certify", "n_confidence", "n_escalated", "out_of_set_rate", "no_logprobs_rate",
+    "null_rate", "accepted_error_bound", "accepted_disagreement_bound",
+)  # fmt: skip
+QUANTILES = 200
+_ESTIMATE = {"value": None, "lower": None, "upper": None, "level": None, "n": None, "split": None}
+
+
+def policy_document(
+    *,
+    task: str,
+    kind: str,
+    provider: str | None,
+    verdict: str,
+    threshold: float | None,
+    signal: Mapping[str, Any],
+    calibrator: Mapping[str, Any] | None,
+    labels: Sequence[str] | None,
+    cheap: Mapping[str, Any] | None,
+    strong: Mapping[str, Any] | None,
+    prompt_sha256: str | None,
+    dataset_sha256: str | None,
+    expected: Mapping[str, Mapping[str, Any]] | None,
+    certificate: Mapping[str, Any] | None,
+    monitor: Mapping[str, Any] | None,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """The content of policy.json, with its digest. What is unknown is null; numpy scalars become Python's.
+
+    `signal`: name, version (None when the confidences came from a table), params, and whole_output where known.
+    `calibrator`: `Calibrator.to_numbers()`; None means the confidence itself.
+    `cheap`, `strong`: model, params, usd_per_million_tokens, response_models_seen; for cheap also top_logprobs and
+    logprobs_form; for demonstration models stands_in_for; for people in place of a model human and usd_per_request.
+    `expected`, `certificate`, `monitor`: entries by the names in EXPECTED, CERTIFICATE and MONITOR; see `monitor_facts`.
+
+    A verdict without a promise to keep carries no threshold: for uncertified and strong_only it is None, for cheap_only
+    0.0. Raises DataError when the result would not be a valid policy.
+    """
+    if (threshold is None) != (verdict in ("uncertified", "strong_only")):
+        raise ValueError(f"verdict {verdict} does not go with threshold {threshold!r}")
+    threshold = None if threshold is None else float(threshold)
+    numbers = dict(calibrator or {"kind": "none"})
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": task,
+        "kind": kind,
+        "provider": provider,
+        "verdict": verdict,
+        "threshold": threshold,
+        "calibrated_threshold": Calibrator.from_numbers(numbers)(threshold),
+        "comparator": "<",
+        "signal": {"name": signal["name"], "version": signal.get("version"), "params": dict(signal.get("params") or {}),
+                   "whole_output": signal.get("whole_output")},
+        "calibrator": numbers,
+        "labels": None if labels is None else list(labels),
+        "cheap": _side(cheap),
+        "strong": _side(strong),
+        "prompt_sha256": prompt_sha256,
+        "dataset_sha256": dataset_sha256,
+        "expected": {name: _ESTIMATE | dict((expected or {}).get(name) or {}) for name in EXPECTED},
+        "certificate": dict.fromkeys(CERTIFICATE) | dict(certificate or {}),
+        "monitor": dict.fromkeys(MONITOR) | dict(monitor or {}),
+        "versions": dict(versions),
+    }  # fmt: skip
+    document = finite(document)
+    document["digests"] = part_digests(document)
+    document["digest"] = digest(document)
+    return checked(document, "the new policy")
+
+
+def _side(side: Mapping[str, Any] | None) -> dict[str, Any]:
+    base: dict[str, Any] = {"model": None, "params": {}, "usd_per_million_tokens": None, "response_models_seen": []}
+    return base | {key: value for key, value in (side or {}).items() if value is not None}
+
+
+def monitor_facts(
+    *,
+    confidence: Iterable[float | None],
+    statuses: Iterable[str],
+    threshold: float | None,
+    cheap_correct: Iterable[float | None] | None = None,
+    agrees: Iterable[float | None] | None = None,
+    target: Mapping[str, Any],
+    delta: float,
+) -> dict[str, Any]:
+    """What `monitor` holds production against, from the certify rows; the sequences have one entry a row.
+
+    `confidence`: NaN or None where null; `cheap_correct`, `agrees` (the cheap answer is the strong one's): 1, 0, or NaN
+    or None where unknown, and then counted as 0.
+
+    The bound on accepted errors is the promise itself where that is what was promised (accepted_accuracy), else the
+    Clopper-Pearson upper bound at certainty 1 - delta of what the accepted certify rows showed; likewise for
+    disagreement with the strong model.
+    """
+    values = [None if c is None or math.isnan(c) else float(c) for c in confidence]
+    seen = sorted(v for v in values if v is not None)
+    states = list(statuses)
+    n = len(values)
+    accepted = [threshold is not None and v is not None and v >= threshold for v in values]
+    promised = target.get("at_least") if target.get("kind") == "accepted_accuracy" else None
+    error_bound = None if promised is None or threshold is None else 1 - float(promised)
+    if error_bound is None:
+        error_bound = _failures_bound(accepted, cheap_correct, delta)
+    return {
+        "confidence_quantiles": quantiles(seen),
+        "n_certify": n,
+        "n_confidence": len(seen),
+        "n_escalated": n - sum(accepted),
+        "out_of_set_rate": states.count("out_of_set") / n if n else None,
+        "no_logprobs_rate": (states.count("no_logprobs") + states.count("unaligned")) / n if n else None,
+        "null_rate": (n - len(seen)) / n if n else None,
+        "accepted_error_bound": error_bound,
+        "accepted_disagreement_bound": _failures_bound(accepted, agrees, delta),
+    }
+
+
+def quantiles(ordered: Sequence[float]) -> list[float] | None:
+    """Observed values at the shares 0, 1/200, ... 1 of an ascending sequence: the smallest value with at least that
+    share at or below it. None when there are no values."""
+    n = len(ordered)
+    return [ordered[max(0, math.ceil(i * n / QUANTILES) - 1)] for i in range(QUANTILES + 1)] if n else None
+
+
+def _failures_bound(accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float) -> float | None:
+    if good is None:
+        return None
+    kept = [g for g, a in zip(good, accepted, strict=True) if a]
+    known = [g for g in kept if g is not None and not math.isnan(g)]
+    if not known:
+        return None
+    m, k = len(kept), len(kept) - sum(1 for g in known if g == 1)
+    return 1.0 if k >= m else float(stats.beta.ppf(1 - delta, k + 1, m - k))
