@@ -1,0 +1,35 @@
+"""Exact binomial tests and bounds for shares that are counted, such as errors among accepted rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+
+def too_few_errors_p(errors: npt.ArrayLike, trials: npt.ArrayLike, limit: float) -> Floats:
+    """P(at most this many errors) when the error rate is exactly `limit`: the p-value of H: rate >= limit.
+
+    `errors` and `trials` broadcast against each other; no trial at all gives p = 1.
+    """
+    k, m = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    below_all = k < m
+    p = special.betainc(np.where(below_all, m - k, 1.0), np.where(below_all, k, 0.0) + 1, 1 - limit)
+    return np.asarray(np.where(below_all, p, 1.0), dtype=np.float64)
+
+
+def upper_bound(successes: npt.ArrayLike, trials: npt.ArrayLike, alpha: float) -> Floats:
+    """One-sided Clopper-Pearson upper bound: the true rate exceeds it with probability at most `alpha`."""
+    k, m = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    open_end = k >= m
+    bound = special.betaincinv(np.where(open_end, 1.0, k + 1), np.where(open_end, 1.0, m - k), 1 - alpha)
+    return np.asarray(np.where(open_end, 1.0, bound), dtype=np.float64)
+
+
+def lower_bound(successes: npt.ArrayLike, trials: npt.ArrayLike, alpha: float) -> Floats:
+    """One-sided Clopper-Pearson lower bound: the true rate lies below it with probability at most `alpha`."""
+    k, m = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    return 1.0 - upper_bound(m - k, m, alpha)

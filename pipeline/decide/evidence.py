@@ -1,0 +1,123 @@
+"""Evidence: for each candidate threshold, the p-value of "the promise is broken here", one function per promise.
+
+What is missing counts against the promise, never for it: an accepted row whose cheap correctness is unknown is an error,
+a missing strong answer beside a wrong cheap one is a loss and beside a right one no win, an escalated row whose strong
+correctness is unknown is an error. No row is dropped from n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.binomial_tests import too_few_errors_p
+from pipeline.decide.certificate import Candidates
+from pipeline.decide.paired_test import PairedTest, score
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """P-values and statistics, shapes (candidates,), and how to say in words what one candidate showed."""
+
+    p_values: Floats
+    statistic: Floats
+    test: str
+    describe: Callable[[int], str]
+
+
+def against_strong(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, within: float) -> Evidence:
+    """H: the cascade's accuracy is lower than the strong model's by `within` or more. Statistic: Tango's score z."""
+    wrong = ~(cheap_correct == 1)
+    losses = laid.cumulative(wrong & ~(strong_correct == 0))
+    wins = laid.cumulative(~wrong & (strong_correct == 0))
+    test = PairedTest(laid.n, within)
+    return Evidence(
+        p_values=test.p_values(losses, wins),
+        statistic=score(losses, wins, laid.n, within),
+        test=test.method,
+        describe=lambda i: f"{losses[i]:,} rows lost and {wins[i]:,} won against the strong model, of {laid.n:,}",
+    )
+
+
+def among_all(laid: Candidates, bad: npt.NDArray[np.bool_], within: float, what: str) -> Evidence:
+    """H: the share of all rows that are accepted and `bad` is `within` or more. Statistic: that share as observed."""
+    _check_share("within", within)
+    errors = laid.cumulative(bad)
+    return Evidence(
+        p_values=too_few_errors_p(errors, laid.n, within),
+        statistic=errors / laid.n,
+        test="exact binomial test",
+        describe=lambda i: f"{errors[i]:,} accepted rows {what}, of {laid.n:,}",
+    )
+
+
+def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> Evidence:
+    """H: the accuracy of accepted rows is `at_least` or lower. Statistic: their error rate as observed."""
+    _check_share("at_least", at_least)
+    errors = laid.cumulative(~(cheap_correct == 1))
+    return Evidence(
+        p_values=too_few_errors_p(errors, laid.n_accepted, 1 - at_least),
+        statistic=errors / np.maximum(laid.n_accepted, 1),
+        test="exact binomial test",
+        describe=lambda i: f"{errors[i]:,} errors among {laid.n_accepted[i]:,} accepted rows",
+    )
+
+
+def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, at_least: float) -> Evidence:
+    """H: the cascade's accuracy is `at_least` or lower. Statistic: its error rate as observed."""
+    _check_share("at_least", at_least)
+    errors = _cascade_errors(laid, cheap_correct, strong_correct, np.ones(laid.n, dtype=bool))
+    return Evidence(
+        p_values=too_few_errors_p(errors, laid.n, 1 - at_least),
+        statistic=errors / laid.n,
+        test="exact binomial test",
+        describe=lambda i: f"{errors[i]:,} errors of the cascade in {laid.n:,} rows",
+    )
+
+
+def with_floors(
+    main: Evidence,
+    laid: Candidates,
+    label: npt.NDArray[np.object_],
+    cheap_correct: Floats,
+    strong_correct: Floats,
+    floors: Mapping[str, float],
+) -> Evidence:
+    """H: the main promise is broken, or the cascade's recall of some label is at its floor or lower.
+
+    The claim is that all hold, so the largest p-value decides and delta is not split (intersection-union test). A label
+    without rows has p = 1.
+    """
+    tests = {}
+    for name, floor in floors.items():
+        of_label = np.asarray(label == name, dtype=bool)
+        errors, rows = _cascade_errors(laid, cheap_correct, strong_correct, of_label), int(of_label.sum())
+        tests[name] = (errors, rows, too_few_errors_p(errors, rows, 1 - floor))
+    p_values = np.max([main.p_values, *(p for _, _, p in tests.values())], axis=0)
+
+    def describe(i: int) -> str:
+        hardest = max(tests, key=lambda name: tests[name][2][i])
+        errors, rows, p = tests[hardest]
+        found = f"recall of {hardest!r}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest]:g}, p = {p[i]:.3g}"
+        return f"{main.describe(i)}; tightest floor, {found}"
+
+    return Evidence(
+        p_values, main.statistic, f"{main.test}; exact binomial tests of label recall, the largest p decides", describe
+    )
+
+
+def _cascade_errors(
+    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, counted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    cheap_wrong, strong_wrong = counted & ~(cheap_correct == 1), counted & ~(strong_correct == 1)
+    return laid.cumulative(cheap_wrong) + int(strong_wrong.sum()) - laid.cumulative(strong_wrong)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
