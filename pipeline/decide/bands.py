@@ -1,24 +1,32 @@
-"""Bands: bootstrap uncertainty of the sweep's curves, drawn over cells instead of rows.
+"""Bands: bootstrap uncertainty of the sweep's curves, drawn over cells or groups instead of rows.
 
-At fixed levels, resampling rows with replacement is the same as drawing the counts per cell (segment and grades) from a
-multinomial, so a replicate costs the number of cells, whatever the number of rows. Dollars are not counts: given a
-replicate's counts they get their segment means plus a normal term from the covariance inside the segment, which vanishes
-where a segment holds one row, that is where the draw is the row bootstrap itself.
+At fixed levels, resampling rows with replacement is the same as drawing the counts per cell from a multinomial, so a
+replicate costs the number of cells, whatever the number of rows. Dollars are not counts: given a replicate's rows per
+segment they get the segment's mean plus a normal term from its covariance, which vanishes where a segment holds one row,
+that is where the draw is the row bootstrap itself.
+
+Where groups have several rows, whole groups are resampled, pooled at random into at most 2,000 blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 from scipy.special import ndtr
 
 from pipeline.decide.intervals import clopper_pearson
+from pipeline.decide.rows import Rows
+from pipeline.decide.segments import Dollars, Segments, proportions
 
 Floats = npt.NDArray[np.float64]
+Draw = Callable[[int], tuple[dict[str, Floats], Dollars]]
+"""Draw that many bootstrap tables: their `Segments.known` and their dollars."""
 
-SLICE = 2_000_000  # numbers per temporary array
+SLICE = 250_000  # numbers per temporary array: small enough to stay in the cache
 
 
 @dataclass(frozen=True)
@@ -36,115 +44,131 @@ class Bands:
 
 
 def bands(
-    counts: Floats, dollars: tuple[Floats, Floats, Floats], *, level: float, replicates: int, rng: np.random.Generator
+    segments: Segments,
+    rows: Rows,
+    *,
+    level: float,
+    replicates: int,
+    rng: np.random.Generator,
+    blocks: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, Bands]:
-    """Bands of every banded column of the sweep.
+    """Bands of coverage, escalation_rate, accepted_accuracy, selective_risk, system_accuracy and usd_per_1000.
 
-    `counts` (L + 1, 3, 3): rows per segment by cheap and strong correctness (wrong, right, unknown). `dollars`: known
-    share (L + 1, 2), mean (L + 1, 2) and covariance (L + 1, 3) of cheap and strong dollars per segment.
+    `blocks` (n,): the block that each row is resampled with (see `resampling.blocks_of`); None resamples rows.
     """
-    n, levels = int(counts.sum()), len(counts) - 1
-    if n == 0:
-        nothing = Bands(*(np.full(levels, np.nan) for _ in range(4)))
-        names = (
-            "coverage",
-            "escalation_rate",
-            "accepted_accuracy",
-            "selective_risk",
-            "system_accuracy",
-            "usd_per_1000",
-        )
-        return dict.fromkeys(names, nothing)
-    cells = _Cells.of(counts)
-    point = cells.curves(cells.count[None], n)
-    drawn = {name: np.empty((replicates, levels)) for name in (*point, "usd_per_1000")}
-    size = max(1, SLICE // len(cells.count))
+    observed = segments.known(segments.count[None])
+    point = proportions(observed) | {"usd_per_1000": np.zeros((1, segments.levels))}
+    if len(rows) == 0:
+        nothing = Bands(*(np.full(segments.levels, np.nan) for _ in range(4)))
+        return dict.fromkeys((*point, "escalation_rate", "selective_risk"), nothing)
+    point["usd_per_1000"] = 1000 * Dollars.of(segments, rows).per_row(1 - point["coverage"])
+    draw = _cell_draws(segments, rows, rng) if blocks is None else _block_draws(segments, rows, blocks, rng)
+    drawn = {name: np.empty((replicates, segments.levels)) for name in point}
+    size = max(1, SLICE // len(segments.count))
     for start in range(0, replicates, size):
-        rows = slice(start, min(start + size, replicates))
-        sample = rng.multinomial(n, cells.count / n, size=rows.stop - rows.start).astype(np.float64)
-        for name, values in cells.curves(sample, n).items():
-            drawn[name][rows] = values
-        drawn["usd_per_1000"][rows] = 1000 * _usd(cells.per_segment(sample), dollars, rng)
-    known = cells.known(cells.count[None])
-    hits = {"coverage": (point["coverage"][0] * n, np.full(levels, float(n)))}
-    hits["accepted_accuracy"] = (known["cheap_right"][0], known["cheap_known"][0])
-    hits["system_accuracy"] = (
-        (known["cheap_right"] + known["strong_right"])[0],
-        (known["cheap_known"] + known["strong_known"])[0],
-    )
-    out = {name: _limits(point[name][0], drawn[name], level, hits[name]) for name in point}
-    usd = 1000 * _usd(cells.per_segment(cells.count[None]), dollars, None)[0]
-    out["usd_per_1000"] = _limits(usd, drawn["usd_per_1000"], level, None)
+        part = slice(start, min(start + size, replicates))
+        known, dollars = draw(part.stop - part.start)
+        for name, values in proportions(known).items():
+            drawn[name][part] = values
+        drawn["usd_per_1000"][part] = 1000 * dollars.per_row(1 - drawn["coverage"][part])
+    weight, count = segments.flags["rows"], segments.count
+    scale = float((weight * count).sum() / (weight**2 * count).sum())  # effective rows per unit of weight
+    hits = {
+        "coverage": (observed["total"] - observed["rows"], np.broadcast_to(observed["total"], observed["rows"].shape)),
+        "accepted_accuracy": (observed["cheap_right"], observed["cheap_known"]),
+        "system_accuracy": (
+            observed["cheap_right"] + observed["strong_right"],
+            observed["cheap_known"] + observed["strong_known"],
+        ),
+    }
+    out = {"usd_per_1000": _limits(point["usd_per_1000"][0], drawn["usd_per_1000"], level, None)}
+    for name, (k, n) in hits.items():
+        out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale))
     out["escalation_rate"] = out["coverage"].complement()
     out["selective_risk"] = out["accepted_accuracy"].complement()
     return out
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """The non-empty cells in order of segment: `count` (c,), flags per cell, and `ends` (L + 1,) cells up to a segment."""
+def _cell_draws(segments: Segments, rows: Rows, rng: np.random.Generator) -> Draw:
+    n, share = len(rows), segments.count / len(rows)
+    observed = segments.known(segments.count[None])["segment"][0]
+    usd = _SegmentDollars.of(segments, rows, observed)
 
-    count: Floats
-    flags: dict[str, Floats]
-    ends: npt.NDArray[np.int64]
+    def draw(size: int) -> tuple[dict[str, Floats], Dollars]:
+        known = segments.known(rng.multinomial(n, share, size=size).astype(np.float64))
+        return known, usd.draw(known["segment"], rng)
+
+    return draw
+
+
+def _block_draws(segments: Segments, rows: Rows, blocks: npt.NDArray[np.int64], rng: np.random.Generator) -> Draw:
+    """Whole blocks with replacement: one sparse product from block weights to cell counts and sums of dollars."""
+    number, cells, size = int(blocks.max()) + 1, len(segments.count), segments.levels + 1
+    weight = segments.flags["rows"][segments.cell]
+    cheap_known, strong_known = ~np.isnan(rows.cheap_usd), ~np.isnan(rows.strong_usd)
+    whole = np.zeros(len(rows), dtype=np.int64)
+    parts = [
+        (np.ones(len(rows)), segments.cell),
+        (weight * np.nan_to_num(rows.cheap_usd), cells + whole),
+        (weight * cheap_known, cells + 1 + whole),
+        (weight * np.nan_to_num(rows.strong_usd), cells + 2 + segments.segment),
+        (weight * strong_known, cells + 2 + size + segments.segment),
+    ]
+    values, columns = (np.concatenate(x) for x in zip(*parts, strict=True))
+    width = cells + 2 + 2 * size
+    table = csr_array((values, (columns, np.tile(blocks, len(parts)))), shape=(width, number))
+
+    def draw(replicates: int) -> tuple[dict[str, Floats], Dollars]:
+        times = rng.multinomial(number, np.full(number, 1 / number), size=replicates).astype(np.float64)
+        sums = np.asarray(table @ times.T).T
+        counts, cheap, strong = np.split(sums, [cells, cells + 2], axis=1)
+        return segments.known(counts), Dollars(cheap[:, 0], cheap[:, 1], strong[:, :size], strong[:, size:])
+
+    return draw
+
+
+@dataclass(frozen=True)
+class _SegmentDollars:
+    """Per segment, shape (L + 1,): known share, mean and standard deviation of the dollars of a row."""
+
+    share: tuple[Floats, Floats]
+    mean: tuple[Floats, Floats]
+    cheap_sd: Floats
+    slope: Floats
+    """Covariance of cheap and strong dollars over cheap_sd."""
+    rest_sd: Floats
+    """Standard deviation of strong dollars that cheap ones do not explain."""
 
     @classmethod
-    def of(cls, counts: Floats) -> _Cells:
-        segment, cheap, strong = np.nonzero(counts)
-        flags = {
-            "rows": np.ones(len(segment)),
-            "cheap_right": (cheap == 1).astype(np.float64),
-            "cheap_known": (cheap < 2).astype(np.float64),
-            "strong_right": (strong == 1).astype(np.float64),
-            "strong_known": (strong < 2).astype(np.float64),
-        }
-        ends = np.searchsorted(segment, np.arange(len(counts)), side="right")
-        return cls(counts[segment, cheap, strong], flags, ends)
+    def of(cls, segments: Segments, rows: Rows, observed: Floats) -> _SegmentDollars:
+        weight = segments.flags["rows"][segments.cell]
+        usd = (rows.cheap_usd, rows.strong_usd)
+        known = [weight * ~np.isnan(u) for u in usd]
+        n_known = [segments.per_segment(k) for k in known]
+        mean = [
+            _ratio(segments.per_segment(k * np.nan_to_num(u)), m) for k, u, m in zip(known, usd, n_known, strict=True)
+        ]
+        off = [np.nan_to_num(u - m[segments.segment]) for u, m in zip(usd, mean, strict=True)]
+        cheap_sd = np.sqrt(_ratio(segments.per_segment(known[0] * off[0] ** 2), n_known[0]))
+        both = np.minimum(known[0], known[1])
+        slope = _ratio(_ratio(segments.per_segment(both * off[0] * off[1]), segments.per_segment(both)), cheap_sd)
+        variance = _ratio(segments.per_segment(known[1] * off[1] ** 2), n_known[1])
+        share = (_ratio(n_known[0], observed), _ratio(n_known[1], observed))
+        return cls(share, (mean[0], mean[1]), cheap_sd, slope, np.sqrt(np.maximum(variance - slope**2, 0.0)))
 
-    def cumulative(self, sample: Floats, flag: str) -> Floats:
-        """Flagged rows up to each segment, shape (r, L + 1)."""
-        weights = self.flags[flag]
-        sums = np.cumsum(sample if weights.all() else sample * weights, axis=1)
-        return np.where(self.ends > 0, sums[:, np.maximum(self.ends - 1, 0)], 0.0)
-
-    def per_segment(self, sample: Floats) -> Floats:
-        return np.diff(self.cumulative(sample, "rows"), axis=1, prepend=0.0)
-
-    def known(self, sample: Floats) -> dict[str, Floats]:
-        """Rows kept (cheap_*) or escalated (strong_*) at each level that are right or graded, shape (r, L) each."""
-        out = {}
-        for name in self.flags:
-            escalated = self.cumulative(sample, name)
-            out[name] = escalated[:, -1:] - escalated[:, :-1] if name.startswith("cheap") else escalated[:, :-1]
-        return out
-
-    def curves(self, sample: Floats, n: int) -> dict[str, Floats]:
-        k = self.known(sample)
-        escalated = k["rows"]
-        kept = n - escalated
-        with np.errstate(divide="ignore", invalid="ignore"):
-            accuracy, strong = k["cheap_right"] / k["cheap_known"], k["strong_right"] / k["strong_known"]
-            system = np.where(kept > 0, kept * accuracy, 0.0) + np.where(escalated > 0, escalated * strong, 0.0)
-            return {"coverage": kept / n, "accepted_accuracy": accuracy, "system_accuracy": system / n}
+    def draw(self, rows: Floats, rng: np.random.Generator) -> Dollars:
+        """Sums of dollars for tables with `rows` (r, L + 1) per segment."""
+        known = rows * self.share[0], rows * self.share[1]
+        cheap, strong = known[0] * self.mean[0], known[1] * self.mean[1]
+        if self.cheap_sd.any() or self.rest_sd.any():
+            common, own = rng.standard_normal((2, *rows.shape))
+            cheap += np.sqrt(known[0]) * self.cheap_sd * common
+            strong += np.sqrt(known[1]) * (self.slope * common + self.rest_sd * own)
+        return Dollars(cheap.sum(axis=1), known[0].sum(axis=1), strong, known[1])
 
 
-def _usd(rows: Floats, dollars: tuple[Floats, Floats, Floats], rng: np.random.Generator | None) -> Floats:
-    """Mean dollars per row at each level, (r, L), of tables with `rows` (r, L + 1) per segment; without noise if no rng."""
-    share, mean, (variance_cheap, variance_strong, covariance) = dollars[0], dollars[1], dollars[2].T
-    known_cheap, known_strong = rows * share[:, 0], rows * share[:, 1]
-    cheap, strong = known_cheap * mean[:, 0], known_strong * mean[:, 1]
-    if rng is not None and (variance_cheap.any() or variance_strong.any()):
-        sd = np.sqrt(variance_cheap)
-        slope = np.divide(covariance, sd, out=np.zeros_like(sd), where=sd > 0)
-        rest = np.sqrt(np.maximum(variance_strong - slope**2, 0.0))
-        common, own = rng.standard_normal((2, *rows.shape))
-        cheap = cheap + np.sqrt(known_cheap) * sd * common
-        strong = strong + np.sqrt(known_strong) * (slope * common + rest * own)
-    escalation = np.cumsum(rows, axis=1)[:, :-1] / rows.sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        per_escalated = np.cumsum(strong, axis=1)[:, :-1] / np.cumsum(known_strong, axis=1)[:, :-1]
-        per_row = cheap.sum(axis=1, keepdims=True) / known_cheap.sum(axis=1, keepdims=True)
-    return np.asarray(per_row + np.where(escalation > 0, escalation * per_escalated, 0.0), dtype=np.float64)
+def _ratio(a: Floats, b: Floats) -> Floats:
+    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
 def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats] | None) -> Bands:
@@ -154,9 +178,9 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
     A replicate in which the curve is not defined at a level says nothing there and counts as the estimate.
     """
     defined = ~np.isnan(point)
-    drawn = np.where(np.isnan(drawn), point, drawn)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    lower, upper = np.quantile(drawn, tails, axis=0)
+    if np.isnan(drawn).any():
+        drawn = np.where(np.isnan(drawn), point, drawn)
+    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     sd = drawn.std(axis=0)
     moving = defined & (sd > 1e-12 * np.maximum(1e-300, np.abs(point)))
     critical = 0.0
@@ -167,7 +191,7 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
     if hits is None:
         return Bands(lower, upper, np.maximum(sim_lower, 0.0), sim_upper)
     k, n = hits
-    end = defined & ((k == 0) | (k == n))
+    end = defined & ((point == 0) | (point == 1))
     simultaneous = max(level, float(2 * ndtr(critical) - 1))
     for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):
         low[end], high[end] = clopper_pearson(k[end], n[end], at)

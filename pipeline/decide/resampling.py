@@ -1,0 +1,26 @@
+"""Resampling units: rows, or the groups that rows come in."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+MOST_BLOCKS = 2000
+
+
+def blocks_of(group: npt.NDArray[np.object_], *, seed: int, at_most: int = MOST_BLOCKS) -> npt.NDArray[np.int64] | None:
+    """The block of each row, shape (n,): its group, or several groups pooled at random where there are too many.
+
+    Pooled groups are independent of each other, so blocks of them are as well, and resampling blocks keeps the law of the
+    group bootstrap. None where every row is its own group (a null group is one), so that rows can be resampled.
+    """
+    codes, names = pd.factorize(group)
+    if (codes >= 0).sum() == len(names):
+        return None
+    alone = codes < 0
+    codes = np.where(alone, len(names) + np.cumsum(alone) - 1, codes)
+    number = int(codes.max()) + 1
+    if number <= at_most:
+        return codes.astype(np.int64)
+    return np.asarray(np.random.default_rng(seed).permutation(number) % at_most, dtype=np.int64)[codes]
