@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,25 @@ import pyarrow.parquet as pq
 
 from pipeline import tables
 from pipeline.collect.dataset import Example
-from pipeline.collect.store import ResponseStore, StoredReply
-from pipeline.config import SIGNAL_NAMES
+from pipeline.collect.store import ResponseStore, StoredReply, chunks
 from pipeline.decide.rows import Rows
 from pipeline.job import Job
-from pipeline.measure.confidence import SIGNALS, Measurement, measure, token_rows
+from pipeline.measure.confidence import Measurement, measure, token_rows
 from pipeline.measure.prediction import prediction, with_strong
 from pipeline.run import PREDICTIONS, REPLIES, TOKENS
 
 
+READ_AHEAD = 256
+
+
 def measured(job: Job, store: ResponseStore, role: str) -> Iterator[tuple[Example, str, StoredReply | None, Measurement]]:
     """Every wanted row of a role with its request id, its kept reply if there is one, and what that reply says."""
-    for example in job.wanted(role):
-        request_id = job.request(role, example).request_id
-        reply = store.get(request_id)
-        body = reply.body if reply is not None and reply.state == "ok" else b""
-        yield example, request_id, reply, measure(body, job.answers_of(example), role=role)
+    for chunk in chunks(job.wanted(role), READ_AHEAD):
+        ids = [job.request(role, example).request_id for example in chunk]
+        kept = {reply.request_id: reply for reply in store.replies(ids)}
+        for example, request_id in zip(chunk, ids, strict=True):
+            reply = kept.get(request_id)
+            yield example, request_id, reply, measure(b"" if reply is None else reply.body, job.answers_of(example), role=role)
 
 
 def write_replies(job: Job, store: ResponseStore) -> None:
@@ -54,7 +58,8 @@ def _reply_row(job: Job, role: str, example: Example, request_id: str, reply: St
         "http_status": reply.http_status if reply else None, "finish_reason": utf8(read.finish_reason), "shape": read.shape,
         "text": utf8(read.text), "input_tokens": read.input_tokens, "output_tokens": read.output_tokens,
         "reasoning_tokens": read.reasoning_tokens, "usd": usd(job, role, m), "seconds": reply.seconds if reply else None,
-        "attempts": reply.attempts if reply else None, "received_at": reply.received_at if reply else None,
+        "attempts": reply.attempts if reply else None,
+        "received_at": reply.received_at.isoformat(timespec="milliseconds") if reply else None,
     }  # fmt: skip
 
 
@@ -120,28 +125,31 @@ def read_signal(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def rows(job: Job) -> Rows:
-    """The run's predictions as arrays, with the seconds of each reply."""
+    """The run's predictions as arrays, with the seconds of each reply.
+
+    Where there are no labels, being right is unknown, and agreement with the strong model stands in its place: the strong
+    model is then right by definition.
+    """
     frame = job.run.read_table(PREDICTIONS)
     if job.run.has(REPLIES):
         replies = job.run.read_table(REPLIES)
         for role in ("cheap", "strong"):
             seconds = replies.loc[replies["role"] == role].set_index("example_id")["seconds"]
             frame[f"{role}_s"] = frame["example_id"].map(seconds)
-    return Rows.from_frame(frame)
+    found = Rows.from_frame(frame)
+    if job.labeled:
+        return found
+    return replace(found, cheap_correct=found.agree, strong_correct=np.where(np.isnan(found.agree), np.nan, 1.0))
 
 
-def outcome(job: Job, rows: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """What confidence is held against: being right, or, where there are no labels, agreeing with the strong model."""
-    labeled = not np.isnan(rows.cheap_correct).all()
-    return rows.cheap_correct if labeled else rows.agree
+def outcome(job: Job, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What confidence is held against, (n,): being right, or agreeing with the strong model where there are no labels."""
+    found = Rows.from_frame(frame)
+    return found.cheap_correct if job.labeled else found.agree
 
 
-def signal_arrays(frame: pd.DataFrame) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Every signal that any row supports, NaN for null, in the order of simplicity."""
-    found = {n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64) for n in SIGNAL_NAMES if f"signal_{n}" in frame}
-    return {n: v for n, v in found.items() if not np.isnan(v).all()}
-
-
-def signal_record(name: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A signal as policies name it."""
-    return {"name": name, "version": SIGNALS[name].version, "params": dict(params or {})}
+def texts(job: Job) -> dict[str, str] | None:
+    """What the page may show of each row, by id; None when the config keeps texts out, or there are none."""
+    if job.config.report.examples == "none" or job.options.predictions is not None:
+        return None
+    return {e.id: "\n".join(e.texts) for e in job.dataset.examples}

@@ -130,6 +130,22 @@ def route(args: Args) -> dict[str, Any]:
     return decision
 
 
+def new(args: Args) -> dict[str, Any]:
+    """A commented config for somebody's own table."""
+    from pipeline.collect.proposal import propose
+
+    path = config_file.CONFIGS / f"{args.name}.yaml"
+    if path.exists():
+        raise UsageError(f"{path}: is there already; choose another name, or remove it first")
+    proposal = propose(args.name, args.source, path.parent)
+    write_bytes(path, proposal.text.encode())
+    if not args.quiet:
+        out = sys.stderr if args.json else sys.stdout
+        print(f"wrote {path}. Look at:", *(f"  - {c}" for c in proposal.checks), sep="\n", file=out)
+        print(f"then: python -m pipeline estimate {args.name}", file=out)
+    return {"config": str(path), "checks": proposal.checks}
+
+
 def status(args: Args) -> Any:
     """The store and the runs, without sending anything."""
     return stages.status(args)

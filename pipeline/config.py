@@ -120,8 +120,8 @@ class Price(Part):
     """Share taken off by the batch API; 0 unless the price list says otherwise."""
 
     def usd(self, input_tokens: int | None, output_tokens: int | None, *, batch: bool = False) -> float | None:
-        """Dollars of one reply; None when the number of tokens is not known."""
-        if input_tokens is None or output_tokens is None:
+        """Dollars of one reply; None when the number of tokens is not known (a usage of 0 and 0 is a missing one)."""
+        if input_tokens is None or output_tokens is None or input_tokens + output_tokens <= 0:
             return None
         full = (input_tokens * float(self.input) + output_tokens * float(self.output)) / 1e6
         return full * (1 - float(self.batch_discount)) if batch else full

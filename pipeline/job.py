@@ -16,7 +16,7 @@ import pipeline
 from pipeline.collect import dataset as datasets
 from pipeline.collect.dataset import Dataset, Example
 from pipeline.collect.prompts import Request, digest, prompt_digest, request_for
-from pipeline.config import PAID_PROVIDERS, Human, Model, TaskConfig
+from pipeline.config import PAID_PROVIDERS, Human, Model, Split, TaskConfig
 from pipeline.errors import ConfigError
 from pipeline.measure.answers import AnswerSet
 from pipeline.run import STORE, Run
@@ -86,6 +86,16 @@ class Job:
         return rows.limited(self.options.limit) if self.options.limit is not None else rows
 
     @property
+    def split(self) -> Split:
+        """Shares of the three uses of rows."""
+        return Split() if self.config.dataset is None else self.config.dataset.split
+
+    @property
+    def labeled(self) -> bool:
+        """Whether right answers are known; otherwise only agreement of the two models can be judged."""
+        return self.config.dataset is None or self.config.dataset.label is not None
+
+    @property
     def human(self) -> Human | None:
         """People as the strong side, if so configured."""
         return self.config.strong if isinstance(self.config.strong, Human) else None
@@ -110,18 +120,18 @@ class Job:
     def _service(self, role: str) -> Service:
         settings, where = self.settings(role), self.config.source
         if self.provider == "embedded":
-            from pipeline.collect.providers.tiny_lm import load_model  # numpy models are loaded only where they answer
+            from pipeline.collect.providers.tiny_lm import TinyLM  # numpy models are loaded only where they answer
 
             if settings.weights is None:
                 raise ConfigError(f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together")
-            model = load_model(Path(self.config.resolve(settings.weights)))
+            model = TinyLM.load(Path(self.config.resolve(settings.weights)))
             return Service("embedded", model.name, settings.model, model)
         if self.provider == "recorded":
-            from pipeline.collect.providers.recorded import RecordedFile
+            from pipeline.collect.providers.recorded import Recorded
 
             if settings.replies is None:
                 raise ConfigError(f"{where}: {role}.replies is missing: provider recorded reads a file of replies")
-            file = RecordedFile(Path(self.config.resolve(settings.replies)))
+            file = Recorded(self.config.resolve(settings.replies))
             return Service(file.service, settings.model, None, file)
         if settings.params.get("max_tokens") is None:
             raise ConfigError(f"{where}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8")
@@ -159,7 +169,7 @@ class Job:
 
             return digest({"task": self.config.task, "predictions": file_digest(self.options.predictions)})[:12]
         assert self.config.prompt is not None and self.config.dataset is not None
-        identity = {
+        identity: dict[str, Any] = {
             "task": self.config.task, "kind": self.config.kind, "labels": self.config.labels, "dataset": self.dataset.digest,
             "prompt": prompt_digest(self.config.prompt), "split": self.config.dataset.split.model_dump(), "provider": self.provider,
             "human": bool(self.human), "limit": self.options.limit,
@@ -174,6 +184,11 @@ class Job:
     def store_path(self) -> Path:
         """The response store of all tasks."""
         return self.options.runs_dir / STORE
+
+    def say(self, text: str) -> None:
+        """A line about progress, on stderr."""
+        if not self.options.quiet:
+            print(f"{self.config.task}: {text}", file=sys.stderr, flush=True)
 
     def provenance(self) -> dict[str, Any]:
         """What run.json says of how this run came about, secrets never among it."""

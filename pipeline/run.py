@@ -59,7 +59,8 @@ class Run:
         """A Parquet artefact as a DataFrame."""
         path = self.existing(name)
         try:
-            return pq.read_table(path, page_checksum_verification=True).to_pandas()
+            frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+            return frame
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice") from None
 
@@ -68,6 +69,12 @@ class Run:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
         with atomic(self.path(name)) as temporary:
             pq.write_table(table, temporary, **parquet_options(table.schema))
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a DataFrame as Parquet; its `attrs` become the file's metadata."""
+        metadata = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in frame.attrs.items()}
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        self.write_table(name, table.replace_schema_metadata(None), metadata)
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Merge fields into run.json (mappings one level deep) and return the whole."""

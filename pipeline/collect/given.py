@@ -15,6 +15,9 @@ from pipeline.config import SPLITS, Split
 from pipeline.errors import DataError
 
 TRUE = {"1", "1.0", "true", "yes"}
+SIGNAL: dict[str, Any] = {"name": "given", "version": None, "params": {}}
+FACTS: dict[str, Any] = {}
+NO_TABLE: list[dict[str, Any]] = []
 FALSE = {"0", "0.0", "false", "no"}
 
 
@@ -111,5 +114,5 @@ def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFram
         if f"{role}_status" not in frame:
             known = frame.get(f"{role}_correct", pd.Series([None] * len(frame))).notna()
             answered = frame[f"{role}_answer"].map(lambda v: not _blank(v)) if f"{role}_answer" in frame else known
-            frame[f"{role}_status"] = np.where(known | answered, "ok", None)
+            frame[f"{role}_status"] = ["ok" if there else None for there in known | answered]
     return frame

@@ -35,7 +35,9 @@ class Request:
     @property
     def canonical(self) -> dict[str, Any]:
         """Everything that makes this request this request; not the row it serves, nor how it is put on the wire."""
-        return {
+        # Recorded replies belong to rows: two rows with the same text may have been answered differently.
+        row = {"example_id": self.example_id} if self.service.startswith("recorded/") else {}
+        return row | {
             "version": KEY_VERSION,
             "service": self.service,
             "model": self.model,

@@ -93,3 +93,11 @@ def sweep_levels(confidence: Floats, must_include: Floats | None = None, at_most
             indices = np.unique(np.searchsorted(values, picks))
         fixed = np.unique(np.concatenate([fixed, _at_indices(values, indices)]))
     return fixed[: math.floor(at_most)] if len(fixed) > at_most else fixed
+
+
+def candidate_levels(confidence_fit: Floats) -> Floats:
+    """The thresholds a certificate may choose from: those that accept 1 %, 2 %, ... 100 % of the fit rows, descending.
+
+    Taken from rows that do not certify, they are fixed beforehand, which makes the test's promise exact.
+    """
+    return levels_at_shares(confidence_fit, np.arange(1, 101) / 100)

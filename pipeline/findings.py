@@ -1,0 +1,115 @@
+"""Findings: what the stages concluded, in the form in which the artefacts keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.config import SIGNAL_NAMES
+from pipeline.decide import calibration, metrics, selection
+from pipeline.decide.calibrator import Calibrator
+from pipeline.decide.rows import Rows
+from pipeline.deliver.policy_document import monitor_facts, policy_document
+from pipeline.errors import UsageError
+from pipeline.job import Job
+from pipeline.measure.confidence import SIGNALS
+from pipeline.measure.learned import features, learned_confidence
+from pipeline.run import CALIBRATION, RUN
+
+Floats = npt.NDArray[np.float64]
+
+
+def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
+    """Every signal that some row supports, NaN for null, by name."""
+    found = {n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64, na_value=np.nan) for n in SIGNAL_NAMES if f"signal_{n}" in frame}
+    return {n: v for n, v in found.items() if not np.isnan(v).all()}
+
+
+def chosen_signal(job: Job, fit: pd.DataFrame, outcome: Floats) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The config's signal, or the one with the best risk-coverage curve on the fit rows; and the table it came from.
+
+    `outcome` (n,): 1 right, 0 wrong, NaN unknown. Raises UsageError when the wanted signal is null on every row.
+    """
+    signals, wanted = signals_of(fit), job.config.signal
+    if not signals:
+        raise UsageError(
+            f"{job.config.task}: no reply of the cheap model carries a usable confidence on the fit rows; `doctor` shows what its "
+            "replies hold; choose a model that returns logprobs"
+        )
+    name, table = selection.select_signal(signals, outcome, seed=job.config.seed)
+    if wanted != "auto":
+        if wanted != "learned" and wanted not in signals:
+            raise UsageError(
+                f"{job.config.task}: signal {wanted} is null on every fit row ({SIGNALS[wanted].null_when}); it needs "
+                f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(signals)}"
+            )
+        name = wanted
+        table = [{**row, "chosen": row["signal"] == name} for row in table]
+    params: Mapping[str, Any] = {}
+    if name == "learned":
+        fitted = selection.fit_learned(selection.learned_features(signals), outcome, seed=job.config.seed)
+        if fitted is None:
+            raise UsageError(f"{job.config.task}: signal learned needs at least 50 fit rows with 10 right and 10 wrong answers; choose another")
+        params = fitted
+    return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
+
+
+def confidence_of(frame: pd.DataFrame, signal: Mapping[str, Any]) -> Floats:
+    """The chosen signal of every row; the learned one by the very function that production evaluates. Adds its column."""
+    if signal["name"] == "learned":
+        values = []
+        signals = {n: v for n, v in signals_of(frame).items() if n != "learned"}
+        for i in range(len(frame)):
+            row = features({n: None if np.isnan(v[i]) else float(v[i]) for n, v in signals.items()}, 0)
+            values.append(learned_confidence(signal["params"], row))
+        frame["signal_learned"] = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    return pd.to_numeric(frame[f"signal_{signal['name']}"]).to_numpy(np.float64, na_value=np.nan)
+
+
+def calibration_record(job: Job, rows: Rows, calibrator: Calibrator, signal: Mapping[str, Any], table: list[dict[str, Any]]) -> dict[str, Any]:
+    """calibration.json: the calibrator as numbers, what it was chosen from, and the metrics before and after it."""
+    calibrated = calibration.apply(calibrator, rows.confidence)
+    measured: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
+    for split in ("fit", "certify", "test"):
+        part = rows.split == split
+        for stage, values in (("before", rows.confidence), ("after", calibrated)):
+            measured[stage][split] = metrics.with_intervals(values[part], rows.cheap_correct[part], seed=job.config.seed)
+    return {
+        "schema": "cascade-calibration/1", "task": job.config.task, "run_id": job.run_id, "signal": dict(signal), "signal_table": table,
+        "calibrator": calibrator.to_numbers(), "selection": list(calibrator.selection), "metrics": measured,
+        "clipped": calibration.clipped(rows.confidence),
+    }  # fmt: skip
+
+
+def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
+    """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds."""
+    run, fitted = job.run.read_json(RUN), job.run.read_json(CALIBRATION)
+    digests, models, seen = run["digests"], run["models"], run.get("measured", {}).get("response_models", {})
+    held = rows.of("certify")
+    statuses = job.run.read_table("predictions.parquet")
+    facts = monitor_facts(
+        confidence=held.confidence, statuses=statuses.loc[statuses["split"] == "certify", "cheap_status"].fillna("ok"), threshold=advice["threshold"],
+        cheap_correct=held.cheap_correct, agrees=held.agree, target=job.config.target.model_dump(mode="json"), delta=job.config.target.delta,
+    )  # fmt: skip
+    return policy_document(
+        task=job.config.task, kind=job.config.kind, provider=run["provider"], verdict=advice["verdict"], threshold=advice["threshold"],
+        signal=fitted["signal"], calibrator=fitted["calibrator"], labels=job.config.answers, cheap=_side(job, models, seen, "cheap"),
+        strong=_side(job, models, seen, "strong"), prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"),
+        expected=advice["expected"], certificate=advice["certificate"], monitor=facts, versions=run["versions"],
+    )  # fmt: skip
+
+
+def _side(job: Job, models: Mapping[str, Any], seen: Mapping[str, Any], role: str) -> dict[str, Any] | None:
+    model = models.get(role)
+    if model is None:
+        return None
+    side = {k: v for k, v in model.items() if k not in ("name", "service")} | {"model": model["name"]}
+    if not model.get("human"):
+        side["response_models_seen"] = list(seen.get(role, ()))
+        if role == "cheap":
+            side["top_logprobs"] = job.settings("cheap").top_logprobs
+    return side

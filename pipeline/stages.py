@@ -1,0 +1,118 @@
+"""The main path, on one page: one short function per stage, in the order in which `evaluate` runs them.
+
+    rows -> requests -> raw replies -> token rows -> confidence -> calibration -> sweep -> certified threshold -> report
+
+Only `collect` spends money. Every other stage is a pure function of what lies in the response store and in the run's
+directory, recomputed whenever asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import assembly, findings, sourcing
+from pipeline.collect import given
+from pipeline.collect.prompts import digest
+from pipeline.collect.store import ResponseStore
+from pipeline.decide import calibration
+from pipeline.decide.certify import certify
+from pipeline.decide.levels import candidate_levels, sweep_levels
+from pipeline.decide.recommend import recommend as recommendation
+from pipeline.decide.reliability import reliability
+from pipeline.decide.sweep import sweep as curves
+from pipeline.deliver import report as reporting
+from pipeline.errors import TooManyFailures
+from pipeline.job import Job, now
+from pipeline.looks import look, sketch
+from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP
+
+
+def collect(job: Job) -> None:
+    """Send what the store does not hold yet; write replies.parquet and tokens.parquet."""
+    with ResponseStore(job.store_path) as store:
+        spent = sourcing.collect(job, store)
+        assembly.write_replies(job, store)
+    job.run.update(counts=job.dataset.health, spending=spent)
+
+
+def measure(job: Job) -> None:
+    """Grade answers, compute every signal, choose one on the fit split; write predictions.parquet."""
+    if job.options.predictions is not None:
+        frame, facts = given.read(job.options.predictions, job.split), given.FACTS
+        signal, table = given.SIGNAL, given.NO_TABLE
+    else:
+        with ResponseStore(job.store_path) as store:
+            frame, facts = assembly.graded(job, store)
+        fit = frame[frame["split"] == "fit"]
+        signal, table = findings.chosen_signal(job, fit, assembly.outcome(job, fit))
+        frame["confidence"] = findings.confidence_of(frame, signal)
+    assembly.write_predictions(job, frame, signal, table)
+    job.run.update(measured=facts)
+    failed = assembly.failed_rows(frame)
+    if failed > job.config.max_failure_rate * len(frame):
+        raise TooManyFailures(
+            f"{failed} of {len(frame)} rows have no reply, more than max_failure_rate {job.config.max_failure_rate:g} allows; "
+            f"predictions are in {job.run.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; "
+            "the same command asks for them again"
+        )
+
+
+def calibrate(job: Job) -> None:
+    """Fit the calibrator on the fit split; write calibration.json and reliability.parquet."""
+    rows = assembly.rows(job)
+    fit = rows.of("fit")
+    calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=job.config.calibration, seed=job.config.seed)
+    signal, table = assembly.read_signal(job)
+    job.run.write_json(CALIBRATION, findings.calibration_record(job, rows, calibrator, signal, table))
+    curves_ = [
+        reliability(part.confidence, part.cheap_correct, calibrator=by, seed=job.config.seed, split=split)
+        for split in ("fit", "certify", "test") if len(part := rows.of(split))
+        for by in (None, calibrator)
+    ]  # fmt: skip
+    job.run.write_frame(RELIABILITY, pd.concat(curves_, ignore_index=True))
+
+
+def sweep(job: Job) -> None:
+    """Cost and accuracy at up to 1,000 levels, the candidates of the certificate among them; write sweep.parquet."""
+    rows = assembly.rows(job)
+    candidates = candidate_levels(rows.of("fit").confidence)
+    job.run.write_frame(SWEEP, curves(rows, sweep_levels(rows.confidence, candidates), seed=job.config.seed))
+
+
+def recommend(job: Job) -> None:
+    """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
+    rows, target = assembly.rows(job), job.config.target
+    fit, held = rows.of("fit"), rows.of("certify")
+    question = digest([target.model_dump(mode="json"), job.run_id, assembly.read_signal(job)[0]])
+    certificate = certify(
+        held, target, levels=candidate_levels(fit.confidence), labels=job.config.answers, seed=job.config.seed,
+        look=look(job.options.runs_dir, sketch(held.example_id), question),
+    )  # fmt: skip
+    found = recommendation(rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), seed=job.config.seed)
+    record = assembly.recommendation_record(job, rows, found)
+    job.run.write_json(RECOMMENDATION, record)
+    job.run.write_json(POLICY, findings.policy(job, rows, record))
+
+
+def report(job: Job) -> Path:
+    """Write the page, its figures and the index; return the page's path."""
+    return reporting.write(job.run, job.config, job.options.reports_dir, texts=assembly.texts(job))
+
+
+STAGES: tuple[Callable[[Job], object], ...] = (collect, measure, calibrate, sweep, recommend)
+
+
+def evaluate(job: Job) -> Path:
+    """All stages in order: the main job. With a table of predictions nothing is collected."""
+    job.run.update(**job.provenance(), started=now(), finished=None)
+    for stage in STAGES if job.options.predictions is None else STAGES[1:]:
+        begun = time.monotonic()
+        job.say(f"{stage.__name__} ...")
+        stage(job)
+        job.run.update(stages={stage.__name__: {"seconds": round(time.monotonic() - begun, 3)}})
+    job.run.update(finished=now())
+    return report(job)
