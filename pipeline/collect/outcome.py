@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt
 from pipeline.errors import AccessError, CascadeError, CreditExhausted
 
@@ -152,3 +153,18 @@ def message_in(body: bytes, limit: int = 300) -> str:
         if isinstance(value, dict) and value.get(key):
             value = value[key]
     return " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())[:limit]
+
+
+def advice(attempt: Attempt, outcome: Outcome, request: Request) -> str:
+    """What to tell a person whose run stopped at this attempt, and what to do about it."""
+    status, where = attempt.http_status or 0, attempt.host
+    says = f" ({outcome.message})" if outcome.message else ""
+    if status == 401:
+        return f"{where} refuses the key{says}: check TOGETHER_API_KEY"
+    if outcome.reason == "credit" or status == 402:
+        return f"{where} says that the account's credit or spending limit is used up{says}; add credit and run the same command again"
+    if status == 404:
+        return f"{where} knows no model {request.model!r}, or the address is wrong{says}: check `{request.role}.model` in the config, and TOGETHER_BASE_URL"
+    if status == 403:
+        return f"{where} gives this key no access to {request.model!r}{says}: ask for access, or choose another model in the config"
+    return f"{where} answers with a redirect ({status}){says}: check TOGETHER_BASE_URL"

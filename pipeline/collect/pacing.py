@@ -31,21 +31,22 @@ class Pace:
         self,
         most: int,
         *,
-        start: int = START,
-        alone_first: bool = True,
+        start: int | None = None,
         longest_wait: float = LONGEST_WAIT_S,
         base: float = BASE_S,
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
+        """`start` None: the first request goes alone, then START at once."""
         self.most, self.longest_wait, self.base = most, longest_wait, base
-        self.limit = 1 if alone_first else min(start, most)
+        self.limit = 1 if start is None else min(start, most)
         self.in_flight = 0
         self.rounds = 0
+        """Waits since the last success."""
         self.cuts = 0
         self.stopped = False
-        self._start, self._alone = min(start, most), alone_first
-        self._slow_start = True
+        self._alone = start is None
+        self._threshold = float(most)
         self._clean = 0
         self._failures = 0
         self._cut_at = clock()
@@ -100,51 +101,56 @@ class Pace:
         """A reply came (a refused row counts: the service works)."""
         self.rounds = self._failures = 0
         if self._alone:
-            self._alone, self.limit = False, max(self.limit, self._start)
+            self._alone, self.limit = False, min(START, self.most)
             self._admit()
             return
         self._clean += 1
         if self._clean >= self.limit and self.limit < self.most:
-            self.limit = min(self.most, self.limit * 2 if self._slow_start else self.limit + 1)
+            doubled = min(self.limit * 2, int(self._threshold))
+            self.limit = min(self.most, max(doubled, self.limit + 1))
             self._clean = 0
             self._admit()
 
     def overloaded(self, entered: float, wait: float | None) -> None:
         """429: slower, and nobody sends before `wait` seconds have passed (None: not said). Raises ProviderDown."""
-        if wait is not None and wait > self.longest_wait:
-            raise ProviderDown(
-                f"the service asks to wait {wait:.0f} s, more than the {self.longest_wait:.0f} s we wait; run the same command again later, nothing is lost"
-            )
-        if self._cut(entered, 0.5):
-            self._round("it keeps answering 429 (too many requests)", jitter=wait is None or self.rounds > 3)
-        if wait is not None:
-            self._resume_at = max(self._resume_at, self._clock() + wait)
+        fresh = self._cut(entered, 0.5)
+        self._pause(wait, round_of="it keeps answering 429 (too many requests)" if fresh else None)
 
-    def failed(self, entered: float, what: str) -> None:
-        """No connection or 5xx. Single ones cost little; when nothing else comes back, everybody waits. Raises ProviderDown."""
+    def failed(self, entered: float, what: str, wait: float | None = None) -> None:
+        """No connection, no reply or 5xx: one costs little; when nothing else comes back, all wait. Raises ProviderDown."""
         self._failures += 1
-        if self._failures >= max(8, self.limit):
-            if self._cut(entered, 0.25) or self.limit == 1:
-                self._round(what)
-        else:
-            self._cut(entered, 0.75)
+        outage = self._failures >= max(8, self.limit)
+        fresh = self._cut(entered, 0.25 if outage else 0.75)
+        if outage or wait is not None:
+            self._pause(wait, round_of=what if outage and fresh else None)
 
     def _cut(self, entered: float, factor: float) -> bool:
-        """Lower the limit, once for all requests that were in flight at the time of the last cut."""
-        self._clean, self._slow_start = 0, False
+        """Lower the limit, once for all requests that were in flight at the last cut."""
+        self._clean = 0
         if entered < self._cut_at:
             return False
+        self._threshold = max(1.0, self.limit * max(factor, 0.5))
         self.limit = max(1, int(self.limit * factor))
         self._cut_at = self._clock()
         self.cuts += 1
         return True
 
-    def _round(self, what: str, *, jitter: bool = True) -> None:
-        self.rounds += 1
-        if self.rounds > ROUNDS:
-            raise ProviderDown(f"the service does not answer: {what}; run the same command again later, nothing is lost and nothing is paid twice")
-        if jitter:  # full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-            self._resume_at = max(self._resume_at, self._clock() + self._random.uniform(0, min(MOST_S, self.base * 2**self.rounds)))
+    def _pause(self, wait: float | None, round_of: str | None) -> None:
+        """Everybody waits: as long as the service asks, or with exponential backoff, round after round."""
+        if wait is not None and wait > self.longest_wait:
+            raise ProviderDown(
+                f"the service asks to wait {wait:.0f} s, longer than the {self.longest_wait:.0f} s we wait; run the same command again later, nothing is lost"
+            )
+        until = 0.0 if wait is None else wait
+        if round_of is not None:
+            self.rounds += 1
+            if self.rounds > ROUNDS:
+                raise ProviderDown(
+                    f"the service does not answer ({round_of}); run the same command again later, nothing is lost and nothing is paid twice"
+                )
+            if wait is None or self.rounds > 3:  # full jitter: aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
+                until = max(until, self._random.uniform(0, min(MOST_S, self.base * 2**self.rounds)))
+        self._resume_at = max(self._resume_at, self._clock() + until)
 
     def backoff(self, tries: int) -> float:
         """Seconds before a row is tried again after its own failure number `tries`."""

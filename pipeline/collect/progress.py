@@ -14,9 +14,9 @@ EVERY_S = 5.0
 class Progress:
     """A bar on a terminal, elsewhere a plain line every few seconds; nothing when `quiet`."""
 
-    def __init__(self, label: str, total: int | None, *, quiet: bool = False, stream: TextIO | None = None, cap: float | None = None) -> None:
+    def __init__(self, label: str, total: int | None, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._label, self._total, self._quiet, self._cap = label, total, quiet, cap
+        self._label, self._total, self._quiet = label, total, quiet
         self._started = self._shown = time.monotonic()
         self._bar = tqdm(total=total, desc=label, unit="req", file=self._stream, mininterval=0.2) if not quiet and self._stream.isatty() else None
 

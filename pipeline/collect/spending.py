@@ -55,6 +55,8 @@ class Spending:
     unknown_usd: float = 0.0
     """Upper bound of requests that were perhaps paid or came without usage; counted against the cap."""
     reserved: float = 0.0
+    pending: int = 0
+    """Reservations that are open."""
 
     def __post_init__(self) -> None:
         self._freed = asyncio.Event()
@@ -62,7 +64,7 @@ class Spending:
     async def reserve(self, bound: float, stopping: Callable[[], bool]) -> None:
         """Set `bound` aside; waits while requests in flight may turn out cheaper. Raises CapReached."""
         while self.cap is not None and self.usd + self.unknown_usd + self.reserved + bound > self.cap:
-            if self.reserved <= 1e-15:
+            if not self.pending:
                 raise CapReached(
                     f"stopped before the cap: ${self.usd + self.unknown_usd:.4f} of ${self.cap:g} spent, and the next request could cost "
                     f"up to ${bound:.4f}; the same command with a larger --max-usd goes on from here"
@@ -72,10 +74,12 @@ class Spending:
             self._freed.clear()
             await self._freed.wait()
         self.reserved += bound
+        self.pending += 1
 
     def settle(self, bound: float, usage: Usage, *, perhaps_paid: bool) -> None:
         """Turn a reservation into what the request really cost."""
-        self.reserved = max(0.0, self.reserved - bound)
+        self.pending -= 1
+        self.reserved = max(0.0, self.reserved - bound) if self.pending else 0.0  # no rounding is carried along
         usd = usd_of(usage, self.price)
         if usd is not None:
             self.usd += usd

@@ -206,20 +206,25 @@ class ResponseStore:
             json.loads(headers or "{}"), dt.datetime.fromtimestamp(received or 0, dt.UTC), attempts, input_tokens, output_tokens, reasoning,
         )  # fmt: skip
 
-    def known(self, request_ids: Sequence[str]) -> dict[str, str]:
-        """Requests that need not be sent: id -> "ok" (answered) or "rejected" (the service refused this row)."""
-        found: dict[str, str] = {}
+    def known(self, request_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Requests that need not be sent: id -> ("ok" or "rejected", number of the attempt that settled it)."""
+        found: dict[str, tuple[str, int]] = {}
         for chunk in chunks(request_ids, CHUNK):
             marks = ",".join("?" * len(chunk))
             with self._errors():
                 rows = self._read.execute(
-                    f"SELECT request_id, state FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
+                    f"SELECT request_id, state, id FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
                     chunk,
                 ).fetchall()
-            for request_id, state in rows:
-                if found.get(request_id) != "ok":
-                    found[request_id] = state
+            for request_id, state, number in rows:
+                if found.get(request_id, ("",))[0] != "ok":
+                    found[request_id] = state, number
         return found
+
+    def last_attempt(self) -> int:
+        """Number of the newest attempt; 0 in an empty store."""
+        with self._errors():
+            return int(self._read.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
 
     def failure(self, request_id: str) -> Failure | None:
         """Why a request has no reply; None when it has one or was never tried."""
@@ -299,12 +304,17 @@ class ResponseStore:
                 "INSERT INTO used VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET request_id=excluded.request_id WHERE request_id<>excluded.request_id", rows
             )
 
-    def adopt(self, task: str, role: str) -> int:
+    def forgive(self, numbers: Iterable[int]) -> None:
+        """Within a transaction: these refusals were not the rows' fault; ask again next time."""
+        with self._errors():
+            self._write.executemany("UPDATE attempt SET state='http_error' WHERE id=? AND state='rejected'", [(n,) for n in numbers])
+
+    def adopt(self, task: str) -> int:
         """Mark what an earlier, killed run of this task left as sent: perhaps paid. Returns how many."""
         with self._errors():
-            left = self._read.execute("SELECT count(*) FROM attempt WHERE task=? AND state='sent' AND role=?", (task, role)).fetchone()[0]
+            left = self._read.execute("SELECT count(*) FROM attempt WHERE task=? AND state='sent'", (task,)).fetchone()[0]
         if left:
-            self.transaction([("UPDATE attempt SET state='unknown', reason='killed' WHERE task=? AND state='sent' AND role=?", (task, role))])
+            self.transaction([("UPDATE attempt SET state='unknown', reason='killed' WHERE task=? AND state='sent'", (task,))])
         return int(left)
 
     def fact(self, key: str) -> Any:
