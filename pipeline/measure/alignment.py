@@ -118,26 +118,22 @@ def _offset(
 ) -> int | None:
     """Where the answer ``content[start:end]`` begins in the stream, which differs from the content."""
     answer = content[start:end]
-    candidates = set()
-    tail = content[start:].rstrip()
-    body = _without_ending(stream)
+    from_end = from_start = None
+    tail, body = content[start:].rstrip(), _without_ending(stream)
     if body.endswith(tail):
-        offset = len(body) - len(tail)
-        before, said = stream[:offset], content[:start]
-        if _explains(before, said) or has_reasoning:
-            candidates.add(offset)
-    head = content[:end].lstrip()
-    skipped = _beginning(stream)
+        from_end = len(body) - len(tail)
+    head, skipped = content[:end].lstrip(), _beginning(stream)
     if stream.startswith(head, skipped):
         offset = skipped + len(head) - len(answer)
         if _ends_cleanly(pieces, stream, content, offset + len(answer), end):
-            candidates.add(offset)
-    if len(candidates) == 2:  # the text stands first and last: only thoughts explain that
-        offset = max(candidates)
-        thought = has_reasoning or _THOUGHT_END.search(stream[:offset])
-        return offset if thought else None
-    if candidates:
-        return candidates.pop()
+            from_start = offset
+    if from_end is not None and from_start not in (None, from_end):
+        # the text stands first and last: only thoughts explain that
+        return from_end if has_reasoning or _THOUGHT_END.search(stream[:from_end]) else None
+    if from_start is not None:
+        return from_start
+    if from_end is not None and (has_reasoning or _explains(stream[:from_end], content[:start])):
+        return from_end
     if LOST in stream or LOST in content:  # both sides of the answer lost characters; its delimiters still pin it down
         pinned = content[max(0, start - 1) : end + 1]
         if len(pinned) == len(answer) + 2 and stream.count(pinned) == 1 == content.count(pinned):

@@ -7,7 +7,7 @@ with l_j the logprob of token j (clipped at 0), S the answer's tokens, j1 the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from math import exp, expm1, fsum, log
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from pipeline.measure.alignment import Span
 from pipeline.measure.answers import SENTINEL, AnswerSet, read_answer
 from pipeline.measure.label_mass import Candidates, LabelMass, candidates, label_mass
 from pipeline.measure.learned import features, learned_confidence
-from pipeline.measure.tokens import Reply, Token, parse
+from pipeline.measure.tokens import Reply, Token, parse, storable
 
 LONG_ANSWER_TOKENS = 8
 """A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
@@ -242,3 +242,23 @@ def _is_long(reply: Reply) -> bool:
     if reply.tokens is not None:
         return len(reply.tokens) > LONG_ANSWER_TOKENS
     return reply.output_tokens is not None and reply.output_tokens > LONG_ANSWER_TOKENS
+
+
+def token_rows(reply: Reply, measurement: Measurement) -> Iterator[dict[str, Any]]:
+    """Rows of tokens.parquet for one reply, without the ids: position, token, bytes, logprob, in_answer, alternatives.
+
+    Text that UTF-8 cannot hold (a lone surrogate) is written with a backslash escape: Parquet has no other way to keep it.
+    """
+    in_answer = measurement.in_answer
+    for position, token in enumerate(reply.tokens or ()):
+        yield {
+            "position": position,
+            "token": storable(token.token),
+            "bytes": token.bytes,
+            "logprob": token.logprob,
+            "in_answer": in_answer[position],
+            "alternatives": [
+                {"token": storable(other.token), "bytes": other.bytes, "logprob": other.logprob}
+                for other in token.alternatives
+            ],
+        }

@@ -24,11 +24,8 @@ def features(signals: Mapping[str, float | None], answer_tokens: int) -> dict[st
 
     ``signals``: values on [0, 1] by name (`Measurement.signals`); ``answer_tokens``: ``sum(Measurement.in_answer)``.
     """
-    row: dict[str, float | None] = {}
-    for name in _SIGNALS:
-        value = signals.get(name)
-        row[f"logit_{name}"] = None if value is None else logit(value)
-        row[name] = value
+    values = {name: signals.get(name) for name in _SIGNALS}
+    row = {f"logit_{name}": None if value is None else logit(value) for name, value in values.items()} | values
     row["answer_tokens"] = float(answer_tokens) if answer_tokens else None
     return row
 

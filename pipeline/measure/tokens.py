@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Shape = Literal["content", "legacy", "none"]
@@ -286,26 +286,6 @@ def _legacy(logprobs: dict[str, Any]) -> tuple[Token, ...]:
         token = name if type(name) is str else ""
         rows.append(Token(token, _written_bytes(token), _number(value), _alternatives(others)))
     return tuple(rows)
-
-
-def token_rows(reply: Reply, in_answer: Sequence[bool] = ()) -> Iterator[dict[str, Any]]:
-    """Rows of tokens.parquet for one reply, without the ids: position, token, bytes, logprob, in_answer, alternatives.
-
-    ``in_answer`` is `Measurement.in_answer`; shorter means False for the rest. Text that UTF-8 cannot hold (a lone
-    surrogate) is written with a backslash escape, as Parquet has no other way to keep it.
-    """
-    for position, token in enumerate(reply.tokens or ()):
-        yield {
-            "position": position,
-            "token": storable(token.token),
-            "bytes": token.bytes,
-            "logprob": token.logprob,
-            "in_answer": position < len(in_answer) and in_answer[position],
-            "alternatives": [
-                {"token": storable(other.token), "bytes": other.bytes, "logprob": other.logprob}
-                for other in token.alternatives
-            ],
-        }
 
 
 def storable(text: str) -> str:
