@@ -1,0 +1,353 @@
+"""Figures: report.json's tables drawn with matplotlib. Nothing is computed here.
+
+Each figure is drawn small (4.8 in) with type that stays legible on a telephone, in Okabe-Ito colours with a dash or a
+marker of its own for every series. Foreign text (labels, segments, model names) never enters a figure.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from pipeline.deliver import formatting
+
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, INK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#007a5a",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#1d2530",
+    "#6b7480",
+)
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cascade-threshold",
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 7.8,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawn figure: inline SVG for the page, SVG and PNG files, and for the explorer the map from data to drawing."""
+
+    name: str
+    inline: str
+    svg: bytes
+    png: bytes
+    width: float
+    height: float
+    to_x: tuple[float, float]
+    """x in the drawing = to_x[0] + to_x[1] * value, in the units of the viewBox."""
+    to_y: tuple[float, float]
+
+
+@contextmanager
+def _canvas(width: float = 4.8, height: float = 3.4) -> Iterator[tuple[Figure, Axes]]:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def draw(report: Mapping[str, Any]) -> dict[str, Drawing]:
+    """Every figure for which the report has data, by name."""
+    trust, sweep = report["trust"], report["decide"]["sweep"]
+    made: dict[str, Callable[[Figure, Axes], None]] = {}
+    if sweep is not None and any(v is not None for v in sweep["columns"]["system_accuracy"]):
+        made["decide"] = lambda f, a: _decide(a, report["decide"])
+    for stage in ("before", "after"):
+        if trust["reliability"] and trust["reliability"][stage]:
+            made[f"reliability-{stage}"] = lambda f, a, s=stage: _reliability(a, trust["reliability"][s])  # type: ignore[misc]
+    if trust["histogram"] and trust["histogram"]["n"]:
+        made["histogram"] = lambda f, a: _histogram(a, trust["histogram"], report["verdict"]["threshold"])
+    if trust["risk"]:
+        made["risk"] = lambda f, a: _risk(a, trust["risk"])
+    if trust["signals"]:
+        made["signals"] = lambda f, a: _signals(a, trust["signals"])
+    return {name: _finish(name, paint) for name, paint in made.items()}
+
+
+def _finish(name: str, paint: Callable[[Figure, Axes], None]) -> Drawing:
+    with _canvas(height=3.9 if name == "decide" else 3.3) as (figure, axes):
+        paint(figure, axes)
+        series = axes.get_legend_handles_labels()[1]
+        if series:
+            figure.legend(
+                loc="outside lower center",
+                ncols=3 if len(series) > 4 else 2 if len(series) > 2 else len(series),
+                handlelength=2.4,
+                columnspacing=1.4,
+            )
+        svg, png = io.BytesIO(), io.BytesIO()
+        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+            svg, metadata={"Date": None, "Creator": None}
+        )
+        # the layout is settled by drawing, so the map from data to drawing is read afterwards
+        width, height = figure.get_size_inches() * 72
+        (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)]) * 72 / figure.dpi
+        FigureCanvasAgg(figure).print_png(  # type: ignore[no-untyped-call]
+            png, metadata={"Software": None}
+        )
+    return Drawing(
+        name,
+        _inline(svg.getvalue().decode(), name),
+        svg.getvalue(),
+        png.getvalue(),
+        float(width),
+        float(height),
+        (float(x0), float(x1 - x0)),
+        (float(height - y0), float(y0 - y1)),
+    )
+
+
+def _inline(svg: str, name: str) -> str:
+    """The drawing for use inside a page: no header, no metadata, no address, no global style, ids of its own."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.S)
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", body, flags=re.S)
+    body = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", body)
+    body = body.replace("xlink:href", "href")
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = body.replace("'DejaVu Sans'", "system-ui").replace("DejaVu Sans", "system-ui")
+    box = re.search(r'viewBox="([^"]+)"', body)
+    head = f'<svg viewBox="{box.group(1) if box else "0 0 1 1"}" role="img" aria-labelledby="{name}-title {name}-desc" focusable="false">'
+    inner = body[body.index(">") + 1 :].strip()
+    return (
+        head
+        + f'<title id="{name}-title">@title@</title><desc id="{name}-desc">@desc@</desc>'
+        + re.sub(r"\n\s*", "\n", inner)
+    )
+
+
+def _percent_axis(axis: Any) -> None:
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:.6g} %"))
+
+
+def _known(*columns: Any) -> tuple[np.ndarray, ...]:
+    """Columns as float arrays at the places where all are known."""
+    arrays = [np.array([np.nan if v is None else v for v in c], dtype=float) for c in columns]
+    keep = ~np.isnan(np.stack(arrays)).any(axis=0)
+    return tuple(a[keep] for a in arrays)
+
+
+def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
+    sweep, columns = decide["sweep"], decide["sweep"]["columns"]
+    priced = sum(v is not None for v in columns["usd_per_1000"]) > 1
+    across = "usd_per_1000" if priced else "escalation_rate"
+    x, y, low, high = _known(
+        columns[across], columns["system_accuracy"], columns["system_accuracy_lower"], columns["system_accuracy_upper"]
+    )
+    if len(x):
+        axes.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=f"{sweep['level'] * 100:.3g} % band")
+    x, y = _known(columns[across], columns["system_accuracy"])
+    axes.plot(x, y, color=BLUE, linewidth=1.8, label="confidence cascade")
+    for name, colour, dash in (
+        ("random", GREY, (0, (1, 1.5))),
+        ("router", PURPLE, (0, (4, 2))),
+        ("oracle", GREEN, (0, (6, 1.5, 1, 1.5))),
+    ):
+        points = [b for b in decide["baselines"] if b.get("name") == name]
+        bx, by = _known([b.get(across) for b in points], [b.get("system_accuracy") for b in points])
+        if len(bx):
+            axes.plot(
+                bx,
+                by,
+                color=colour,
+                linestyle=dash,
+                linewidth=1.3,
+                label={"random": "random escalation", "router": "text-only router", "oracle": "oracle"}[name],
+            )
+    if decide["target_line"] is not None:
+        axes.axhline(decide["target_line"], color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.1, label="target")
+    for role, marker, colour, at in (("cheap", "s", ORANGE, 0.0), ("strong", "D", GREEN, 1.0)):
+        end = decide["ends"][f"{role}_only"]
+        ex, ey = (end["usd_per_1000"]["value"] if priced else at), end["accuracy"]["value"]
+        if ex is not None and ey is not None and sweep["quality"] == "accuracy":
+            axes.plot(
+                [ex],
+                [ey],
+                marker=marker,
+                color=colour,
+                markersize=6,
+                linestyle="none",
+                markeredgecolor=INK,
+                markeredgewidth=0.6,
+                label=f"{role} model alone",
+            )
+    best = sweep["recommended"]
+    if best is not None and columns[across][best] is not None and columns["system_accuracy"][best] is not None:
+        axes.plot(
+            [columns[across][best]],
+            [columns["system_accuracy"][best]],
+            marker="*",
+            color=VERMILION,
+            markersize=11,
+            linestyle="none",
+            markeredgecolor=INK,
+            markeredgewidth=0.6,
+            label="recommended",
+            zorder=5,
+        )
+    axes.set_xlabel("cost, USD per 1,000 requests" if priced else "escalation rate")
+    if not priced:
+        _percent_axis(axes.xaxis)
+    axes.set_ylabel("accuracy" if sweep["quality"] == "accuracy" else "agreement with the strong model")
+    _percent_axis(axes.yaxis)
+
+
+def _reliability(axes: Axes, stage: Mapping[str, Any]) -> None:
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)), label="perfect")
+    corp = stage["corp"]
+    x, low, high = _known(
+        [c["mean_confidence"] for c in corp], [c["band_lower"] for c in corp], [c["band_upper"] for c in corp]
+    )
+    if len(x):
+        axes.fill_between(x, low, high, color=GREY, alpha=0.2, linewidth=0, label="if calibrated")
+    x, y = _known([c["mean_confidence"] for c in corp], [c["accuracy"] for c in corp])
+    if len(x):
+        axes.plot(x, y, color=BLUE, linewidth=1.6, label="observed (CORP)")
+    bins = stage["bin"]
+    x, y, low, high = _known(
+        *([b[c] for b in bins] for c in ("mean_confidence", "accuracy", "accuracy_lower", "accuracy_upper"))
+    )
+    if len(x):
+        axes.errorbar(
+            x,
+            y,
+            yerr=[np.maximum(y - low, 0), np.maximum(high - y, 0)],
+            fmt="o",
+            color=VERMILION,
+            markersize=3.5,
+            elinewidth=0.8,
+            capsize=2,
+            label="bins, 90 % interval",
+        )
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="share right")
+
+
+def _histogram(axes: Axes, data: Mapping[str, Any], threshold: float | None) -> None:
+    edges, right, wrong = np.array(data["edges"]), np.array(data["right"]), np.array(data["wrong"])
+    width, middle = np.diff(edges) * 0.92, (edges[:-1] + edges[1:]) / 2
+    axes.bar(middle, right, width, color=SKY, edgecolor=BLUE, linewidth=0.6, label="right")
+    axes.bar(
+        middle,
+        -wrong,
+        width,
+        color=ORANGE,
+        edgecolor=VERMILION,
+        linewidth=0.6,
+        hatch="////",
+        label="wrong (below the line)",
+    )
+    if any(data["unknown"]):
+        axes.bar(
+            middle,
+            np.array(data["unknown"]),
+            width,
+            bottom=right,
+            color="#d5d8dd",
+            edgecolor=GREY,
+            linewidth=0.6,
+            label="not known",
+        )
+    axes.axhline(0, color=INK, linewidth=0.8)
+    if threshold is not None and threshold > 0:
+        axes.axvline(threshold, color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label="threshold")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{abs(v):,.0f}"))
+    axes.set(xlim=(-0.02, 1.02), xlabel="confidence", ylabel="requests")
+
+
+def _risk(axes: Axes, risk: Mapping[str, Any]) -> None:
+    columns = risk["columns"]
+    if "selective_risk_lower" in columns:
+        x, low, high = _known(columns["coverage"], columns["selective_risk_lower"], columns["selective_risk_upper"])
+        # below a few rows the interval spans everything and hides the curve
+        wide = high - low < 0.5
+        axes.fill_between(x[wide], low[wide], high[wide], color=BLUE, alpha=0.15, linewidth=0, label="90 % band")
+    x, y = _known(columns["coverage"], columns["selective_risk"])
+    axes.plot(x, y, color=BLUE, linewidth=1.6, label="by confidence")
+    if len(x):
+        axes.plot(
+            [0, x[-1]], [y[-1], y[-1]], color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.2, label="in random order"
+        )
+    here = risk["recommended"]
+    if here and here["coverage"] is not None and here["selective_risk"] is not None:
+        axes.plot(
+            [here["coverage"]],
+            [here["selective_risk"]],
+            marker="*",
+            color=VERMILION,
+            markersize=11,
+            linestyle="none",
+            markeredgecolor=INK,
+            markeredgewidth=0.6,
+            label="recommended",
+        )
+    axes.set(xlabel="share that the cheap model keeps", ylabel="error among the kept", xlim=(-0.02, 1.02))
+    axes.set_ylim(bottom=0)
+    _percent_axis(axes.xaxis)
+    _percent_axis(axes.yaxis)
+
+
+def _signals(axes: Axes, signals: list[Mapping[str, Any]]) -> None:
+    known = [s for s in signals if s.get("aurc") is not None]
+    for place, signal in enumerate(reversed(known)):
+        chosen = bool(signal.get("chosen"))
+        axes.errorbar(
+            [signal["aurc"]],
+            [place],
+            xerr=[signal.get("aurc_se") or 0],
+            fmt="D" if chosen else "o",
+            color=VERMILION if chosen else BLUE,
+            markersize=6 if chosen else 4.5,
+            elinewidth=1.1,
+            capsize=2.5,
+        )
+    axes.set_yticks(
+        range(len(known)),
+        [
+            formatting.plain(s["signal"], 24).replace("_", " ") + (" (chosen)" if s.get("chosen") else "")
+            for s in reversed(known)
+        ],
+    )
+    axes.set_ylim(-0.6, len(known) - 0.4)
+    axes.set_xlabel("AURC, lower is better (± one standard error)")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))

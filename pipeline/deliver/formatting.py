@@ -1,0 +1,153 @@
+"""Formatting: numbers and foreign text as people read them on the page. Unknown is a word, never 0."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+SPACE = "\u00a0"
+MINUS = "\u2212"
+UNKNOWN = "unknown"
+
+# Characters that reorder or hide neighbouring text: bidi controls and other invisible format characters, C0 and C1.
+_HIDDEN = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """A share as per cent. More digits are shown rather than 0 % or 100 % for what is neither."""
+    return UNKNOWN if value is None else f"{_percent(value, digits)}{SPACE}%"
+
+
+def _percent(value: float, digits: int = 1) -> str:
+    """The number before the per cent sign."""
+    if value in (0.0, 1.0):
+        return f"{value * 100:.0f}"
+    text = f"{value * 100:.{digits}f}"
+    while float(text) in (0.0, 100.0) and digits < 8:
+        digits += 1
+        text = f"{value * 100:.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def points(value: float | None) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    if value is None:
+        return UNKNOWN
+    sign = MINUS if value < 0 else "+" if value > 0 else "±"
+    return f"{sign}{_percent(abs(value))}{SPACE}points"
+
+
+def change(value: float | None) -> str:
+    """A relative change, such as −76 %."""
+    if value is None:
+        return UNKNOWN
+    rounded = round(value * 100)
+    return f"{MINUS if rounded < 0 else '+' if rounded > 0 else '±'}{abs(rounded):d}{SPACE}%"
+
+
+def usd(value: float | None) -> str:
+    """Dollars with cents, and three significant digits below one dollar."""
+    if value is None:
+        return UNKNOWN
+    sign = MINUS if value < 0 else ""
+    return f"{sign}${_dollars(abs(value))}"
+
+
+def _dollars(value: float) -> str:
+    if value == 0:
+        return "0"
+    digits = 0 if value >= 1000 else max(2, 2 - math.floor(math.log10(value)))
+    return f"{value:,.{min(digits, 12)}f}"
+
+
+def per_1000(value: float | None) -> str:
+    """A count per 1,000 requests."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.0f}" if value in (0.0, 1000.0) else f"{value:.1f}" if round(value, 1) > 0 else f"{value:.2g}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration."""
+    if value is None:
+        return UNKNOWN
+    if value < 0.0995:
+        return f"{value * 1000:.2g}{SPACE}ms"
+    return f"{value:.2f}{SPACE}s" if value < 9.995 else f"{value:,.0f}{SPACE}s"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Any other number, to so many significant digits."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:.{digits}g}"
+    return (f"{value:.{digits}f}" if "e" not in text and abs(value) < 1 else text).replace("-", MINUS)
+
+
+def threshold(value: float | None) -> str:
+    """A threshold exactly as the policy holds it; no threshold escalates everything."""
+    return "escalate all" if value is None else repr(float(value)) if value not in (0.0, 1.0) else f"{value:.0f}"
+
+
+_UNITS = {"share": share, "usd": usd, "per_1000": per_1000, "seconds": seconds, "count": count, "number": number}
+_BARE = {"share": _percent, "usd": _dollars, "per_1000": per_1000, "seconds": seconds, "count": count, "number": number}
+
+
+def value(amount: float | None, unit: str) -> str:
+    """A number with its unit: share | usd | per_1000 | seconds | count | number."""
+    return _UNITS[unit](amount)
+
+
+def bounds(estimate: Mapping[str, Any], unit: str) -> str:
+    """The interval of an estimate as [lower, upper], or nothing when none is known."""
+    lower, upper = estimate.get("lower"), estimate.get("upper")
+    if lower is None or upper is None:
+        return ""
+    return f"[{_BARE[unit](lower)}, {_BARE[unit](upper)}]"
+
+
+def estimate(of: Mapping[str, Any] | None, unit: str = "share") -> str:
+    """An estimate with its interval: 95.1 % [94.4, 95.7]."""
+    if of is None or of.get("value") is None:
+        return UNKNOWN
+    return f"{value(of['value'], unit)} {bounds(of, unit)}".strip()
+
+
+def plain(text: object, at_most: int = 500) -> str:
+    """Foreign text made harmless to read: cut, with characters that hide or reorder others written out.
+
+    Markup is not touched here; the template escapes it.
+    """
+    whole = unicodedata.normalize("NFC", _LONE.sub("\ufffd", str(text)))
+    cut = whole if len(whole) <= at_most else whole[: at_most - 1].rstrip() + "…"
+    return _HIDDEN.sub(
+        lambda m: f"⟨U+{ord(m.group()):04X}⟩", cut.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    )
+
+
+FILTERS = {
+    "share": share,
+    "points": points,
+    "change": change,
+    "usd": usd,
+    "per_1000": per_1000,
+    "seconds": seconds,
+    "count": count,
+    "number": number,
+    "threshold": threshold,
+    "unit": value,
+    "bounds": bounds,
+    "estimate": estimate,
+    "plain": plain,
+}

@@ -1,0 +1,358 @@
+"""ReportData: a run's artefacts as one JSON value that holds everything the page shows, report.json."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from pipeline import run as artefacts
+from pipeline.config import TaskConfig
+from pipeline.deliver import report_health, report_rows, report_sweep, report_trust
+from pipeline.deliver.report_rows import ReportRows
+from pipeline.run import Run, finite
+
+SCHEMA = "cascade-report/1"
+
+TITLES = {
+    "certified": "Certified",
+    "uncertified": "Not certified",
+    "cheap_only": "Cheap model is enough",
+    "strong_only": "Use the strong model",
+    "optimized": "Optimized, no promise",
+    "check_data": "Check data",
+}
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """What is there of a run; None for what is not."""
+
+    record: dict[str, Any]
+    advice: dict[str, Any]
+    calibration: dict[str, Any] | None
+    policy: dict[str, Any] | None
+    policy_bytes: bytes | None
+    sweep: pd.DataFrame | None
+    sweep_metadata: dict[str, str]
+    reliability: pd.DataFrame | None
+    rows: ReportRows | None
+
+    @classmethod
+    def of(cls, run: Run) -> Artefacts:
+        """Read the artefacts. Only the recommendation must be there."""
+
+        def table(name: str) -> pd.DataFrame | None:
+            return run.read_table(name) if run.has(name) else None
+
+        def value(name: str) -> dict[str, Any] | None:
+            return run.read_json(name) if run.has(name) else None
+
+        metadata = pq.read_schema(run.path(artefacts.SWEEP)).metadata or {} if run.has(artefacts.SWEEP) else {}
+        return cls(
+            value(artefacts.RUN) or {},
+            run.read_json(artefacts.RECOMMENDATION),
+            value(artefacts.CALIBRATION),
+            value(artefacts.POLICY),
+            run.path(artefacts.POLICY).read_bytes() if run.has(artefacts.POLICY) else None,
+            table(artefacts.SWEEP),
+            {k.decode(): v.decode() for k, v in metadata.items() if k != b"pandas"},
+            table(artefacts.RELIABILITY),
+            ReportRows.read(run.path(artefacts.PREDICTIONS)) if run.has(artefacts.PREDICTIONS) else None,
+        )
+
+
+def build(
+    run: Run, config: TaskConfig, *, texts: Mapping[str, str] | None = None, previous: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Everything the page shows, ready for JSON: no NaN, no path, no secret.
+
+    `texts` maps example ids to the text of a row, shown with the worst mistakes unless the config forbids it;
+    `previous` is the report.json of the task's run before this one. Raises UsageError without a recommendation.
+    """
+    found = Artefacts.of(run)
+    advice = found.advice
+    expected: dict[str, Any] = advice.get("expected") or {}
+    split = report_sweep.shown_split(found.sweep, expected)
+    threshold = advice.get("threshold")
+    sweep = (
+        None
+        if found.sweep is None or found.sweep.empty
+        else report_sweep.table(found.sweep, found.rows, split, threshold, found.sweep_metadata)
+    )
+    models = _models(found, config)
+    verdict = _verdict(found)
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": run.task,
+        "run_id": run.run_id,
+        "kind": config.kind,
+        "description": config.description,
+        "provider": found.record.get("provider") or config.provider,
+        "demonstration": _demonstration(found, config),
+        "started": found.record.get("started"),
+        "models": models,
+        "verdict": verdict,
+        "cards": _cards(found, sweep, split, expected),
+        "warnings": _warnings(advice),
+        "decide": _decide(found, config, sweep, split, expected, models, run),
+        "trust": report_trust.trust(found.calibration, found.reliability, found.sweep, found.rows, split, threshold),
+        "failures": _failures(found, config, split, threshold, texts),
+        "health": report_health.health(found.record, found.rows, split, threshold, previous),
+        "use": _use(found, verdict),
+        "provenance": _provenance(found, config),
+        "previous": _previous(previous),
+    }
+    return dict(finite(report))
+
+
+def _verdict(found: Artefacts) -> dict[str, Any]:
+    advice = found.advice
+    code = str(advice.get("verdict") or "uncertified")
+    reason = (advice.get("certificate") or {}).get("reason")
+    if code == "uncertified" and (
+        advice.get("check_data")
+        or any(w.get("code") in CHECK_DATA and (w.get("gravity") or 0) >= 3 for w in advice.get("warnings") or [])
+    ):
+        code = "check_data"
+    return {
+        "code": code,
+        "title": TITLES.get(code, code),
+        "sentence": advice.get("sentence"),
+        "promise": advice.get("promise"),
+        "not_said": advice.get("not_said"),
+        "threshold": advice.get("threshold"),
+        "calibrated_threshold": advice.get("calibrated_threshold"),
+        "certificate": advice.get("certificate"),
+        "reason": reason,
+        "labels_needed": advice.get("labels_needed"),
+        "tightest": advice.get("tightest"),
+    }
+
+
+CHECK_DATA = ("one_class", "check_data", "no_rows", "no_confidence", "too_few_rows")
+
+
+def _demonstration(found: Artefacts, config: TaskConfig) -> bool:
+    return (found.record.get("provider") or config.provider) == "embedded"
+
+
+def _models(found: Artefacts, config: TaskConfig) -> dict[str, Any]:
+    """Both models: the name that answered, what it stands in for, and its price with date and source."""
+    out = {}
+    for role in ("cheap", "strong"):
+        recorded = dict((found.record.get("models") or {}).get(role) or {})
+        of_policy = ((found.policy or {}).get(role) or {}) if found.policy else {}
+        wanted = getattr(config, role)
+        human = bool(getattr(wanted, "human", False))
+        price = recorded.get("price") or (
+            wanted.usd_per_million_tokens.model_dump(mode="json") if wanted is not None and not human else None
+        )
+        out[role] = {
+            "name": recorded.get("name")
+            or of_policy.get("model")
+            or ("people" if human else getattr(wanted, "model", None)),
+            "human": human,
+            "stands_in_for": recorded.get("stands_in_for") or of_policy.get("stands_in_for"),
+            "price": price,
+            "usd_per_request": getattr(wanted, "usd_per_request", None),
+            "response_models_seen": recorded.get("response_models_seen") or of_policy.get("response_models_seen") or [],
+        }
+    return out
+
+
+def _cards(
+    found: Artefacts, sweep: dict[str, Any] | None, split: str, expected: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The five figures of the first screen, each with interval, n and what it is compared with."""
+    index = None if sweep is None else sweep["recommended"]
+
+    def figure(name: str) -> dict[str, Any]:
+        mine = dict(report_sweep.at_row(sweep, index, name)) if sweep is not None else {"value": None}
+        return mine if mine["value"] is not None or name not in expected else dict(expected[name])
+
+    ends = _ends(found, split, expected)
+    accepted = dict(
+        expected.get("accepted_accuracy")
+        or (report_sweep.at_row(sweep, index, "accepted_accuracy") if sweep else {"value": None})
+    )
+    quality = "agreement" if sweep is not None and sweep["quality"] == "agreement" else "accuracy"
+    return [
+        {
+            "key": "quality",
+            "name": quality,
+            "unit": "share",
+            "estimate": figure("system_accuracy"),
+            "strong": ends["strong_only"]["accuracy"],
+            "cheap": ends["cheap_only"]["accuracy"],
+        },
+        {"key": "escalation", "name": "escalation", "unit": "share", "estimate": figure("escalation_rate")},
+        {
+            "key": "cost",
+            "name": "cost",
+            "unit": "usd",
+            "estimate": figure("usd_per_1000"),
+            "strong": ends["strong_only"]["usd_per_1000"],
+            "cheap": ends["cheap_only"]["usd_per_1000"],
+            "change": _relative(figure("usd_per_1000")["value"], ends["strong_only"]["usd_per_1000"]["value"]),
+        },
+        {
+            "key": "wrong",
+            "name": "wrong",
+            "unit": "per_1000",
+            "estimate": figure("wrong_per_1000"),
+            "accepted_accuracy": accepted,
+        },
+        {
+            "key": "latency",
+            "name": "latency",
+            "unit": "seconds",
+            "estimate": figure("latency_p50_s"),
+            "p95": figure("latency_p95_s"),
+        },
+    ]
+
+
+def _relative(value: float | None, base: float | None) -> float | None:
+    return None if value is None or not base else value / base - 1
+
+
+def _ends(found: Artefacts, split: str, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Each model alone on the shown split. The strong model alone pays no cheap call."""
+    nothing = {"value": None, "lower": None, "upper": None, "level": report_rows.LEVEL, "n": 0, "split": split}
+    out: dict[str, Any] = {}
+    for role in ("cheap", "strong"):
+        accuracy = usd = nothing
+        if found.rows is not None:
+            inside = found.rows.of(split)
+            accuracy = report_rows.mean_rate(found.rows.numbers[f"{role}_correct"][inside], split)
+            usd = report_sweep.mean_usd(found.rows.numbers[f"{role}_usd"][inside], split)
+        out[f"{role}_only"] = {"accuracy": accuracy, "usd_per_1000": usd}
+    if expected.get("strong_accuracy"):
+        out["strong_only"]["accuracy"] = dict(expected["strong_accuracy"])
+    if expected.get("strong_usd_per_1000"):
+        out["strong_only"]["usd_per_1000"] = dict(expected["strong_usd_per_1000"])
+    return out
+
+
+def _warnings(advice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Gravest first (3 is the gravest), in the order given among equals."""
+    found = [
+        {"code": w.get("code"), "gravity": w.get("gravity") or 1, "text": w.get("text") or w.get("code")}
+        for w in advice.get("warnings") or []
+    ]
+    return sorted(found, key=lambda w: -int(w["gravity"]))
+
+
+def _decide(
+    found: Artefacts,
+    config: TaskConfig,
+    sweep: dict[str, Any] | None,
+    split: str,
+    expected: Mapping[str, Any],
+    models: Mapping[str, Any],
+    run: Run,
+) -> dict[str, Any]:
+    baselines = [dict(b) for b in found.advice.get("baselines") or [] if b.get("split") in (split, None)]
+    priced = None
+    if sweep is not None and found.rows is not None:
+        path = run.path(artefacts.REPLIES) if run.has(artefacts.REPLIES) else None
+        priced = report_sweep.prices(sweep, found.rows, path, models)
+    target = dict(
+        (found.advice.get("certificate") or {}).get("target")
+        or config.target.model_dump(mode="json", exclude_none=True)
+    )
+    ends = _ends(found, split, expected)
+    return {
+        "split": split,
+        "sweep": sweep,
+        "ends": ends,
+        "baselines": baselines,
+        "target": target,
+        "target_line": _target_line(target, ends),
+        "prices": priced,
+    }
+
+
+def _target_line(target: Mapping[str, Any], ends: Mapping[str, Any]) -> float | None:
+    """The accuracy that the target asks for on the shown split, where it asks for one."""
+    if target.get("kind") == "match_strong" and ends["strong_only"]["accuracy"]["value"] is not None:
+        return float(ends["strong_only"]["accuracy"]["value"]) - float(target["within"])
+    if target.get("kind") == "agree_with_strong":
+        return 1 - float(target["within"])
+    return float(target["at_least"]) if target.get("kind") == "system_accuracy" else None
+
+
+def _failures(
+    found: Artefacts, config: TaskConfig, split: str, threshold: float | None, texts: Mapping[str, str] | None
+) -> dict[str, Any] | None:
+    rows = found.rows
+    if rows is None:
+        return None
+    floors = config.target.label_floors
+    shown = config.report.examples == "full"
+    gold = bool(np.isfinite(rows.numbers["cheap_correct"]).any())
+    return {
+        "split": split,
+        "gold": gold,
+        "labels": report_rows.groups(rows, "label", split, threshold, floors) if rows.texts["label"].values else None,
+        "segments": report_rows.groups(rows, "segment", split, threshold)
+        if len(rows.texts["segment"].values) > 1
+        else None,
+        "confusion": report_rows.confusion(rows, split, threshold) if config.kind != "choose" else None,
+        "mistakes": report_rows.mistakes(rows, threshold, texts) if shown else None,
+        "examples_shown": shown,
+        "label_noise": report_rows.label_noise(rows, split, threshold) if gold else None,
+    }
+
+
+def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
+    policy = found.policy
+    return {
+        "policy": policy,
+        "policy_json": None if found.policy_bytes is None else found.policy_bytes.decode("utf-8", "replace"),
+        "policy_sha256": None if found.policy_bytes is None else hashlib.sha256(found.policy_bytes).hexdigest(),
+        "threshold": verdict["threshold"],
+        "watch": None if policy is None else report_health.watch(policy.get("monitor") or {}),
+        "labels_needed": verdict["labels_needed"],
+        "tightest": verdict["tightest"],
+    }
+
+
+def _provenance(found: Artefacts, config: TaskConfig) -> dict[str, Any]:
+    record = found.record
+    known = (
+        "command",
+        "provider",
+        "base_url",
+        "started",
+        "finished",
+        "digests",
+        "versions",
+        "spending",
+        "stages",
+        "look",
+        "git",
+    )
+    return {**{k: record.get(k) for k in known}, "config": record.get("config") or config.public(), "seed": config.seed}
+
+
+def _previous(previous: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What is compared with the task's run before this one."""
+    if previous is None:
+        return None
+    cards = {c["key"]: c["estimate"] for c in previous.get("cards") or []}
+    return {
+        "run_id": previous.get("run_id"),
+        "started": previous.get("started"),
+        "verdict": (previous.get("verdict") or {}).get("code"),
+        "threshold": (previous.get("verdict") or {}).get("threshold"),
+        "quality": cards.get("quality"),
+        "cost": cards.get("cost"),
+        "dataset": ((previous.get("provenance") or {}).get("digests") or {}).get("dataset"),
+    }
