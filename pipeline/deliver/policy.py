@@ -28,6 +28,7 @@ ACCEPT = "accept"
 ESCALATE = "escalate"
 NAMELESS = "(none)"
 """Stands in `response_models_seen` for replies that carried no model name."""
+OTHER_PROMPT = "another prompt than the calibrated one"
 
 
 class PolicyEditedWarning(UserWarning):
@@ -85,6 +86,8 @@ class Policy:
         except ValueError as error:
             raise DataError(f"{where}: {error}") from None
         self._none = f"the policy has no threshold ({self.verdict}), so everything escalates"
+        self.blanket = Decision(ESCALATE, None, None, None, None, self._none, "not_asked") if self.threshold is None else None
+        """The decision on every request, before any reply, of a policy without a threshold; else None."""
 
     def decide(
         self, completion: Any, *, options: int | Sequence[Any] | None = None, prompt_sha256: str | None = None
@@ -115,7 +118,7 @@ class Policy:
             seen = ", ".join(sorted(self._models))
             return self._escalate(f"model {model!r} was not seen in calibration ({seen})", found.answer, found.status, model)
         if prompt_sha256 is not None and prompt_sha256 != self._prompt:
-            return self._escalate("another prompt than the calibrated one", found.answer, found.status, model)
+            return self._escalate(OTHER_PROMPT, found.answer, found.status, model)
         confidence = found.signals[self.signal]
         if confidence is None:
             why = found.reasons.get(self.signal) or f"status {found.status}"

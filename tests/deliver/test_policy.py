@@ -13,11 +13,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from deliver.policies import CHEAP, LABELS, PROMPT, STRONG, body, document, one_token, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from together.types.chat import ChatCompletion
 
-from deliver.policies import CHEAP, LABELS, PROMPT, STRONG, body, document, one_token, write
 from pipeline.deliver import document as documents
 from pipeline.deliver.policy import Policy, PolicyEditedWarning, load
 from pipeline.errors import DataError, UsageError
@@ -243,9 +243,9 @@ def test_a_missing_file_and_a_folder_are_usage_errors(tmp_path: Path) -> None:
     ],
 )
 def test_a_field_that_cannot_be_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    with pytest.raises(DataError, match=words), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        load(write(tmp_path / "policy.json", {**document(), **change}))
+    path = write(tmp_path / "policy.json", {**document(), **change})
+    with pytest.raises(DataError, match=words):
+        load(path)
 
 
 def test_missing_fields_are_all_named() -> None:
