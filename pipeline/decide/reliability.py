@@ -48,14 +48,14 @@ def reliability(
     split: str = "all",
     level: float = 0.9,
 ) -> pd.DataFrame:
-    """One row per bin and per step of the CORP curve, before and (with a calibrator) after calibration.
+    """One row per bin and per step of the CORP curve, of the confidence itself or (given a calibrator) of its reading.
 
     `confidence`, `correct`: shape (n,), NaN rows are left out. Columns:
 
     split            as given
-    stage            before | after the calibrator
+    stage            before: the confidence · after: the calibrated reading
     kind             bin: ten bins of equal size that never split a tie · corp: a step of the isotonic fit (CORP)
-    lower_edge, upper_edge   smallest and largest confidence in it
+    lower_edge, upper_edge   smallest and largest confidence (or reading) in it
     mean_confidence, accuracy, n, n_correct   of its rows
     accuracy_lower, accuracy_upper   Wilson interval of a bin's accuracy at `level`; NaN for corp
     band_lower, band_upper   where the accuracy (bin) or the curve at the mean confidence (corp) would lie in `level` of
@@ -64,27 +64,21 @@ def reliability(
     Above 1,000 distinct confidences the simulations use cells merged by rank.
     """
     p = np.asarray(confidence, dtype=np.float64)
-    stages = [("before", p)] + ([] if calibrator is None else [("after", apply(calibrator, p))])
-    rng = np.random.default_rng(seed)
-    records: list[dict[str, Any]] = []
-    for stage, q in stages:
-        cells = Cells.of(q, correct)
-        if len(cells) == 0:
-            continue
-        bins, steps = Bins.equal_mass(cells, BINS), _steps(cells)
-        bin_table, corp_table = _runs(cells, bins), _runs(cells, steps)
-        in_bins, in_curve = _simulate(cells.merged(SIMULATION_CELLS), bin_table, corp_table, level, rng)
-        z = float(ndtri((1 + level) / 2))
-        lower, upper = wilson(bin_table["n_correct"], bin_table["n"], z)
-        bin_table |= {"kind": "bin", "accuracy_lower": lower, "accuracy_upper": upper}
-        bin_table |= {"band_lower": in_bins[0], "band_upper": in_bins[1]}
-        corp_table |= {"kind": "corp", "accuracy_lower": np.nan, "accuracy_upper": np.nan}
-        corp_table |= {"band_lower": in_curve[0], "band_upper": in_curve[1]}
-        records.extend(table | {"split": split, "stage": stage} for table in (bin_table, corp_table))
-    if not records:
+    stage = "before" if calibrator is None else "after"
+    cells = Cells.of(p if calibrator is None else apply(calibrator, p), correct)
+    if len(cells) == 0:
         return pd.DataFrame(columns=COLUMNS)
-    frame = pd.concat([pd.DataFrame(r) for r in records], ignore_index=True)[COLUMNS]
-    return frame.astype({"n": "int64", "n_correct": "int64"})
+    bin_table, corp_table = _runs(cells, Bins.equal_mass(cells, BINS)), _runs(cells, _steps(cells))
+    rng = np.random.default_rng(seed)
+    in_bins, in_curve = _simulate(cells.merged(SIMULATION_CELLS), bin_table, corp_table, level, rng)
+    lower, upper = wilson(bin_table["n_correct"], bin_table["n"], float(ndtri((1 + level) / 2)))
+    bin_table |= {"kind": "bin", "accuracy_lower": lower, "accuracy_upper": upper}
+    bin_table |= {"band_lower": in_bins[0], "band_upper": in_bins[1]}
+    corp_table |= {"kind": "corp", "accuracy_lower": np.nan, "accuracy_upper": np.nan}
+    corp_table |= {"band_lower": in_curve[0], "band_upper": in_curve[1]}
+    frame = pd.concat([pd.DataFrame(table) for table in (bin_table, corp_table)], ignore_index=True)
+    frame["split"], frame["stage"] = split, stage
+    return frame[COLUMNS].astype({"n": "int64", "n_correct": "int64"})
 
 
 def _steps(cells: Cells) -> Bins:
