@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.collect.prompts import digest
 from pipeline.config import SIGNAL_NAMES
 from pipeline.decide import calibration, metrics, selection
+from pipeline.decide.baselines import baselines
 from pipeline.decide.calibrator import Calibrator
+from pipeline.decide.recommend import Recommendation
 from pipeline.decide.rows import Rows
 from pipeline.deliver.policy_document import monitor_facts, policy_document
 from pipeline.errors import UsageError
@@ -83,6 +86,42 @@ def calibration_record(job: Job, rows: Rows, calibrator: Calibrator, signal: Map
         "calibrator": calibrator.to_numbers(), "selection": list(calibrator.selection), "metrics": measured,
         "clipped": calibration.clipped(rows.confidence),
     }  # fmt: skip
+
+
+def question(job: Job) -> str:
+    """What is asked of the certify rows: another target, signal, prompt or model is another look at them."""
+    signal = job.run.read_json(CALIBRATION)["signal"]
+    return digest([job.config.target.model_dump(mode="json"), job.run_id, signal["name"], signal["version"]])
+
+
+def data_name(job: Job) -> str:
+    """How the promise names the data."""
+    given = job.options.predictions
+    return given.name if given is not None else f"the rows of {job.config.task}"
+
+
+def recommendation_record(job: Job, rows: Rows, found: Recommendation) -> dict[str, Any]:
+    """recommendation.json: the recommendation, its calibrated reading, and the baselines at the same escalation."""
+    calibrator = Calibrator.from_numbers(job.run.read_json(CALIBRATION)["calibrator"])
+    threshold = None if found.threshold is None else float(found.threshold)
+    return {
+        "schema": "cascade-recommendation/1", "task": job.config.task, "run_id": job.run_id, **found.to_json(),
+        "calibrated_threshold": calibrator(threshold), "baselines": _baselines(job, rows, found),
+    }  # fmt: skip
+
+
+def _baselines(job: Job, rows: Rows, found: Recommendation) -> list[dict[str, Any]]:
+    """Random escalation, the oracle and a router that reads the text only, along all rates and at the recommended one."""
+    split = "test" if len(rows.of("test")) else "certify"
+    fit, held = rows.of("fit"), rows.of(split)
+    rate = found.expected["escalation_rate"].value
+    rates = sorted({*np.linspace(0, 1, 21).tolist(), *([] if rate is None else [float(rate)])})
+    texts: dict[str, list[str] | None] = {"fit": None, split: None}
+    if job.options.predictions is None:
+        by_id = {e.id: "\n".join(e.texts) for e in job.dataset.examples}
+        texts = {"fit": [by_id[i] for i in fit.example_id], split: [by_id[i] for i in held.example_id]}
+    table = baselines(fit, held, rates, texts["fit"], texts[split], seed=job.config.seed, split=split)
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline import assembly, findings, sourcing
 from pipeline.collect import given
-from pipeline.collect.prompts import digest
 from pipeline.collect.store import ResponseStore
 from pipeline.decide import calibration
 from pipeline.decide.certify import certify
@@ -76,26 +76,30 @@ def calibrate(job: Job) -> None:
     job.run.write_frame(RELIABILITY, pd.concat(curves_, ignore_index=True))
 
 
-def sweep(job: Job) -> None:
+def sweep(job: Job, also: float | None = None) -> None:
     """Cost and accuracy at up to 1,000 levels, the candidates of the certificate among them; write sweep.parquet."""
     rows = assembly.rows(job)
     candidates = candidate_levels(rows.of("fit").confidence)
-    job.run.write_frame(SWEEP, curves(rows, sweep_levels(rows.confidence, candidates), seed=job.config.seed))
+    wanted = candidates if also is None else np.append(candidates, also)
+    job.run.write_frame(SWEEP, curves(rows, sweep_levels(rows.confidence, wanted), seed=job.config.seed))
 
 
 def recommend(job: Job) -> None:
     """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
-    rows, target = assembly.rows(job), job.config.target
-    fit, held = rows.of("fit"), rows.of("certify")
-    question = digest([target.model_dump(mode="json"), job.run_id, assembly.read_signal(job)[0]])
-    certificate = certify(
-        held, target, levels=candidate_levels(fit.confidence), labels=job.config.answers, seed=job.config.seed,
-        look=look(job.options.runs_dir, sketch(held.example_id), question),
+    rows, target, seed = assembly.rows(job), job.config.target, job.config.seed
+    fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
+    levels = candidate_levels(fit.confidence)
+    asked = look(job.options.runs_dir, sketch(held.example_id), findings.question(job))
+    certificate = certify(held, target, levels=levels, look=asked, human=human, fit_confidence=fit.confidence, seed=seed)
+    if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
+        sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
+    found = recommendation(
+        rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), human=human, levels=levels, seed=seed,
+        prevalence=job.config.dataset.prevalence if job.config.dataset else None, data=findings.data_name(job),
     )  # fmt: skip
-    found = recommendation(rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), seed=job.config.seed)
-    record = assembly.recommendation_record(job, rows, found)
-    job.run.write_json(RECOMMENDATION, record)
-    job.run.write_json(POLICY, findings.policy(job, rows, record))
+    advice = findings.recommendation_record(job, rows, found)
+    job.run.write_json(RECOMMENDATION, advice)
+    job.run.write_json(POLICY, findings.policy(job, rows, advice))
 
 
 def report(job: Job) -> Path:

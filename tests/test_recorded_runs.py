@@ -52,8 +52,8 @@ def test_a_recorded_run_equals_its_reference(name: str, folder: Path, real_data:
 def test_the_certificate_escalates_no_more_than_the_yardstick(real_data: Path) -> None:
     """Mean escalation over 40 random halves: a reference implementation had 35.5 % for 0.03 and 40.9 % for 0.02."""
     source = real_data / "recorded" / "mmlu_gpt4o"
-    labels = [json.loads(line)["label"] for line in (source / "examples.jsonl").open()]
-    bodies = {role: [json.loads(line)["response"]["body"] for line in (source / f"{role}.jsonl").open()] for role in ("cheap", "strong")}
+    labels = [json.loads(line)["label"] for line in (source / "examples.jsonl").read_text("utf-8").split("\n") if line]
+    bodies = {role: [json.loads(line)["response"]["body"] for line in (source / f"{role}.jsonl").read_text("utf-8").split("\n") if line] for role in ("cheap", "strong")}
     right = {r: np.array([b["choices"][0]["message"]["content"].strip() == y for b, y in zip(bodies[r], labels, strict=True)], float) for r in bodies}
     confidence = np.array([np.exp(b["choices"][0]["logprobs"]["content"][0]["logprob"]) for b in bodies["cheap"]])
     rng = np.random.default_rng(0)

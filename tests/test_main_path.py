@@ -1,0 +1,172 @@
+"""The main job from rows to policy, through the real SDK and the embedded models, as a new user runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.collect.store import ResponseStore
+from pipeline.deliver import policy as policies
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs" / "email_triage.yaml"
+BANDED = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
+ARTEFACTS = (
+    "run.json", "replies.parquet", "tokens.parquet", "predictions.parquet", "calibration.json", "reliability.parquet",
+    "sweep.parquet", "recommendation.json", "policy.json",
+)  # fmt: skip
+
+
+def command(*arguments: str, folder: Path) -> int:
+    return main([*arguments, "--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json"])
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One evaluation of 700 rows: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("main")
+    kept, sys.stdout = sys.stdout, io.StringIO()
+    try:
+        assert command("evaluate", str(CONFIG), "--limit", "700", folder=folder) == 0
+        printed = sys.stdout.getvalue()
+    finally:
+        sys.stdout = kept
+    return folder, json.loads(printed)
+
+
+def run_of(job: tuple[Path, dict[str, Any]]) -> Path:
+    folder, result = job
+    return folder / "runs" / "email_triage" / result["run_id"]
+
+
+def test_every_pinned_artefact_is_there(job: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = job
+    assert sorted(p.name for p in run_of(job).iterdir()) == sorted(ARTEFACTS)
+    page = folder / "reports" / "email_triage" / result["run_id"]
+    for name in ("report.html", "report.json", "policy.json"):
+        assert (page / name).is_file()
+    assert (folder / "reports" / "index.html").is_file()
+    assert json.loads((page.parent / "latest.json").read_text()) == {"run_id": result["run_id"]}
+    assert len(result["run_id"]) == 12
+    assert result["sentence"]
+
+
+def test_tables_have_the_pinned_columns_and_types(job: tuple[Path, dict[str, Any]]) -> None:
+    run = run_of(job)
+    tokens = pq.read_schema(run / "tokens.parquet")
+    wanted = {
+        "request_id": "string", "example_id": "string", "role": "string", "position": "int32", "token": "string", "bytes": "binary",
+        "logprob": "double", "in_answer": "bool",
+    }  # fmt: skip
+    assert {name: str(tokens.field(name).type) for name in wanted} == wanted
+    assert [f.name for f in tokens.field("alternatives").type.value_type] == ["token", "bytes", "logprob"]
+    predictions = pd.read_parquet(run / "predictions.parquet")
+    for name in ("example_id", "split", "group", "segment", "label", "cheap_answer", "cheap_status", "cheap_correct", "strong_answer",
+                 "strong_status", "strong_correct", "cheap_usd", "strong_usd", "confidence", "signal_first_token", "signal_label_probability"):  # fmt: skip
+        assert name in predictions
+    assert len(predictions) == 700
+    assert predictions["example_id"].is_unique
+    sweep = pd.read_parquet(run / "sweep.parquet")
+    for name in ("split", "threshold", *BANDED, "latency_p50_s", "latency_p95_s"):
+        assert name in sweep
+    for name in BANDED:
+        assert {f"{name}_lower", f"{name}_upper"} <= set(sweep.columns)
+    levels = [set(part["threshold"]) for _, part in sweep.groupby("split")]
+    assert len(levels) == 3
+    assert levels[0] == levels[1] == levels[2]
+    assert len(levels[0]) <= 1000
+    threshold = json.loads((run / "recommendation.json").read_text())["threshold"]
+    assert threshold is None or threshold in levels[0]
+
+
+def test_confidence_is_null_unless_the_status_is_ok(job: tuple[Path, dict[str, Any]]) -> None:
+    frame = pd.read_parquet(run_of(job) / "predictions.parquet")
+    assert frame.loc[frame["cheap_status"] != "ok", "confidence"].isna().all()
+    known = frame["confidence"].dropna()
+    assert ((known >= 0) & (known <= 1)).all()
+    assert (frame["split"] == "fit").any()
+    assert frame.loc[frame["split"] == "fit", "strong_answer"].isna().all(), "fit rows need no strong answer, so none was asked"
+
+
+def test_the_demonstration_models_are_named_as_such_and_not_exported(job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = job
+    document = json.loads((run_of(job) / "policy.json").read_text())
+    assert document["provider"] == "embedded"
+    for role in ("cheap", "strong"):
+        assert document[role]["model"].startswith("embedded/")
+        assert "@" in document[role]["model"]
+        assert document[role]["stands_in_for"]
+    page = (folder / "reports" / "email_triage" / job[1]["run_id"] / "report.html").read_text()
+    assert "demonstration" in page.lower()
+    options = ["--limit", "700", "--allow-uncertified"]
+    assert command("export", str(CONFIG), *options, folder=folder) == 5
+    capsys.readouterr()
+    assert command("export", str(CONFIG), *options, "--allow-demo", "--format", "json", folder=folder) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "json"
+
+
+def test_the_policy_alone_decides_as_the_tables_do_on_every_stored_reply(job: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = job
+    run = run_of(job)
+    policy = policies.load(run / "policy.json")
+    document = json.loads((run / "policy.json").read_text())
+    frame = pd.read_parquet(run / "predictions.parquet").set_index("example_id")
+    replies = pd.read_parquet(run / "replies.parquet").query("role == 'cheap'")
+    checked = 0
+    with ResponseStore(folder / "runs" / "responses.sqlite") as store:
+        for request_id, example_id in zip(replies["request_id"], replies["example_id"], strict=True):
+            reply = store.get(request_id)
+            assert reply is not None
+            decision = policy.decide(reply.body, prompt_sha256=document["prompt_sha256"])
+            row = frame.loc[example_id]
+            expected = None if pd.isna(row["confidence"]) else row["confidence"]
+            assert decision.confidence == expected  # to the bit
+            accept = document["threshold"] is not None and expected is not None and expected >= document["threshold"]
+            assert decision.action == ("accept" if accept else "escalate")
+            if accept:
+                assert decision.answer == row["cheap_answer"]
+            checked += 1
+    assert checked == 700
+
+
+def test_a_second_run_sends_nothing_and_writes_the_same_bytes(job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, result = job
+    run = run_of(job)
+    timeless = [name for name in ARTEFACTS if name != "run.json"]
+
+    def digests() -> dict[str, str]:
+        return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in timeless}
+
+    before = digests()
+    assert command("evaluate", str(CONFIG), "--limit", "700", folder=folder) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert digests() == before
+    spending = json.loads((run / "run.json").read_text())["spending"]
+    assert spending["cheap"]["sent"] == spending["strong"]["sent"] == 0
+
+
+def test_stages_can_be_run_one_by_one_and_say_what_is_missing(job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("calibrate", str(CONFIG), "--limit", "700", folder=tmp_path) == 2
+    assert "measure" in capsys.readouterr().err
+    folder, _ = job
+    for stage in ("measure", "calibrate", "sweep", "recommend", "report"):
+        assert command(stage, str(CONFIG), "--limit", "700", folder=folder) == 0
+
+
+def test_another_target_on_the_same_rows_is_another_look(job: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, _ = job
+    looks = [json.loads(line) for line in (folder / "runs" / "looks.jsonl").read_text().splitlines()]
+    assert len(looks) == 1, "the identical question is not a new look"
+    assert command("recommend", str(CONFIG), "--limit", "700", "--set", "target.within=0.05", folder=folder) == 0
+    assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 2
+    assert command("recommend", str(CONFIG), "--limit", "700", folder=folder) == 0
+    assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 1
