@@ -1,4 +1,6 @@
-"""Invented comments and messages under five labels. ``python datasets/content_moderation/generate.py`` writes examples.jsonl.
+"""Invented comments and messages under five labels.
+
+``python datasets/content_moderation/generate.py`` writes examples.jsonl.
 
 Every row is one independent draw: a situation with an opening, details and a closing, or a pair of messages that open
 alike and end differently, written on some surface (comment, message, forum, review), with typing errors, and the label

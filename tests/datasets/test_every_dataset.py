@@ -24,7 +24,7 @@ def content(row):
     """The row's texts as one normalised string, written without the project's code."""
     parts = []
     for name, value in row.items():
-        if name not in ("id", "label", "answer", "style", "query_id", "topic"):
+        if name not in ("id", "label", "answer", "style", "query_id", "topic", "surface"):
             parts += value if isinstance(value, list) else [value]
     return " ".join(unicodedata.normalize("NFKC", " ".join(parts)).casefold().split())
 
