@@ -58,7 +58,7 @@ class Pace:
     async def enter(self) -> float:
         """Wait for a place; returns the time of entry. Returns at once when stopped (see `stopped`)."""
         while not self.stopped:
-            pause = self._resume_at - self._clock()
+            pause = self.waits
             if pause > 0:
                 await self.sleep(pause + self._random.uniform(0, min(1.0, 0.1 * pause)))
             elif self.in_flight < self.limit:
@@ -151,6 +151,11 @@ class Pace:
             if wait is None or self.rounds > 3:  # full jitter: aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
                 until = max(until, self._random.uniform(0, min(MOST_S, self.base * 2**self.rounds)))
         self._resume_at = max(self._resume_at, self._clock() + until)
+
+    @property
+    def waits(self) -> float:
+        """Seconds until the next request may leave."""
+        return max(0.0, self._resume_at - self._clock())
 
     def backoff(self, tries: int) -> float:
         """Seconds before a row is tried again after its own failure number `tries`."""

@@ -237,6 +237,12 @@ class ResponseStore:
         state, reason, status = rows[-1]
         return Failure(reason or state, status, len(rows), any(state == "rejected" for state, _, _ in rows))
 
+    def bodies(self, request_id: str) -> list[bytes]:
+        """Raw bodies of all attempts of a request, failed ones included, oldest first."""
+        with self._errors():
+            rows = self._read.execute("SELECT body FROM attempt WHERE request_id=? AND body IS NOT NULL ORDER BY id", (request_id,)).fetchall()
+        return [zlib.decompress(packed) for (packed,) in rows]
+
     # Writing: rows are written on the calling thread, `commit` alone waits for the disk
 
     def begin(self) -> None:

@@ -1,0 +1,5 @@
+"""Fixtures of the tests of collecting."""
+
+from asking import ask, store
+
+__all__ = ["ask", "store"]

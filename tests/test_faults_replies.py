@@ -1,0 +1,179 @@
+"""Odd replies: rows 10-19, 23 and 24 of the fault matrix, from the socket to the confidence."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from asking import ask, request, rows, store
+from fake_provider import FakeProvider, http, label_of, ok
+
+from pipeline.measure.answers import AnswerSet
+from pipeline.measure.confidence import measure
+
+ANSWERS = AnswerSet.classify(("work", "personal", "spam", "other"))
+__all__ = ["ask", "store"]
+
+
+def choice(content: Any, logprobs: Any = None, finish_reason: str = "stop", **message: Any) -> Any:
+    return [{"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": content, **message}, "logprobs": logprobs}]
+
+
+def content(*tokens: tuple[str, Any]) -> dict[str, Any]:
+    return {"content": [{"token": t, "bytes": list(t.encode()), "logprob": lp, "top_logprobs": []} for t, lp in tokens]}
+
+
+def confidence(store, req):
+    return measure(store.get(req.request_id).body, ANSWERS)
+
+
+# Row 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]}, {"choices": choice(None)}, {"choices": choice("")}],
+    ids=["no choices", "choices null", "message null", "content null", "content empty"],
+)
+def test_an_empty_reply_is_asked_for_once_more_and_then_kept_as_empty_without_a_confidence(ask, store, changes):
+    with FakeProvider({"row 1.": [ok(**changes)], "row 2.": [ok(**changes)] * 5}) as api:
+        report = ask(api, rows(4))
+        assert (api.count("row 1."), api.count("row 2.")) == (2, 2)
+    assert (report.kept, report.failed, report.troubles) == (4, 0, {"empty": 3})
+    assert confidence(store, request("row 1.")).status == "ok"
+    m = confidence(store, request("row 2."))
+    assert m.status == "empty"
+    assert all(value is None for value in m.signals.values())
+
+
+def test_both_posts_of_an_empty_reply_are_in_the_bill(ask):
+    with FakeProvider({"row 2.": [ok(choices=[])]}) as api:
+        report = ask(api, rows(4))
+        assert report.usd == pytest.approx(api.usd)
+        assert len(api.posts) == 5
+
+
+def test_an_empty_reply_at_the_length_limit_is_not_asked_for_again(ask, store):
+    """Reasoning used up max_tokens: asking again would cost the same and bring the same."""
+    with FakeProvider({"row 2.": [ok(choices=choice("", finish_reason="length", reasoning="Let me think"))]}) as api:
+        report = ask(api, rows(4))
+        assert len(api.posts) == 4
+    assert report.kept == 4
+    assert confidence(store, request("row 2.")).status == "truncated"
+
+
+# Rows 11, 13, 14 and 15
+
+
+@pytest.mark.parametrize("logprobs", [None, {"content": []}, {"content": None}, {}, "none", []], ids=str)
+def test_a_reply_without_logprobs_is_kept_and_has_no_confidence(ask, store, logprobs):
+    with FakeProvider({"row 2.": [ok(choices=choice("spam", logprobs))]}) as api:
+        assert ask(api, rows(4)).kept == 4
+    m = confidence(store, request("row 2."))
+    assert (m.status, m.answer) == ("no_logprobs", "spam")
+    assert all(value is None for value in m.signals.values())
+
+
+def test_both_wire_shapes_in_one_run_give_the_same_confidence(ask, store):
+    label, logprob = label_of("row 2.")
+    legacy = {"tokens": [label], "token_logprobs": [logprob], "top_logprobs": [{label: logprob}]}
+    with FakeProvider({"row 2.": [ok(choices=choice(label, legacy))]}) as api:
+        ask(api, [request("row 2."), request("row 2.", repeat=1)])
+    one, two = (confidence(store, request("row 2.", repeat=i)) for i in (0, 1))
+    assert one.answer == two.answer == label
+    assert one.signals["label_sequence"] == two.signals["label_sequence"] == math.exp(logprob)
+    assert {one.reply.shape, two.reply.shape} == {"content", "legacy"}
+
+
+@pytest.mark.parametrize("value", ["NaN", "null", "1e-3", "-Infinity", "-9999.0", '"-0.1"'])
+def test_an_impossible_logprob_of_the_answer_gives_no_confidence(ask, store, value):
+    body = json.dumps({"choices": choice("spam", content(("spam", 12345)))}).replace("12345", value)
+    with FakeProvider({"row 2.": [ok(**json.loads(body))]}) as api:
+        assert ask(api, rows(3)).kept == 3
+    m = confidence(store, request("row 2."))
+    assert m.status == "no_logprobs"
+    assert m.signals["label_sequence"] is None
+
+
+# Row 12
+
+
+def test_a_model_that_wants_a_boolean_is_asked_in_that_form_after_one_refusal(ask, store):
+    def newer(post):
+        return http(400, message="logprobs: expected a boolean") if post.body["logprobs"] is not True else None
+
+    with FakeProvider(newer) as api:
+        report = ask(api, rows(20), concurrency=4)
+        assert len(api.posts) == 21
+        assert all((p.body["logprobs"], p.body["top_logprobs"]) == (True, 3) for p in api.posts[1:])
+    assert (report.kept, report.troubles) == (20, {"other_form": 1})
+    assert {reply.wire_form for reply in store.replies(r.request_id for r in rows(20))} == {"boolean"}
+
+
+def test_a_server_that_answers_the_integer_with_500_is_asked_in_the_other_form(ask):
+    """llama-cpp-python's server does."""
+    with FakeProvider(lambda p: http(500, message="Input should be a valid boolean") if p.body["logprobs"] is not True else None) as api:
+        assert ask(api, rows(5)).kept == 5
+        assert len(api.posts) == 6
+
+
+def test_another_form_on_the_wire_does_not_pay_again(ask):
+    with FakeProvider() as api:
+        ask(api, rows(5))
+    with FakeProvider(lambda p: http(400, message="logprobs must be a boolean") if p.body["logprobs"] is not True else None) as api:
+        assert ask(api, rows(5)).sent == 0
+
+
+def test_the_strong_role_asks_for_no_logprobs(ask):
+    with FakeProvider() as api:
+        ask(api, [request("x", role="strong", top_logprobs=None)])
+        assert not {"logprobs", "top_logprobs", "top_p"} & set(api.posts[0].body)
+
+
+# Rows 17 and 19
+
+
+def test_reasoning_tokens_before_the_answer_do_not_enter_its_confidence(ask, store):
+    tokens = content(("Hmm", -3.0), (", ads", -2.0), ("spam", -0.25))
+    with FakeProvider({"row 2.": [ok(choices=choice("spam", tokens, reasoning="Hmm, ads"))]}) as api:
+        ask(api, rows(3))
+    m = confidence(store, request("row 2."))
+    assert m.status == "ok"
+    assert m.signals["label_sequence"] == math.exp(-0.25)
+
+
+@pytest.mark.parametrize("text", ["impersonal", "spam or work", "I cannot help with that.", "Spam!! and work"])
+def test_an_answer_outside_the_set_is_counted_and_never_mapped(ask, store, text):
+    with FakeProvider({"row 2.": [ok(choices=choice(text, content((text, -0.1))))]}) as api:
+        ask(api, rows(3))
+    m = confidence(store, request("row 2."))
+    assert (m.status, m.answer) == ("out_of_set", None)
+
+
+# Rows 23 and 24
+
+
+def test_another_model_than_the_one_asked_for_is_visible_in_the_kept_reply(ask, store):
+    with FakeProvider({"row 2.": [ok(model="cheap-model-v2")]}) as api:
+        ask(api, rows(3))
+    reply = store.get(request("row 2.").request_id)
+    assert reply.model == "cheap-model"
+    assert json.loads(reply.body)["model"] == "cheap-model-v2"
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 12}, "n/a"], ids=str)
+def test_a_reply_without_usage_costs_an_unknown_amount_and_not_nothing(ask, store, usage):
+    with FakeProvider({"row 2.": [ok(usage=usage if isinstance(usage, dict) else None)]}) as api:
+        report = ask(api, rows(3))
+    assert not store.get(request("row 2.").request_id).usage_known
+    assert report.unknown_usd == pytest.approx((6 + 4 + 200 + 16) / 1e6)
+    assert report.usd == pytest.approx(api.usd - (usage or {}).get("prompt_tokens", 0) / 1e6 if isinstance(usage, dict) else api.usd)
+
+
+def test_reasoning_tokens_are_read_from_nested_details(ask, store):
+    usage = {"prompt_tokens": 12, "completion_tokens": 30, "completion_tokens_details": {"reasoning_tokens": 28}}
+    with FakeProvider({"row 2.": [ok(usage=usage)]}) as api:
+        ask(api, rows(3))
+    assert store.get(request("row 2.").request_id).reasoning_tokens == 28
