@@ -8,7 +8,9 @@ router   reads the text alone (TF-IDF and logistic regression, fitted on `fit`, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,10 @@ Floats = npt.NDArray[np.float64]
 
 COLUMNS = ["name", "split", "escalation_rate", "system_accuracy", "usd_per_1000", "n"]
 FEWEST_ERRORS = 5
+_WORDS: dict[str, Any] = {
+    "tokenizer": re.compile(r"\w+").findall,
+    "token_pattern": None,
+}  # single letters are words too
 
 
 def baselines(
@@ -78,7 +84,7 @@ def router_scores(
     target = wrong[known].astype(np.int64)
     if min(target.sum(), len(target) - target.sum()) < FEWEST_ERRORS:
         return None
-    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, max_features=50_000)
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, max_features=50_000, **_WORDS)
     try:
         x = words.fit_transform([t for t, k in zip(texts_fit, known, strict=True) if k])
     except ValueError:  # no word occurs twice

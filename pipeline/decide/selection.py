@@ -138,7 +138,7 @@ def fit_learned(
 
 
 def _model(penalty: float) -> LogisticRegression:
-    return LogisticRegression(C=penalty, solver="newton-cholesky", max_iter=200)
+    return LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
 
 
 def _chosen_penalty(z: Floats, target: npt.NDArray[np.int64], seed: int) -> float:

@@ -1,0 +1,113 @@
+"""Baselines against enumeration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from decide.made_rows import made
+
+from pipeline.decide.baselines import baselines, router_scores
+from pipeline.decide.rows import Rows
+
+
+def sent(rows: Rows, chosen: tuple[int, ...]) -> tuple[float, float]:
+    """Accuracy and dollars per 1,000 when these rows go to the strong model after the cheap one."""
+    mask = np.isin(np.arange(len(rows)), chosen)
+    accuracy = np.where(mask, rows.strong_correct, rows.cheap_correct).mean()
+    return float(accuracy), float(1000 * (rows.cheap_usd + np.where(mask, rows.strong_usd, 0)).mean())
+
+
+def at(table: object, name: str) -> tuple[np.ndarray, np.ndarray]:
+    part = table[table.name == name]  # type: ignore[index,attr-defined]
+    return part.system_accuracy.to_numpy(), part.usd_per_1000.to_numpy()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_is_the_mean_and_the_oracle_the_best_of_all_subsets(seed: int) -> None:
+    rows = made(8, seed)
+    rates = np.arange(9) / 8
+    table = baselines(rows, rows, rates, seed=0)
+    assert set(table.name) == {"random", "oracle"}
+    for k in range(9):
+        outcomes = np.array([sent(rows, chosen) for chosen in combinations(range(8), k)])
+        accuracy, usd = at(table, "random")
+        assert accuracy[k] == pytest.approx(outcomes[:, 0].mean())
+        assert usd[k] == pytest.approx(outcomes[:, 1].mean())
+        assert at(table, "oracle")[0][k] == pytest.approx(outcomes[:, 0].max())
+
+
+def test_the_ends_are_the_models_themselves() -> None:
+    rows = made(300, 4)
+    table = baselines(rows, rows, [0.0, 1.0], ["a b"] * 300, ["a b"] * 300, seed=0, split="certify")
+    assert (table.split == "certify").all()
+    both = 1000 * (rows.cheap_usd + rows.strong_usd).mean()
+    for name, usd_at_end in (("random", both), ("oracle", both), ("router", 1000 * rows.strong_usd.mean())):
+        accuracy, usd = at(table, name)
+        assert accuracy == pytest.approx([rows.cheap_correct.mean(), rows.strong_correct.mean()])
+        assert usd == pytest.approx([1000 * rows.cheap_usd.mean(), usd_at_end])
+
+
+def hard_words(n: int, seed: int) -> tuple[Rows, list[str]]:
+    """The cheap model fails exactly on texts with one word; the strong one never."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(n) < 0.3
+    texts = [f"please {'arbitrate' if h else 'sort'} this mail {rng.integers(5)}" for h in hard]
+    return replace(made(n, seed), cheap_correct=(~hard).astype(float), strong_correct=np.ones(n)), texts
+
+
+def test_the_router_finds_the_words_on_which_the_cheap_model_errs() -> None:
+    fit, texts_fit = hard_words(200, 5)
+    held, texts = hard_words(100, 6)
+    share = 1 - held.cheap_correct.mean()
+    table = baselines(fit, held, [share], texts_fit, texts, seed=0)
+    accuracy, usd = at(table, "router")
+    assert accuracy == pytest.approx([1.0])
+    hard = held.cheap_correct == 0
+    assert usd == pytest.approx(
+        [1000 * np.where(hard, held.strong_usd, held.cheap_usd).mean()]
+    )  # no cheap call for those
+
+
+def test_the_router_learns_nothing_from_labels_it_may_not_see() -> None:
+    fit, texts_fit = hard_words(200, 7)
+    _, texts = hard_words(100, 8)
+    scores = router_scores(texts_fit, 1 - fit.cheap_correct, texts, seed=0)
+    again = router_scores(texts_fit, 1 - fit.cheap_correct, texts[::-1], seed=0)
+    assert scores is not None
+    assert again is not None
+    assert scores == pytest.approx(again[::-1])
+
+
+@pytest.mark.parametrize(
+    ("texts", "wrong"),
+    [
+        (["a"] * 100, np.zeros(100)),
+        ([f"w{i}" for i in range(40)], np.tile([0.0, 1.0], 20)),
+        (["x"] * 8, np.tile([0.0, 1.0], 4)),
+    ],
+)
+def test_there_is_no_router_where_there_is_nothing_to_learn(texts: list[str], wrong: np.ndarray) -> None:
+    assert router_scores(texts, wrong, ["hello world"], seed=0) is None
+
+
+def test_rows_with_an_unknown_outcome_are_left_out_and_unknown_dollars_count_as_the_mean() -> None:
+    rows = made(60, 9, gaps=0.2)
+    graded = ~np.isnan(rows.cheap_correct) & ~np.isnan(rows.strong_correct)
+    table = baselines(rows, rows, [1.0], seed=0)
+    accuracy, usd = at(table, "random")
+    part = rows.take(graded)
+    assert (table.n == graded.sum()).all()
+    assert accuracy == pytest.approx([part.strong_correct.mean()])
+    assert usd == pytest.approx([1000 * (np.nanmean(part.cheap_usd) + np.nanmean(part.strong_usd))])
+
+
+def test_no_graded_rows_and_no_known_dollars_are_unknown_not_zero() -> None:
+    nothing = baselines(made(5, 10), made(5, 10, strong_correct=np.nan), [0.0, 0.5], seed=0)
+    assert nothing.system_accuracy.isna().all()
+    assert nothing.usd_per_1000.isna().all()
+    free = baselines(made(5, 11), made(5, 11, strong_usd=np.nan, cheap_usd=np.nan), [0.5], seed=0)
+    assert free.usd_per_1000.isna().all()
+    assert free.system_accuracy.notna().all()

@@ -1,0 +1,148 @@
+"""The choice of signal and the learned signal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from pipeline.decide.selection import SIMPLICITY, fit_learned, learned_features, learned_values, select_signal
+from pipeline.measure.confidence import SIGNALS
+from pipeline.measure.learned import check_learned, learned_confidence
+
+Floats = np.ndarray
+
+
+def rows(n: int, seed: int) -> tuple[np.random.Generator, Floats, Floats]:
+    """Generator, true log-odds and correctness."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(1.5, 2, n)
+    return rng, z, (rng.random(n) < expit(z)).astype(float)
+
+
+def test_a_clearly_better_signal_is_chosen_though_it_is_less_simple() -> None:
+    rng, z, y = rows(800, 1)
+    signals = {"label_probability": expit(z + rng.normal(0, 0.3, 800)), "first_token": expit(z + rng.normal(0, 3, 800))}
+    name, table = select_signal(signals, y, seed=0)
+    assert name == "label_probability"
+    assert [row["signal"] for row in table] == ["first_token", "label_probability", "learned"]
+    assert [row["chosen"] for row in table] == [False, True, False]
+
+
+def test_of_signals_that_cannot_be_told_apart_the_simplest_is_chosen() -> None:
+    chosen = []
+    for seed in range(20):
+        rng, z, y = rows(300, seed)
+        noisy = {k: expit(z + rng.normal(0, 1, 300)) for k in ("mean", "entropy", "label_probability")}
+        chosen.append(select_signal(noisy, y, seed=seed, learned=False)[0])
+    assert chosen.count("mean") >= 10  # one in three would be left to chance
+
+
+def test_equal_signals_go_to_the_simpler_whatever_the_order_given() -> None:
+    _, z, y = rows(200, 3)
+    same = {k: expit(z) for k in reversed(SIMPLICITY)}
+    assert select_signal(same, y, seed=0)[0] == "first_token"
+
+
+def test_two_signals_that_complement_each_other_are_learned() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(0, 2, (2, 1500))
+    y = (rng.random(1500) < expit(a + b)).astype(float)
+    name, table = select_signal({"first_token": expit(a), "entropy": expit(b)}, y, seed=0)
+    assert name == "learned"
+    assert {r["signal"]: r["aurc"] for r in table}["learned"] < min(
+        r["aurc"] for r in table if r["signal"] != "learned"
+    )
+
+
+def test_noise_is_not_learned_though_it_would_fit_the_rows_that_it_saw() -> None:
+    rng, z, y = rows(150, 5)
+    signals = {"first_token": expit(z), **{f"noise_{i}": rng.random(150) for i in range(15)}}
+    assert select_signal(signals, y, seed=0)[0] == "first_token"
+
+
+def test_a_null_counts_as_the_least_sure() -> None:
+    rng, z, y = rows(1000, 6)
+    good = expit(z)
+    holes = np.where(rng.random(1000) < 0.6, np.nan, good)
+    name, table = select_signal(
+        {"first_token": holes, "entropy": expit(z + rng.normal(0, 0.5, 1000))}, y, seed=0, learned=False
+    )
+    assert name == "entropy"
+    assert table[0]["null_rate"] == pytest.approx(np.isnan(holes).mean())
+
+
+def test_figures_are_those_of_an_own_computation_on_the_same_folds() -> None:
+    rng, z, y = rows(400, 7)
+    c = expit(z + rng.normal(0, 1, 400))
+    _, table = select_signal({"mean": c}, y, seed=9, learned=False)
+    fold = np.random.default_rng(9).permutation(np.arange(400) % 10)
+    areas = []
+    for f in range(10):
+        wrong = 1 - y[fold == f][np.argsort(-c[fold == f])]
+        areas.append(np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1)))
+    assert table[0]["aurc"] == pytest.approx(np.mean(areas))
+    assert table[0]["aurc_se"] == pytest.approx(np.std(areas, ddof=1) / np.sqrt(10))
+    assert table[0]["n"] == 400
+
+
+@pytest.mark.parametrize("y", [[], [1.0], [1.0] * 30, [np.nan] * 30, [0.0, 1.0] * 4])
+def test_too_little_to_tell_gives_the_simplest_signal(y: list[float]) -> None:
+    c = np.linspace(0.1, 0.9, len(y)) if y else np.zeros(0)
+    signals = {"entropy": c, "first_token": c}
+    if np.isnan(y).all():
+        with pytest.raises(ValueError, match="nothing to choose"):
+            select_signal(signals, y, seed=0)
+    else:
+        assert select_signal(signals, y, seed=0)[0] == "first_token"
+
+
+def test_every_signal_that_is_measured_has_a_place_in_the_order() -> None:
+    assert set(SIMPLICITY) == set(SIGNALS)
+
+
+def test_learned_numbers_are_what_production_evaluates() -> None:
+    rng, z, y = rows(300, 8)
+    signals = {k: expit(z + rng.normal(0, 1, 300)) for k in ("first_token", "entropy")}
+    features = learned_features(signals, rng.integers(1, 4, 300))
+    numbers = fit_learned(features, y, seed=0)
+    assert numbers is not None
+    check_learned(numbers)
+    one_by_one = [learned_confidence(numbers, {k: float(v[i]) for k, v in features.items()}) for i in range(300)]
+    assert learned_values(numbers, features) == pytest.approx(one_by_one, abs=1e-12)
+
+
+def test_the_learned_model_is_scikit_learns_ridge_regression() -> None:
+    rng, z, y = rows(500, 9)
+    features = {"logit_first_token": z + rng.normal(0, 1, 500), "logit_entropy": z + rng.normal(0, 2, 500)}
+    numbers = fit_learned(features, y, seed=0, penalty=0.1)
+    assert numbers is not None
+    x = np.column_stack(list(features.values()))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    peer = LogisticRegression(C=0.1, tol=1e-10, max_iter=1000).fit(x, y)
+    assert learned_values(numbers, features) == pytest.approx(peer.predict_proba(x)[:, 1], abs=1e-5)
+
+
+def test_features_that_are_often_null_or_constant_are_left_out() -> None:
+    rng, z, y = rows(400, 10)
+    features = {
+        "logit_first_token": z,
+        "logit_margin": np.where(rng.random(400) < 0.3, np.nan, z),
+        "answer_tokens": np.ones(400),
+        "logit_entropy": np.where(np.arange(400) == 0, np.nan, z),
+    }
+    numbers = fit_learned(features, y, seed=0)
+    assert numbers is not None
+    assert numbers["features"] == ["logit_first_token", "logit_entropy"]
+
+
+@pytest.mark.parametrize("y", [np.ones(200), np.r_[np.ones(195), np.zeros(5)], np.tile([0.0, 1.0], 20)])
+def test_too_few_rows_or_errors_learn_nothing(y: Floats) -> None:
+    assert fit_learned({"logit_mean": np.linspace(-1, 1, len(y))}, y, seed=0) is None
+
+
+def test_features_are_the_logits_of_the_other_signals() -> None:
+    got = learned_features({"mean": [0.2, 0.9, np.nan, 1.0], "learned": [0.5] * 4}, [1, 2, 3, 4])
+    assert set(got) == {"logit_mean", "answer_tokens"}
+    assert got["logit_mean"] == pytest.approx([logit(0.2), logit(0.9), np.nan, logit(1 - 1e-6)], nan_ok=True)
