@@ -262,3 +262,23 @@ def test_toml_reads_back_the_same_but_for_nulls(value: dict[str, Any]) -> None:
 def test_an_env_value_with_blanks_is_quoted_and_cannot_run_anything() -> None:
     text = to_env({"A": 'x "y" $(z) `w` \\'})
     assert re.fullmatch(r'A="x \\"y\\" \\\$\(z\) \\`w\\` \\\\"\n', text)
+
+
+@pytest.mark.parametrize("name", ["mmlu_gpt4o", "mmlu_llama"])
+def test_every_export_replayed_on_real_recorded_replies_gives_the_same_decisions(real_data: Path, name: str) -> None:
+    folder = real_data / "recorded" / name
+    bodies = [json.loads(line)["response"]["body"] for line in (folder / "cheap.jsonl").read_text().splitlines()]
+    seen = sorted({b["model"] for b in bodies})
+    side = {**document()["cheap"], "model": seen[0], "response_models_seen": seen}
+    # the probability of the recorded answer token, read straight from the file
+    direct = [math.exp(min(0.0, b["choices"][0]["logprobs"]["content"][0]["logprob"])) for b in bodies]
+    for threshold in (0.5, sorted(direct)[len(direct) // 3], 0.99, 1.0):
+        made = certified(labels=list("ABCD"), cheap=side, threshold=threshold, provider="recorded")
+        policy = Policy(made)
+        expected = [policy.decide(b).action for b in bodies]
+        assert expected == ["accept" if c >= threshold else "escalate" for c in direct]
+        again = [Policy(read_yaml(export(made, "yaml"))), Policy(null_restored(tomllib.loads(export(made, "toml")), made))]
+        for other in again:
+            assert [other.decide(b).action for b in bodies] == expected
+        scaled = read_yaml(export(made, "vllm-semantic-router"))["routing"]["decisions"][0]["algorithm"]["confidence"]["threshold"]
+        assert [router(b, scaled) for b in bodies] == expected
