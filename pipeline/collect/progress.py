@@ -33,6 +33,13 @@ class Progress:
         elif sent or not last:
             print(line, file=self._stream, flush=True)
 
+    def note(self, text: str) -> None:
+        """A line that must be seen, above the bar; also when quiet."""
+        if self._bar is not None:
+            self._bar.clear()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
     def line(self, *, done: int, sent: int, failed: int, in_flight: int, usd: float, seconds: float) -> str:
         """The state as one line of text."""
         rate = sent / seconds if seconds > 0 else 0.0

@@ -22,7 +22,7 @@ from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt, Provider
 from pipeline.collect.signals import caught
 from pipeline.collect.spending import Price, Spending, usd_bound
-from pipeline.collect.store import ResponseStore, chunks
+from pipeline.collect.store import ResponseStore, chunks, price_key
 from pipeline.errors import AccessError, CascadeError, Interrupted, UsageError
 
 TRIES = 6
@@ -55,6 +55,8 @@ class SendReport:
     usd: float = 0.0
     unknown_usd: float = 0.0
     """Upper bound in dollars of what was perhaps paid, or came back without usage."""
+    damaged: int = 0
+    """Kept replies that failed their checksum and were asked for again."""
     attempts: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     """Attempts that brought no reply to keep, by reason."""
@@ -92,10 +94,10 @@ def send(
     """
     if concurrency < 1:
         raise UsageError(f"--concurrency {concurrency}: at least one request must be in flight")
-    sender = _Sender(provider, store, task, concurrency, price, max_usd, deadline, resume, start, backoff, longest_wait)
-    total = len(requests) if isinstance(requests, Sized) else None
+    shown = Progress(label or task, len(requests) if isinstance(requests, Sized) else None, quiet=not progress)
+    sender = _Sender(provider, store, task, concurrency, price, max_usd, deadline, resume, start, backoff, longest_wait, shown)
     try:
-        asyncio.run(sender.run(requests, Progress(label or task, total, quiet=not progress)))
+        asyncio.run(sender.run(requests))
     except CascadeError as error:
         setattr(error, "report", sender.report)  # noqa: B010
         raise
@@ -115,13 +117,14 @@ class _Sender:
     start: int | None
     backoff: float
     longest_wait: float
+    progress: Progress
     report: SendReport = field(default_factory=SendReport)
     error: BaseException | None = None
     """Why nothing more is sent."""
     out: int = 0
     """Requests at the provider at this moment."""
 
-    async def run(self, requests: Iterable[Request], progress: Progress) -> None:
+    async def run(self, requests: Iterable[Request]) -> None:
         """Everything between the first row and the last commit."""
         loop = asyncio.get_running_loop()
         paid = self.provider.paid
@@ -130,6 +133,7 @@ class _Sender:
         )
         self.spending = Spending(self.price, self.max_usd if paid else None)
         self.report.maybe_paid += self.store.adopt(self.task)
+        self.priced: set[str] = set()
         self.before = self.store.last_attempt()
         self.open: set[str] = set()
         self.failed: set[str] = set()
@@ -138,14 +142,14 @@ class _Sender:
         self.todo = self._missing(requests)
         with caught(loop, self._interrupted):
             workers = [loop.create_task(self._work()) for _ in range(self.concurrency)]
-            watch = loop.create_task(self._watch(workers, progress))
+            watch = loop.create_task(self._watch(workers))
             await asyncio.gather(*workers, return_exceptions=True)
             watch.cancel()
             await self.commits.aclose()
             await self.provider.aclose()
         self.report.usd, self.report.unknown_usd = self.spending.usd, self.spending.unknown_usd
-        self._show(progress, last=True)
-        progress.close()
+        self._show(last=True)
+        self.progress.close()
         error = self.commits.error or self.error
         if error is not None:
             raise error
@@ -154,7 +158,11 @@ class _Sender:
         """Requests to send, each once. Notes which row uses which request."""
         for chunk in chunks(requests, LOOKAHEAD):
             named = [(request.request_id, request) for request in chunk]
-            known = self.store.known([request_id for request_id, _ in named])
+            known, damaged = self.store.known([request_id for request_id, _ in named])
+            if damaged:
+                self.report.damaged += len(damaged)
+                self.commits.add(partial(self.store.set_aside, damaged))
+                self.progress.note(f"warning: {len(damaged)} kept replies in {self.store.path} are damaged; they are set aside and asked for again")
             uses = [(self.task, request.role, request.example_id, request_id) for request_id, request in named]
             self.commits.add(partial(self.store.note_uses, uses))
             mine: set[str] = set()
@@ -188,15 +196,15 @@ class _Sender:
         self.stop(Interrupted(f"interrupted, nothing is lost; {again}", signum))
         return f"stopping: {self.out} requests in flight get up to {DRAIN_S:.0f} s to come back (the same signal again: stop at once)"
 
-    async def _watch(self, workers: list[asyncio.Task[None]], progress: Progress) -> None:
+    async def _watch(self, workers: list[asyncio.Task[None]]) -> None:
         """Show the state, and end a drain that takes too long."""
         loop = asyncio.get_running_loop()
         while self.error is None:
-            self._show(progress)
+            self._show()
             await asyncio.sleep(0.1)
         end = loop.time() + DRAIN_S
         while loop.time() < end:
-            self._show(progress)
+            self._show()
             await asyncio.sleep(0.1)
         for worker in workers:
             worker.cancel()
@@ -217,6 +225,7 @@ class _Sender:
 
     async def _serve(self, request_id: str, request: Request) -> None:
         """One request through all its tries."""
+        self._note_price(request)
         bound = usd_bound(request, self.price) if self.provider.paid else 0.0
         most = TRIES if self.provider.paid else 1
         tries = maybe_paid = 0
@@ -276,6 +285,14 @@ class _Sender:
         self._watch_refusals(written, attempt, outcome)
         return attempt, outcome
 
+    def _note_price(self, request: Request) -> None:
+        """Remember what a model costs, so that `status` can tell dollars without a config."""
+        key = price_key(request.service, request.model)
+        if self.price is not None and key not in self.priced:
+            self.priced.add(key)
+            value = {"input": float(self.price.input), "output": float(self.price.output)}
+            self.commits.add(partial(self.store.note_fact, key, value))
+
     def _learn(self, entered: float, attempt: Attempt, outcome: Outcome) -> None:
         """What an attempt says about the pace. Raises ProviderDown when nothing comes back any more."""
         if outcome.action is Action.WAIT:
@@ -310,9 +327,9 @@ class _Sender:
             self.failed.add(request_id)
             self.report.failed_by_reason[outcome.reason] += 1
 
-    def _show(self, progress: Progress, *, last: bool = False) -> None:
+    def _show(self, *, last: bool = False) -> None:
         report = self.report
-        progress.update(
+        self.progress.update(
             done=report.kept + report.from_store + report.identical, sent=report.kept + report.failed, failed=report.failed,
             in_flight=self.out, usd=self.spending.usd, last=last,
         )  # fmt: skip

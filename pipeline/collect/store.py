@@ -9,47 +9,27 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pipeline.collect.database import connect, errors, prepare
 from pipeline.collect.outcome import Outcome, Usage
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import KEPT_HEADERS, Attempt
-from pipeline.errors import DataError, DiskFull, UsageError
+from pipeline.errors import UsageError
 from pipeline.run import disk_errors
 
 T = TypeVar("T")
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
 CHUNK = 400
 ERROR_BODY_LIMIT = 64_000
-
-SCHEMA = """
-CREATE TABLE attempt (
-    id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
-    service TEXT NOT NULL, model TEXT NOT NULL, host TEXT, wire_form TEXT,
-    state TEXT NOT NULL,      -- sent, ok, rejected, http_error, invalid, unknown (perhaps paid), not_sent, damaged
-    reason TEXT, http_status INTEGER, sent_at REAL, received_at REAL, seconds REAL, headers TEXT,
-    input_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, body BLOB, checksum BLOB);
-CREATE INDEX attempt_request ON attempt (request_id, state);
-CREATE INDEX attempt_task ON attempt (task, state);
-CREATE TABLE used (           -- which row of which task a request serves
-    task TEXT NOT NULL, role TEXT NOT NULL, example_id TEXT NOT NULL, request_id TEXT NOT NULL,
-    PRIMARY KEY (task, role, example_id)) WITHOUT ROWID;
-CREATE INDEX used_request ON used (request_id);
-CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE batch (          -- files handed to a batch API, written down before the first poll
-    number INTEGER PRIMARY KEY, task TEXT NOT NULL, service TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
-    digest TEXT NOT NULL, file_id TEXT, batch_id TEXT, requests TEXT NOT NULL, created_at REAL NOT NULL);
-"""
 
 REPLY_COLUMNS = (
     "request_id, task, example_id, role, service, model, host, wire_form, state, http_status, seconds, headers, received_at, "
@@ -108,48 +88,18 @@ class ResponseStore:
         self.path = Path(path)
         self.damaged: list[str] = []
         """Request ids whose kept reply failed its checksum; they were set aside and will be asked again."""
-        with disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write = self._connect()
         try:
-            self._prepare()
-            self._read = self._connect()
+            with disk_errors(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UsageError(f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir") from None
+        self._write = connect(self.path)
+        try:
+            prepare(self._write, self.path)
+            self._read = connect(self.path)
         except BaseException:
             self._write.close()
             raise
-
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA secure_delete=ON")
-        except sqlite3.Error as error:
-            raise self._translate(error) from None
-        return connection
-
-    def _prepare(self) -> None:
-        with self._errors():
-            version = self._write.execute("PRAGMA user_version").fetchone()[0]
-            ours = self._write.execute("PRAGMA application_id").fetchone()[0]
-            tables = self._write.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and ours != APPLICATION_ID:
-                raise UsageError(f"{self.path}: an SQLite file of something else; choose another folder with --runs-dir")
-            if version > SCHEMA_VERSION:
-                raise UsageError(
-                    f"{self.path}: written by a newer version (store format {version}, this one reads {SCHEMA_VERSION}); upgrade cascade-threshold"
-                )
-            self._write.execute("PRAGMA journal_mode=WAL")
-            if not tables:
-                self._create()
-
-    def _create(self) -> None:
-        self._write.execute("BEGIN IMMEDIATE")
-        if not self._write.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in SCHEMA.split(";"):
-                self._write.execute(statement)
-            self._write.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            self._write.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._write.execute("COMMIT")
 
     def __enter__(self) -> Self:
         return self
@@ -193,33 +143,35 @@ class ResponseStore:
     def _reply(self, row: Sequence[Any], attempts: int) -> StoredReply | None:
         (request_id, task, example_id, role, service, model, host, form, state, status, seconds, headers, received,
          input_tokens, output_tokens, reasoning, packed, checksum, number) = row  # fmt: skip
-        try:
-            body = zlib.decompress(packed)
-        except (zlib.error, TypeError):
-            body = None
-        if body is None or checksum_of(body) != checksum:
+        if not _sound(packed, checksum):
             self.damaged.append(request_id)
-            self.transaction([("UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", (number,))])
+            self.durably(partial(self.set_aside, [number]))
             return None
         return StoredReply(
-            request_id, task, example_id, role, service, model, host, form, state, status, body, seconds,
+            request_id, task, example_id, role, service, model, host, form, state, status, zlib.decompress(packed), seconds,
             json.loads(headers or "{}"), dt.datetime.fromtimestamp(received or 0, dt.UTC), attempts, input_tokens, output_tokens, reasoning,
         )  # fmt: skip
 
-    def known(self, request_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Requests that need not be sent: id -> ("ok" or "rejected", number of the attempt that settled it)."""
+    def known(self, request_ids: Sequence[str]) -> tuple[dict[str, tuple[str, int]], list[int]]:
+        """Requests that need not be sent: id -> ("ok" or "rejected", number of the attempt that settled it).
+
+        And the numbers of attempts whose kept reply fails its checksum: they count as not there (see `set_aside`).
+        """
         found: dict[str, tuple[str, int]] = {}
+        damaged: list[int] = []
         for chunk in chunks(request_ids, CHUNK):
             marks = ",".join("?" * len(chunk))
             with self._errors():
                 rows = self._read.execute(
-                    f"SELECT request_id, state, id FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
+                    f"SELECT request_id, state, id, body, checksum FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
                     chunk,
                 ).fetchall()
-            for request_id, state, number in rows:
-                if found.get(request_id, ("",))[0] != "ok":
+            for request_id, state, number, packed, checksum in rows:
+                if state == "ok" and not _sound(packed, checksum):
+                    damaged.append(number)
+                elif found.get(request_id, ("",))[0] != "ok":
                     found[request_id] = state, number
-        return found
+        return found, damaged
 
     def last_attempt(self) -> int:
         """Number of the newest attempt; 0 in an empty store."""
@@ -242,6 +194,18 @@ class ResponseStore:
         with self._errors():
             rows = self._read.execute("SELECT body FROM attempt WHERE request_id=? AND body IS NOT NULL ORDER BY id", (request_id,)).fetchall()
         return [zlib.decompress(packed) for (packed,) in rows]
+
+    def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Rows of a reading statement."""
+        with self._errors():
+            return self._read.execute(sql, values).fetchall()
+
+    def unsound(self) -> Iterator[int]:
+        """Numbers of the attempts whose kept reply fails its checksum. Reads all of them, one at a time."""
+        with self._errors():
+            for number, packed, checksum in self._read.execute("SELECT id, body, checksum FROM attempt WHERE state='ok'"):
+                if not _sound(packed, checksum):
+                    yield number
 
     # Writing: rows are written on the calling thread, `commit` alone waits for the disk
 
@@ -315,6 +279,11 @@ class ResponseStore:
         with self._errors():
             self._write.executemany("UPDATE attempt SET state='http_error' WHERE id=? AND state='rejected'", [(n,) for n in numbers])
 
+    def set_aside(self, numbers: Iterable[int]) -> None:
+        """Within a transaction: these kept replies are damaged; they are asked for again when needed."""
+        with self._errors():
+            self._write.executemany("UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", [(n,) for n in numbers])
+
     def adopt(self, task: str) -> int:
         """Mark what an earlier, killed run of this task left as sent: perhaps paid. Returns how many."""
         with self._errors():
@@ -331,32 +300,34 @@ class ResponseStore:
 
     def remember(self, key: str, value: Any) -> None:
         """Remember a JSON value."""
-        self.transaction([("INSERT OR REPLACE INTO fact VALUES (?,?)", (key, json.dumps(value)))])
+        self.durably(partial(self.note_fact, key, value))
 
-    # Errors
+    def note_fact(self, key: str, value: Any) -> None:
+        """Within a transaction: remember a JSON value."""
+        with self._errors():
+            self._write.execute("INSERT OR REPLACE INTO fact VALUES (?,?)", (key, json.dumps(value)))
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._translate(error) from None
+    def compact(self) -> None:
+        """Give deleted space back to the disk, so that nothing deleted is left in the file or its journal."""
+        with self._errors():
+            self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._write.execute("VACUUM")
+            self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _translate(self, error: sqlite3.Error) -> Exception:
-        name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith("SQLITE_FULL") or "disk is full" in str(error):
-            return DiskFull(f"{self.path}: no space left to keep replies, so none is asked for; free some and run the same command again")
-        if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-            if name.startswith("SQLITE_IOERR"):
-                return DiskFull(f"{self.path}: replies cannot be written ({error}); see whether the disk is full, then run the same command again")
-            return UsageError(f"{self.path}: cannot be written ({error}); choose another folder with --runs-dir")
-        if name.startswith("SQLITE_BUSY"):
-            return UsageError(f"{self.path}: another process keeps the store busy; wait for it to end and try again")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return DataError(
-                f"{self.path}: damaged ({error}); move it away and restore a backup, or save what is readable with `sqlite3 {self.path} .recover`"
-            )
-        return error
+    def _errors(self) -> AbstractContextManager[None]:
+        return errors(self.path)
+
+
+def price_key(service: str, model: str) -> str:
+    """Under which name the last price of a model is remembered."""
+    return f"price:{service}:{model}"
+
+
+def _sound(packed: bytes | None, checksum: bytes) -> bool:
+    try:
+        return packed is not None and checksum_of(zlib.decompress(packed)) == checksum
+    except zlib.error:
+        return False
 
 
 def checksum_of(body: bytes) -> bytes:

@@ -1,0 +1,91 @@
+"""Database: the SQLite file of the response store, its tables, and what SQLite's errors mean to a person."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import DataError, DiskFull, UsageError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
+
+SCHEMA = """
+CREATE TABLE attempt (
+    id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
+    service TEXT NOT NULL, model TEXT NOT NULL, host TEXT, wire_form TEXT,
+    state TEXT NOT NULL,      -- sent, ok, rejected, http_error, invalid, unknown (perhaps paid), not_sent, damaged
+    reason TEXT, http_status INTEGER, sent_at REAL, received_at REAL, seconds REAL, headers TEXT,
+    input_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, body BLOB, checksum BLOB);
+CREATE INDEX attempt_request ON attempt (request_id, state);
+CREATE INDEX attempt_task ON attempt (task, state);
+CREATE TABLE used (           -- which row of which task a request serves
+    task TEXT NOT NULL, role TEXT NOT NULL, example_id TEXT NOT NULL, request_id TEXT NOT NULL,
+    PRIMARY KEY (task, role, example_id)) WITHOUT ROWID;
+CREATE INDEX used_request ON used (request_id);
+CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch (          -- files handed to a batch API, written down before the first poll
+    number INTEGER PRIMARY KEY, task TEXT NOT NULL, service TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
+    digest TEXT NOT NULL, file_id TEXT, batch_id TEXT, requests TEXT NOT NULL, created_at REAL NOT NULL);
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection whose commits are on disk when they return. Transactions are opened by hand."""
+    with errors(path):
+        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new file, or check that an old one is ours and not from the future."""
+    with errors(path):
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        ours = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and ours != APPLICATION_ID:
+            raise UsageError(f"{path}: an SQLite file of something else; choose another folder with --runs-dir")
+        if version > SCHEMA_VERSION:
+            raise UsageError(
+                f"{path}: written by a newer version (store format {version}, this one reads {SCHEMA_VERSION}); upgrade cascade-threshold"
+            )
+        connection.execute("PRAGMA journal_mode=WAL")
+        if tables:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # another process may have been quicker
+            for statement in SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+
+
+@contextmanager
+def errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, which say what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translated(error, path) from None
+
+
+def _translated(error: sqlite3.Error, path: Path) -> Exception:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_FULL") or "disk is full" in str(error):
+        return DiskFull(f"{path}: no space left to keep replies, so none is asked for; free some and run the same command again")
+    if name.startswith("SQLITE_IOERR"):
+        return DiskFull(f"{path}: replies cannot be written ({error}); see whether the disk is full, then run the same command again")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return UsageError(f"{path}: cannot be written ({error}); choose another folder with --runs-dir")
+    if name.startswith("SQLITE_BUSY"):
+        return UsageError(f"{path}: another process keeps the store busy; wait for it to end and try again")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return DataError(
+            f"{path}: damaged ({error}); move it away and restore a backup, or save what is readable with `sqlite3 {path} .recover`"
+        )
+    return error

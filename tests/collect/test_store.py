@@ -1,0 +1,316 @@
+"""The response store: what is kept comes back byte for byte, what is damaged is noticed, what is purged is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from asking import KEY, request, rows
+from fake_provider import FakeProvider, completion, http, ok, reset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.collect import commits, upkeep
+from pipeline.collect.database import SCHEMA_VERSION
+from pipeline.collect.outcome import judge
+from pipeline.collect.provider import Attempt
+from pipeline.collect.providers.recorded import Recorded
+from pipeline.collect.send import send
+from pipeline.collect.store import ResponseStore
+from pipeline.errors import DataError, DiskFull, UsageError
+
+BODY = b'{"choices": [{"message": {"content": "spam"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}'
+
+
+def keep(store: ResponseStore, text: str = "x", body: bytes = BODY, task: str = "mail", **attempt: object) -> str:
+    """Store one reply without a provider."""
+    req = request(text)
+    came = Attempt("reply", 200, body, {"x-request-id": "r1", "set-cookie": "never kept"}, 0.25, "integer", "host:1")
+
+    def write() -> None:
+        store.note_uses([(task, req.role, req.example_id, req.request_id)])
+        store.note_end(store.note_sent(task, req.request_id, req), came, judge(came))
+
+    store.durably(write)
+    return req.request_id
+
+
+def test_a_reply_comes_back_as_it_was_kept_and_survives_reopening(tmp_path):
+    with ResponseStore(tmp_path / "s.sqlite") as store:
+        request_id = keep(store)
+    with ResponseStore(tmp_path / "s.sqlite") as store:
+        reply = store.get(request_id)
+    assert (reply.request_id, reply.task, reply.example_id, reply.role, reply.service, reply.model) == (request_id, "mail", "x", "cheap", "together", "cheap-model")
+    assert (reply.body, reply.seconds, reply.host, reply.wire_form, reply.http_status) == (BODY, 0.25, "host:1", "integer", 200)
+    assert (reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.usage_known, reply.attempts) == (7, 2, None, True, 1)
+    assert reply.headers == {"x-request-id": "r1"}
+    assert abs(reply.received_at - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+
+
+def test_replies_come_in_the_order_asked_for_and_gaps_are_left_out(store):
+    ids = [keep(store, f"row {i}") for i in range(1000)]
+    wanted = [*reversed(ids), request("never sent").request_id, ids[3]]
+    assert [r.request_id for r in store.replies(iter(wanted))] == [*reversed(ids), ids[3]]
+    assert store.get(request("never sent").request_id) is None
+
+
+@given(body=st.binary(max_size=300))
+@settings(max_examples=50, deadline=None)
+def test_any_bytes_come_back_exactly(tmp_path_factory, body):
+    with ResponseStore(tmp_path_factory.mktemp("s") / "s.sqlite") as store:
+        req, came = request("x"), Attempt("reply", 500, body)
+        store.durably(lambda: store.note_end(store.note_sent("mail", req.request_id, req), came, judge(came)))
+        assert store.bodies(req.request_id) == [body]
+
+
+@pytest.mark.parametrize("change", ["flip", "cut", "swap"])
+def test_a_damaged_reply_is_named_set_aside_and_asked_again(ask, store, change, capsys):
+    with FakeProvider() as api:
+        ask(api, rows(20))
+        with sqlite3.connect(store.path) as direct:
+            packed = direct.execute("SELECT body FROM attempt WHERE id=7").fetchone()[0]
+            bad = {"flip": packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:], "cut": packed[:10], "swap": None}[change]
+            if bad is None:
+                bad = direct.execute("SELECT body FROM attempt WHERE id=8").fetchone()[0]
+            direct.execute("UPDATE attempt SET body=? WHERE id=7", (bad,))
+        direct.close()
+        assert len(upkeep.check(store)) == 1
+        assert "attempt 7" in upkeep.check(store)[0]
+        report = ask(api, rows(20))
+        assert len(api.posts) == 21
+    assert (report.damaged, report.kept, report.from_store) == (1, 1, 19)
+    assert "damaged" in capsys.readouterr().err
+    assert len(list(store.replies(r.request_id for r in rows(20)))) == 20
+    assert upkeep.check(store) == []
+
+
+def test_reading_a_damaged_reply_gives_none_and_says_so(store):
+    request_id = keep(store)
+    with sqlite3.connect(store.path) as direct:
+        direct.execute("UPDATE attempt SET checksum=x'00'")
+    direct.close()
+    assert store.get(request_id) is None
+    assert store.damaged == [request_id]
+
+
+def test_a_store_of_a_newer_version_is_refused_with_what_to_do(tmp_path):
+    ResponseStore(tmp_path / "s.sqlite").close()
+    with sqlite3.connect(tmp_path / "s.sqlite") as direct:
+        direct.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    direct.close()
+    with pytest.raises(UsageError, match="upgrade"):
+        ResponseStore(tmp_path / "s.sqlite")
+
+
+def test_another_programs_database_is_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "s.sqlite") as direct:
+        direct.execute("CREATE TABLE theirs (x)")
+    direct.close()
+    with pytest.raises(UsageError, match="something else"):
+        ResponseStore(tmp_path / "s.sqlite")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "s.sqlite").write_bytes(b"this is not a database, it is a note" * 100)
+    with pytest.raises(DataError, match=r"s\.sqlite: damaged"):
+        ResponseStore(tmp_path / "s.sqlite")
+
+
+def test_a_page_of_rubbish_inside_the_file_is_named(tmp_path):
+    with ResponseStore(tmp_path / "s.sqlite") as store:
+        for i in range(300):
+            keep(store, f"row {i}", BODY + b" " * i)
+        store.compact()
+    data = bytearray((tmp_path / "s.sqlite").read_bytes())
+    data[4096 * 3 : 4096 * 8] = b"\xa5" * (4096 * 5)
+    (tmp_path / "s.sqlite").write_bytes(data)
+    try:
+        with ResponseStore(tmp_path / "s.sqlite") as store:
+            found = upkeep.check(store)
+        assert found
+    except DataError as error:
+        assert "damaged" in str(error)  # noqa: PT017
+
+
+# What it holds
+
+
+def test_the_summary_agrees_with_the_ledger(ask, store):
+    script = {"row 3.": [http(500)], "row 4.": [http(400, message="too long for the context length")], "row 5.": [reset()], "row 6.": [reset(), reset()]}
+    with FakeProvider(script) as api:
+        ask(api, rows(10))
+        (group,) = upkeep.summary(store, "mail")
+        assert group["attempts"] == len(api.posts) == 13
+        assert group["usd"] == pytest.approx(api.usd)
+        assert group["input_tokens"] == sum(p.usage[0] for p in api.posts)
+    assert (group["requests"], group["kept"], group["maybe_paid"], group["in_flight"]) == (10, 8, 3, 0)
+    assert group["failed"] == {"too_long": 1, "cut": 1}
+    assert upkeep.summary(store, "another task") == []
+    assert any("kept 8" in line for line in upkeep.lines([group]))
+
+
+def test_a_request_left_open_by_a_killed_run_counts_as_perhaps_paid_from_the_next_run_on(ask, store):
+    req = request("row 3.")
+    store.durably(lambda: store.note_sent("mail", req.request_id, req))
+    assert upkeep.summary(store)[0]["in_flight"] == 1
+    with FakeProvider() as api:
+        report = ask(api, rows(5))
+    assert (report.maybe_paid, report.kept) == (1, 5)
+    group = upkeep.summary(store)[0]
+    assert (group["in_flight"], group["maybe_paid"], group["kept"], group["failed"]) == (0, 1, 5, {})
+
+
+def test_an_open_request_of_another_task_is_left_alone(ask, store):
+    req = request("row 3.")
+    store.durably(lambda: store.note_sent("another task", req.request_id, req))
+    with FakeProvider() as api:
+        assert ask(api, rows(5)).maybe_paid == 0
+
+
+# Purge
+
+
+SECRET = b"a very private sentence"
+
+
+def _bytes_of(store: ResponseStore) -> bytes:
+    return b"".join(p.read_bytes() for p in store.path.parent.glob(store.path.name + "*"))
+
+
+def test_purged_replies_are_gone_from_the_files_bytes_and_their_cost_is_not(store):
+    body = BODY.replace(b"spam", SECRET)
+    keep(store, "x", body)
+    for i in range(50):
+        keep(store, f"row {i}")
+    before = upkeep.summary(store)[0]
+    packed = __import__("zlib").compress(body, 1)
+    assert packed[12:40] in _bytes_of(store)
+    assert upkeep.purge(store, example_id="x") == 1
+    assert packed[12:40] not in _bytes_of(store)
+    assert store.get(request("x").request_id) is None
+    after = upkeep.summary(store)[0]
+    assert (after["input_tokens"], after["kept"], after["purged"]) == (before["input_tokens"], before["kept"] - 1, 1)
+
+
+def test_purge_by_task_leaves_other_tasks(store):
+    one, two = keep(store, "one", task="mail"), keep(store, "two", task="shop")
+    assert upkeep.purge(store, task="mail") == 1
+    assert store.get(one) is None
+    assert store.get(two) is not None
+
+
+def test_purge_by_age_removes_what_is_older(store):
+    old, new = keep(store, "old"), keep(store, "new")
+    store.transaction([("UPDATE attempt SET received_at=? WHERE request_id=?", (time.time() - 40 * 86400, old))])
+    assert upkeep.purge(store, older_than=dt.timedelta(days=30)) == 1
+    assert (store.get(old), store.get(new).request_id) == (None, new)
+
+
+def test_a_purged_request_is_asked_again_when_needed(ask, store):
+    with FakeProvider() as api:
+        ask(api, rows(5))
+        upkeep.purge(store, example_id="row 3.")
+        assert ask(api, rows(5)).sent == 1
+
+
+def test_purge_without_a_condition_is_refused(store):
+    with pytest.raises(UsageError, match="what to remove"):
+        upkeep.purge(store)
+
+
+# Export
+
+
+def test_exported_replies_answer_the_same_questions_for_nothing(ask, store, tmp_path):
+    wanted = [*rows(30), request("row 3.", example_id="twin")]
+    with FakeProvider({"row 4.": [http(400, message="maximum context length")], "row 5.": [ok(choices=[])]}) as api:
+        first = ask(api, wanted)
+    assert upkeep.export(store, "mail", "cheap", tmp_path / "cheap.jsonl") == 31
+    provider = Recorded(tmp_path / "cheap.jsonl")
+    again = [request(r.messages[0]["content"], example_id=r.example_id, service=provider.service) for r in wanted]
+    with ResponseStore(tmp_path / "second.sqlite") as second:
+        report = send(again, provider, second, task="mail", progress=False)
+        assert report.failed_by_reason == first.failed_by_reason == {"too_long": 1}
+        for one, two in zip(wanted, again, strict=True):
+            if one.example_id != "row 4.":
+                assert json.loads(second.get(two.request_id).body) == json.loads(store.get(one.request_id).body)
+
+
+# Group commits
+
+
+def test_writes_that_arrive_together_share_a_commit(store, monkeypatch):
+    committed = []
+    monkeypatch.setattr(store, "commit", lambda real=store.commit: (committed.append(1), real()))
+
+    async def main() -> list[int]:
+        group = commits.GroupCommit(store, busy=lambda: True)
+        req = request("x")
+        done = await asyncio.gather(*(group.write(lambda: store.note_sent("mail", req.request_id, req)) for _ in range(200)))
+        await group.aclose()
+        return done
+
+    assert asyncio.run(main()) == list(range(1, 201))
+    assert 200 / commits.AT_MOST <= len(committed) <= 8
+
+
+def test_a_write_returns_only_when_it_is_durable(store):
+    seen = []
+
+    async def main() -> None:
+        group = commits.GroupCommit(store, busy=lambda: False)
+        req = request("x")
+        for _ in range(5):
+            number = await group.write(lambda: store.note_sent("mail", req.request_id, req))
+            other = sqlite3.connect(store.path)
+            seen.append((number, other.execute("SELECT count(*) FROM attempt").fetchone()[0]))
+            other.close()
+        await group.aclose()
+
+    asyncio.run(main())
+    assert seen == [(i, i) for i in range(1, 6)]
+
+
+def test_a_full_disk_stops_sending_and_keeps_what_was_committed(ask, store):
+    with FakeProvider() as api:
+        ask(api, rows(10))
+        pages = store.query("PRAGMA page_count", [])[0][0]
+        store._write.execute(f"PRAGMA max_page_count={pages + 2}")
+        with pytest.raises(DiskFull, match=r"responses\.sqlite") as stopped:
+            ask(api, rows(500), concurrency=4)
+        assert stopped.value.exit_code == 3
+        paid = len(api.posts)
+        assert paid < 100
+        store._write.execute("PRAGMA max_page_count=1000000")
+        kept = len(list(store.replies(r.request_id for r in rows(500))))
+        assert kept >= paid - 4
+        ask(api, rows(500))
+        assert len(api.posts) <= 500 + 4
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file"):
+        ResponseStore(tmp_path / "file" / "s.sqlite")
+
+
+def test_the_key_is_in_no_byte_of_the_store(ask, store):
+    echo = http(400, message=f"bad header Authorization: Bearer {KEY} and sk-abcdefgh12345678")
+    with FakeProvider({"row 3.": [echo], "row 4.": [ok(choices=completion_with(KEY))]}) as api:
+        ask(api, rows(10))
+        assert all(p.headers["authorization"] == f"Bearer {KEY}" for p in api.posts)
+    bodies = b"".join(b"".join(store.bodies(r.request_id)) for r in rows(10))
+    for secret in (KEY.encode(), b"sk-abcdefgh12345678"):
+        assert secret not in bodies
+        assert secret not in _bytes_of(store)
+
+
+def completion_with(text: str) -> object:
+    body = completion({"messages": [{"content": "x"}]})
+    body["choices"][0]["message"]["content"] = text
+    return body["choices"]
