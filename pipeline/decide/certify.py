@@ -7,22 +7,19 @@ With `levels=None` the candidates are ranks of the given rows, which is supporte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide import evidence
-from pipeline.decide.certificate import Candidates, Certificate, candidates
-from pipeline.decide.evidence import Evidence
-from pipeline.decide.sequences import fallback, fixed_sequence, start_weights
+from pipeline.decide import budget, evidence, groups, total_cost, trial
+from pipeline.decide.certificate import Certificate
+from pipeline.decide.goal import Goal, TargetLike
+from pipeline.decide.rows import Rows
+from pipeline.decide.trial import Trial, lay_out
 
 Floats = npt.NDArray[np.float64]
-
-ACCEPTED_STARTS = {0.5: 0.5, 0.25: 0.25, 0.1: 0.25}
-"""Accepted shares at which the fallback procedure starts afresh, and the parts of delta that they own."""
-SYSTEM_STARTS = {0.0: 0.5, 0.25: 0.25, 0.5: 0.25}
 
 
 def certify_match_strong(
@@ -36,7 +33,7 @@ def certify_match_strong(
 ) -> Certificate:
     """The lowest threshold at which the cascade is less than `within` less accurate than the strong model alone.
 
-    Exact paired score test in fixed sequence, from few rows accepted to many; the p-value's statistic is Tango's z.
+    Exact paired score test in fixed sequence, from few rows accepted to many; the certificate's statistic is Tango's z.
 
     confidence      (n,) in [0, 1]; NaN is never accepted
     cheap_correct   (n,) 1, 0 or NaN (unknown); an accepted NaN counts as wrong
@@ -46,10 +43,10 @@ def certify_match_strong(
     The threshold is None when nothing is certified and 0.0 when every row that has a confidence is accepted (rows without
     one still escalate). Raises ValueError for arrays of unequal length or a `within` or `delta` outside (0, 1).
     """
-    cheap, strong = _checked(confidence, delta, cheap_correct, strong_correct)
-    laid = candidates(confidence, levels, 0.01)
-    found = evidence.against_strong(laid, cheap, strong, within)
-    return in_fixed_sequence(laid, found, _target("match_strong", delta, within=within), delta)
+    goal = Goal("match_strong", delta, within=within)
+    cheap, strong = _checked(confidence, cheap_correct, strong_correct)
+    laid, weights = lay_out(confidence, goal, levels, None)
+    return Trial(laid, evidence.against_strong(laid, cheap, strong, within), goal, weights).certificate()
 
 
 def certify_agreement(
@@ -58,12 +55,14 @@ def certify_agreement(
     """The lowest threshold at which the cascade's answer differs from the strong model's in less than `within` of all rows.
 
     Needs no gold labels, and bounds the loss of accuracy against the strong model whatever they are. Exact binomial test in
-    fixed sequence. `agree` (n,): 1 same answer, 0 not, NaN unknown (counts as different). Otherwise as above.
+    fixed sequence. `agree` (n,): 1 same answer, 0 not, NaN unknown (counts as different). Otherwise as
+    `certify_match_strong`.
     """
-    (same,) = _checked(confidence, delta, agree)
-    laid = candidates(confidence, levels, 0.01)
-    found = evidence.among_all(laid, ~(same == 1), within, "where the two models differ")
-    return in_fixed_sequence(laid, found, _target("agree_with_strong", delta, within=within), delta)
+    goal = Goal("agree_with_strong", delta, within=within)
+    (same,) = _checked(confidence, agree)
+    laid, weights = lay_out(confidence, goal, levels, None)
+    found = evidence.among_all(laid, ~(same == 1), within, "differ from the strong model")
+    return Trial(laid, found, goal, weights).certificate()
 
 
 def certify_accepted_accuracy(
@@ -81,17 +80,10 @@ def certify_accepted_accuracy(
     says which share each of `levels` accepts on the rows that fixed them; None assumes that they are evenly spread.
     Otherwise as `certify_match_strong`; `levels=None` takes every second per cent of the ranks.
     """
-    (cheap,) = _checked(confidence, delta, cheap_correct)
-    laid = candidates(confidence, levels, 0.02)
-    found = evidence.among_accepted(laid, cheap, at_least)
-    shares = _shares(laid, levels, level_shares)
-    return in_fallback(
-        laid,
-        found,
-        _target("accepted_accuracy", delta, at_least=at_least),
-        delta,
-        start_weights(shares, ACCEPTED_STARTS),
-    )
+    goal = Goal("accepted_accuracy", delta, at_least=at_least)
+    (cheap,) = _checked(confidence, cheap_correct)
+    laid, weights = lay_out(confidence, goal, levels, level_shares)
+    return Trial(laid, evidence.among_accepted(laid, cheap, at_least), goal, weights).certificate()
 
 
 def certify_system_accuracy(
@@ -110,69 +102,76 @@ def certify_system_accuracy(
     0.5. An unknown strong correctness counts as an error where the row escalates. Otherwise as
     `certify_accepted_accuracy`.
     """
-    cheap, strong = _checked(confidence, delta, cheap_correct, strong_correct)
-    laid = candidates(confidence, levels, 0.02)
-    found = evidence.of_system(laid, cheap, strong, at_least)
-    shares = _shares(laid, levels, level_shares)
-    return in_fallback(
-        laid, found, _target("system_accuracy", delta, at_least=at_least), delta, start_weights(shares, SYSTEM_STARTS)
-    )
+    goal = Goal("system_accuracy", delta, at_least=at_least)
+    cheap, strong = _checked(confidence, cheap_correct, strong_correct)
+    laid, weights = lay_out(confidence, goal, levels, level_shares)
+    return Trial(laid, evidence.of_system(laid, cheap, strong, at_least), goal, weights).certificate()
 
 
-def in_fixed_sequence(laid: Candidates, found: Evidence, target: Mapping[str, Any], delta: float) -> Certificate:
-    """Test each candidate at the full delta, stopping at the first that fails."""
-    passed = fixed_sequence(found.p_values, delta)
-    return _conclude(laid, found, target, delta, passed - 1 if passed else None, "fixed sequence")
-
-
-def in_fallback(
-    laid: Candidates, found: Evidence, target: Mapping[str, Any], delta: float, weights: Floats
+def certify(
+    rows: Rows,
+    target: TargetLike,
+    *,
+    levels: npt.ArrayLike | None,
+    look: int = 1,
+    labels: Sequence[str] | None = None,
+    human: bool = False,
+    fit_confidence: npt.ArrayLike | None = None,
+    seed: int,
 ) -> Certificate:
-    """Test each candidate at what it owns of delta and inherits from rejected neighbours."""
-    passed = np.flatnonzero(fallback(found.p_values, weights, delta))
-    return _conclude(laid, found, target, delta, int(passed[-1]) if len(passed) else None, "weighted fallback sequence")
+    """The certificate of any target on the rows of the certify split.
 
+    levels          candidates fixed on other rows; 0.0 is one of them in any case
+    look            how many questions have been asked of these rows, this one included
+    labels          the closed answer set; a label floor outside it is refused
+    human           people stand in for the strong model and are right by definition
+    fit_confidence  the confidences that fixed `levels`: they tell a fallback sequence which share each level accepts
+    seed            draws one row per group, and the bootstraps
 
-def _conclude(
-    laid: Candidates, found: Evidence, target: Mapping[str, Any], delta: float, index: int | None, procedure: str
-) -> Certificate:
-    # a candidate that keeps no row is no cascade
-    if index is not None and laid.n_accepted[index] == 0:
-        index = None
-    usable = np.flatnonzero(laid.n_accepted > 0)
-    shown = index if index is not None else (int(usable[np.argmin(found.p_values[usable])]) if len(usable) else None)
-    threshold = None if index is None else laid.threshold(index)
-    accepted = 0 if index is None else int(laid.n_accepted[index])
-    if shown is None:
-        reason = "no row has a confidence, so there is nothing to accept"
-    elif index is not None:
-        reason = f"threshold {threshold} keeps {accepted / laid.n:.1%} of the rows: {found.describe(index)}; p = {found.p_values[index]:.3g} <= {delta:g}"
-    else:
-        reason = (
-            f"no candidate passed; the closest, threshold {laid.threshold(shown)}, would keep {laid.n_accepted[shown] / laid.n:.1%} of the rows: "
-            f"{found.describe(shown)}; p = {found.p_values[shown]:.3g}"
+    Where groups have several rows the promise is about groups: see `pipeline.decide.groups`; `method` says which way was
+    taken and `unit` is "groups". Without any row nothing is certified. Raises ValueError for a target that makes no sense.
+    """
+    goal = Goal.of(target)
+    unknown = set(goal.label_floors or ()) - set(labels if labels is not None else goal.label_floors or ())
+    if unknown:
+        raise ValueError(f"label_floors names {sorted(unknown)[0]!r}, which is not one of the labels")
+    if len(rows) == 0:
+        reason = "there are no rows to certify with"
+        return Certificate(None, 1.0, None, None, 0, 0, "none", reason, goal.to_json(), goal.delta, look)
+    if goal.kind == "total_cost":
+        assert goal.usd_per_error is not None
+        return replace(
+            total_cost.optimize(rows, goal.usd_per_error, human=human, seed=seed), target=goal.to_json(), look=look
         )
-    return Certificate(
-        threshold=threshold,
-        escalation_rate=(laid.n - accepted) / laid.n,
-        statistic=None if shown is None else float(found.statistic[shown]),
-        p_value=None if shown is None else float(found.p_values[shown]),
-        n=laid.n,
-        n_accepted=accepted,
-        method=f"{found.test}, {procedure}",
-        reason=reason,
-        target=dict(target),
-        delta=delta,
-    )
+    plan = groups.plan(rows.group, goal)
+    strong = np.ones(len(rows)) if human else rows.strong_correct
+    if plan.way == groups.ONE_ROW:
+        picked = groups.one_row_each(plan.group, seed)
+        rows, strong = rows.take(picked), strong[picked]
+    if goal.kind == "budget":
+        found = _budget(rows, goal, levels, strong, seed)
+    else:
+        by = plan.group if plan.way == groups.MEANS else None
+        found = trial.of_rows(
+            rows, strong, goal, levels=levels, fit_confidence=fit_confidence, human=human, group=by, seed=seed
+        ).certificate()
+    if plan.way is not None:
+        found = replace(found, n=plan.n, unit="groups", method=f"{found.method}, {plan.way}")
+    return replace(found, look=look)
 
 
-def _target(kind: str, delta: float, **limit: float) -> dict[str, Any]:
-    return {"kind": kind, **limit, "certainty": round(1 - delta, 12)}
+def _budget(rows: Rows, goal: Goal, levels: npt.ArrayLike | None, strong: Floats, seed: int) -> Certificate:
+    if goal.escalation_rate is not None:
+        return budget.certify_escalation_rate(
+            rows.confidence, rows.cheap_correct, strong, at_most=goal.escalation_rate, delta=goal.delta
+        )
+    assert goal.usd_per_1000 is not None
+    return budget.within_dollars(
+        rows.confidence, rows.cheap_usd, rows.strong_usd, usd_per_1000=goal.usd_per_1000, delta=goal.delta, levels=levels, seed=seed
+    )  # fmt: skip
 
 
-def _checked(confidence: npt.ArrayLike, delta: float, *correct: npt.ArrayLike) -> list[Floats]:
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie between 0 and 1, got {delta}")
+def _checked(confidence: npt.ArrayLike, *correct: npt.ArrayLike) -> list[Floats]:
     shape = np.shape(confidence)
     arrays = [np.asarray(c, dtype=np.float64) for c in correct]
     for array in arrays:
@@ -181,13 +180,3 @@ def _checked(confidence: npt.ArrayLike, delta: float, *correct: npt.ArrayLike) -
         if not np.isin(array[~np.isnan(array)], (0.0, 1.0)).all():
             raise ValueError("correctness must be 1, 0 or NaN")
     return arrays
-
-
-def _shares(laid: Candidates, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None) -> Floats:
-    """Accepted share of each candidate, as known without the certify rows' own confidences where levels were given."""
-    if levels is None:
-        return laid.n_accepted / laid.n
-    if level_shares is None:
-        return np.arange(1, len(laid.thresholds) + 1) / len(laid.thresholds)
-    _, first = np.unique(np.asarray(levels, dtype=np.float64), return_index=True)
-    return np.asarray(level_shares, dtype=np.float64)[first][::-1]

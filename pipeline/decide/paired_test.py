@@ -28,6 +28,7 @@ GRID_MARGIN = 3e-4
 """Added to every p-value for what a finite grid of nuisance values can miss (measured: at most 2e-4)."""
 LARGEST_EXACT_ORDER = 20_000
 """Above this many rows outcomes are ordered by a - b, whose law comes from one Fourier transform per nuisance value."""
+NUISANCE_POINTS = 100
 _Z_TIE = 1e-9
 
 
@@ -52,22 +53,19 @@ class PairedTest:
     Raises ValueError unless n >= 1 and 0 < within < 1.
     """
 
-    def __init__(self, n: int, within: float) -> None:
+    def __init__(self, n: int, within: float, largest_exact_order: int = LARGEST_EXACT_ORDER) -> None:
         if n < 1 or not 0 < within < 1:
             raise ValueError(f"the paired test needs n >= 1 and 0 < within < 1, got n = {n}, within = {within}")
         self.n, self.within = n, within
+        self._by_score = n <= largest_exact_order
         largest = (1 - within) / 2
         smallest = min(0.02 / n, largest / 2)
-        # the probability of a region is smooth in the nuisance over a standard deviation of the number of wins, which is
-        # a smaller part of it the more rows there are
-        per_octave = 3 * min(n, 2_000) ** 0.25
-        points = max(80, round(np.log2(largest / smallest) * per_octave))
-        self._grid = np.concatenate([[0.0], np.geomspace(smallest, largest, points)])
+        self._grid = np.concatenate([[0.0], np.geomspace(smallest, largest, NUISANCE_POINTS)])
 
     @property
     def method(self) -> str:
         """Name of the test as reports print it."""
-        order = "score" if self.n <= LARGEST_EXACT_ORDER else "sum"
+        order = "score" if self._by_score else "sum"
         return f"exact paired {order} test (Berger-Boos)"
 
     def p_values(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
@@ -80,7 +78,7 @@ class PairedTest:
         last = np.searchsorted(self._grid, upper_bound(pairs[1], self.n, GAMMA), side="left")
         last = np.minimum(last, len(self._grid) - 1)
         worst = np.zeros(pairs.shape[1])
-        if self.n <= LARGEST_EXACT_ORDER:
+        if self._by_score:
             below = self._below_by_score(pairs[0], pairs[1], float(self._grid[last.max()]))
         else:
             below = self._below_by_sum(pairs[0], pairs[1])

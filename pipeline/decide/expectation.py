@@ -1,0 +1,181 @@
+"""What a threshold is expected to do: shares, dollars and seconds on rows that did not choose it, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from pipeline.decide.intervals import clopper_pearson
+from pipeline.decide.levels import accepted
+from pipeline.decide.rows import Rows
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL = 0.9
+REPLICATES = 2000
+BLOCKS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, its interval at `level`, how many rows it rests on and which split they are of. None is unknown."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+    level: float
+    n: int
+    split: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+    def times(self, factor: float) -> Estimate:
+        """The same in other units."""
+
+        def scaled(x: float | None) -> float | None:
+            return None if x is None else factor * x
+
+        return replace(self, value=scaled(self.value), lower=scaled(self.lower), upper=scaled(self.upper))
+
+
+class Expectation:
+    """Estimates for one threshold on one split.
+
+    `weights` (n,), mean about 1, re-weight rows to production's label mix (intervals are then approximate); None counts
+    each row once, and the intervals of shares are exact (Clopper-Pearson). Means of dollars have bootstrap intervals,
+    quantiles of seconds distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight
+    to the strong model, so neither the dollars nor the seconds of the cheap call are spent.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        threshold: float | None,
+        *,
+        split: str,
+        human: bool = False,
+        weights: Floats | None = None,
+        alone: bool = False,
+        seed: int,
+    ) -> None:
+        self._rows, self._split, self._weights, self._seed = rows, split, weights, seed
+        self.kept, self._alone = accepted(rows.confidence, threshold), alone
+        self.strong_correct = np.ones(len(rows)) if human else rows.strong_correct
+        self.agree = rows.cheap_correct if human else rows.agree
+
+    def all(self) -> dict[str, Estimate]:
+        """Every figure of the recommendation, by name."""
+        rows, kept = self._rows, self.kept
+        spent = rows.strong_usd if self._alone else rows.cheap_usd + np.where(kept, 0.0, rows.strong_usd)
+        waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
+        wrong = np.where(kept, 1 - rows.cheap_correct, 0.0)
+        return {
+            "coverage": self._share(kept.astype(np.float64)),
+            "escalation_rate": self._share((~kept).astype(np.float64)),
+            "accepted_accuracy": self._share(rows.cheap_correct, kept),
+            "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
+            "strong_accuracy": self._share(self.strong_correct),
+            "cheap_accuracy": self._share(rows.cheap_correct),
+            "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
+            "wrong_accepted_per_1000": self._share(wrong).times(1000),
+            "usd_per_1000": self._mean(spent).times(1000),
+            "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
+            "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
+            "latency_p50_s": self._quantile(waited, 0.5),
+            "latency_p95_s": self._quantile(waited, 0.95),
+        }
+
+    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
+        known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
+        n = int(known.sum())
+        if n == 0:
+            return self._unknown()
+        if self._weights is not None:
+            return self._weighted(x[known], self._weights[known])
+        return self._exact(float(x[known].mean()), n)
+
+    def _whole(self, of_kept: Floats, of_escalated: Floats) -> Estimate:
+        """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known."""
+        final = np.where(self.kept, of_kept, of_escalated)
+        known = ~np.isnan(final)
+        if self._weights is not None or known.all():
+            return self._share(final)
+        value = 0.0
+        for part in (self.kept, ~self.kept):
+            if part.any():
+                if not (part & known).any():
+                    return self._unknown()
+                value += float(part.mean() * final[part & known].mean())
+        return self._exact(value, int(known.sum()))
+
+    def _exact(self, value: float, n: int) -> Estimate:
+        lower, upper = clopper_pearson(value * n if value not in (0.0, 1.0) else round(value * n), n, LEVEL)
+        return Estimate(value, float(lower), float(upper), LEVEL, n, self._split)
+
+    def _weighted(self, x: Floats, weights: Floats) -> Estimate:
+        total = float(weights.sum())
+        if total <= 0:
+            return self._unknown()
+        value = float(weights @ x / total)
+        spread = float(np.sqrt((weights**2) @ (x - value) ** 2) / total)
+        z = float(stats.norm.ppf((1 + LEVEL) / 2))
+        lower, upper = max(0.0, value - z * spread), value + z * spread
+        return Estimate(value, lower, upper, LEVEL, len(x), self._split)
+
+    def _mean(self, x: Floats) -> Estimate:
+        known = ~np.isnan(x)
+        n = int(known.sum())
+        if n == 0:
+            return self._unknown()
+        weights = np.ones(n) if self._weights is None else self._weights[known]
+        value = float(weights @ x[known] / weights.sum()) if weights.sum() > 0 else float("nan")
+        lower, upper = _bootstrap_mean(x[known], weights, self._seed)
+        return Estimate(value, lower, upper, LEVEL, n, self._split)
+
+    def _quantile(self, x: Floats, q: float) -> Estimate:
+        ordered = np.sort(x[~np.isnan(x)])
+        n = len(ordered)
+        if n == 0:
+            return self._unknown()
+        tail = (1 - LEVEL) / 2
+        low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
+        value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
+        return Estimate(
+            value, float(ordered[low - 1]) if low >= 1 else None, float(ordered[high - 1]) if high <= n else None,
+            LEVEL, n, self._split,
+        )  # fmt: skip
+
+    def _unknown(self) -> Estimate:
+        return Estimate(None, None, None, LEVEL, 0, self._split)
+
+
+def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:
+    """Weights (n,) that turn the labeled set's mix of labels into production's; 0 for rows without a listed label."""
+    present = {name: np.asarray(label == name, dtype=bool) for name in prevalence}
+    out = np.zeros(len(label))
+    for name, rows in present.items():
+        if rows.any():
+            out[rows] = prevalence[name] * len(label) / rows.sum()
+    return out
+
+
+def _bootstrap_mean(x: Floats, weights: Floats, seed: int) -> tuple[float | None, float | None]:
+    """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
+    rng = np.random.default_rng(seed)
+    blocks = min(BLOCKS, len(x))
+    block = rng.permutation(len(x)) % blocks
+    sums, mass = np.bincount(block, weights * x, blocks), np.bincount(block, weights, blocks)
+    drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), REPLICATES).astype(np.float64)
+    below = drawn @ mass
+    if not (below > 0).all():
+        return None, None
+    lower, upper = np.quantile((drawn @ sums) / below, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(lower), float(upper)

@@ -1,0 +1,121 @@
+"""Promises about groups: rows of one user or thread resemble each other, so groups are counted, not rows.
+
+The promise is about the mean over groups of the mean inside. Two ways keep it whatever the correlation inside a group:
+one row drawn from each group, where rows become independent and the row tests apply; or all rows, each group entering by
+its mean, with a betting test that needs nothing but bounded, independent groups (Waudby-Smith & Ramdas 2024, JRSS B 86).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.certificate import Candidates
+from pipeline.decide.evidence import Evidence
+from pipeline.decide.goal import Goal
+from pipeline.decide.levels import accepted
+from pipeline.decide.rows import Rows
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+
+ROWS_PER_GROUP_FOR_MEANS = 2.0
+"""From this mean group size on, group means are worth more than the exactness of a test on one row of each."""
+_LARGEST_BET = 0.98
+ONE_ROW = "one seeded row per group"
+MEANS = "all rows by the means of their groups"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How groups are treated: `way` is None where every group is a single row, else ONE_ROW or MEANS.
+
+    `group` (rows,) numbers the groups, `n` is how many there are.
+    """
+
+    way: str | None
+    group: Codes
+    n: int
+
+
+def plan(group: npt.NDArray[np.object_], goal: Goal) -> Plan:
+    """Choose by sizes alone, which say nothing about right or wrong, so the choice costs no certainty."""
+    numbered = codes(group)
+    n = int(numbered.max(initial=-1)) + 1
+    if n == len(group):
+        return Plan(None, numbered, n)
+    by_rows = goal.kind == "budget" or bool(goal.label_floors) or len(group) < ROWS_PER_GROUP_FOR_MEANS * n
+    return Plan(ONE_ROW if by_rows else MEANS, numbered, n)
+
+
+def codes(group: npt.NDArray[np.object_]) -> Codes:
+    """Number of each row's group, from 0, by first appearance, shape (n,). A row without a group (None) is one by itself."""
+    known: dict[object, int] = {}
+    return np.array(
+        [known.setdefault(g if g is not None else (None, i), len(known)) for i, g in enumerate(group)], dtype=np.int64
+    )
+
+
+def one_row_each(group: Codes, seed: int) -> npt.NDArray[np.intp]:
+    """Index of one row per group, each row of a group equally likely, in row order."""
+    shuffled = np.random.default_rng(seed).permutation(len(group))
+    _, first = np.unique(group[shuffled], return_index=True)
+    return np.sort(shuffled[first])
+
+
+def means(group: Codes, values: Floats) -> Floats:
+    """Mean of `values` (n,) inside each group, shape (groups,)."""
+    return np.asarray(np.bincount(group, values) / np.bincount(group), dtype=np.float64)
+
+
+def evidence(
+    laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes, seed: int
+) -> Evidence:
+    """Each group enters by the mean of a value per row whose expectation is at least 0 where the promise is broken.
+
+    What is missing counts against the promise, as in `pipeline.decide.evidence`.
+    """
+    wrong, n = ~(rows.cheap_correct == 1), len(rows)
+    if goal.kind == "match_strong":
+        loss, win = wrong & ~(strong_correct == 0), ~wrong & (strong_correct == 0)
+        kept, sent, largest = loss * 1.0 - win - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
+    elif goal.kind == "agree_with_strong":
+        kept, sent, largest = ~(agree == 1) - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
+    elif goal.kind == "accepted_accuracy":
+        kept, sent, largest = wrong - (1 - goal.limit), np.zeros(n), goal.limit
+    else:
+        kept, sent, largest = wrong - (1 - goal.limit), ~(strong_correct == 1) - (1 - goal.limit), goal.limit
+    columns = [means(group, np.where(accepted(rows.confidence, float(t)), kept, sent)) for t in laid.thresholds]
+    averages, p_values = np.array([c.mean() for c in columns]), betting_p(columns, largest, seed)
+    count = int(group.max()) + 1
+    return Evidence(
+        p_values=p_values,
+        statistic=averages,
+        test="betting test",
+        describe=lambda i: f"mean of {count:,} groups ({n:,} rows) {averages[i]:+.4f} against what is allowed",
+        # a gambler's log capital grows in proportion to the number of bets
+        planned=lambda size: np.where(averages < 0, p_values**size, 1.0),
+    )
+
+
+def betting_p(columns: Iterable[Floats], largest: float, seed: int) -> Floats:
+    """P-values of H: E[value] >= 0, one per column of independent values that never exceed `largest` > 0.
+
+    The capital of a gambler who bets on values below 0 grows beyond 1/p with probability at most p under H (Ville). The
+    stake follows the mean and variance seen so far (Kelly's approximation), in one seeded order of the groups.
+    """
+    return np.array([_bet(column, largest, seed) for column in columns], dtype=np.float64)
+
+
+def _bet(values: Floats, largest: float, seed: int) -> float:
+    x = np.random.default_rng(seed).permutation(values)
+    seen = np.arange(1, len(x) + 1)
+    # a prior group at the worst value that is still harmless keeps the first stakes moderate
+    mean = (np.cumsum(x) + 0.0) / (seen + 1)
+    variance = (np.cumsum((x - mean) ** 2) + 0.25 * largest**2) / (seen + 1)
+    stake = np.clip(-mean / (variance + mean**2), 0.0, _LARGEST_BET / largest)
+    wealth = np.cumsum(np.log1p(-np.concatenate([[0.0], stake[:-1]]) * x))
+    return float(min(1.0, np.exp(-max(0.0, wealth.max(initial=0.0)))))

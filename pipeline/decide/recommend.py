@@ -1,0 +1,199 @@
+"""Recommendation: a certificate and the honest figures turned into one of five verdicts, or the reason there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.decide import planning, wording
+from pipeline.decide.binomial_tests import too_few_errors_p
+from pipeline.decide.caveats import Warning, caveats
+from pipeline.decide.certificate import Certificate, finite
+from pipeline.decide.expectation import Estimate, Expectation, mix_weights
+from pipeline.decide.goal import Goal, TargetLike
+from pipeline.decide.rows import Rows
+from pipeline.decide.wording import Story, percent, usd
+
+SCHEMA = "cascade-recommendation/1"
+VERDICTS = ("certified", "uncertified", "cheap_only", "strong_only", "optimized")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do and why. `threshold` None: escalate everything; 0.0: keep everything that has a confidence.
+
+    `expected` are estimates on the split that they name (test, where there is one), for the threshold recommended.
+    `ends` are the two models alone on the same rows. `optimism` sets the certify split's figures beside the test split's.
+    """
+
+    verdict: str
+    threshold: float | None
+    sentence: str
+    promise: str
+    not_said: str
+    warnings: tuple[Warning, ...]
+    certificate: Certificate
+    expected: Mapping[str, Estimate]
+    ends: Mapping[str, Mapping[str, Estimate]]
+    optimism: Mapping[str, Any]
+    labels_needed: int | None = None
+    tightest: Mapping[str, Any] | None = None
+    baselines: tuple[Mapping[str, Any], ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of recommendation.json that this room knows; what is unknown is None."""
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "threshold": self.threshold,
+            "sentence": self.sentence,
+            "promise": self.promise,
+            "not_said": self.not_said,
+            "warnings": [dict(vars(w)) for w in self.warnings],
+            "certificate": self.certificate.to_json(),
+            "expected": {name: e.to_json() for name, e in self.expected.items()},
+            "labels_needed": self.labels_needed,
+            "tightest": None if self.tightest is None else dict(self.tightest),
+            "baselines": [dict(b) for b in self.baselines],
+            "optimism": dict(self.optimism),
+            "ends": {end: {name: e.to_json() for name, e in figures.items()} for end, figures in self.ends.items()},
+        }
+
+
+def recommend(
+    rows: Rows,
+    target: TargetLike,
+    *,
+    certificate: Certificate,
+    sweep: pd.DataFrame | None = None,
+    human: bool = False,
+    prevalence: Mapping[str, float] | None = None,
+    levels: npt.ArrayLike | None = None,
+    data: str = "the rows evaluated",
+    seed: int,
+) -> Recommendation:
+    """Turn the certificate into a verdict with its figures, words and warnings.
+
+    rows        all rows; estimates are of the test split, or of certify where test is empty
+    sweep       the table of `sweep.sweep`, for the certify and test figures side by side; optional
+    human       people stand in for the strong model
+    prevalence  production's share of each label, to re-weight the estimates
+    levels      candidate levels of the certificate, for planning
+    data        how the promise names the data
+    """
+    goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit").confidence
+    split = "test" if len(rows.of("test")) else "certify"
+    part = rows.of(split)
+    weights = None if prevalence is None else mix_weights(part.label, prevalence)
+
+    further = planning.labels_needed(
+        held, goal, certificate=certificate, levels=levels, fit_confidence=fit, human=human, seed=seed
+    )
+    if further is not None and len(held):
+        # new labels spread over the splits as the present ones do
+        further = math.ceil(further * len(rows) / len(held))
+    verdict, why = _verdict(held, goal, certificate, human, further)
+    threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
+    alone = verdict in ("uncertified", "strong_only")
+    expected = Expectation(part, threshold, split=split, human=human, weights=weights, alone=alone, seed=seed).all()
+    needed = planning.fewest_rows(goal, human=human)
+    story = Story(verdict, threshold, expected, certificate, human, data, why)
+    return Recommendation(
+        verdict=verdict,
+        threshold=threshold,
+        sentence=wording.sentence(story),
+        promise=wording.promise(story, goal),
+        not_said=wording.not_said(story, goal, reweighted=prevalence is not None),
+        warnings=caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
+        certificate=certificate,
+        expected=expected,
+        ends=_ends(expected),
+        optimism=_optimism(sweep, certificate),
+        labels_needed=further,
+        tightest=planning.tightest(held, goal, levels=levels, fit_confidence=fit, human=human, seed=seed),
+    )
+
+
+def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, further: int | None) -> tuple[str, str]:
+    """The verdict, and for strong_only and uncertified the reason in words."""
+    other = "people" if human else "the strong model"
+    if _never_right(held):
+        return "strong_only", f"the cheap model was never right on {len(held):,} rows"
+    if certificate.threshold is None:
+        if goal.kind == "total_cost" and certificate.statistic is not None:
+            return (
+                "strong_only",
+                f"escalating everything has the lowest total of calls and errors on {certificate.n:,} rows",
+            )
+        if goal.kind == "system_accuracy" and not human and _strong_reaches(held, goal):
+            return (
+                "strong_only",
+                f"the strong model alone reaches {percent(goal.at_least)}, and no cascade was shown to",
+            )
+        return "uncertified", wording.why_uncertified(goal, certificate, further, human)
+    if certificate.delta is None:
+        return "optimized", ""
+    costs = None if goal.kind == "budget" else _cost_against_strong(held, certificate.threshold)
+    if costs is not None and costs[0] >= costs[1] and _strong_may_answer_all(held, goal, human):
+        return (
+            "strong_only",
+            f"a cascade that keeps the promise costs {usd(1000 * costs[0])} per 1,000, {other} alone {usd(1000 * costs[1])}",
+        )
+    return ("cheap_only" if certificate.threshold == 0.0 else "certified"), ""
+
+
+def _never_right(held: Rows) -> bool:
+    known = held.cheap_correct[~np.isnan(held.cheap_correct)]
+    return len(known) > 0 and not known.any()
+
+
+def _strong_reaches(held: Rows, goal: Goal) -> bool:
+    errors = int(np.count_nonzero(~(held.strong_correct == 1)))
+    return bool(too_few_errors_p(errors, len(held), 1 - goal.limit) <= goal.delta)
+
+
+def _strong_may_answer_all(held: Rows, goal: Goal, human: bool) -> bool:
+    """Whether sending everything to the strong model breaks no promise that the cascade would keep."""
+    if human or (goal.kind != "system_accuracy" and not goal.label_floors):
+        return True
+    return goal.kind == "system_accuracy" and not goal.label_floors and _strong_reaches(held, goal)
+
+
+def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | None:
+    """Mean dollars of a row by the cascade and by the strong model alone, over rows where both are known."""
+    known = ~np.isnan(held.cheap_usd) & ~np.isnan(held.strong_usd)
+    if not known.any():
+        return None
+    kept = held.confidence[known] >= threshold
+    strong = held.strong_usd[known]
+    return float(np.mean(held.cheap_usd[known] + np.where(kept, 0.0, strong))), float(strong.mean())
+
+
+def _ends(expected: Mapping[str, Estimate]) -> dict[str, dict[str, Estimate]]:
+    return {
+        "cheap_only": {"accuracy": expected["cheap_accuracy"], "usd_per_1000": expected["cheap_usd_per_1000"]},
+        "strong_only": {"accuracy": expected["strong_accuracy"], "usd_per_1000": expected["strong_usd_per_1000"]},
+    }
+
+
+def _optimism(sweep: pd.DataFrame | None, certificate: Certificate) -> dict[str, Any]:
+    """The certified threshold on the rows that chose it and on those that did not; from the sweep, where it holds it."""
+    details: dict[str, Any] = {
+        name: finite(value)
+        for name, value in certificate.details.items()
+        if name.startswith(("optimism", "usd_per_1000"))
+    }
+    if sweep is None or certificate.threshold is None:
+        return details
+    at = sweep[sweep["threshold"] == certificate.threshold].set_index("split")
+    for name in ("escalation_rate", "accepted_accuracy", "system_accuracy", "usd_per_1000"):
+        if name in at and {"certify", "test"} <= set(at.index):
+            chosen, fresh = (float(at[name].to_dict()[split]) for split in ("certify", "test"))
+            details[name] = {"certify": finite(chosen), "test": finite(fresh), "gap": finite(chosen - fresh)}
+    return details

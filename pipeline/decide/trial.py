@@ -1,0 +1,148 @@
+"""Trial: candidates, what was found out about each, and the order in which they are tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide import evidence, groups
+from pipeline.decide.certificate import Candidates, Certificate, candidates
+from pipeline.decide.evidence import Evidence
+from pipeline.decide.goal import Goal
+from pipeline.decide.levels import accepted
+from pipeline.decide.rows import Rows
+from pipeline.decide.sequences import fallback, fixed_sequence, start_weights
+
+Floats = npt.NDArray[np.float64]
+
+ACCEPTED_STARTS = {0.5: 0.5, 0.25: 0.25, 0.1: 0.25}
+"""Accepted shares at which the fallback procedure starts afresh, and the parts of delta that they own."""
+SYSTEM_STARTS = {0.0: 0.5, 0.25: 0.25, 0.5: 0.25}
+RANK_STEP = {True: 0.01, False: 0.02}
+"""Shares between candidates taken from ranks: in one fixed sequence, and in a fallback sequence."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`weights` (candidates,) are the shares of delta in a fallback sequence; None means one fixed sequence."""
+
+    laid: Candidates
+    found: Evidence
+    goal: Goal
+    weights: Floats | None
+
+    def lowest(self, p_values: Floats) -> int | None:
+        """Index of the last candidate that passes with these p-values and keeps a row; None when there is none."""
+        if self.weights is None:
+            index = fixed_sequence(p_values, self.goal.delta) - 1
+        else:
+            index = int(np.max(np.flatnonzero(fallback(p_values, self.weights, self.goal.delta)), initial=-1))
+        return index if index >= 0 and self.laid.n_accepted[index] > 0 else None
+
+    def certificate(self) -> Certificate:
+        """What the rows say."""
+        laid, found, delta = self.laid, self.found, self.goal.delta
+        index = self.lowest(found.p_values)
+        usable = np.flatnonzero(laid.n_accepted > 0)
+        shown = index if index is not None else int(usable[np.argmin(found.p_values[usable])]) if len(usable) else None
+        threshold = None if index is None else laid.threshold(index)
+        kept = 0 if index is None else int(laid.n_accepted[index])
+        if shown is None:
+            reason = "no row has a confidence, so there is nothing to keep"
+        elif index is not None:
+            reason = (
+                f"threshold {threshold} keeps {kept / laid.n:.1%} of the rows: {found.describe(index)}; "
+                f"p = {found.p_values[index]:.3g}, allowed {delta:g}"
+            )
+        else:
+            reason = (
+                f"no candidate passed; the closest, threshold {laid.threshold(shown)}, would keep {laid.n_accepted[shown] / laid.n:.1%} "
+                f"of the rows: {found.describe(shown)}; p = {found.p_values[shown]:.3g}, allowed {delta:g}"
+            )
+        return Certificate(
+            threshold=threshold,
+            escalation_rate=(laid.n - kept) / laid.n,
+            statistic=None if shown is None else float(found.statistic[shown]),
+            p_value=None if shown is None else float(found.p_values[shown]),
+            n=laid.n,
+            n_accepted=kept,
+            method=f"{found.test}, {'fixed sequence' if self.weights is None else 'weighted fallback sequence'}",
+            reason=reason,
+            target=self.goal.to_json(),
+            delta=delta,
+        )
+
+
+def lay_out(
+    confidence: npt.ArrayLike, goal: Goal, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None
+) -> tuple[Candidates, Floats | None]:
+    """The candidates of a goal over the rows, and the weights of a fallback sequence where the goal takes one."""
+    laid = candidates(confidence, levels, RANK_STEP[goal.paired])
+    if goal.paired:
+        return laid, None
+    starts = ACCEPTED_STARTS if goal.kind == "accepted_accuracy" else SYSTEM_STARTS
+    if not len(laid.thresholds):
+        return laid, np.zeros(0)
+    return laid, start_weights(_shares(laid, levels, level_shares), starts)
+
+
+def _shares(laid: Candidates, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None) -> Floats:
+    """Accepted share of each candidate, as known without the certify rows' own confidences where levels were given."""
+    if levels is None:
+        return laid.n_accepted / laid.n
+    if level_shares is None:
+        return np.arange(1, len(laid.thresholds) + 1) / len(laid.thresholds)
+    _, first = np.unique(np.asarray(levels, dtype=np.float64), return_index=True)
+    return np.asarray(level_shares, dtype=np.float64)[first][::-1]
+
+
+def of_rows(
+    rows: Rows,
+    strong_correct: Floats,
+    goal: Goal,
+    *,
+    levels: npt.ArrayLike | None,
+    fit_confidence: npt.ArrayLike | None,
+    human: bool,
+    group: npt.NDArray[np.int64] | None = None,
+    seed: int,
+) -> Trial:
+    """The trial of any of the first four goals; 0.0 is a candidate in any case. No levels at all count as None.
+
+    `group`: number of each row's group, to test group means; None tests rows as independent.
+    """
+    at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
+    shares = None
+    if at is not None and fit_confidence is not None:
+        fit = np.asarray(fit_confidence, dtype=np.float64)
+        shares = np.array([np.mean(accepted(fit, float(t))) for t in at])
+    laid, weights = lay_out(rows.confidence, goal, at, shares)
+    if group is not None:
+        found = groups.evidence(
+            laid, rows, strong_correct, rows.cheap_correct if human else rows.agree, goal, group, seed
+        )
+    else:
+        found = _evidence(laid, rows, strong_correct, goal, human)
+    return Trial(laid, found, goal, weights)
+
+
+def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: bool) -> Evidence:
+    cheap = rows.cheap_correct
+    if goal.kind == "match_strong" and human:
+        # people are right by definition, so no row can be won and losses alone are counted
+        found = evidence.among_all(laid, ~(cheap == 1), goal.limit, "are wrong")
+    elif goal.kind == "match_strong":
+        found = evidence.against_strong(laid, cheap, strong, goal.limit)
+    elif goal.kind == "agree_with_strong":
+        found = evidence.among_all(
+            laid, ~((cheap if human else rows.agree) == 1), goal.limit, "differ from the strong model"
+        )
+    elif goal.kind == "accepted_accuracy":
+        found = evidence.among_accepted(laid, cheap, goal.limit)
+    else:
+        found = evidence.of_system(laid, cheap, strong, goal.limit)
+    if not goal.label_floors:
+        return found
+    return evidence.with_floors(found, laid, rows.label, cheap, strong, goal.label_floors)

@@ -1,0 +1,225 @@
+"""The recommendation in a product owner's words: one sentence, one promise, one line on what is not said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.decide.certificate import Certificate
+from pipeline.decide.expectation import Estimate
+from pipeline.decide.goal import Goal
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the words are about. `why` explains the verdicts strong_only and uncertified."""
+
+    verdict: str
+    threshold: float | None
+    expected: Mapping[str, Estimate]
+    certificate: Certificate
+    human: bool
+    data: str
+    why: str = ""
+
+    @property
+    def other(self) -> str:
+        """Who answers what is escalated."""
+        return "people" if self.human else "the strong model"
+
+
+def sentence(story: Story) -> str:
+    """One or two sentences that answer: what to do, with what effect, at what cost."""
+    other = story.other
+    if story.verdict == "uncertified":
+        return f"No threshold is certified, so everything goes to {other} for now: {story.why}."
+    if story.verdict == "strong_only":
+        return f"Send everything to {other} alone: {story.why}. {_sent_alone(story)}".strip()
+    if story.verdict == "cheap_only":
+        nulls = story.expected["escalation_rate"].value or 0.0
+        rest = f", except the {percent(nulls)} that come without a confidence" if nulls > 0 else ""
+        start = f"Keep every answer of the cheap model{rest}"
+    else:
+        rate = story.expected["escalation_rate"].value
+        start = f"Escalate when confidence is below {story.threshold}"
+        if rate is not None:
+            start += f": {_about(rate)} go to {other}"
+    parts = [start + ("" if story.verdict != "cheap_only" else ":"), _quality(story), _cost(story)]
+    if story.verdict == "cheap_only":
+        return f"{parts[0]} " + "; ".join(p for p in parts[1:] if p) + "."
+    text = "; ".join(p for p in parts if p) + "."
+    return text + (" No promise stands behind this." if story.verdict == "optimized" else "")
+
+
+def promise(story: Story, target: Goal) -> str:
+    """What is promised, with which certainty, about which data; or that nothing is."""
+    found = story.certificate
+    if story.verdict == "optimized":
+        chosen = (
+            "the smallest total of calls and errors"
+            if target.kind == "total_cost"
+            else "the budget by a bootstrap bound"
+        )
+        return f"No promise: the threshold was chosen for {chosen}, which is an estimate."
+    if story.verdict in ("uncertified", "strong_only"):
+        return "No promise: nothing is kept by the cheap model."
+    certainty = f"{round(100 * (1 - target.delta), 6):g} %"
+    count = f"n = {found.n:,} {found.unit}" if found.unit != "rows" else f"n = {found.n:,}"
+    return f"Promise: {_claim(story, target)}, with {certainty} certainty, on data like {story.data} ({count}, {ordinal(found.look)} look)."
+
+
+def _claim(story: Story, target: Goal) -> str:
+    kind, other = target.kind, story.other
+    if kind == "match_strong":
+        text = f"at most {points(target.limit)} worse than {other}"
+    elif kind == "agree_with_strong":
+        text = f"an answer other than that of {other} in at most {percent(target.within)} of requests"
+    elif kind == "accepted_accuracy":
+        text = f"at least {percent(target.at_least)} of the answers that the cheap model keeps are right"
+    elif kind == "system_accuracy":
+        text = f"at least {percent(target.at_least)} of all answers are right"
+    else:
+        text = f"at most {percent(target.escalation_rate)} of requests go to {other}"
+    floors = target.label_floors or {}
+    return text + "".join(
+        f", and at least {percent(floor)} of {label!r} are recognised" for label, floor in floors.items()
+    )
+
+
+def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, human: bool) -> str:
+    """Why no threshold came out, and what would help, as the end of a sentence."""
+    other, rows = "people" if human else "the strong model", f"{certificate.n:,} {certificate.unit}"
+    if certificate.p_value is None and goal.kind != "budget":
+        return certificate.reason
+    shown = {
+        "match_strong": f"stays within {points(goal.within or 0)} of {other}",
+        "agree_with_strong": f"answers other than {other} in at most {percent(goal.within)} of requests",
+        "accepted_accuracy": f"keeps answers that are at least {percent(goal.at_least)} right",
+        "system_accuracy": f"makes at least {percent(goal.at_least)} of all answers right",
+        "budget": "keeps to the budget",
+    }[goal.kind]
+    text = f"on {rows} no threshold could be shown to be one that {shown}"
+    if goal.kind == "budget":
+        return f"{text} ({certificate.reason})"
+    if further is None:
+        return f"{text}, and at these error rates more labels alone would not change that"
+    return f"{text}; about {further:,} further labels may change that"
+
+
+def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
+    """The most tempting wrong reading, denied in one line."""
+    if story.verdict in ("uncertified", "strong_only"):
+        return "This does not say that the cheap model is useless: with more labels, another prompt or another target a threshold may pass."
+    if target.kind == "agree_with_strong":
+        text = f"This does not say that the answers are right: only that they are those of {story.other}"
+    elif target.kind == "budget":
+        text = "This does not say how accurate the answers are: the budget is what is kept"
+    elif target.kind == "total_cost":
+        text = "This does not say that the estimated cost will be met, nor that errors stay below any number"
+    elif target.kind == "accepted_accuracy":
+        text = "This does not say that each label or segment is that accurate, nor anything about the escalated answers"
+    else:
+        text = (
+            "This does not say that each label or segment does as well as the whole, nor that a single answer is right"
+        )
+    text += "; it no longer holds once the model, the prompt or the mix of requests changes."
+    if reweighted:
+        text += (
+            " The figures are re-weighted to production's label mix; the promise is about the labeled set's own mix."
+        )
+    if story.certificate.unit == "groups":
+        text += " It is about the average group, not the average row."
+    return text
+
+
+def _quality(story: Story) -> str:
+    mine, strong = story.expected["system_accuracy"], story.expected["strong_accuracy"]
+    if mine.value is None:
+        same = story.expected["agreement_with_strong"]
+        if same.value is None:
+            return "accuracy unknown"
+        return f"{percent(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, there are no labels"
+    text = f"accuracy {percent(mine.value)} {_interval(mine)}"
+    if story.human:
+        return f"{text} where people's answers count as right"
+    return text + (
+        f" against {percent(strong.value)} for the strong model alone"
+        if strong.value is not None
+        else ", that of the strong model alone unknown"
+    )
+
+
+def _cost(story: Story) -> str:
+    mine, strong = story.expected["usd_per_1000"].value, story.expected["strong_usd_per_1000"].value
+    if mine is None and strong is None:
+        return "cost unknown"
+    if mine is None or strong is None:
+        return f"cost {usd(mine)} against {usd(strong)} per 1,000"
+    change = f" ({_change(mine / strong - 1)})" if strong > 0 else ""
+    return f"cost {usd(mine)} against {usd(strong)} per 1,000{change}"
+
+
+def _sent_alone(story: Story) -> str:
+    accuracy, cost = story.expected["strong_accuracy"], story.expected["strong_usd_per_1000"]
+    parts = []
+    if accuracy.value is not None and not story.human:
+        parts.append(f"accuracy {percent(accuracy.value)} {_interval(accuracy)}")
+    if cost.value is not None:
+        parts.append(f"cost {usd(cost.value)} per 1,000")
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def ordinal(look: int) -> str:
+    """The number of a look in words: first, second, ... eleventh as 11th."""
+    if 1 <= look <= len(ORDINALS):
+        return ORDINALS[look - 1]
+    suffix = "th" if look % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(look % 10, "th")
+    return f"{look}{suffix}"
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent with one decimal where it needs one; never rounded to 0 % or 100 % when it is neither."""
+    if share is None:
+        return "unknown"
+    for digits in range(1, 9):
+        text = f"{100 * share:.{digits}f}"
+        if share in (0.0, 1.0) or float(text) not in (0.0, 100.0):
+            break
+    return f"{text.removesuffix('.0')} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in points."""
+    text = f"{round(100 * share, 6):g}"
+    return f"{text} point" if text == "1" else f"{text} points"
+
+
+def usd(dollars: float | None) -> str:
+    """Dollars with cents, or with three digits below a dollar."""
+    if dollars is None:
+        return "an unknown amount"
+    if dollars == 0:
+        return "$0"
+    digits = 0 if abs(dollars) >= 1000 else max(2, 1 - math.floor(math.log10(abs(dollars))))
+    return f"${dollars:,.{min(digits, 12)}f}"
+
+
+def _about(rate: float) -> str:
+    if 0.01 <= rate <= 0.99:
+        return f"about {100 * rate:.0f} %"
+    return "none" if rate == 0 else "all" if rate == 1 else f"about {percent(rate)}"
+
+
+def _change(share: float) -> str:
+    rounded = round(100 * share)
+    return f"{'−' if rounded < 0 else '+' if rounded > 0 else '±'}{abs(rounded)} %"
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.lower is None or estimate.upper is None:
+        return ""
+    return f"[{100 * estimate.lower:.1f}, {100 * min(estimate.upper, 1.0):.1f}]"
