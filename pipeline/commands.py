@@ -190,5 +190,5 @@ def _each(args: Args, action: Callable[[Job], Any]) -> Any:
 
 
 def _options(args: Args) -> Options:
-    known = {k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None}
+    known = {k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None and k != "command"}
     return Options(**known, command=args.line)
