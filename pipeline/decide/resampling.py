@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -9,7 +11,7 @@ import pandas as pd
 MOST_BLOCKS = 2000
 
 
-def blocks_of(group: npt.NDArray[np.object_], *, seed: int, at_most: int = MOST_BLOCKS) -> npt.NDArray[np.int64] | None:
+def blocks_of(group: npt.NDArray[Any], *, seed: int, at_most: int = MOST_BLOCKS) -> npt.NDArray[np.int64] | None:
     """The block of each row, shape (n,): its group, or several groups pooled at random where there are too many.
 
     Pooled groups are independent of each other, so blocks of them are as well, and resampling blocks keeps the law of the

@@ -54,13 +54,13 @@ def sweep(
     weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
     if np.isnan(at).any() or np.isnan(weight).any() or (weight < 0).any():
         raise ValueError("levels and weights must be numbers, weights not negative")
-    tables, units = [], set()
+    groups = blocks_of(rows.group, seed=seed, at_most=len(rows))
+    tables = []
     for number, split in enumerate(SPLITS):
         chosen = np.ones(len(rows), dtype=bool) if split == "all" else np.asarray(rows.split == split, dtype=bool)
-        part = rows.take(chosen)
+        part = rows.of(split)
         segments = Segments.of(part, at, None if weights is None else weight[chosen])
-        blocks = blocks_of(part.group, seed=seed)
-        units.add("rows" if blocks is None else "groups")
+        blocks = None if groups is None else blocks_of(groups[chosen], seed=seed)
         rng = np.random.default_rng([seed, number])
         limits = bands(segments, part, level=level, replicates=replicates, rng=rng, blocks=blocks)
         table = {"split": split, "threshold": at} | _curves(segments, part) | _latency(segments, part)
@@ -73,7 +73,7 @@ def sweep(
         "band": "pointwise percentile bootstrap; Clopper-Pearson where the estimate is 0 or 1",
         "band_sim": "simultaneous max-t bootstrap",
         "band_level": level,
-        "band_unit": "groups" if "groups" in units else "rows",
+        "band_unit": "rows" if groups is None else "groups",
         "replicates": replicates,
         "seed": seed,
     }
