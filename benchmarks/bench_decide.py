@@ -37,8 +37,20 @@ def completion(pieces: list[str]) -> dict[str, Any]:
 
     others = [entry(t, p) for t, p in (("work", 0.03), ("other", 0.01), (" spam", 0.005), ("person", 0.002))]
     content = [{**entry(t, 0.95), "top_logprobs": [entry(t, 0.95), *others]} for t in pieces]
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "".join(pieces)}, "logprobs": {"content": content}}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice], "usage": {"prompt_tokens": 90, "completion_tokens": 1}}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "".join(pieces)},
+        "logprobs": {"content": content},
+    }
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": MODEL,
+        "choices": [choice],
+        "usage": {"prompt_tokens": 90, "completion_tokens": 1},
+    }
 
 
 def microseconds(work: Callable[[], object], calls: int = 2000, repeats: int = 7) -> float:
@@ -57,7 +69,10 @@ def import_milliseconds(module: str) -> float:
 
     def cpu(code: str) -> float:
         script = f"{code}\nimport time; print(time.process_time())"
-        runs = [float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout) for _ in range(7)]
+        runs = [
+            float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+            for _ in range(7)
+        ]
         return min(runs)
 
     return (cpu(f"import {module}") - cpu("pass")) * 1000
@@ -72,11 +87,17 @@ def main() -> None:
             continue
         ready = policy(name)
         assert ready.decide(one).confidence is not None
-        print(f"{name:20} {microseconds(lambda p=ready: p.decide(one)):10.1f} {microseconds(lambda p=ready: p.decide(three)):13.1f}")
+        print(
+            f"{name:20} {microseconds(lambda p=ready: p.decide(one)):10.1f} {microseconds(lambda p=ready: p.decide(three)):13.1f}"
+        )
     ready = policy("label_probability")
     plain = microseconds(lambda: json.loads(text))
-    print(f"from JSON text       {microseconds(lambda: ready.decide(text)):10.1f}   of which json.loads alone {plain:.1f}")
-    print(f"import pipeline.deliver.policy: {import_milliseconds('pipeline.deliver.policy'):.0f} ms of CPU; numpy alone: {import_milliseconds('numpy'):.0f} ms")
+    print(
+        f"from JSON text       {microseconds(lambda: ready.decide(text)):10.1f}   of which json.loads alone {plain:.1f}"
+    )
+    print(
+        f"import pipeline.deliver.policy: {import_milliseconds('pipeline.deliver.policy'):.0f} ms of CPU; numpy alone: {import_milliseconds('numpy'):.0f} ms"
+    )
 
 
 if __name__ == "__main__":

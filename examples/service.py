@@ -95,5 +95,7 @@ def _client(policy: Policy, config: TaskConfig) -> AsyncTogether:
         return AsyncTogether(max_retries=0)  # reads TOGETHER_API_KEY; a retry could be paid twice
     from pipeline.collect.providers import embedded
 
-    weights = [side.weights for side in (config.cheap, config.strong) if side is not None and not getattr(side, "human", False)]
+    weights = [
+        side.weights for side in (config.cheap, config.strong) if side is not None and not getattr(side, "human", False)
+    ]
     return embedded.client([embedded.load(Path(config.resolve(path))) for path in weights if path])

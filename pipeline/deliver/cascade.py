@@ -225,7 +225,10 @@ def _arguments(client: Any, body: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a request body as the SDK's arguments; those that it does not know go through `extra_body`."""
     known = inspect.signature(client.chat.completions.create).parameters
     extra = {name: value for name, value in body.items() if name not in known}
-    return {**{name: value for name, value in body.items() if name in known}, **({"extra_body": extra} if extra else {})}
+    return {
+        **{name: value for name, value in body.items() if name in known},
+        **({"extra_body": extra} if extra else {}),
+    }
 
 
 def _appender(path: Path) -> Callable[[str], object]:

@@ -89,7 +89,11 @@ def checked(document: Any, where: str = "policy") -> dict[str, Any]:
     found = document["schema"]
     if found != SCHEMA:
         newer = re.fullmatch(r"cascade-policy/(\d+)", str(found))
-        hint = "it was written by another version of this package; install that one or calibrate again" if newer else "this is another kind of file"
+        hint = (
+            "it was written by another version of this package; install that one or calibrate again"
+            if newer
+            else "this is another kind of file"
+        )
         raise DataError(f"{where}: schema is {found!r}, this version reads {SCHEMA!r}; {hint}")
     wrong = list(problems(document, schema()))
     if wrong:

@@ -85,7 +85,9 @@ def kolmogorov_limit(level: float) -> float:
     return high
 
 
-def share_check(name: str, k: int, m: int, expected: float | None, n: int | None, *, what: str, two_sided: bool) -> Check:
+def share_check(
+    name: str, k: int, m: int, expected: float | None, n: int | None, *, what: str, two_sided: bool
+) -> Check:
     """k of m production replies against a share of n calibration replies, by the beta-binomial predictive law.
 
     The law of k given the calibration count K is beta-binomial(m, K + 1/2, n - K + 1/2). One-sided tests look for too many.
@@ -125,5 +127,7 @@ def _quantile(law: Sequence[float], tail: float) -> int:
 
 
 def _untested(name: str, m: int, things: str, unknown: bool) -> Check:
-    why = "the policy does not say what calibration had" if unknown else f"{m} {things} are too few, {FEWEST} are needed"
+    why = (
+        "the policy does not say what calibration had" if unknown else f"{m} {things} are too few, {FEWEST} are needed"
+    )
     return Check(name, None, None, None, None, None, False, f"{name[0].upper()}{name[1:]}: not tested, {why}.")

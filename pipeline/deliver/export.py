@@ -62,8 +62,15 @@ def _doubts(policy: Policy) -> list[str]:
 
 def _headline(policy: Policy, doubts: list[str]) -> str:
     document = policy.document
-    where = "every request goes to the strong model" if policy.threshold is None else f"escalate when confidence < {policy.threshold!r}, or when it is null"
-    lines = [f"Cascade policy of task {policy.task}: {where}.", f"Verdict {policy.verdict}; digest {document['digest']}."]
+    where = (
+        "every request goes to the strong model"
+        if policy.threshold is None
+        else f"escalate when confidence < {policy.threshold!r}, or when it is null"
+    )
+    lines = [
+        f"Cascade policy of task {policy.task}: {where}.",
+        f"Verdict {policy.verdict}; digest {document['digest']}.",
+    ]
     lines += [f"NO PROMISE: {doubt}." for doubt in doubts]
     if document["provider"] == "embedded":
         lines.append("DEMONSTRATION MODELS: not for use with the models that they stand in for.")
@@ -93,7 +100,11 @@ def _env(policy: Policy, doubts: list[str]) -> str:
         "SIGNAL": f"{document['signal']['name']}/{document['signal']['version']}",
         "POLICY_DIGEST": document["digest"],
     }
-    note = f"\nThe threshold {NEVER_ACCEPTS} escalates everything: no confidence reaches it." if policy.threshold is None else ""
+    note = (
+        f"\nThe threshold {NEVER_ACCEPTS} escalates everything: no confidence reaches it."
+        if policy.threshold is None
+        else ""
+    )
     return to_env({f"{prefix}_{name}": value for name, value in values.items()}, _headline(policy, doubts) + note)
 
 

@@ -100,20 +100,34 @@ def semantic_router(policy: Policy, headline: str) -> tuple[dict[str, Any], str]
             del settings["threshold"]
             notes.append("No threshold: every reply with logprobs is accepted, which is what threshold 0 means here.")
         algorithm, order = {"type": "confidence", "confidence": settings}, [cheap, strong]
-        notes.append("The strong model must return logprobs too: the router skips a reply without them and falls back to the cheap one.")
+        notes.append(
+            "The strong model must return logprobs too: the router skips a reply without them and falls back to the cheap one."
+        )
         notes.append(f"Requests must carry what was calibrated: {policy.request()!r}.")
-    decision = {"name": f"{policy.task}_cascade", "modelRefs": [{"model": model} for model in order], "algorithm": algorithm}
+    decision = {
+        "name": f"{policy.task}_cascade",
+        "modelRefs": [{"model": model} for model in order],
+        "algorithm": algorithm,
+    }
     config = {
         "providers": {"models": [_router_model(document[role]) for role in ("cheap", "strong")]},
         "routing": {"decisions": [decision]},
     }
-    lines = [headline, "Merge into the router's config; add backend_refs to the models, and priority and rules to the decision.", *notes]
+    lines = [
+        headline,
+        "Merge into the router's config; add backend_refs to the models, and priority and rules to the decision.",
+        *notes,
+    ]
     return config, "\n".join(lines)
 
 
 def _router_model(side: dict[str, Any]) -> dict[str, Any]:
     price = side["usd_per_million_tokens"]
-    pricing = {} if price is None else {"pricing": {"currency": "USD", "prompt_per_1m": price["input"], "completion_per_1m": price["output"]}}
+    pricing = (
+        {}
+        if price is None
+        else {"pricing": {"currency": "USD", "prompt_per_1m": price["input"], "completion_per_1m": price["output"]}}
+    )
     return {"name": side["model"], "provider_model_id": side["model"], **pricing}
 
 

@@ -82,7 +82,9 @@ def _drift(facts: Mapping[str, Any], newest: Iterable[Entry]) -> list[Check]:
 
 
 def _evidence(kind: str, failures: list[bool], bound: float | None) -> dict[str, Any]:
-    what = "accepted answers with a label" if kind == "labels" else "accepted answers that the strong model also answered"
+    what = (
+        "accepted answers with a label" if kind == "labels" else "accepted answers that the strong model also answered"
+    )
     empty = {"kind": kind, "bound": bound, "labels": len(failures), "errors": sum(failures), "value": None, "largest": None,
              "alarm_at": None, "alarm": False}  # fmt: skip
     if not failures:
@@ -120,7 +122,9 @@ def _report(reader: ProductionLog, judged: int, checks: list[Check], evidence: l
     if counts[log.OTHER_MODEL]:
         names = ", ".join(f"{name!r} ({n})" for name, n in reader.models.most_common(5))
         seen = ", ".join(reader.policy.document["cheap"]["response_models_seen"])
-        text.append(f"{counts[log.OTHER_MODEL]} replies came from models that calibration never saw: {names}; it saw {seen}. Calibrate again.")
+        text.append(
+            f"{counts[log.OTHER_MODEL]} replies came from models that calibration never saw: {names}; it saw {seen}. Calibrate again."
+        )
     text += [c.text for c in checks]
     text += [e["text"] for e in evidence]
     text.append(BLIND_SPOT)
@@ -149,10 +153,15 @@ def _verdict_sentence(verdict: str, reader: ProductionLog, alarms: list[dict[str
         return f"{task}: nothing could be judged; no line of the log is a decision or a reply under this policy."
     if verdict == "holds":
         enough = reader.counts[log.JUDGED] >= FEWEST
-        return f"{task}: no sign that the promise is broken" + ("." if enough else f", but {reader.counts[log.JUDGED]} lines are too few to tell.")
+        return f"{task}: no sign that the promise is broken" + (
+            "." if enough else f", but {reader.counts[log.JUDGED]} lines are too few to tell."
+        )
     if verdict == "drift":
         return f"{task}: production has changed since calibration ({'; '.join(drift)}). The promise may still hold; label some accepted answers, or calibrate again."
     reasons = (["another model answers"] if reader.counts[log.OTHER_MODEL] else []) + [
-        "too many accepted answers are wrong" if e["kind"] == "labels" else "too many accepted answers differ from the strong model's" for e in alarms
+        "too many accepted answers are wrong"
+        if e["kind"] == "labels"
+        else "too many accepted answers differ from the strong model's"
+        for e in alarms
     ]
     return f"{task}: the promise no longer holds: {' and '.join(reasons)}. Send everything to the strong model until a new policy is certified."

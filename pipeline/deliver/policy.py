@@ -86,7 +86,9 @@ class Policy:
         except ValueError as error:
             raise DataError(f"{where}: {error}") from None
         self._none = f"the policy has no threshold ({self.verdict}), so everything escalates"
-        self.blanket = Decision(ESCALATE, None, None, None, None, self._none, "not_asked") if self.threshold is None else None
+        self.blanket = (
+            Decision(ESCALATE, None, None, None, None, self._none, "not_asked") if self.threshold is None else None
+        )
         """The decision on every request, before any reply, of a policy without a threshold; else None."""
 
     def decide(
@@ -116,7 +118,9 @@ class Policy:
         model = found.reply.model
         if self._models and (model or NAMELESS) not in self._models and found.status != "failed":
             seen = ", ".join(sorted(self._models))
-            return self._escalate(f"model {model!r} was not seen in calibration ({seen})", found.answer, found.status, model)
+            return self._escalate(
+                f"model {model!r} was not seen in calibration ({seen})", found.answer, found.status, model
+            )
         if prompt_sha256 is not None and prompt_sha256 != self._prompt:
             return self._escalate(OTHER_PROMPT, found.answer, found.status, model)
         confidence = found.signals[self.signal]
@@ -161,8 +165,12 @@ class Policy:
         if threshold is None:
             return Decision(ESCALATE, answer, confidence, calibrated, None, self._none, status, model)
         if confidence < threshold:
-            return Decision(ESCALATE, answer, confidence, calibrated, threshold, "confidence below the threshold", status, model)
-        return Decision(ACCEPT, answer, confidence, calibrated, threshold, "confidence at or above the threshold", status, model)
+            return Decision(
+                ESCALATE, answer, confidence, calibrated, threshold, "confidence below the threshold", status, model
+            )
+        return Decision(
+            ACCEPT, answer, confidence, calibrated, threshold, "confidence at or above the threshold", status, model
+        )
 
     def _escalate(
         self, reason: str, answer: str | None = None, status: str = "ok", model: str | None = None

@@ -28,7 +28,12 @@ def body(
     rows = [("spam", -0.05)] if tokens is None and text == "spam" else tokens or [(text, -0.05)]
     content = [{"token": t, "bytes": list(t.encode()), "logprob": lp, "top_logprobs": [
         {"token": t, "bytes": list(t.encode()), "logprob": lp}, {"token": "zzz", "bytes": [122] * 3, "logprob": -6.5}]} for t, lp in rows]  # fmt: skip
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}, "logprobs": {"content": content} if logprobs else None}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+        "logprobs": {"content": content} if logprobs else None,
+    }
     out: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 1, "choices": [choice]}
     if model is not None:
         out["model"] = model
@@ -63,7 +68,9 @@ def document(**changes: Any) -> dict[str, Any]:
     return policy_document(**{**fields, **changes})
 
 
-def facts(confidence: Sequence[float | None] | None = None, threshold: float | None = 0.9, **more: Any) -> dict[str, Any]:
+def facts(
+    confidence: Sequence[float | None] | None = None, threshold: float | None = 0.9, **more: Any
+) -> dict[str, Any]:
     """Monitor facts of certify rows; by default 1,000 evenly spread confidences in [0.5, 1)."""
     values = [0.5 + i / 2000 for i in range(1000)] if confidence is None else list(confidence)
     fields: dict[str, Any] = {

@@ -25,7 +25,12 @@ class Service:
     """Answers each model with a body, a status, or raw text; keeps what was asked."""
 
     def __init__(self, cheap: Any, strong: Any = None) -> None:
-        self.replies = {CHEAP: cheap, STRONG: strong if strong is not None else body("work", [("work", 0.0)], model=STRONG, logprobs=False, usage=(90, 2))}
+        self.replies = {
+            CHEAP: cheap,
+            STRONG: strong
+            if strong is not None
+            else body("work", [("work", 0.0)], model=STRONG, logprobs=False, usage=(90, 2)),
+        }
         self.asked: list[dict[str, Any]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -43,12 +48,16 @@ class Service:
         return Counter(asked["model"] for asked in self.asked)
 
     def ask(self, made: dict[str, Any] | None = None, *, cascade: dict[str, Any] | None = None, **more: Any) -> Answer:
-        with Together(api_key="k", max_retries=0, http_client=httpx.Client(transport=httpx.MockTransport(self))) as client:
+        with Together(
+            api_key="k", max_retries=0, http_client=httpx.Client(transport=httpx.MockTransport(self))
+        ) as client:
             return Cascade(Policy(made or document()), client, **(cascade or {})).answer(ASK, **more)
 
     def ask_async(self, made: dict[str, Any] | None = None, **more: Any) -> Answer:
         async def go() -> Answer:
-            async with AsyncTogether(api_key="k", max_retries=0, http_client=httpx.AsyncClient(transport=httpx.MockTransport(self))) as client:
+            async with AsyncTogether(
+                api_key="k", max_retries=0, http_client=httpx.AsyncClient(transport=httpx.MockTransport(self))
+            ) as client:
                 return await Cascade(Policy(made or document()), client).answer_async(ASK, **more)
 
         return asyncio.run(go())
@@ -80,7 +89,15 @@ def test_what_is_sent_is_what_was_calibrated() -> None:
     made = document(cheap={**document()["cheap"], "logprobs_form": "boolean"})
     service.ask(made)
     cheap, strong = service.asked
-    assert cheap == {"messages": ASK, "model": CHEAP, "temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}, "logprobs": True, "top_logprobs": 5}
+    assert cheap == {
+        "messages": ASK,
+        "model": CHEAP,
+        "temperature": 0,
+        "max_tokens": 8,
+        "reasoning": {"enabled": False},
+        "logprobs": True,
+        "top_logprobs": 5,
+    }
     assert strong == {"messages": ASK, "model": STRONG, "temperature": 0, "max_tokens": 8}
 
 

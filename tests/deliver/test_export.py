@@ -172,7 +172,9 @@ def test_the_router_accepts_the_boundary_itself() -> None:
         ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "strong": {"human": True, "usd_per_request": 0.4}}, "two models"),
     ],
 )  # fmt: skip
-def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_otherwise(changes: dict[str, Any], why: str) -> None:
+def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_otherwise(
+    changes: dict[str, Any], why: str
+) -> None:
     with pytest.raises(NotExportable, match=why):
         export(document(**changes), "vllm-semantic-router", allow_uncertified=True)
 
@@ -209,7 +211,12 @@ def test_a_policy_without_a_promise_needs_the_flag_and_says_so(name: str) -> Non
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_demonstration_models_need_the_flag_and_keep_their_name(name: str) -> None:
-    cheap = {**document()["cheap"], "model": "embedded/tiny@0123456789ab", "stands_in_for": CHEAP, "response_models_seen": ["embedded/tiny@0123456789ab"]}
+    cheap = {
+        **document()["cheap"],
+        "model": "embedded/tiny@0123456789ab",
+        "stands_in_for": CHEAP,
+        "response_models_seen": ["embedded/tiny@0123456789ab"],
+    }
     made = certified(provider="embedded", cheap=cheap)
     with pytest.raises(NotExportable, match="for demonstration") as caught:
         export(made, name, allow_uncertified=True)
@@ -277,8 +284,13 @@ def test_every_export_replayed_on_real_recorded_replies_gives_the_same_decisions
         policy = Policy(made)
         expected = [policy.decide(b).action for b in bodies]
         assert expected == ["accept" if c >= threshold else "escalate" for c in direct]
-        again = [Policy(read_yaml(export(made, "yaml"))), Policy(null_restored(tomllib.loads(export(made, "toml")), made))]
+        again = [
+            Policy(read_yaml(export(made, "yaml"))),
+            Policy(null_restored(tomllib.loads(export(made, "toml")), made)),
+        ]
         for other in again:
             assert [other.decide(b).action for b in bodies] == expected
-        scaled = read_yaml(export(made, "vllm-semantic-router"))["routing"]["decisions"][0]["algorithm"]["confidence"]["threshold"]
+        scaled = read_yaml(export(made, "vllm-semantic-router"))["routing"]["decisions"][0]["algorithm"]["confidence"][
+            "threshold"
+        ]
         assert [router(b, scaled) for b in bodies] == expected

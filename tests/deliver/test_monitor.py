@@ -83,7 +83,9 @@ def test_false_alarms_over_3000_labels_stay_within_the_stated_rate() -> None:
     assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
 
 
-@pytest.mark.parametrize(("error", "median", "runs"), [(0.07, 851, 80), (0.08, 411, 120), (0.10, 155, 200), (0.15, 46, 200)])
+@pytest.mark.parametrize(
+    ("error", "median", "runs"), [(0.07, 851, 80), (0.08, 411, 120), (0.10, 155, 200), (0.15, 46, 200)]
+)
 def test_broken_promises_are_noticed_as_fast_as_was_measured_elsewhere(error: float, median: float, runs: int) -> None:
     assert np.median(alarms(error, runs, seed=2)) == pytest.approx(median, rel=0.25)
 
@@ -116,12 +118,16 @@ def test_the_limit_at_one_per_cent_is_scipys() -> None:
 
 def test_the_beta_binomial_law_is_scipys() -> None:
     for m, a, b in ((50, 0.5, 100.5), (1000, 420.5, 1580.5)):
-        assert np.allclose(beta_binomial(m, a, b), stats.betabinom.pmf(np.arange(m + 1), m, a, b), rtol=1e-8, atol=1e-300)
+        assert np.allclose(
+            beta_binomial(m, a, b), stats.betabinom.pmf(np.arange(m + 1), m, a, b), rtol=1e-8, atol=1e-300
+        )
 
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=300), st.lists(st.integers(0, 12), min_size=1, max_size=80))
-def test_the_distance_from_quantiles_never_exceeds_the_two_sample_distance_and_loses_at_most_a_step(a: list[int], b: list[int]) -> None:
+def test_the_distance_from_quantiles_never_exceeds_the_two_sample_distance_and_loses_at_most_a_step(
+    a: list[int], b: list[int]
+) -> None:
     exact = max(abs(np.mean(np.array(a) <= x) - np.mean(np.array(b) <= x)) for x in range(13))
     ours = ks_distance(sorted(map(float, b)), quantiles(sorted(map(float, a))) or [])
     assert exact - 1 / 200 - 1e-12 <= ours <= exact + 1e-12
@@ -131,14 +137,26 @@ def test_drift_checks_flag_the_shifts_that_were_measured_elsewhere_and_rarely_an
     rng = np.random.default_rng(7)
     runs = 60
     flagged = {}
-    for name, m, shift in (("none", 1000, {}), ("harder mix", 1000, {"easy": 0.6}), ("sharper", 200, {"sharper": 1.15})):
+    for name, m, shift in (
+        ("none", 1000, {}),
+        ("harder mix", 1000, {"easy": 0.6}),
+        ("sharper", 200, {"sharper": 1.15}),
+    ):
         counts = np.zeros(2)
         for _ in range(runs):
             before, now = np.sort(population(rng, 2000)), population(rng, m, **shift)
             t = float(np.quantile(before, 0.21))
             counts += [
                 confidence_check(now.tolist(), quantiles(before.tolist()), 2000).alarm,
-                share_check("escalation rate", int((now < t).sum()), m, float((before < t).mean()), 2000, what="Escalated", two_sided=True).alarm,
+                share_check(
+                    "escalation rate",
+                    int((now < t).sum()),
+                    m,
+                    float((before < t).mean()),
+                    2000,
+                    what="Escalated",
+                    two_sided=True,
+                ).alarm,
             ]
         flagged[name] = counts / runs
     assert (flagged["none"] <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / runs)).all()
@@ -174,7 +192,12 @@ def policy() -> Policy:
     rng = np.random.default_rng(11)
     seen = population(rng, 2000).tolist()
     t = float(np.round(np.quantile(seen, 0.21), 3))
-    monitor = facts(seen, t, agrees=[1.0 if i % 20 else 0.0 for i in range(2000)], target={"kind": "accepted_accuracy", "at_least": 0.95})
+    monitor = facts(
+        seen,
+        t,
+        agrees=[1.0 if i % 20 else 0.0 for i in range(2000)],
+        target={"kind": "accepted_accuracy", "at_least": 0.95},
+    )
     return Policy(document(threshold=t, monitor=monitor))
 
 
@@ -194,7 +217,11 @@ def test_whole_logs_of_3000_lines_raise_false_alarms_within_the_stated_rates(pol
     drift, broken, runs = 0, 0, 30
     for _ in range(runs):
         lines = [
-            {"action": "accept" if c >= (policy.threshold or 0) else "escalate", "confidence": float(c), "correct": rng.random() >= 0.05}
+            {
+                "action": "accept" if c >= (policy.threshold or 0) else "escalate",
+                "confidence": float(c),
+                "correct": rng.random() >= 0.05,
+            }
             for c in population(base, 3000)
         ]
         report = check(policy, lines)
@@ -247,7 +274,11 @@ def test_drift_is_judged_on_the_newest_lines(policy: Policy) -> None:
 def test_out_of_set_answers_and_missing_logprobs_are_two_checks(policy: Policy) -> None:
     rng = np.random.default_rng(19)
     fine = [line(policy, c) for c in population(rng, 950)]
-    for status, name in (("out_of_set", "answers out of the set"), ("no_logprobs", "missing logprobs"), ("unaligned", "missing logprobs")):
+    for status, name in (
+        ("out_of_set", "answers out of the set"),
+        ("no_logprobs", "missing logprobs"),
+        ("unaligned", "missing logprobs"),
+    ):
         report = check(policy, [*fine, *[line(policy, None, status=status) for _ in range(50)]])
         assert [c["name"] for c in report["checks"] if c["alarm"] and c["name"] != "escalation rate"] == [name]
 
@@ -275,7 +306,9 @@ def test_a_failed_call_and_a_nameless_reply_are_not_another_model(policy: Policy
         ({"action": "escalate"}, "other_decision"),
     ],
 )
-def test_lines_of_another_policy_other_parameters_or_another_threshold_warn_and_are_left_out(policy: Policy, change: dict[str, Any], fate: str) -> None:
+def test_lines_of_another_policy_other_parameters_or_another_threshold_warn_and_are_left_out(
+    policy: Policy, change: dict[str, Any], fate: str
+) -> None:
     report = check(policy, [line(policy, 0.999), {**line(policy, 0.999), **change}])
     assert (report["verdict"], report["lines"][fate], report["lines"]["judged"]) == ("drift", 1, 1)
 
@@ -295,7 +328,13 @@ def test_raw_completions_and_batch_output_are_decided_by_the_policy(policy: Poli
 
 def test_rows_with_options_are_read_with_their_own_options() -> None:
     choose = Policy(document(kind="choose", labels=None))
-    report = check(choose, [{"completion": one_token(0.99, "C"), "options": ["x", "y", "z"], "label": "c"}, {"completion": one_token(0.99, "C"), "options": 2}])
+    report = check(
+        choose,
+        [
+            {"completion": one_token(0.99, "C"), "options": ["x", "y", "z"], "label": "c"},
+            {"completion": one_token(0.99, "C"), "options": 2},
+        ],
+    )
     assert (report["evidence"][0]["labels"], report["evidence"][0]["errors"]) == (1, 0)
 
 
@@ -305,7 +344,17 @@ _json = st.recursive(st.one_of(st.none(), st.booleans(), st.floats(), st.text(ma
 
 
 @settings(max_examples=300)
-@given(st.lists(st.one_of(st.text(max_size=20), st.binary(max_size=20), _json.map(json.dumps), st.dictionaries(st.just("action"), _json)), max_size=4))
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=20),
+            st.binary(max_size=20),
+            _json.map(json.dumps),
+            st.dictionaries(st.just("action"), _json),
+        ),
+        max_size=4,
+    )
+)
 def test_no_line_makes_the_monitor_raise(lines: list[Any]) -> None:
     report = check(Policy(document()), lines)
     assert sum(v for k, v in report["lines"].items() if k != "read") == report["lines"]["read"]
@@ -328,7 +377,13 @@ def test_a_policy_of_given_confidences_is_watched_through_its_decision_lines() -
 
 
 def test_the_facts_come_from_the_certify_rows() -> None:
-    found = facts([None, 0.2, 0.95, 0.97, float("nan")], 0.9, cheap_correct=[0, 1, 1, 0, None], agrees=[0, 0, 1, 1, 0], target={"kind": "match_strong"})
+    found = facts(
+        [None, 0.2, 0.95, 0.97, float("nan")],
+        0.9,
+        cheap_correct=[0, 1, 1, 0, None],
+        agrees=[0, 0, 1, 1, 0],
+        target={"kind": "match_strong"},
+    )
     assert (found["n_certify"], found["n_confidence"], found["n_escalated"]) == (5, 3, 3)
     assert found["null_rate"] == 0.4
     assert found["out_of_set_rate"] == 0.2  # the NaN row counts as ok here

@@ -35,7 +35,9 @@ def test_a_confidence_below_the_threshold_escalates_and_one_above_is_accepted(po
     low, high = policy.decide(one_token(0.89)), policy.decide(one_token(0.91))
     assert (low.action, low.answer, high.action, high.answer) == ("escalate", "spam", "accept", "spam")
     assert high.confidence == math.exp(math.log(0.91))
-    assert high.calibrated_confidence == pytest.approx(1 / (1 + math.exp(-(0.7 * math.log(0.91 / 0.09) + 0.1))), rel=1e-12)
+    assert high.calibrated_confidence == pytest.approx(
+        1 / (1 + math.exp(-(0.7 * math.log(0.91 / 0.09) + 0.1))), rel=1e-12
+    )
     assert (high.threshold, low.threshold) == (0.9, 0.9)
 
 
@@ -118,7 +120,9 @@ def test_choose_takes_the_options_of_the_row() -> None:
     policy = Policy(document(kind="choose", labels=None))
     assert policy.decide(one_token(0.99, "C"), options=["x", "y", "z"]).answer == "C"
     assert policy.decide(one_token(0.99, "C"), options=3).action == "accept"
-    assert policy.decide(one_token(0.99, "D"), options=["x", "y", "z"]).reason.startswith("no confidence: status out_of_set")
+    assert policy.decide(one_token(0.99, "D"), options=["x", "y", "z"]).reason.startswith(
+        "no confidence: status out_of_set"
+    )
     for missing in (None, [], ["one"], 27, 3.5):
         assert policy.decide(one_token(0.99, "A"), options=missing).action == "escalate"  # type: ignore[arg-type]
 
@@ -131,7 +135,12 @@ def test_judge_answers_yes_or_no() -> None:
 def test_a_mapping_its_text_its_bytes_and_the_sdk_object_give_the_same_decision(policy: Policy) -> None:
     reply = one_token(0.93)
     text = json.dumps(reply)
-    assert policy.decide(reply) == policy.decide(text) == policy.decide(text.encode()) == policy.decide(ChatCompletion.construct(**reply))
+    assert (
+        policy.decide(reply)
+        == policy.decide(text)
+        == policy.decide(text.encode())
+        == policy.decide(ChatCompletion.construct(**reply))
+    )
 
 
 def test_a_decision_has_exactly_the_six_public_fields(policy: Policy) -> None:
@@ -145,7 +154,10 @@ def test_the_request_carries_what_the_confidence_depends_on(policy: Policy) -> N
         "model": CHEAP, "temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}, "logprobs": 5,
     }  # fmt: skip
     side = {**document()["cheap"], "logprobs_form": "boolean"}
-    assert Policy(document(cheap=side)).request() | {"logprobs": True, "top_logprobs": 5} == Policy(document(cheap=side)).request()
+    assert (
+        Policy(document(cheap=side)).request() | {"logprobs": True, "top_logprobs": 5}
+        == Policy(document(cheap=side)).request()
+    )
     assert policy.request("strong") == {"model": STRONG, "temperature": 0, "max_tokens": 8}
 
 
@@ -174,7 +186,9 @@ def test_writing_and_loading_a_policy_keeps_every_float(tmp_path: Path) -> None:
         ({"task": "other_task"}, 'task is now "other_task"'),
     ],
 )
-def test_a_file_edited_by_hand_loads_with_a_warning_that_names_the_change(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+def test_a_file_edited_by_hand_loads_with_a_warning_that_names_the_change(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
     path = write(tmp_path / "policy.json", {**document(), **change})
     with pytest.warns(PolicyEditedWarning, match=named):
         policy = load(path)
@@ -231,7 +245,7 @@ def test_a_missing_file_and_a_folder_are_usage_errors(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"threshold": 1.5}, "threshold is 1.5, expected at most 1"),
-        ({"threshold": "0.9"}, "threshold is \"0.9\", expected number or null"),
+        ({"threshold": "0.9"}, 'threshold is "0.9", expected number or null'),
         ({"comparator": "<="}, "comparator"),
         ({"verdict": "sure"}, "verdict"),
         ({"signal": {"name": "first_token", "version": 99, "params": {}}}, "version 99"),
@@ -263,7 +277,16 @@ def test_the_schema_is_valid_and_the_documents_follow_it() -> None:
         jsonschema.validate(document(**changes), SCHEMA)
 
 
-_junk = st.one_of(st.none(), st.booleans(), st.integers(-2, 30), st.floats(-2, 2), st.text(max_size=3), st.just([]), st.just({}), st.just(["a", 3]))
+_junk = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 30),
+    st.floats(-2, 2),
+    st.text(max_size=3),
+    st.just([]),
+    st.just({}),
+    st.just(["a", 3]),
+)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -301,7 +324,14 @@ def test_importing_the_policy_loads_the_standard_library_only() -> None:
         "print(sorted(m for m in ours if not m.startswith('_')))\n"
         "import time; print(time.process_time())"
     )
-    found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     names, _seconds = found.stdout.splitlines()
     assert names == "['pipeline']"
 

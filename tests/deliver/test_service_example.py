@@ -39,13 +39,17 @@ def client_of(replies: dict[str, Any]) -> AsyncTogether:
         reply = replies[json.loads(request.content)["model"]]
         return httpx.Response(reply) if isinstance(reply, int) else httpx.Response(200, json=reply)
 
-    return AsyncTogether(api_key="k", max_retries=0, http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    return AsyncTogether(
+        api_key="k", max_retries=0, http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    )
 
 
 def serve(service: ModuleType, tmp_path: Path, replies: dict[str, Any], made: dict[str, Any] | None = None) -> Any:
     prompt = config_file.load(CONFIG).prompt
     policy = Policy(made or document(prompt_sha256=prompt_digest(prompt)))
-    return testclient.TestClient(service.create_app(policy, prompt, client_of(replies), log=tmp_path / "log.jsonl", shadow=0))
+    return testclient.TestClient(
+        service.create_app(policy, prompt, client_of(replies), log=tmp_path / "log.jsonl", shadow=0)
+    )
 
 
 def test_sure_and_unsure_requests_are_answered_and_logged_for_the_monitor(service: ModuleType, tmp_path: Path) -> None:
@@ -83,7 +87,15 @@ def test_the_service_starts_from_the_environment_with_the_demonstration_models(
         if not weights.is_file():
             pytest.skip(f"{weights} is not there")
         names[role] = embedded.load(weights).name
-    sides = {role: {**document()[role], "model": name, "response_models_seen": [name], "params": {"temperature": 0, "max_tokens": 8}} for role, name in names.items()}
+    sides = {
+        role: {
+            **document()[role],
+            "model": name,
+            "response_models_seen": [name],
+            "params": {"temperature": 0, "max_tokens": 8},
+        }
+        for role, name in names.items()
+    }
     made = document(provider="embedded", threshold=0.5, prompt_sha256=prompt_digest(config.prompt), **sides)
     monkeypatch.setenv("CASCADE_POLICY", str(write(tmp_path / "policy.json", made)))
     monkeypatch.setenv("CASCADE_CONFIG", str(CONFIG))
