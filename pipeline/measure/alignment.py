@@ -32,6 +32,8 @@ LOST = "\ufffd".encode()
 SPECIAL = re.compile(
     rb"<\|[^<>|]{1,40}\|>|<\xef\xbd\x9c[^<>]{1,40}\xef\xbd\x9c>|</?s>|<(?:eos|bos|pad|end_of_turn|start_of_turn)>|\[/?INST\]"
 )
+_OPENING = re.compile(rb"(?:\s|" + SPECIAL.pattern + rb")*")
+_SPACE = b" \t\r\n\f\v"
 _THOUGHT_END = re.compile(rb"</(?:think|thinking|thought|reasoning)>\s*\Z", re.IGNORECASE)
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -155,25 +157,21 @@ def _explains(before: bytes, said: bytes) -> bool:
 
 def _without_ending(stream: bytes) -> bytes:
     """The stream without trailing white space and end tokens."""
+    end = len(stream)
     while True:
-        stream = stream.rstrip()
-        if not stream.endswith((b">", b"]")):
-            return stream
-        specials = list(SPECIAL.finditer(stream, max(0, len(stream) - 64)))
-        if not specials or specials[-1].end() != len(stream):
-            return stream
-        stream = stream[: specials[-1].start()]
+        while end and stream[end - 1] in _SPACE:
+            end -= 1
+        ending = stream[max(0, end - 64) : end]
+        specials = list(SPECIAL.finditer(ending)) if ending.endswith((b">", b"]")) else []
+        if not specials or specials[-1].end() != len(ending):
+            return stream[:end]
+        end -= len(ending) - specials[-1].start()
 
 
 def _beginning(stream: bytes) -> int:
     """Bytes of leading white space and special tokens."""
-    position = 0
-    while True:
-        position += len(stream[position:]) - len(stream[position:].lstrip())
-        special = SPECIAL.match(stream, position)
-        if special is None:
-            return position
-        position = special.end()
+    found = _OPENING.match(stream)
+    return found.end() if found else 0
 
 
 def _ends_cleanly(pieces: list[bytes], stream: bytes, content: bytes, offset: int, end: int) -> bool:

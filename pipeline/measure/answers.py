@@ -56,7 +56,6 @@ _MEMORY = 4096  # entries remembered per answer set; pure functions of their arg
 _PAIRS = {'"': '"', "'": "'", "`": "`", "*": "*", "_": "_", "“": "”", "‘": "’", "„": "“", "«": "»"}
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _NAME = re.compile(r"([*_]{0,3})(?:final\s+)?(?:label|answer|category|class)\s*(?::\1|\1\s*:)\s*", re.IGNORECASE)
-_FENCE = re.compile(r"```[a-z]*\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
 _JSON_NAMES = frozenset({"label", "answer", "category", "class"})
 _LEADING = " \t\r\n\f\v\"'`*_“‘„«"  # what may stand before an answer within its first token
@@ -163,8 +162,7 @@ class AnswerSet:
             if label is not None:
                 return label, start, end
             if _PAIRS.get(text[start]) == text[end - 1] and end - start > 1:
-                fence = _FENCE.fullmatch(text, start, end) if text[start] == "`" else None
-                start, end = fence.span(1) if fence else (start + 1, end - 1)
+                start, end = _fenced(text, start, end) or (start + 1, end - 1)
             elif text[start] == "{":
                 value = _json_value(text, start, end)
                 if value is None:
@@ -237,6 +235,15 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     while start < end and text[end - 1].isspace():
         end -= 1
     return start, end
+
+
+def _fenced(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """What stands in a fenced block, behind the line that opens it and may name a language."""
+    if not (text.startswith("```", start, end) and text.endswith("```", start + 3, end)):
+        return None
+    line = text.find("\n", start, end)
+    named = line > 0 and (text[start + 3 : line].strip() or "x").isalnum()
+    return (line + 1, end - 3) if named else None
 
 
 def _whole_characters(data: bytes) -> tuple[str, bytes]:
@@ -349,6 +356,6 @@ def _fault(tokens: tuple[Token, ...], span: Span) -> str:
         value = tokens[position].logprob
         if value is None:
             return f"token {position} of the answer has no logprob"
-        if not SENTINEL < value <= POSITIVE_TOLERANCE:
+        if value > POSITIVE_TOLERANCE or value <= SENTINEL:
             return f"token {position} of the answer has the impossible logprob {value!r}"
     return ""

@@ -8,8 +8,8 @@ with l_j the logprob of token j (clipped at 0), S the answer's tokens, j1 the fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from math import exp, expm1, fsum, log
+from operator import mul
 from typing import Any, NamedTuple
 
 from pipeline.measure.alignment import Span
@@ -113,7 +113,7 @@ def measure(
         raise KeyError(f"unknown signal {only!r}; known are {', '.join(SIGNALS)}")
     found = read_answer(reply, answers, role=role)
     tokens = reply.tokens or ()
-    in_answer = _in_answer(len(tokens), found.first, found.last)
+    in_answer = _in_answer(len(tokens), found.span)
     if found.status != "ok" or role != "cheap" or found.span is None or found.label is None:
         names = SIGNALS if only is None else (only,)
         reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
@@ -170,7 +170,7 @@ def _measured(
 def _of_the_span(tokens: tuple[Token, ...], span: Span) -> dict[str, float | None]:
     """The signals that need the answer's own logprobs only."""
     values = [min(token.logprob, 0.0) for token in tokens[span.first : span.last + 1] if token.logprob is not None]
-    if len(values) == 1:
+    if len(values) == 1:  # the formulas agree
         return dict.fromkeys(_WITHOUT_ALTERNATIVES, exp(values[0]))
     total = fsum(values)
     return {
@@ -202,7 +202,7 @@ def _margin(options: Candidates) -> float:
 
 def _entropy(options: Candidates) -> float:
     """e^-H, with what was not returned as one more symbol."""
-    nats = -fsum([p * logprob for p, logprob in zip(options.probabilities, options.logprobs, strict=True) if p > 0.0])
+    nats = -fsum(map(mul, options.probabilities, options.logprobs))
     if options.unseen > 0.0:
         nats -= options.unseen * log(options.unseen)
     return exp(-max(0.0, nats))
@@ -231,11 +231,11 @@ def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bo
     return tokens[position].logprob == 0.0
 
 
-@lru_cache(maxsize=1024)
-def _in_answer(count: int, first: int | None, last: int | None) -> tuple[bool, ...]:
-    if first is None or last is None:
+def _in_answer(count: int, span: Span | None) -> tuple[bool, ...]:
+    if span is None:
         return (False,) * count
-    return tuple([first <= position <= last for position in range(count)])
+    inside = span.last - span.first + 1
+    return (False,) * span.first + (True,) * inside + (False,) * (count - span.first - inside)
 
 
 def _is_long(reply: Reply) -> bool:

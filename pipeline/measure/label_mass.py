@@ -30,7 +30,7 @@ class Candidates(NamedTuple):
 
     data: list[bytes]
     logprobs: list[float]
-    """Clipped at 0."""
+    """Clipped to [SENTINEL, 0]."""
     probabilities: list[float]
     """0 for sentinels."""
     unseen: float
@@ -54,26 +54,25 @@ def candidates(token: Token, spelling: Spelling) -> Candidates | None:
 
     The same bytes with another logprob are another token of the vocabulary, so both count.
     """
-    data: list[bytes] = []
-    logprobs: list[float] = []
-    for other in token.alternatives:
-        logprob = other.logprob
-        if logprob is None or logprob > POSITIVE_TOLERANCE:
-            return None
-        if logprob > 0.0:
-            logprob = 0.0
-        piece = spelling(other)
-        if piece in data and (piece, logprob) in zip(data, logprobs, strict=True):
-            continue
-        data.append(piece)
-        logprobs.append(logprob)
+    data = [spelling(other) for other in token.alternatives]
+    known = [other.logprob for other in token.alternatives]
     emitted = spelling(token)
     if emitted not in data:
-        if token.logprob is None or not usable(token.logprob):
-            return None
         data.append(emitted)
-        logprobs.append(min(token.logprob, 0.0))
-    probabilities = [exp(logprob) if logprob > SENTINEL else 0.0 for logprob in logprobs]
+        known.append(token.logprob if usable(token.logprob) else None)
+    if len(set(data)) < len(data):
+        distinct = dict.fromkeys(zip(data, known, strict=True))
+        data, known = [piece for piece, _ in distinct], [logprob for _, logprob in distinct]
+    logprobs, probabilities = [], []
+    for logprob in known:
+        if logprob is None or logprob > POSITIVE_TOLERANCE:
+            return None
+        if SENTINEL < logprob <= 0.0:
+            logprobs.append(logprob)
+            probabilities.append(exp(logprob))
+        else:
+            logprobs.append(0.0 if logprob > 0.0 else SENTINEL)
+            probabilities.append(1.0 if logprob > 0.0 else 0.0)
     return Candidates(data, logprobs, probabilities, max(0.0, 1.0 - fsum(probabilities)))
 
 
@@ -85,32 +84,32 @@ def label_mass(
     ``label``: index of the emitted answer; ``options``: `candidates` of its first token.
     """
     first, last, lead, spelling = span
-    position = first
     masses = [0.0] * len(answers.labels)
     waiting: dict[bytes, float] = {}  # mass on shared beginnings that the emitted path has not come to
-    path, said, rest = 1.0, b"", 0.0
-    opening = spelling(tokens[first])[:lead]
+    position, path, said, rest = first, 1.0, b"", 0.0
     while True:
         if options is None:
             return f"an alternative of token {position} has no usable logprob"
-        missing = options.unseen
-        alone = len(options.data) < 2 or len(tokens[position].alternatives) < 2
+        pieces, _, probabilities, missing = options
+        token = tokens[position]
+        alone = len(pieces) < 2 or len(token.alternatives) < 2
         if alone and (position == first or (position <= last and missing > CERTAIN)):
             return f"token {position} came without alternatives"
-        emitted = spelling(tokens[position])[lead if position == first else 0 :]
-        hits, key = ((label,), b"") if position > last else answers.reach(said + emitted)
+        emitted = spelling(token)
+        if lead and position == first:
+            opening, emitted = emitted[:lead], emitted[lead:]
+            pieces = [piece.removeprefix(opening) for piece in pieces]
+        hits, key = answers.reach(said + emitted) if position <= last else ((label,), b"")
         if label not in hits:
             return f"token {position} does not begin the answer"
+        reached = [_reach(answers, said, piece) for piece in pieces] if said else map(answers.reach, pieces)
         shared = 0.0
-        for data, probability in zip(options.data, options.probabilities, strict=True):
-            if opening and position == first:
-                data = data.removeprefix(opening)
-            reached, stem = _reach(answers, said, data) if said else answers.reach(data)
-            if len(reached) == 1:
-                masses[reached[0]] += path * probability
-            elif reached and stem == key:
+        for (labels, stem), probability in zip(reached, probabilities, strict=True):
+            if len(labels) == 1:
+                masses[labels[0]] += path * probability
+            elif labels and stem == key:
                 shared += probability
-            elif reached:
+            elif labels:
                 waiting[stem] = waiting.get(stem, 0.0) + path * probability
         rest += path * missing
         if len(hits) == 1:
@@ -125,7 +124,7 @@ def label_mass(
         if options is None and position > last:
             masses[label] += path
             break
-    return LabelMass(masses, rest + fsum(waiting.values()))
+    return LabelMass(masses, rest + fsum(waiting.values()) if waiting else rest)
 
 
 def _reach(answers: AnswerSet, said: bytes, data: bytes) -> tuple[tuple[int, ...], bytes]:

@@ -164,6 +164,10 @@ def test_quotes_and_label_in_one_token_count_as_the_answers_token() -> None:
 
 
 def test_a_long_reply_is_aligned_in_linear_time() -> None:
-    """No timing: a reply of 200,000 tokens simply has to come back."""
-    pieces = ["<think>", *["so "] * 200_000, "</think>", "work"]
-    assert span(spelled(*pieces)) == ("ok", 200_002, 200_002)
+    """No timing: a reply of 50,000 tokens simply has to come back."""
+    pieces = ["<think>", *["so "] * 50_000, "</think>", "work"]
+    assert span(spelled(*pieces)) == ("ok", 50_002, 50_002)
+    hostile = ["<s>"] * 50_000 + ["</think>"] * 1_000 + [" \n" * 100_000, "work", *["\n", "</s>"] * 50_000]
+    assert span(chat("work", [entry(piece) for piece in hostile]))[0] == "ok"
+    for text in ("`" * 60_000, "```\n" + "\n" * 60_000 + "x```", '{"a":' * 900, "*_" * 50_000, "answer:" * 20_000):
+        assert span(spelled(text))[0] == "out_of_set"

@@ -286,7 +286,7 @@ def completions(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(completions(), st.sampled_from(["cheap", "cheap", "strong"]))
 def test_no_reply_has_a_confidence_outside_the_unit_interval_or_without_the_status_ok(
     body: dict[str, Any], role: str

@@ -156,7 +156,7 @@ bodies: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(bodies)
 def test_no_json_makes_the_parser_raise(body: Any) -> None:
     for form in (body, json.dumps(body)):

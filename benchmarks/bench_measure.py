@@ -1,0 +1,194 @@
+"""Replies per second on one core: raw JSON to signals and to tokens.parquet, beside plain json + pandas in the same run.
+
+    python benchmarks/bench_measure.py [replies]
+
+Bodies are invented: one-token labels, five alternatives, values rounded as 16-bit logits are. Only the ratios mean anything
+elsewhere; the machine's own speed is shown by what json.loads alone takes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import tables
+from pipeline.measure.answers import AnswerSet
+from pipeline.measure.confidence import measure, token_rows
+from pipeline.measure.tokens import parse
+
+LABELS = ["work", "spam", "personal", "other"]
+SPELLINGS = [
+    " work",
+    "Work",
+    "spam",
+    " Spam",
+    "personal",
+    " Personal",
+    "other",
+    "work",
+    "The",
+    "\n",
+    "Label",
+    "oth",
+    "per",
+]
+
+
+def body(number: int) -> str:
+    draw = random.Random(number)
+    answer = draw.choice(LABELS)
+    others = draw.sample([spelling for spelling in SPELLINGS if spelling != answer], 4)
+    logits = np.sort([draw.gauss(0, 4) for _ in range(5)])[::-1]
+    logprobs = np.float16(logits - np.log(np.exp(logits).sum() * 1.01))
+    top = [
+        {"token": token, "logprob": float(logprob), "bytes": list(token.encode())}
+        for token, logprob in zip([answer, *others], logprobs, strict=True)
+    ]
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": answer, "tool_calls": []},
+        "logprobs": {"content": [{**top[0], "top_logprobs": top}]},
+    }
+    usage = {"prompt_tokens": 200, "completion_tokens": 1, "total_tokens": 201}
+    return json.dumps(
+        {
+            "id": f"r{number}",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+    )
+
+
+def with_pandas(bodies: list[str]) -> pd.DataFrame:
+    """What a notebook would do: a frame of alternatives, grouped by reply."""
+    rows = []
+    for number, text in enumerate(bodies):
+        choice = json.loads(text)["choices"][0]
+        first = choice["logprobs"]["content"][0]
+        for other in first["top_logprobs"]:
+            rows.append({"reply": number, "text": choice["message"]["content"], "chosen": first["logprob"], **other})
+    frame = pd.DataFrame(rows)
+    frame["p"] = np.exp(frame["logprob"])
+    frame["token"] = frame["token"].str.strip().str.casefold()
+    frame["label"] = frame["token"].map(lambda token: next((y for y in LABELS if token and y.startswith(token)), None))
+    frame["plogp"] = frame["p"] * frame["logprob"]
+    by_reply = frame.groupby("reply")
+    out = by_reply.agg(text=("text", "first"), chosen=("chosen", "first"), seen=("p", "sum"), plogp=("plogp", "sum"))
+    mass = frame.groupby(["reply", "label"])["p"].sum().unstack(fill_value=0.0)
+    out["label_probability"] = mass.to_numpy()[np.arange(len(mass)), mass.columns.get_indexer(out["text"])] / mass.sum(
+        axis=1
+    )
+    rest = (1 - out["seen"]).clip(lower=0)
+    out["entropy"] = np.exp(out["plogp"] + rest * np.log(rest.where(rest > 0, 1)))
+    two = by_reply["logprob"].nlargest(2).groupby(level=0)
+    out["margin"] = 1 - np.exp(two.min() - two.max())
+    for name in ("first_token", "label_sequence", "mean", "minimum"):
+        out[name] = np.exp(out["chosen"])
+    return out
+
+
+def tokens_with_pandas(bodies: list[str], path: Path) -> None:
+    rows = []
+    for number, text in enumerate(bodies):
+        for position, token in enumerate(json.loads(text)["choices"][0]["logprobs"]["content"]):
+            rows.append(
+                {"request_id": f"{number:064x}", "example_id": f"e{number}", "role": "cheap", "position": position}
+                | token
+            )
+    pd.DataFrame(rows).to_parquet(path)
+
+
+def tokens_of_ours(bodies: list[str], answers: AnswerSet, path: Path) -> None:
+    with tables.table_writer(path, tables.TOKENS, {}) as table:
+        for number, text in enumerate(bodies):
+            reply = parse(text)
+            ids = {"request_id": f"{number:064x}", "example_id": f"e{number}", "role": "cheap"}
+            table.add({**ids, **row} for row in token_rows(reply, measure(reply, answers)))
+
+
+def rates(works: dict[str, Callable[[], Any]], replies: int, rounds: int) -> dict[str, float]:
+    """Replies per second of CPU time; the works take turns, and the best round of each counts: the others were disturbed."""
+    best = dict.fromkeys(works, math.inf)
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            best[name] = min(best[name], time.process_time() - start)
+    return {name: replies / seconds for name, seconds in best.items()}
+
+
+def each(function: Callable[[Any], Any], values: list[Any]) -> Callable[[], None]:
+    def work() -> None:
+        for value in values:
+            function(value)
+
+    return work
+
+
+def agreement(bodies: list[str], answers: AnswerSet) -> float:
+    """Share of replies on which both ways give the same label probability; the other signals must be the same for all."""
+    ours = pd.DataFrame([measure(text, answers).signals for text in bodies])
+    theirs = with_pandas(bodies)
+    for name in ("first_token", "margin", "entropy"):
+        assert np.allclose(ours[name], theirs[name], atol=1e-12), name
+    return float(np.isclose(ours["label_probability"], theirs["label_probability"], atol=1e-12).mean())
+
+
+def main(count: int) -> None:
+    answers = AnswerSet.classify(LABELS)
+    bodies = [body(number) for number in range(count)]
+    parsed = [parse(text) for text in bodies]
+    print(
+        f"{count} replies, one token, five alternatives; label probabilities agree on {agreement(bodies, answers):.1%}"
+    )
+
+    plain, ours = "json + pandas, same signals", "JSON text to all signals"
+    found = rates(
+        {
+            "json.loads alone": each(json.loads, bodies),
+            ours: each(lambda text: measure(text, answers), bodies),
+            "JSON text to one confidence": each(lambda text: measure(text, answers, only="label_probability"), bodies),
+            "token rows to all signals": each(lambda reply: measure(reply, answers), parsed),
+            plain: lambda: with_pandas(bodies),
+        },
+        count,
+        rounds=5,
+    )
+    for name, speed in found.items():
+        print(f"{name:32}{speed:10,.0f} replies/s {1e6 / speed:8.1f} us {speed / found[plain]:6.1f} x pandas")
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {
+            "JSON text to tokens.parquet": Path(folder) / "ours",
+            "json + pandas to Parquet": Path(folder) / "pandas",
+        }
+        ours, plain = paths
+        written = rates(
+            {
+                ours: lambda: tokens_of_ours(bodies, answers, paths[ours]),
+                plain: lambda: tokens_with_pandas(bodies, paths[plain]),
+            },
+            count,
+            rounds=3,
+        )
+        for name, speed in written.items():
+            size = paths[name].stat().st_size / count
+            print(f"{name:32}{speed:10,.0f} replies/s {size:8.1f} bytes a token {speed / written[plain]:6.1f} x pandas")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
