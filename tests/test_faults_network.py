@@ -9,11 +9,13 @@ import time
 from email.utils import formatdate
 
 import pytest
-from asking import ask, request, rows, store
+from asking import request, rows
 from fake_provider import FakeProvider, cut, drip, hang, http, ok, raw, redirect, reset
 
 from pipeline.collect.pacing import ROUNDS, Pace, wait_asked
 from pipeline.errors import AccessError, CreditExhausted, ProviderDown
+
+pytest_plugins = ("asking_fixtures",)
 
 HTML = raw(b"<!DOCTYPE html><html><body>Bad gateway</body></html>", content_type="text/html")
 

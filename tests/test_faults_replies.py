@@ -7,14 +7,14 @@ import math
 from typing import Any
 
 import pytest
-from asking import ask, request, rows, store
+from asking import request, rows
 from fake_provider import FakeProvider, http, label_of, ok
 
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import measure
 
 ANSWERS = AnswerSet.classify(("work", "personal", "spam", "other"))
-__all__ = ["ask", "store"]
+pytest_plugins = ("asking_fixtures",)
 
 
 def choice(content: Any, logprobs: Any = None, finish_reason: str = "stop", **message: Any) -> Any:

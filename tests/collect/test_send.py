@@ -10,6 +10,8 @@ from fake_provider import FakeProvider, completion, http, ok
 
 from pipeline.errors import AccessError, CapReached, UsageError
 
+pytest_plugins = ("asking_fixtures",)
+
 
 def test_every_request_is_sent_once_and_its_reply_kept_as_it_came(ask, store):
     wanted = rows(40)

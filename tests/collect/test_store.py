@@ -24,6 +24,8 @@ from pipeline.collect.send import send
 from pipeline.collect.store import ResponseStore
 from pipeline.errors import DataError, DiskFull, UsageError
 
+pytest_plugins = ("asking_fixtures",)
+
 BODY = b'{"choices": [{"message": {"content": "spam"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}'
 
 
