@@ -43,6 +43,8 @@ def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike, *, kind: str = "auto"
     if kind != "auto" and kind not in KINDS:
         raise ValueError(f"calibration kind {kind!r} is not one of auto, {', '.join(KINDS)}")
     p, y = known(confidence, correct)
+    order = np.lexsort((y, p))  # so that the folds do not depend on the order of the rows
+    p, y = p[order], y[order]
     right, wrong = int(y.sum()), int(len(y) - y.sum())
     if kind == "none":
         return Calibrator()

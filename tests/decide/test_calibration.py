@@ -171,6 +171,8 @@ def test_the_selection_table_is_reproduced_by_an_own_cross_validation() -> None:
     table = {row["kind"]: row["cv_nll"] for row in chosen.selection}
     assert set(table) == {"temperature", "platt", "beta", "spline"}
     assert chosen.kind == min(table, key=table.__getitem__)
+    order = np.argsort(c)
+    c, y = c[order], y[order]
     fold = np.random.default_rng(3).permutation(np.arange(600) % 5)
     held = [
         nll(apply(fit(c[fold != f], y[fold != f], kind="platt", seed=0), c[fold == f]), y[fold == f]) for f in range(5)
@@ -222,3 +224,23 @@ def test_rows_outside_the_limits_of_the_logit_are_counted() -> None:
 def test_the_same_seed_gives_the_same_calibrator() -> None:
     c, y, _ = draw("the surest are worse", 500, 13)
     assert fit(c, y, seed=5) == fit(c, y, seed=5)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    c, y, _ = draw("saturates at .972", 600, 14)
+    c = np.round(c, 2)
+    other = np.random.default_rng(0).permutation(600)
+    assert fit(c[other], y[other], seed=5).to_numbers() == fit(c, y, seed=5).to_numbers()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_atoms_certainties_and_lopsided_classes_are_fitted_without_complaint(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(10, 400))
+    atoms = rng.choice(np.r_[0, 1, 1e-9, 1 - 1e-9, 0.5, rng.random(3)], int(rng.integers(1, 6)))
+    c = rng.choice(atoms, n) if seed % 2 else rng.random(n) ** float(rng.choice([0.01, 1, 20]))
+    y = (rng.random(n) < rng.choice([0.05, 0.5, 0.98])).astype(float)
+    for kind in ("auto", *KINDS):
+        q = apply(fit(c, y, kind=kind, seed=seed), np.linspace(0, 1, 60))
+        assert np.all((q >= 0) & (q <= 1)), kind
+        assert np.all(np.diff(q) >= -1e-12), kind

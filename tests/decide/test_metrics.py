@@ -240,6 +240,15 @@ def test_the_likelihood_of_a_certain_error_is_finite() -> None:
     assert summary([1.0, 0.9], [0, 1])["nll"] == pytest.approx(log_loss([0, 1], [1.0, 0.9]))
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_every_metric_is_a_finite_number_or_none(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 40))
+    c = rng.choice([0.0, 1.0, 0.1, 0.3, 0.5, rng.random()], n) if seed % 3 else rng.random(n)
+    got = summary(c, (rng.random(n) < rng.choice([0.0, 0.2, 0.9, 1.0])).astype(float))
+    assert all(v is None or np.isfinite(v) for v in got.values())
+
+
 def test_values_outside_the_unit_interval_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         summary([0.5, 1.01], [0, 1])
