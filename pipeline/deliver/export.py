@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.deliver.gateways import litellm, router_doubts, semantic_router
+from pipeline.deliver.gateways import check_router, litellm, router_doubts, semantic_router
 from pipeline.deliver.notation import to_env, to_toml, to_yaml
 from pipeline.deliver.policy import Policy, load
 from pipeline.errors import NotExportable, UsageError
@@ -42,10 +42,18 @@ def export(
             f"{policy.where}: its models are for demonstration ({policy.document['cheap']['model']} stands in for {stands_in}), "
             "so its threshold means nothing for them; evaluate with --provider together, or pass --allow-demo"
         )
-    doubts = _doubts(policy) + (router_doubts(policy) if format == "vllm-semantic-router" else [])
-    if doubts and not allow_uncertified:
-        raise NotExportable(f"{policy.where}: {'; '.join(doubts)}; pass --allow-uncertified to export it all the same")
+    doubts = _doubts(policy)
+    _refuse(policy, [] if allow_uncertified else doubts)
+    if format == "vllm-semantic-router":
+        check_router(policy)
+        doubts += router_doubts(policy)
+        _refuse(policy, [] if allow_uncertified else doubts)
     return FORMATS[format](policy, doubts)
+
+
+def _refuse(policy: Policy, doubts: list[str]) -> None:
+    if doubts:
+        raise NotExportable(f"{policy.where}: {'; '.join(doubts)}; pass --allow-uncertified to export it all the same")
 
 
 def _doubts(policy: Policy) -> list[str]:

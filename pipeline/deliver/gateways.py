@@ -137,7 +137,7 @@ def router_threshold(policy: Policy) -> float | None:
     The image is taken of the smallest mean logprob that the policy accepts, computed with the router's own two
     operations, so the boundary itself is on the same side for both.
     """
-    _check_router(policy)
+    check_router(policy)
     t = policy.threshold
     assert t is not None
     if t == 0:
@@ -164,18 +164,21 @@ def _smallest_accepted_mean(threshold: float) -> float:
 
 def router_doubts(policy: Policy) -> list[str]:
     """What the router cannot see, and this policy's calibration had."""
-    facts = policy.document["monitor"]
-    unseen = (facts.get("null_rate") or 0.0) - (facts["no_logprobs_rate"] or 0.0)
+    rates = policy.document["monitor"].get("status_rates") or {}
+    unseen = sum(rates.get(status, 0.0) for status in ("out_of_set", "truncated", "empty", "filtered", "unaligned"))
     if policy.threshold is None or unseen <= 0:
         return []
     return [
-        f"{unseen:.2%} of the calibration replies had logprobs but no whole answer of the set; the router knows no set and "
-        "may accept such replies (constrain the output, and none will come)"
+        f"{unseen:.2%} of the calibration replies were no whole answer of the set; the router knows no set and may accept "
+        "such replies (constrain the output, and none will come)"
     ]
 
 
-def _check_router(policy: Policy) -> None:
+def check_router(policy: Policy) -> None:
+    """Raise NotExportable, with the reason, unless the policy's signal is the router's mean."""
     document = policy.document
+    if policy.threshold is None:
+        return
     name, params = document["signal"]["name"], document["cheap"]["params"]
     one_token = params.get("max_tokens") == 1 and name in ("first_token", "label_sequence", "mean", "minimum")
     if not one_token and name != "mean":

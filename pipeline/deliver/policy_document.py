@@ -22,7 +22,7 @@ EXPECTED = (
 CERTIFICATE = ("target", "delta", "method", "n", "statistic", "p_value", "look", "reason")
 MONITOR = (
     "confidence_quantiles", "n_certify", "n_confidence", "n_escalated", "out_of_set_rate", "no_logprobs_rate",
-    "null_rate", "accepted_error_bound", "accepted_disagreement_bound",
+    "null_rate", "status_rates", "accepted_error_bound", "accepted_disagreement_bound",
 )  # fmt: skip
 QUANTILES = 200
 _ESTIMATE = {"value": None, "lower": None, "upper": None, "level": None, "n": None, "split": None}
@@ -131,6 +131,7 @@ def monitor_facts(
         "out_of_set_rate": states.count("out_of_set") / n if n else None,
         "no_logprobs_rate": (states.count("no_logprobs") + states.count("unaligned")) / n if n else None,
         "null_rate": (n - len(seen)) / n if n else None,
+        "status_rates": {status: states.count(status) / n for status in sorted(set(states))} if n else None,
         "accepted_error_bound": error_bound,
         "accepted_disagreement_bound": _failures_bound(accepted, agrees, delta),
     }

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.deliver.policy_document import monitor_facts, policy_document
 
 CHEAP = "Qwen/Qwen3.5-9B"
@@ -84,3 +86,9 @@ def write(path: Path, content: Mapping[str, Any]) -> Path:
     """The document as a file."""
     path.write_text(json.dumps(content, indent=1), "utf-8")
     return path
+
+
+def population(rng: np.random.Generator, n: int, *, easy: float = 0.7, sharper: float = 1.0) -> np.ndarray[Any, Any]:
+    """Confidences whose log-odds are a mixture of an easy and a hard part."""
+    odds = np.where(rng.random(n) < easy, rng.normal(6, 1.6, n), rng.normal(1.2, 1.2, n))
+    return np.asarray(1 / (1 + np.exp(-sharper * np.where(odds < -1, -2 - odds, odds))))

@@ -143,7 +143,7 @@ def test_replaying_the_semantic_router_export_gives_the_same_decisions(threshold
     assert [router(r, settings_.get("threshold")) for r in known] == [policy.decide(r).action for r in known]
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.floats(0.0498, 1.0), st.floats(-3, 0))
 def test_the_routers_threshold_is_one_plus_a_third_of_the_logarithm(t: float, mean: float) -> None:
     scaled = router_threshold(Policy(certified(threshold=t)))
@@ -153,7 +153,7 @@ def test_the_routers_threshold_is_one_plus_a_third_of_the_logarithm(t: float, me
 
 
 def test_the_router_accepts_the_boundary_itself() -> None:
-    for i in range(50, 1001):
+    for i in range(50, 1001, 7):
         t = i / 1000
         if math.log(t) > -3:
             scaled = router_threshold(Policy(certified(threshold=t)))
@@ -179,6 +179,12 @@ def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_ot
         export(document(**changes), "vllm-semantic-router", allow_uncertified=True)
 
 
+def test_the_signal_is_the_first_thing_named_when_the_router_cannot_take_it() -> None:
+    made = document(monitor=facts([None, *(0.5 + i / 200 for i in range(99))]), signal={"name": "margin", "version": 1})
+    with pytest.raises(NotExportable, match="the signal margin"):
+        export(made, "vllm-semantic-router")
+
+
 def test_a_single_token_reply_carries_over_whatever_the_signal_is_called() -> None:
     side = {**document()["cheap"], "params": {"max_tokens": 1}}
     made = document(cheap=side, signal={"name": "first_token", "version": 1, "params": {}})
@@ -187,7 +193,7 @@ def test_a_single_token_reply_carries_over_whatever_the_signal_is_called() -> No
 
 def test_replies_that_the_router_cannot_judge_need_the_flag() -> None:
     made = certified(monitor=facts([None, *(0.5 + i / 200 for i in range(99))]))
-    with pytest.raises(NotExportable, match=r"1\.00% of the calibration replies"):
+    with pytest.raises(NotExportable, match=r"1\.00% of the calibration replies were no whole answer"):
         export(made, "vllm-semantic-router")
     assert "NO PROMISE" in export(made, "vllm-semantic-router", allow_uncertified=True)
 
@@ -247,7 +253,7 @@ _values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.dictionaries(st.sampled_from(["a", "b", "yes", "on", "c d"]), _values, max_size=4))
 def test_yaml_reads_back_the_same_in_both_versions_of_yaml(value: dict[str, Any]) -> None:
     text = to_yaml(value, "a comment\nof two lines")
@@ -255,7 +261,7 @@ def test_yaml_reads_back_the_same_in_both_versions_of_yaml(value: dict[str, Any]
     assert (read_yaml_11(text) or {}) == value
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=4), _values, max_size=4))
 def test_toml_reads_back_the_same_but_for_nulls(value: dict[str, Any]) -> None:
     def pruned(v: Any) -> Any:
