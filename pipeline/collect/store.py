@@ -298,6 +298,10 @@ class ResponseStore:
             row = self._read.execute("SELECT value FROM fact WHERE key=?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
+    def facts(self, prefix: str) -> list[tuple[str, Any]]:
+        """Remembered values whose key starts with the prefix."""
+        return [(name, json.loads(value)) for name, value in self.query("SELECT key, value FROM fact WHERE substr(key, 1, ?)=?", [len(prefix), prefix])]
+
     def remember(self, key: str, value: Any) -> None:
         """Remember a JSON value."""
         self.durably(partial(self.note_fact, key, value))
