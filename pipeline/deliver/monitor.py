@@ -25,7 +25,7 @@ WINDOW = 2000
 
 BLIND_SPOT = (
     "No check without labels can see that answers get worse while confidences stay as they were. Only the audit of accepted "
-    "answers sees that: have people label a random sample of them, or ask the strong model about about 1 % (shadow)."
+    "answers sees that: have people label a random sample of them, or ask the strong model about 1 % of them too (shadow)."
 )
 
 _SKIPPED = {

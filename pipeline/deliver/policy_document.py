@@ -101,28 +101,22 @@ def monitor_facts(
     statuses: Iterable[str],
     threshold: float | None,
     cheap_correct: Iterable[float | None] | None = None,
+    strong_correct: Iterable[float | None] | None = None,
     agrees: Iterable[float | None] | None = None,
     target: Mapping[str, Any],
     delta: float,
 ) -> dict[str, Any]:
     """What `monitor` holds production against, from the certify rows; the sequences have one entry a row.
 
-    `confidence`: NaN or None where null; `cheap_correct`, `agrees` (the cheap answer is the strong one's): 1, 0, or NaN
-    or None where unknown, and then counted as 0.
-
-    The bound on accepted errors is the promise itself where that is what was promised (accepted_accuracy), else the
-    Clopper-Pearson upper bound at certainty 1 - delta of what the accepted certify rows showed; likewise for
-    disagreement with the strong model.
+    `confidence`: NaN or None where null; `cheap_correct`, `strong_correct`, `agrees` (the cheap answer is the strong
+    one's): 1, 0, or NaN or None where unknown, and then counted as 0. See `accepted_bounds` for the two bounds.
     """
     values = [None if c is None or math.isnan(c) else float(c) for c in confidence]
     seen = sorted(v for v in values if v is not None)
     states = list(statuses)
     n = len(values)
     accepted = [threshold is not None and v is not None and v >= threshold for v in values]
-    promised = target.get("at_least") if target.get("kind") == "accepted_accuracy" else None
-    error_bound = None if promised is None or threshold is None else 1 - float(promised)
-    if error_bound is None:
-        error_bound = _failures_bound(accepted, cheap_correct, delta)
+    errors, disagreements = accepted_bounds(accepted, cheap_correct, strong_correct, agrees, target, delta)
     return {
         "confidence_quantiles": quantiles(seen),
         "n_certify": n,
@@ -132,9 +126,50 @@ def monitor_facts(
         "no_logprobs_rate": (states.count("no_logprobs") + states.count("unaligned")) / n if n else None,
         "null_rate": (n - len(seen)) / n if n else None,
         "status_rates": {status: states.count(status) / n for status in sorted(set(states))} if n else None,
-        "accepted_error_bound": error_bound,
-        "accepted_disagreement_bound": _failures_bound(accepted, agrees, delta),
+        "accepted_error_bound": errors,
+        "accepted_disagreement_bound": disagreements,
     }
+
+
+def accepted_bounds(
+    accepted: Sequence[bool],
+    cheap_correct: Iterable[float | None] | None,
+    strong_correct: Iterable[float | None] | None,
+    agrees: Iterable[float | None] | None,
+    target: Mapping[str, Any],
+    delta: float,
+) -> tuple[float | None, float | None]:
+    """The error rate, and the rate of disagreement with the strong model, that accepted answers may have.
+
+    Errors: what the target leaves to accepted answers at the coverage c of the certify rows, and never less than the
+    Clopper-Pearson upper bound, at certainty 1 - delta, of what these rows showed (so that keeping the promise, or staying
+    as in calibration, raises no alarm):
+
+        accepted_accuracy   1 - at_least, alone: it is the promise
+        match_strong        the strong model's own errors among accepted rows (upper bound) + within / c
+        system_accuracy     (1 - at_least - errors of the strong model among escalated rows / n) / c
+        others              nothing more
+
+    Disagreement: likewise, with within / c for match_strong and agree_with_strong, which no smaller rate can break.
+    None where nothing is accepted or the answers are unknown.
+    """
+    n, m = len(accepted), sum(accepted)
+    if m == 0:
+        return None, None
+    kind, share = target.get("kind"), m / n
+    shown, differs = _upper(accepted, cheap_correct, delta), _upper(accepted, agrees, delta)
+    strong = None if strong_correct is None else list(strong_correct)
+    allowed = 0.0
+    if kind == "accepted_accuracy":
+        return 1 - float(target["at_least"]), differs
+    if kind == "match_strong" and (theirs := _upper(accepted, strong, delta)) is not None:
+        allowed = theirs + float(target["within"]) / share
+    if kind == "system_accuracy" and strong is not None:
+        lost = sum(g == 0 for g, a in zip(strong, accepted, strict=True) if not a) / n
+        allowed = (1 - float(target["at_least"]) - lost) / share
+    if kind in ("match_strong", "agree_with_strong") and differs is not None:
+        differs = min(1.0, max(differs, float(target["within"]) / share))
+    return None if shown is None else min(1.0, max(shown, allowed)), differs
 
 
 def quantiles(ordered: Sequence[float]) -> list[float] | None:
@@ -144,7 +179,8 @@ def quantiles(ordered: Sequence[float]) -> list[float] | None:
     return [ordered[max(0, math.ceil(i * n / QUANTILES) - 1)] for i in range(QUANTILES + 1)] if n else None
 
 
-def _failures_bound(accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float) -> float | None:
+def _upper(accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float) -> float | None:
+    """Clopper-Pearson upper bound, at certainty 1 - delta, of the share that is not good among the accepted."""
     if good is None:
         return None
     kept = [g for g, a in zip(good, accepted, strict=True) if a]

@@ -227,7 +227,7 @@ def test_the_facts_come_from_the_certify_rows() -> None:
         0.9,
         cheap_correct=[0, 1, 1, 0, None],
         agrees=[0, 0, 1, 1, 0],
-        target={"kind": "match_strong"},
+        target={"kind": "budget"},
     )
     assert (found["n_certify"], found["n_confidence"], found["n_escalated"]) == (5, 3, 3)
     assert found["null_rate"] == 0.4
@@ -236,9 +236,32 @@ def test_the_facts_come_from_the_certify_rows() -> None:
     assert found["accepted_disagreement_bound"] == pytest.approx(1 - 0.1 ** (1 / 2))
 
 
-def test_a_promised_accuracy_is_its_own_bound() -> None:
-    assert facts(target={"kind": "accepted_accuracy", "at_least": 0.93})["accepted_error_bound"] == pytest.approx(0.07)
-    assert facts(threshold=None, target={"kind": "accepted_accuracy", "at_least": 0.93})["accepted_error_bound"] is None
+def upper(failures: int, n: int) -> float:
+    """The upper confidence bound at certainty 0.9, from a peer."""
+    return float(stats.binomtest(failures, n).proportion_ci(0.8, method="exact").high)
+
+
+def test_the_bound_on_errors_is_what_the_promise_leaves_to_accepted_answers() -> None:
+    # 100 rows, 80 accepted; among the accepted the cheap model errs 4 times and the strong one twice, among the rest twice
+    confidence = [0.95] * 80 + [0.5] * 20
+    rows: dict[str, Any] = {
+        "cheap_correct": [0.0] * 4 + [1.0] * 96, "strong_correct": [0.0] * 2 + [1.0] * 96 + [0.0] * 2, "agrees": [0.0] * 6 + [1.0] * 94,
+    }  # fmt: skip
+
+    def bounds(**target: Any) -> tuple[float, float]:
+        found = facts(confidence, 0.9, target=target, **rows)
+        return found["accepted_error_bound"], found["accepted_disagreement_bound"]
+
+    assert bounds(kind="accepted_accuracy", at_least=0.93) == pytest.approx((0.07, upper(6, 80)))
+    assert bounds(kind="match_strong", within=0.04) == pytest.approx((upper(2, 80) + 0.05, upper(6, 80)))
+    assert bounds(kind="match_strong", within=0.16) == pytest.approx((upper(2, 80) + 0.2, 0.2))
+    assert bounds(kind="agree_with_strong", within=0.16) == pytest.approx((upper(4, 80), 0.2))
+    assert bounds(kind="system_accuracy", at_least=0.86) == pytest.approx(((0.14 - 0.02) / 0.8, upper(6, 80)))
+    assert bounds(kind="system_accuracy", at_least=0.95) == pytest.approx((upper(4, 80), upper(6, 80)))
+    assert bounds(kind="total_cost", usd_per_error=1) == pytest.approx((upper(4, 80), upper(6, 80)))
+    assert (
+        facts(confidence, None, target={"kind": "match_strong", "within": 0.02}, **rows)["accepted_error_bound"] is None
+    )
 
 
 @settings(max_examples=100)
