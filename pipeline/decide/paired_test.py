@@ -94,24 +94,23 @@ class PairedTest:
         log_factorial = special.gammaln(np.arange(n + 1) + 1.0)
 
         def below(win: float, which: npt.NDArray[np.intp]) -> Floats:
-            lowest, highest = _window(n, win)
-            losses = np.arange(_window(n, win + within)[0], _window(n, win + within)[1] + 1)
-            rows = wins[lowest : highest + 1]
-            ties = n - losses[None, :] - rows[:, None]
-            with np.errstate(divide="ignore"):
-                log_pmf = (
-                    log_factorial[n]
-                    - log_factorial[losses][None, :]
-                    - log_factorial[rows][:, None]
-                    - log_factorial[np.maximum(ties, 0)]
-                    + special.xlogy(losses, win + within)[None, :]
-                    + special.xlogy(rows, win)[:, None]
-                    + special.xlogy(np.maximum(ties, 0), max(1 - 2 * win - within, 0.0))
-                )
-            mass = np.where(ties >= 0, np.exp(log_pmf), 0.0)
+            first_win, last_win = _window(n, win)
+            first_loss, last_loss = _window(n, win + within)
+            rows, losses = wins[first_win : last_win + 1], np.arange(first_loss, last_loss + 1)
+            # the trinomial law in three factors: of the losses, of the wins, and of their sum, which may not exceed n
+            both = np.arange(first_win + first_loss, last_win + last_loss + 1)
+            ties = np.maximum(n - both, 0)
+            of_both = np.where(
+                both <= n, special.xlogy(ties, max(1 - 2 * win - within, 0.0)) - log_factorial[ties], -np.inf
+            )
+            of_losses = special.xlogy(losses, win + within) - log_factorial[losses]
+            of_wins = special.xlogy(rows, win) - log_factorial[rows] + log_factorial[n]
+            mass = np.lib.stride_tricks.sliding_window_view(of_both, len(losses)) + of_losses
+            mass += of_wins[:, None]
+            np.exp(mass, out=mass)
             table = np.zeros((len(rows), len(losses) + 1))
             np.cumsum(mass, axis=1, out=table[:, 1:])
-            column = np.clip(limit[which][:, lowest : highest + 1] - losses[0] + 1, 0, len(losses))
+            column = np.clip(limit[which, first_win : last_win + 1] - first_loss + 1, 0, len(losses))
             return np.asarray(np.take_along_axis(table, column.T, axis=1).sum(axis=0), dtype=np.float64)
 
         return below
@@ -149,6 +148,6 @@ class PairedTest:
 
 
 def _window(n: int, rate: float) -> tuple[int, int]:
-    """Counts that a binomial(n, rate) leaves with probability below 1e-12 in all."""
-    reach = 8 * np.sqrt(n * rate * (1 - rate)) + 30
+    """Counts that a binomial(n, rate) leaves with probability below 1e-9 in all."""
+    reach = 6.5 * np.sqrt(n * rate * (1 - rate)) + 20
     return max(0, int(n * rate - reach)), min(n, int(n * rate + reach) + 1)
