@@ -139,6 +139,9 @@ def test_exact_zeros_are_flagged_where_the_labels_part() -> None:
     assert flag(0.0, 0.0, -0.1) is False, "the labels share the first tokens"
     assert flag(-0.1, -0.1, 0.0) is True
     assert measure(chat("d", None), ANSWERS).exact_zero is None
+    early = AnswerSet.classify(["personal", "work"])
+    assert measure(chat("personal", [entry("per", 0.0), entry("sonal", -0.1)]), early).exact_zero is True
+    assert measure(chat("personal", [entry("per", -0.1), entry("sonal", 0.0)]), early).exact_zero is False
 
 
 def test_a_reply_of_many_tokens_is_long_and_measured_on_the_label_alone() -> None:

@@ -108,6 +108,13 @@ def test_a_shared_beginning_that_was_not_followed_stays_undecided() -> None:
     assert measured.bounds("not spam") == pytest.approx((0.0, 0.4))
 
 
+def test_what_was_not_returned_is_weighed_by_the_path_to_it() -> None:
+    answers = AnswerSet.classify(["spam", "not spam", "not urgent"])
+    measured = measure(reply([("not", 0.5), ("spam", 0.4)], [(" spam", 0.6), (" urgent", 0.2)]), answers)
+    assert measured.captured_mass == pytest.approx(0.4 + 0.5 * 0.8)
+    assert measured.unseen_mass == pytest.approx(0.1 + 0.5 * 0.2)
+
+
 def test_the_emitted_token_counts_although_it_is_not_listed_and_repeats_count_once() -> None:
     answers = AnswerSet.classify(["a", "b"])
     listed = [("b", math.log(0.5)), ("b", math.log(0.5)), ("x", math.log(0.1))]
