@@ -67,7 +67,7 @@ def _decide(report: Mapping[str, Any]) -> Caption:
         f"The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
     )
     return Caption(
-        f"{'Cost' if priced else 'Escalation'} against {quality}, {sweep['split']} split (n = {count(sweep['n'])})",
+        f"{'Cost' if priced else 'Escalation'} against {quality}, {sweep['split']} split (n\u00a0=\u00a0{count(sweep['n'])})",
         takeaway,
         reading,
     )
@@ -91,9 +91,9 @@ def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
     words = "as the signal gives it" if stage == "before" else "after calibration"
     n = sum(int(b["n"]) for b in entry["bin"]) or sum(int(b["n"]) for b in entry["corp"])
     return Caption(
-        f"Reliability {words}, {data['split']} split (n = {count(n)})",
+        f"Reliability {words}, {data['split']} split (n\u00a0=\u00a0{count(n)})",
         takeaway,
-        "A point on the diagonal keeps its word: of answers given with 80 % confidence, 80 % are right. Below it the model is too sure. "
+        "A point on the diagonal keeps its word: of answers given with 80\u00a0% confidence, 80\u00a0% are right. Below it the model is too sure. "
         "Where the line leaves the grey band, chance does not explain it.",
     )
 
@@ -103,7 +103,7 @@ def _histogram(data: Mapping[str, Any], at: float | None) -> Caption:
     takeaway = f"{count(right)} right and {count(wrong)} wrong answers have a confidence; {count(data['null'])} of {count(data['n'])} requests have none and escalate."
     line = f" Everything left of the dashed line ({threshold(at)}) escalates." if at else ""
     return Caption(
-        f"Confidence of right and wrong answers, {data['split']} split (n = {count(data['n'])})",
+        f"Confidence of right and wrong answers, {data['split']} split (n\u00a0=\u00a0{count(data['n'])})",
         takeaway,
         f"The further the wrong answers sit to the left of the right ones, the better the confidence tells them apart.{line}",
     )
@@ -119,7 +119,7 @@ def _risk(trust: Mapping[str, Any]) -> Caption:
     )
     aurc = (((trust["metrics"].get("before") or {}).get(risk["split"])) or {}).get("aurc_mean")
     if aurc:
-        takeaway += f" Area under this curve (AURC): {estimate(aurc, 'number')}, n = {count(aurc['n'])}."
+        takeaway += f" Area under this curve (AURC): {estimate(aurc, 'number')}, n\u00a0=\u00a0{count(aurc['n'])}."
     return Caption(
         f"Error among the kept against the share kept, {risk['split']} split",
         takeaway,

@@ -88,11 +88,20 @@ def count(value: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Any other number, to so many significant digits."""
+    """Any other number: so many decimals below 1, more where two significant digits need them; else so many digits."""
     if value is None:
         return UNKNOWN
-    text = f"{value:.{digits}g}"
-    return (f"{value:.{digits}f}" if "e" not in text and abs(value) < 1 else text).replace("-", MINUS)
+    size = abs(value)
+    if 0 < size < 1:
+        text = f"{value:.{min(12, max(digits, 1 - math.floor(math.log10(size))))}f}"
+    else:
+        text = f"{value:.{digits}g}"
+    return text.replace("-", MINUS)
+
+
+def short(value: float | None) -> str:
+    """A number that a person chose, such as a limit: no more digits than it has."""
+    return UNKNOWN if value is None else f"{value:.6g}".replace("-", MINUS)
 
 
 def threshold(value: float | None) -> str:
@@ -124,16 +133,26 @@ def estimate(of: Mapping[str, Any] | None, unit: str = "share") -> str:
     return f"{value(of['value'], unit)} {bounds(of, unit)}".strip()
 
 
+def moment(text: str | None) -> str:
+    """A UTC time as people write it; other text as it is."""
+    if not text:
+        return "not recorded"
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)$", r"\1 \2 UTC", plain(text, 40))
+
+
+def cut(text: str, at_most: int = 500) -> str:
+    """Text of at most so many characters; an ellipsis says that there was more."""
+    return text if len(text) <= at_most else text[: at_most - 1].rstrip() + "…"
+
+
 def plain(text: object, at_most: int = 500) -> str:
     """Foreign text made harmless to read: cut, with characters that hide or reorder others written out.
 
     Markup is not touched here; the template escapes it.
     """
     whole = unicodedata.normalize("NFC", _LONE.sub("\ufffd", str(text)))
-    cut = whole if len(whole) <= at_most else whole[: at_most - 1].rstrip() + "…"
-    return _HIDDEN.sub(
-        lambda m: f"⟨U+{ord(m.group()):04X}⟩", cut.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    )
+    lines = cut(whole, at_most).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    return _HIDDEN.sub(lambda m: f"⟨U+{ord(m.group()):04X}⟩", lines)
 
 
 FILTERS = {
@@ -145,9 +164,11 @@ FILTERS = {
     "seconds": seconds,
     "count": count,
     "number": number,
+    "short": short,
     "threshold": threshold,
     "unit": value,
     "bounds": bounds,
     "estimate": estimate,
+    "moment": moment,
     "plain": plain,
 }

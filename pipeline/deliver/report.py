@@ -63,7 +63,7 @@ def previous_report(reports_dir: Path, task: str, run_id: str, started: str | No
 
 def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | None = None) -> str:
     """The page. Everything on it comes from `report`, the content of report.json."""
-    drawn = figures.draw(report) if drawn is None else drawn
+    drawn = figures.draw(report, png=False) if drawn is None else drawn
     words = captions.captions(report)
     script = read_template("explorer.js")
     return (

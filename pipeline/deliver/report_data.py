@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline import run as artefacts
 from pipeline.config import TaskConfig
-from pipeline.deliver import report_health, report_rows, report_sweep, report_trust
+from pipeline.deliver import report_health, report_provenance, report_rows, report_sweep, report_trust
 from pipeline.deliver.report_rows import ReportRows
 from pipeline.run import Run, finite
 
@@ -42,6 +43,7 @@ class Artefacts:
     sweep_metadata: dict[str, str]
     reliability: pd.DataFrame | None
     rows: ReportRows | None
+    replies: Path | None
 
     @classmethod
     def of(cls, run: Run) -> Artefacts:
@@ -64,6 +66,7 @@ class Artefacts:
             {k.decode(): v.decode() for k, v in metadata.items() if k != b"pandas"},
             table(artefacts.RELIABILITY),
             ReportRows.read(run.path(artefacts.PREDICTIONS)) if run.has(artefacts.PREDICTIONS) else None,
+            run.path(artefacts.REPLIES) if run.has(artefacts.REPLIES) else None,
         )
 
 
@@ -85,7 +88,9 @@ def build(
         if found.sweep is None or found.sweep.empty
         else report_sweep.table(found.sweep, found.rows, split, threshold, found.sweep_metadata)
     )
-    models = _models(found, config)
+    if sweep is not None:
+        report_sweep.adopt(sweep, expected)
+    models = report_provenance.models(found.record, found.policy, config)
     verdict = _verdict(found)
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -100,12 +105,14 @@ def build(
         "verdict": verdict,
         "cards": _cards(found, sweep, split, expected),
         "warnings": _warnings(advice),
-        "decide": _decide(found, config, sweep, split, expected, models, run),
-        "trust": report_trust.trust(found.calibration, found.reliability, found.sweep, found.rows, split, threshold),
+        "decide": _decide(found, config, sweep, split, models),
+        "trust": report_trust.trust(
+            found.calibration, found.reliability, found.sweep, found.rows, split, threshold, sweep
+        ),
         "failures": _failures(found, config, split, threshold, texts),
         "health": report_health.health(found.record, found.rows, split, threshold, previous),
         "use": _use(found, verdict),
-        "provenance": _provenance(found, config),
+        "provenance": report_provenance.provenance(found.record, config, found.replies),
         "previous": _previous(previous),
     }
     return dict(finite(report))
@@ -116,8 +123,7 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
     code = str(advice.get("verdict") or "uncertified")
     reason = (advice.get("certificate") or {}).get("reason")
     if code == "uncertified" and (
-        advice.get("check_data")
-        or any(w.get("code") in CHECK_DATA and (w.get("gravity") or 0) >= 3 for w in advice.get("warnings") or [])
+        any(w.get("code") in CHECK_DATA and (w.get("gravity") or 0) >= 3 for w in advice.get("warnings") or [])
     ):
         code = "check_data"
     return {
@@ -135,59 +141,42 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
     }
 
 
-CHECK_DATA = ("one_class", "check_data", "no_rows", "no_confidence", "too_few_rows")
+CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative")
+"""Grave warnings that point at the rows or their labels rather than at their number."""
 
 
 def _demonstration(found: Artefacts, config: TaskConfig) -> bool:
     return (found.record.get("provider") or config.provider) == "embedded"
 
 
-def _models(found: Artefacts, config: TaskConfig) -> dict[str, Any]:
-    """Both models: the name that answered, what it stands in for, and its price with date and source."""
-    out = {}
-    for role in ("cheap", "strong"):
-        recorded = dict((found.record.get("models") or {}).get(role) or {})
-        of_policy = ((found.policy or {}).get(role) or {}) if found.policy else {}
-        wanted = getattr(config, role)
-        human = bool(getattr(wanted, "human", False))
-        price = recorded.get("price") or (
-            wanted.usd_per_million_tokens.model_dump(mode="json") if wanted is not None and not human else None
-        )
-        out[role] = {
-            "name": recorded.get("name")
-            or of_policy.get("model")
-            or ("people" if human else getattr(wanted, "model", None)),
-            "human": human,
-            "stands_in_for": recorded.get("stands_in_for") or of_policy.get("stands_in_for"),
-            "price": price,
-            "usd_per_request": getattr(wanted, "usd_per_request", None),
-            "response_models_seen": recorded.get("response_models_seen") or of_policy.get("response_models_seen") or [],
-        }
-    return out
-
-
 def _cards(
     found: Artefacts, sweep: dict[str, Any] | None, split: str, expected: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The five figures of the first screen, each with interval, n and what it is compared with."""
+    """The five figures of the first screen, each with interval, n and what it is compared with.
+
+    They are the recommendation's own estimates; where it has none, those of the recommended row of the sweep.
+    """
     index = None if sweep is None else sweep["recommended"]
+    agreement = sweep is not None and sweep["quality"] == "agreement"
 
-    def figure(name: str) -> dict[str, Any]:
-        mine = dict(report_sweep.at_row(sweep, index, name)) if sweep is not None else {"value": None}
-        return mine if mine["value"] is not None or name not in expected else dict(expected[name])
+    def figure(name: str, *others: str) -> dict[str, Any]:
+        for other in (name, *others):
+            if (expected.get(other) or {}).get("value") is not None:
+                return dict(expected[other])
+        return report_sweep.at_row(sweep, index, name) if sweep is not None else {"value": None}
 
-    ends = _ends(found, split, expected)
-    accepted = dict(
-        expected.get("accepted_accuracy")
-        or (report_sweep.at_row(sweep, index, "accepted_accuracy") if sweep else {"value": None})
-    )
-    quality = "agreement" if sweep is not None and sweep["quality"] == "agreement" else "accuracy"
+    ends = _ends(found, split)
+    alone = ends["strong_only"]["usd_per_1000"]
+    # who is told to use the strong model alone does not pay the cheap one
+    cost = alone if found.advice.get("verdict") == "strong_only" else figure("usd_per_1000")
     return [
         {
             "key": "quality",
-            "name": quality,
+            "name": "agreement" if agreement else "accuracy",
             "unit": "share",
-            "estimate": figure("system_accuracy"),
+            "estimate": figure("agreement_with_strong", "system_accuracy")
+            if agreement and expected.get("agreement_with_strong")
+            else figure("system_accuracy"),
             "strong": ends["strong_only"]["accuracy"],
             "cheap": ends["cheap_only"]["accuracy"],
         },
@@ -196,17 +185,17 @@ def _cards(
             "key": "cost",
             "name": "cost",
             "unit": "usd",
-            "estimate": figure("usd_per_1000"),
-            "strong": ends["strong_only"]["usd_per_1000"],
+            "estimate": cost,
+            "strong": alone,
             "cheap": ends["cheap_only"]["usd_per_1000"],
-            "change": _relative(figure("usd_per_1000")["value"], ends["strong_only"]["usd_per_1000"]["value"]),
+            "change": _relative(cost["value"], alone["value"]),
         },
         {
             "key": "wrong",
             "name": "wrong",
             "unit": "per_1000",
-            "estimate": figure("wrong_per_1000"),
-            "accepted_accuracy": accepted,
+            "estimate": figure("wrong_per_1000", "wrong_accepted_per_1000"),
+            "accepted_accuracy": figure("accepted_accuracy"),
         },
         {
             "key": "latency",
@@ -222,21 +211,18 @@ def _relative(value: float | None, base: float | None) -> float | None:
     return None if value is None or not base else value / base - 1
 
 
-def _ends(found: Artefacts, split: str, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Each model alone on the shown split. The strong model alone pays no cheap call."""
+def _ends(found: Artefacts, split: str) -> dict[str, Any]:
+    """Each model alone on the shown split: the recommendation's estimates, else counted here."""
     nothing = {"value": None, "lower": None, "upper": None, "level": report_rows.LEVEL, "n": 0, "split": split}
     out: dict[str, Any] = {}
     for role in ("cheap", "strong"):
-        accuracy = usd = nothing
-        if found.rows is not None:
+        told = (found.advice.get("ends") or {}).get(f"{role}_only") or {}
+        end = {name: dict(told.get(name) or nothing) for name in ("accuracy", "usd_per_1000")}
+        if not told and found.rows is not None:
             inside = found.rows.of(split)
-            accuracy = report_rows.mean_rate(found.rows.numbers[f"{role}_correct"][inside], split)
-            usd = report_sweep.mean_usd(found.rows.numbers[f"{role}_usd"][inside], split)
-        out[f"{role}_only"] = {"accuracy": accuracy, "usd_per_1000": usd}
-    if expected.get("strong_accuracy"):
-        out["strong_only"]["accuracy"] = dict(expected["strong_accuracy"])
-    if expected.get("strong_usd_per_1000"):
-        out["strong_only"]["usd_per_1000"] = dict(expected["strong_usd_per_1000"])
+            end["accuracy"] = report_rows.mean_rate(found.rows.numbers[f"{role}_correct"][inside], split)
+            end["usd_per_1000"] = report_sweep.mean_usd(found.rows.numbers[f"{role}_usd"][inside], split)
+        out[f"{role}_only"] = end
     return out
 
 
@@ -254,20 +240,17 @@ def _decide(
     config: TaskConfig,
     sweep: dict[str, Any] | None,
     split: str,
-    expected: Mapping[str, Any],
     models: Mapping[str, Any],
-    run: Run,
 ) -> dict[str, Any]:
     baselines = [dict(b) for b in found.advice.get("baselines") or [] if b.get("split") in (split, None)]
     priced = None
     if sweep is not None and found.rows is not None:
-        path = run.path(artefacts.REPLIES) if run.has(artefacts.REPLIES) else None
-        priced = report_sweep.prices(sweep, found.rows, path, models)
+        priced = report_sweep.prices(sweep, found.rows, found.replies, models)
     target = dict(
         (found.advice.get("certificate") or {}).get("target")
         or config.target.model_dump(mode="json", exclude_none=True)
     )
-    ends = _ends(found, split, expected)
+    ends = _ends(found, split)
     return {
         "split": split,
         "sweep": sweep,
@@ -275,6 +258,7 @@ def _decide(
         "baselines": baselines,
         "target": target,
         "target_line": _target_line(target, ends),
+        "reweighted": config.dataset is not None and config.dataset.prevalence is not None,
         "prices": priced,
     }
 
@@ -322,24 +306,6 @@ def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
         "labels_needed": verdict["labels_needed"],
         "tightest": verdict["tightest"],
     }
-
-
-def _provenance(found: Artefacts, config: TaskConfig) -> dict[str, Any]:
-    record = found.record
-    known = (
-        "command",
-        "provider",
-        "base_url",
-        "started",
-        "finished",
-        "digests",
-        "versions",
-        "spending",
-        "stages",
-        "look",
-        "git",
-    )
-    return {**{k: record.get(k) for k in known}, "config": record.get("config") or config.public(), "seed": config.seed}
 
 
 def _previous(previous: Mapping[str, Any] | None) -> dict[str, Any] | None:

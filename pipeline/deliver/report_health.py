@@ -13,6 +13,16 @@ from pipeline.deliver.report_rows import ReportRows, rate
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 WATCHED = 1000
 MOST_LABELS = 100
+FOUND = (
+    "duplicates",
+    "duplicate_texts",
+    "duplicate_texts_normalised",
+    "conflicting_labels",
+    "leaked_between_splits",
+    "blank_texts",
+    "long_texts",
+)
+"""Counts of the dataset check that the page names one by one."""
 
 
 def health(
@@ -23,21 +33,26 @@ def health(
     previous: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Section 5 of the page."""
-    counts = dict(record.get("counts") or {})
-    excluded = dict(counts.get("excluded") or {})
+    counts, measured = dict(record.get("counts") or {}), dict(record.get("measured") or {})
+    excluded = {reason: n for reason, n in (counts.get("excluded") or {}).items() if n}
     total, used = counts.get("rows"), counts.get("used")
     out: dict[str, Any] = {
         "rows": total,
-        "used": used,
+        "used": used if used is not None else None if rows is None else len(rows),
         "excluded": excluded,
         "adds_up": None if total is None or used is None else total == used + sum(excluded.values()),
         "splits": counts.get("splits") or {},
-        "statuses": counts.get("statuses") or {},
-        "duplicates": counts.get("duplicates"),
-        "leaks": counts.get("leaks"),
-        "exact_zeros": counts.get("exact_zeros"),
+        "statuses": measured.get("statuses") or counts.get("statuses") or {},
+        "found": {name: counts[name] for name in FOUND if counts.get(name) is not None},
+        "groups": counts.get("groups"),
+        "grouped_by": counts.get("grouped_by"),
+        "exact_zeros": None
+        if measured.get("exact_zeros") is None or not used
+        else rate(measured["exact_zeros"], used, "all"),
+        "long_answers": measured.get("long_answers"),
         "confidence": None,
         "labels": None,
+        "previous_confidence": None,
     }
     if rows is None:
         return out

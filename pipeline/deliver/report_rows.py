@@ -14,14 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.decide.intervals import clopper_pearson
+from pipeline.deliver.formatting import cut
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
 LEVEL = 0.9
 FEW_ROWS = 30
-MOST_GROUPS = 200
+MOST_GROUPS = 100
 MOST_MISTAKES = 50
+EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0)
 
 _TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
 _NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd")
@@ -218,7 +220,7 @@ def mistakes(
                 "cheap_answer": value["cheap_answer"],
                 "strong_answer": value["strong_answer"],
                 "strong_correct": None if np.isnan(strong) else bool(strong),
-                "text": None if texts is None else texts.get(example_id),
+                "text": None if texts is None or example_id not in texts else cut(texts[example_id]),
             }
         )
     return out
@@ -236,19 +238,24 @@ def label_noise(rows: ReportRows, split: str, threshold: float | None) -> dict[s
     }
 
 
-def histogram(rows: ReportRows, split: str, bins: int = 20) -> dict[str, Any]:
-    """Counts of right and wrong cheap answers by confidence, and the rows that have none."""
+def histogram(rows: ReportRows, split: str) -> dict[str, Any]:
+    """Counts of right and wrong cheap answers by confidence, and the rows that have none.
+
+    Bins are [edge, next edge), finer towards 1 where confidences crowd; the last one holds exactly 1.
+    """
     inside = rows.of(split)
     confidence, correct = rows.numbers["confidence"][inside], rows.numbers["cheap_correct"][inside]
-    edges = np.linspace(0, 1, bins + 1)
+    known = ~np.isnan(confidence)
+    places = np.searchsorted(EDGES, confidence[known], side="right") - 1
     named = {
-        name: np.histogram(confidence[which & ~np.isnan(confidence)], edges)[0].tolist()
+        name: np.bincount(places[which[known]], minlength=len(EDGES)).tolist()
         for name, which in (("right", correct == 1), ("wrong", correct == 0), ("unknown", np.isnan(correct)))
     }
+    first = next((i for i in range(len(EDGES)) if any(counts[i] for counts in named.values())), 0)
     return {
         "split": split,
-        "edges": [round(float(e), 10) for e in edges],
-        **named,
-        "null": int(np.isnan(confidence).sum()),
+        "edges": list(EDGES[first:]),
+        **{name: counts[first:] for name, counts in named.items()},
+        "null": int((~known).sum()),
         "n": int(inside.sum()),
     }

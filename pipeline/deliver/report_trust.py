@@ -39,6 +39,7 @@ def trust(
     rows: ReportRows | None,
     split: str,
     threshold: float | None,
+    shown: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Section 3 of the page."""
     found = calibration or {}
@@ -52,7 +53,7 @@ def trust(
         "reliability": _reliability(reliability, split),
         "histogram": None if rows is None else report_rows.histogram(rows, split),
         "risk": None if sweep is None else _risk(sweep, split, threshold),
-        "optimism": None if sweep is None else _optimism(sweep, threshold),
+        "optimism": None if sweep is None else _optimism(sweep, threshold, shown),
     }
 
 
@@ -110,7 +111,7 @@ def _risk(sweep: pd.DataFrame, split: str, threshold: float | None) -> dict[str,
     }
 
 
-def _optimism(sweep: pd.DataFrame, threshold: float | None) -> dict[str, Any] | None:
+def _optimism(sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The recommended threshold on the rows that chose it and on the rows that did not."""
     if threshold is None:
         return None
@@ -128,6 +129,8 @@ def _optimism(sweep: pd.DataFrame, threshold: float | None) -> dict[str, Any] | 
                 "n": int(value["n"]) if "n" in value else None,
                 "split": split,
             }
+            if shown is not None and shown["split"] == split and shown["recommended"] is not None:
+                entry[split] |= report_sweep.at_row(shown, shown["recommended"], name)
         both = (entry["certify"]["value"], entry["test"]["value"])
         entry["difference"] = None if None in both else both[1] - both[0]
         out["rows"].append(entry)

@@ -526,13 +526,16 @@ def record(scene: Scene, frame: pd.DataFrame, config: TaskConfig) -> dict[str, A
         for role in ("cheap", "strong")
     }
     spending = {
-        "requests": n,
-        "input_tokens": n * 120,
-        "output_tokens": n * 2,
-        "usd": float(frame["cheap_usd"].sum()) if scene.prices else None,
-        "unknown": 0 if scene.prices else n,
+        "sent": n - 5,
+        "kept": n - 5,
+        "from_store": 5,
+        "identical": 0,
+        "maybe_paid": 1,
+        "usd": 0.1,
+        "attempts": n,
     }
-    price = {"input": 0.17, "output": 0.25, "as_of": "2026-11-22", "source": "third-party price list"}
+    price = {"as_of": "2026-11-22", "source": "third-party price list", "batch_discount": 0.0}
+    demo = scene.provider == "embedded"
     return {
         "schema": "cascade-run/1",
         "task": scene.task,
@@ -540,7 +543,7 @@ def record(scene: Scene, frame: pd.DataFrame, config: TaskConfig) -> dict[str, A
         "command": f"python -m pipeline evaluate {scene.task}",
         "provider": scene.provider,
         "config": config.public(),
-        "digests": {"dataset": "b" * 64, "prompt": "a" * 64, "code": "c" * 64},
+        "digests": {"config": "c" * 64, "dataset": "b" * 64, "prompt": "a" * 64},
         "versions": {"cascade-threshold": "0.1.0", "python": "3.11.2", "numpy": "2.4.6"},
         "started": scene.started,
         "finished": "2026-11-23T08:00:27Z",
@@ -550,30 +553,26 @@ def record(scene: Scene, frame: pd.DataFrame, config: TaskConfig) -> dict[str, A
             "used": n,
             "excluded": {"duplicate text": 9, "no label": 5},
             "splits": {k: int(v) for k, v in frame["split"].value_counts().items()},
-            "statuses": statuses,
-            "duplicates": 9,
+            "duplicate_texts": 9,
+            "conflicting_labels": 1,
+            "leaked_between_splits": 0,
+            "groups": n,
+            "grouped_by": "content",
         },
-        "spending": {
-            "cheap": spending,
-            "strong": {**spending, "usd": float(frame["strong_usd"].sum()) if scene.prices else None},
-            "attempts": 2 * n + 3,
-            "maybe_paid_twice": 0,
-        },
+        "measured": {"statuses": statuses, "exact_zeros": 12, "long_answers": 3, "response_models": {}},
+        "spending": {"cheap": spending, "strong": spending},
         "models": {
             "cheap": {
                 "name": scene.cheap,
-                "stands_in_for": "Qwen/Qwen3.5-9B" if scene.provider == "embedded" else None,
-                "response_models_seen": [scene.cheap],
-                "price": price,
+                "stands_in_for": "Qwen/Qwen3.5-9B" if demo else None,
+                "usd_per_million_tokens": {"input": 0.17, "output": 0.25, **price},
             },
             "strong": {
                 "name": scene.strong,
-                "stands_in_for": "deepseek-ai/DeepSeek-V4-Pro" if scene.provider == "embedded" else None,
-                "response_models_seen": [scene.strong],
-                "price": {**price, "input": 1.32, "output": 3.96},
+                "stands_in_for": "deepseek-ai/DeepSeek-V4-Pro" if demo else None,
+                "usd_per_million_tokens": {"input": 1.32, "output": 3.96, **price},
             },
         },
-        "look": 1,
         "git": {"commit": "935d2ba", "dirty": False},
     }
 

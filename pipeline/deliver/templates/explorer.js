@@ -1,1 +1,184 @@
 "use strict";
+(function () {
+  const byId = (id) => document.getElementById(id);
+
+  // Details that matter on paper are opened where the style sheet alone cannot do it.
+  addEventListener("beforeprint", () => document.querySelectorAll("details.print").forEach((d) => { d.open = true; }));
+
+  document.querySelectorAll("button.copy").forEach((button) => {
+    const source = byId(button.dataset.copy);
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      let done = false;
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        done = true;
+      } catch {
+        const range = document.createRange();
+        range.selectNodeContents(source);
+        getSelection().removeAllRanges();
+        getSelection().addRange(range);
+        try { done = document.execCommand("copy"); } catch { done = false; }
+      }
+      byId("copy-state").textContent = done ? "Copied." : "Selected: press Ctrl+C or Cmd+C to copy.";
+    });
+  });
+
+  const block = byId("sweep-data");
+  const form = byId("explorer");
+  if (!block || !form) return;
+  const data = JSON.parse(block.textContent);
+  const range = byId("explorer-range");
+  const output = byId("explorer-output");
+  const state = byId("explorer-state");
+  const reset = byId("explorer-reset");
+  const note = byId("explored-note");
+  const inputs = Array.from(form.querySelectorAll("[data-price]"));
+  const rows = Array.from(byId("sweep-table").tBodies[0].rows);
+  const last = rows.length - 1;
+  const home = data.recommended === null ? last : data.recommended;
+  const COST = 2;
+
+  // The table is the one place where figures are written; cards repeat its cells.
+  const cells = rows.map((row) => Array.from(row.querySelectorAll("td"), (cell) => {
+    const interval = cell.querySelector(".ci");
+    return { cell: cell, html: Array.from(cell.childNodes), value: cell.firstChild.textContent.trim(), interval: interval ? interval.textContent : "" };
+  }));
+  const original = cells.map((row) => ({ value: row[COST].value, interval: row[COST].interval }));
+  const name = (i) => (data.thresholds[i] === null ? "everything escalates" : rows[i].cells[0].firstChild.textContent.trim());
+
+  function dollars(value) {
+    if (value === 0) return "$0";
+    const digits = value >= 1000 ? 0 : Math.min(12, Math.max(2, 2 - Math.floor(Math.log10(value))));
+    const parts = value.toFixed(digits).split(".");
+    parts[0] = parts[0].replace(/\B(?=(\d{3})+$)/g, ",");
+    return "$" + parts.join(".");
+  }
+
+  const prices = () => inputs.map((input, k) => {
+    const value = Number(input.value);
+    const usable = input.value.trim() !== "" && Number.isFinite(value) && value >= 0;
+    input.setAttribute("aria-invalid", String(!usable));
+    return usable ? value : data.prices[k].price;
+  });
+  const repriced = () => inputs.length > 0 && prices().some((price, k) => price !== data.prices[k].price);
+
+  function price() {
+    const changed = repriced();
+    const now = changed ? prices() : null;
+    rows.forEach((row, i) => {
+      const slot = cells[i][COST];
+      if (!changed) {
+        slot.value = original[i].value;
+        slot.interval = original[i].interval;
+        slot.cell.replaceChildren(...slot.html);
+      } else {
+        slot.value = dollars(now.reduce((sum, p, k) => sum + p * data.prices[k].quantity[i], 0));
+        slot.interval = "";
+        slot.cell.textContent = slot.value;
+      }
+    });
+  }
+
+  let marker = null;
+  const drawing = document.querySelector("#figure-decide svg");
+  if (drawing && data.marks) {
+    marker = document.createElementNS(drawing.namespaceURI, "circle");
+    for (const [key, value] of Object.entries({ id: "explored-marker", r: "5.5", fill: "none", stroke: "#111111", "stroke-width": "2" })) marker.setAttribute(key, value);
+    drawing.append(marker);
+  }
+
+  function fill(key, value, interval) {
+    form.querySelector("[data-explored=" + key + "]").textContent = value === "–" ? "unknown" : value;
+    form.querySelector("[data-explored-interval=" + key + "]").textContent = interval;
+  }
+
+  function show(follow) {
+    const i = Number(range.value);
+    const row = cells[i];
+    const away = i !== data.recommended;
+    const changed = repriced();
+    output.textContent = name(i);
+    range.setAttribute("aria-valuetext", name(i) + ", " + row[0].value + " sent to the strong model");
+    fill("escalation", row[0].value, row[0].interval);
+    fill("quality", row[1].value, row[1].interval);
+    fill("cost", row[COST].value, changed ? "at your prices, no interval" : row[COST].interval);
+    fill("wrong", row[3].value, row[3].interval);
+    fill("latency", row[4].value, row[5].value === "–" ? "" : "95 of 100 within " + row[5].value);
+    rows.forEach((r, k) => {
+      r.classList.toggle("explored", k === i);
+      if (k === i) r.setAttribute("aria-current", "true"); else r.removeAttribute("aria-current");
+    });
+    if (marker) {
+      const at = data.marks[i];
+      marker.setAttribute("visibility", at ? "visible" : "hidden");
+      if (at) { marker.setAttribute("cx", at[0]); marker.setAttribute("cy", at[1]); }
+    }
+    const words = [];
+    if (away) words.push("explored value, not certified");
+    if (changed) words.push("other prices than the run’s");
+    state.replaceChildren();
+    const mark = document.createElement("span");
+    mark.className = words.length ? "mark warn" : "mark good";
+    mark.textContent = words.length ? words.join("; ") : "the recommended threshold";
+    state.append(mark);
+    if (changed) state.append(" Cards and table are priced anew; the drawing keeps the prices of the run.");
+    note.hidden = words.length === 0;
+    reset.disabled = words.length === 0 && i === home;
+    if (follow) {
+      const box = byId("sweep-table").parentElement;
+      box.scrollTop = rows[i].offsetTop - box.clientHeight / 2;
+    }
+  }
+
+  function remember() {
+    const i = Number(range.value);
+    const parts = [];
+    if (i !== home || repriced()) parts.push("t=" + (data.thresholds[i] === null ? "all" : data.thresholds[i]));
+    if (repriced()) parts.push("usd=" + prices().join(","));
+    const hash = parts.length ? "#" + parts.join("&") : "";
+    try {
+      history.replaceState(null, "", hash || location.pathname + location.search);
+    } catch {
+      location.hash = hash;
+    }
+  }
+
+  function restore() {
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    if (!wanted.has("t")) return false;
+    const t = wanted.get("t");
+    let best = t === "all" ? last : home;
+    if (t !== "all" && Number.isFinite(Number(t))) {
+      data.thresholds.forEach((value, i) => {
+        const distance = value === null ? Infinity : Math.abs(value - Number(t));
+        const least = data.thresholds[best] === null ? Infinity : Math.abs(data.thresholds[best] - Number(t));
+        if (distance < least) best = i;
+      });
+    }
+    range.value = String(best);
+    const named = (wanted.get("usd") || "").split(",");
+    inputs.forEach((input, k) => { input.value = named.length === inputs.length && named[k] !== "" && Number(named[k]) >= 0 ? named[k] : String(data.prices[k].price); });
+    if (repriced()) byId("explorer-prices").open = true;
+    price();
+    show(true);
+    return true;
+  }
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  range.addEventListener("input", () => { show(true); remember(); });
+  inputs.forEach((input) => input.addEventListener("input", () => { price(); show(false); remember(); }));
+  reset.addEventListener("click", () => {
+    range.value = String(home);
+    inputs.forEach((input, k) => { input.value = String(data.prices[k].price); });
+    price();
+    show(true);
+    remember();
+    range.focus();
+  });
+  addEventListener("hashchange", restore);
+
+  form.hidden = false;
+  range.value = String(home);
+  if (restore()) form.scrollIntoView(); else show(true);
+})();
