@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from pipeline.decide.intervals import clopper_pearson
+from pipeline.decide.intervals import clopper_pearson, wilson
 from pipeline.decide.rows import Rows
 from pipeline.decide.segments import Dollars, Segments, proportions
 
@@ -187,12 +187,15 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
     if moving.any():
         furthest = (np.abs(drawn[:, moving] - point[moving]) / sd[moving]).max(axis=1)
         critical = float(np.quantile(furthest, level))
-    sim_lower, sim_upper = point - critical * sd, point + critical * sd
     if hits is None:
-        return Bands(lower, upper, np.maximum(sim_lower, 0.0), sim_upper)
+        return Bands(lower, upper, np.maximum(point - critical * sd, 0.0), point + critical * sd)
+    # at critical standard errors the score interval keeps the skewness near 0 and 1 that point +- critical sd ignores
+    rows = np.divide(point * (1 - point), sd**2, out=np.zeros_like(point), where=moving)
+    sim_lower, sim_upper = wilson(np.where(moving, point, 0.0) * rows, rows, critical)
+    sim_lower, sim_upper = np.where(defined, sim_lower, np.nan), np.where(defined, sim_upper, np.nan)
     k, n = hits
     end = defined & ((point == 0) | (point == 1))
     simultaneous = max(level, float(2 * ndtr(critical) - 1))
     for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):
         low[end], high[end] = clopper_pearson(k[end], n[end], at)
-    return Bands(lower, upper, np.clip(sim_lower, 0, 1), np.clip(sim_upper, 0, 1))
+    return Bands(lower, upper, sim_lower, sim_upper)

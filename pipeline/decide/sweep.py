@@ -71,7 +71,7 @@ def sweep(
     frame = pd.concat(tables, ignore_index=True)
     frame.attrs = {
         "band": "pointwise percentile bootstrap; Clopper-Pearson where the estimate is 0 or 1",
-        "band_sim": "simultaneous max-t bootstrap",
+        "band_sim": "simultaneous max-t bootstrap, in score form for proportions",
         "band_level": level,
         "band_unit": "rows" if groups is None else "groups",
         "replicates": replicates,
