@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline import config_file, stages
+from pipeline import config_file, sourcing, stages
+from pipeline.collect import preflight, upkeep
+from pipeline.collect.store import ResponseStore
 from pipeline.errors import CascadeError, PromiseBroken, UsageError
 from pipeline.job import Job, Options
-from pipeline.run import POLICY, RECOMMENDATION, read_json, write_bytes
+from pipeline.run import POLICY, RECOMMENDATION, RUN, STORE, Run, write_bytes
 
 Args = argparse.Namespace
 
@@ -40,12 +43,29 @@ def _outcome(job: Job, page: Path) -> dict[str, Any]:
 
 def doctor(args: Args) -> Any:
     """Checks that spend next to nothing, with what to do about each failure."""
-    return _each(args, stages.doctor)
+
+    def one(job: Job) -> dict[str, Any]:
+        with ResponseStore(job.store_path) as store:
+            found = sourcing.doctor(job, store)
+        health = job.dataset.health
+        _print(job, f"{job.config.task} ({job.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
+               f"{health['duplicate_texts']:,} copies", *preflight.lines(found))  # fmt: skip
+        preflight.require(found)
+        return {**found, "dataset": health}
+
+    return _each(args, one)
 
 
 def estimate(args: Args) -> Any:
     """What a run would send and cost."""
-    return _each(args, stages.estimate)
+
+    def one(job: Job) -> dict[str, Any]:
+        with ResponseStore(job.store_path) as store:
+            found = sourcing.estimate(job, store)
+        _print(job, f"{job.config.task} ({job.provider}): {len(job.dataset):,} rows", *preflight.estimate_lines(found))
+        return {"task": job.config.task, **found}
+
+    return _each(args, one)
 
 
 def collect(args: Args) -> Any:
@@ -146,14 +166,62 @@ def new(args: Args) -> dict[str, Any]:
     return {"config": str(path), "checks": proposal.checks}
 
 
-def status(args: Args) -> Any:
+def status(args: Args) -> dict[str, Any]:
     """The store and the runs, without sending anything."""
-    return stages.status(args)
+    task = _task_name(args)
+    if not (args.runs_dir / STORE).is_file():
+        found: list[dict[str, Any]] = []
+        runs: list[dict[str, Any]] = []
+        _out(args, f"no runs yet in {args.runs_dir}")
+        return {"store": found, "runs": runs}
+    with ResponseStore(args.runs_dir / STORE) as store:
+        found = upkeep.summary(store, task)
+        if args.export_replies is not None:
+            for name, role in sorted({(g["task"], g["role"]) for g in found}):
+                path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _out(args, f"wrote {upkeep.export(store, name, role, path):,} replies to {path}")
+    runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
+    _out(args, *upkeep.lines(found), *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs))
+    return {"store": found, "runs": runs}
 
 
-def purge(args: Args) -> Any:
-    """Remove kept replies."""
-    return stages.purge(args)
+def _run_line(run: Run) -> dict[str, Any]:
+    record = run.read_json(RUN)
+    verdict = run.read_json(RECOMMENDATION)["verdict"] if run.has(RECOMMENDATION) else None
+    return {"task": run.task, "run_id": run.run_id, "started": record.get("started"), "finished": record.get("finished"), "verdict": verdict}
+
+
+def purge(args: Args) -> dict[str, Any]:
+    """Remove kept replies, after asking."""
+    task, age = _task_name(args), args.older_than
+    chosen = [f"task {task}"] * (task is not None) + [f"row {args.example_id}"] * (args.example_id is not None) + [f"older than {age:g} days"] * (age is not None)
+    if not chosen:
+        raise UsageError("purge: say what to remove: a task, --example-id ID or --older-than DAYS")
+    if not (args.runs_dir / STORE).is_file():
+        raise UsageError(f"{args.runs_dir / STORE}: there is no store, so nothing to remove")
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes")
+        if input(f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UsageError("not confirmed; nothing was removed")
+    with ResponseStore(args.runs_dir / STORE) as store:
+        removed = upkeep.purge(store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age))
+    _out(args, f"removed {removed:,} replies; reports and runs that show texts of theirs are in runs/<task> and reports/<task>")
+    return {"removed": removed}
+
+
+def _task_name(args: Args) -> str | None:
+    """The task's own name; None for all."""
+    if args.task in (None, "all"):
+        return None
+    name: str = args.task
+    return config_file.load(config_file.find(name)).task if "/" in name or name.endswith((".yaml", ".yml")) else name
+
+
+def _out(args: Args, *lines: str) -> None:
+    if not args.quiet:
+        print(*lines, sep="\n", file=sys.stderr if args.json else sys.stdout)
 
 
 def _stage(job: Job, stage: Callable[[Job], Any]) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline.collect import preflight, probe
+from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
 from pipeline.collect.send import SendReport, send
 from pipeline.collect.store import ResponseStore
+from pipeline.config import Price
 from pipeline.errors import RunLocked
 from pipeline.job import Job
 from pipeline.run import disk_errors
@@ -21,11 +24,13 @@ from pipeline.run import disk_errors
 CONCURRENCY = 32
 
 
-def provider(job: Job, role: str) -> Provider:
-    """Who answers one role's requests."""
+def provider(job: Job, role: str, store: ResponseStore | None = None) -> Provider:
+    """Who answers one role's requests; made anew for each use, since whoever uses it closes it."""
     service = job.services[role]
     if job.provider == "recorded":
-        return service.source  # type: ignore[no-any-return]
+        from pipeline.collect.providers.recorded import Recorded
+
+        return Recorded(job.config.resolve(job.settings(role).replies or ""))
     if job.provider == "embedded":
         from pipeline.collect.providers.embedded import client
         from pipeline.collect.providers.together import Together
@@ -33,28 +38,66 @@ def provider(job: Job, role: str) -> Provider:
         return Together(client([service.source]), service=service.name, paid=False, timed=False)
     from pipeline.collect.providers.together import from_environment
 
-    return from_environment(concurrency=concurrency(job), allow_insecure=job.options.allow_insecure)
+    found = from_environment(concurrency=concurrency(job), allow_insecure=job.options.allow_insecure)
+    if store is not None:
+        found.forms.update(probe.forms(store, found.host))
+    return found
 
 
 def concurrency(job: Job) -> int:
-    """Requests in flight: what was asked for; in process one at a time is quickest."""
+    """Requests in flight: what was asked for; in process a few are enough."""
     return job.options.concurrency or (CONCURRENCY if job.costs_money else 4)
 
 
 def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
-    """Send what the store does not hold, role by role; return what run.json says of it."""
+    """Send what the store does not hold, role by role; return what run.json says of it.
+
+    Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
+    """
     spent: dict[str, Any] = {}
     with locked(job):
+        if job.costs_money:
+            expected = estimate(job, store)
+            preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
+            if any(role["to_send"] for role in expected["roles"].values()):
+                job.run.update(probes=preflight.ready(first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task))
         for role in job.roles:
-            price = job.settings(role).usd_per_million_tokens
-            left = None if job.options.max_usd is None else job.options.max_usd - sum(s["usd"] for s in spent.values())
+            left = None if job.options.max_usd is None else job.options.max_usd - sum(s["usd"] + s["unknown_usd"] for s in spent.values())
             done = send(
-                Requests(job, role), provider(job, role), store, task=job.config.task, concurrency=concurrency(job),
-                price=price, max_usd=left if job.costs_money else None,
+                Requests(job, role), provider(job, role, store), store, task=job.config.task, concurrency=concurrency(job),
+                price=prices(job)[role], max_usd=left if job.costs_money else None,
                 progress=not job.options.quiet, label=f"{job.config.task} {role}", resume=job.options.command,
             )  # fmt: skip
             spent[role] = _record(done)
     return spent
+
+
+def prices(job: Job) -> dict[str, Price]:
+    """The config's price of each role's model."""
+    return {role: job.settings(role).usd_per_million_tokens for role in job.roles}
+
+
+def first_requests(job: Job) -> dict[str, Request]:
+    """One request per role, the first of its rows: what a model is tried with."""
+    return {role: request for role in job.roles if (request := next(job.requests(role), None)) is not None}
+
+
+def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
+    """What a run would send and cost; sends nothing."""
+    batch = job.provider == "together-batch"
+    discount = {role: 1 - float(price.batch_discount) for role, price in prices(job).items()} if batch else None
+    return preflight.estimate(
+        {role: Requests(job, role) for role in job.roles}, prices(job), store, rows=len(job.dataset), paid=job.costs_money, discount=discount
+    )
+
+
+def doctor(job: Job, store: ResponseStore) -> dict[str, Any]:
+    """Config, data, key and address, prices, disk; then one call per model, which proves what its replies hold."""
+    with locked(job):
+        return preflight.doctor(
+            first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task, paid=job.costs_money,
+            to_send=sum(role["to_send"] for role in estimate(job, store)["roles"].values()),
+        )  # fmt: skip
 
 
 def _record(done: SendReport) -> dict[str, Any]:
