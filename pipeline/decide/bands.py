@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from scipy.special import ndtr
 
 from pipeline.decide.intervals import clopper_pearson, wilson
+from pipeline.decide.resampling import draw_blocks
 from pipeline.decide.rows import Rows
 from pipeline.decide.segments import Dollars, Segments, proportions
 
@@ -119,9 +120,7 @@ def _block_draws(segments: Segments, rows: Rows, blocks: npt.NDArray[np.int64], 
     table = csr_array((values, (columns, np.tile(blocks, len(parts)))), shape=(width, number))
 
     def draw(replicates: int) -> tuple[dict[str, Floats], Dollars]:
-        times = rng.multinomial(number, np.full(number, 1 / number), size=replicates).astype(np.float64)
-        sums = np.asarray(table @ times.T).T
-        counts, cheap, strong = np.split(sums, [cells, cells + 2], axis=1)
+        counts, cheap, strong = np.split(draw_blocks(table, replicates, rng), [cells, cells + 2], axis=1)
         return segments.known(counts), Dollars(cheap[:, 0], cheap[:, 1], strong[:, :size], strong[:, size:])
 
     return draw

@@ -14,12 +14,14 @@ Floats = npt.NDArray[np.float64]
 class Cells:
     """Distinct confidences in ascending order with how many rows have each, and how many of those are right.
 
-    `value`, `n` and `right` have shape (k,). Counts are floats so that they can also be bootstrap weights.
+    `value`, `n` and `right` have shape (k,). Counts are floats so that they can also be bootstrap weights. `upper` (k,) is
+    the largest confidence of a cell: its value, unless neighbours were merged.
     """
 
     value: Floats
     n: Floats
     right: Floats
+    upper: Floats
 
     def __len__(self) -> int:
         return len(self.value)
@@ -42,12 +44,16 @@ class Cells:
         """
         p, y = known(confidence, correct)
         if len(p) == 0:
-            return cls(np.zeros(0), np.zeros(0), np.zeros(0))
+            return cls(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0))
         order = np.argsort(p, kind="stable")
         p, y = p[order], y[order]
         starts = np.concatenate([[0], np.flatnonzero(p[1:] > p[:-1]) + 1])
         n = np.diff(np.append(starts, len(p))).astype(np.float64)
-        return cls(p[starts], n, np.add.reduceat(y, starts))
+        return cls(p[starts], n, np.add.reduceat(y, starts), p[starts])
+
+    def index_of(self, confidence: Floats) -> npt.NDArray[np.int64]:
+        """The cell of each confidence that was counted, shape (n,)."""
+        return np.searchsorted(self.upper, confidence, side="left").astype(np.int64)
 
     def merged(self, at_most: int) -> Cells:
         """At most `at_most` cells: neighbours joined by rank, at their mean value. Unchanged where there are few."""
@@ -57,7 +63,8 @@ class Cells:
         target = np.minimum((middle / self.total * at_most).astype(np.int64), at_most - 1)
         starts = np.concatenate([[0], np.flatnonzero(np.diff(target)) + 1])
         n = np.add.reduceat(self.n, starts)
-        return Cells(np.add.reduceat(self.value * self.n, starts) / n, n, np.add.reduceat(self.right, starts))
+        upper = self.upper[np.append(starts[1:], len(self)) - 1]
+        return Cells(np.add.reduceat(self.value * self.n, starts) / n, n, np.add.reduceat(self.right, starts), upper)
 
 
 def known(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -24,18 +24,21 @@ matters. A metric that the rows cannot support (one class only, too few rows) is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
+from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from pipeline.decide.cells import Cells
+from pipeline.decide.cells import Cells, known
 from pipeline.decide.estimates import Bins, corp, estimates
 from pipeline.decide.intervals import clopper_pearson
 from pipeline.decide.reliability import reliability
+from pipeline.decide.resampling import blocks_of, draw_blocks
 
 __all__ = ["reliability", "smooth_calibration_error", "summary", "with_intervals"]
 
@@ -72,11 +75,13 @@ def with_intervals(
     level: float = 0.9,
     replicates: int = 500,
     seed: int,
+    group: npt.NDArray[Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`summary` with two-sided intervals: {name: {value, lower, upper, level, n, method}}.
 
     Accuracy: Clopper-Pearson. Others: bootstrap of rows, percentile; for metrics that noise pushes up (calibration errors,
-    CORP parts) the reflected one, widened where needed to hold the value. Above 2,000 distinct confidences, replicates are
+    CORP parts) the reflected one, widened where needed to hold the value. `group` (n,): where groups have several rows,
+    whole groups are resampled, and accuracy has a percentile interval as well. Above 2,000 distinct confidences, replicates are
     drawn from cells merged by rank and moved to the exact value. Test statistics and largest gaps have none (None).
     """
     cells = Cells.of(confidence, correct)
@@ -92,9 +97,11 @@ def with_intervals(
     small = cells.merged(REPLICATE_CELLS)
     bins = _bins(small)
     centre = _point(small, bins)
-    drawn = _replicates(small, bins, replicates, np.random.default_rng(seed))
+    blocks = None if group is None else _blocks(confidence, correct, group, seed)
+    draw = _draw(small, confidence, correct, blocks, np.random.default_rng(seed))
+    drawn = _replicates(small, bins, replicates, draw)
     for name, entry in out.items():
-        if entry["value"] is None or name.startswith((*NO_INTERVAL, "accuracy")):
+        if entry["value"] is None or name.startswith(NO_INTERVAL):
             continue
         usable = drawn[name][~np.isnan(drawn[name])]
         if len(usable) < replicates / 2 or centre[name] is None:
@@ -107,8 +114,9 @@ def with_intervals(
         floor, ceiling = _RANGE.get(name, (0.0, 1.0))
         entry["lower"] = max(entry["value"] + lower, floor)
         entry["upper"] = min(entry["value"] + upper, ceiling)
-    lower, upper = clopper_pearson(cells.right.sum(), cells.total, level)
-    out["accuracy"] |= {"lower": float(lower), "upper": float(upper), "method": "Clopper-Pearson"}
+    if blocks is None:
+        exact = clopper_pearson(cells.right.sum(), cells.total, level)
+        out["accuracy"] |= {"lower": float(exact[0]), "upper": float(exact[1]), "method": "Clopper-Pearson"}
     return out
 
 
@@ -162,13 +170,37 @@ def _tests(cells: Cells) -> dict[str, float | None]:
     }
 
 
-def _replicates(cells: Cells, bins: dict[str, Bins], replicates: int, rng: np.random.Generator) -> dict[str, Floats]:
-    """Metrics of bootstrap tables: multinomial counts over (cell, right or wrong), in slices of bounded memory."""
-    share = np.concatenate([cells.right, cells.wrong]) / cells.total
+def _blocks(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, group: npt.NDArray[Any], seed: int
+) -> npt.NDArray[np.int64] | None:
+    used = ~np.isnan(np.asarray(confidence, dtype=np.float64) + np.asarray(correct, dtype=np.float64))
+    return blocks_of(group[used], seed=seed)
+
+
+def _draw(
+    cells: Cells,
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    blocks: npt.NDArray[np.int64] | None,
+    rng: np.random.Generator,
+) -> Callable[[int], Floats]:
+    """Bootstrap counts (r, 2 k) of right, then of wrong rows per cell: multinomial, or sums over whole blocks."""
+    if blocks is None:
+        share = np.concatenate([cells.right, cells.wrong]) / cells.total
+        return lambda size: rng.multinomial(int(cells.total), share, size=size).astype(np.float64)
+    p, y = known(confidence, correct)
+    column = cells.index_of(p) + len(cells) * (y == 0)
+    table = csr_array((np.ones(len(p)), (column, blocks)), shape=(2 * len(cells), int(blocks.max()) + 1))
+    return lambda size: draw_blocks(table, size, rng)
+
+
+def _replicates(
+    cells: Cells, bins: dict[str, Bins], replicates: int, draw: Callable[[int], Floats]
+) -> dict[str, Floats]:
+    """Metrics of bootstrap tables, in slices of bounded memory."""
     k, parts = len(cells), []
     for start in range(0, replicates, max(1, 1_000_000 // k)):
-        size = min(max(1, 1_000_000 // k), replicates - start)
-        counts = rng.multinomial(int(cells.total), share, size=size).astype(np.float64)
+        counts = draw(min(max(1, 1_000_000 // k), replicates - start))
         right = counts[:, :k]
         n = right + counts[:, k:]
         parts.append(estimates(cells.value, n, right, bins) | corp(cells.value, n, right))

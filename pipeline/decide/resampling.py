@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import csr_array
+
+Floats = npt.NDArray[np.float64]
 
 MOST_BLOCKS = 2000
 
@@ -26,3 +29,10 @@ def blocks_of(group: npt.NDArray[Any], *, seed: int, at_most: int = MOST_BLOCKS)
     if number <= at_most:
         return codes.astype(np.int64)
     return np.asarray(np.random.default_rng(seed).permutation(number) % at_most, dtype=np.int64)[codes]
+
+
+def draw_blocks(table: csr_array, size: int, rng: np.random.Generator) -> Floats:
+    """Column sums of `size` bootstrap samples of whole blocks, (size, c), from a sparse table of sums (c, blocks)."""
+    number = table.shape[1]
+    times = rng.multinomial(number, np.full(number, 1 / number), size=size).astype(np.float64)
+    return np.asarray(table @ times.T, dtype=np.float64).T

@@ -291,6 +291,21 @@ def test_a_bootstrap_over_cells_has_the_spread_of_a_bootstrap_over_rows() -> Non
         assert got[name]["upper"] == pytest.approx(upper, abs=0.12 * width)
 
 
+def test_copies_of_rows_widen_the_intervals_instead_of_narrowing_them() -> None:
+    c, y = sample(150, 14, digits=2)
+    c[3] = np.nan
+    group = np.repeat(np.arange(150).astype(str), 8)
+    alone = with_intervals(c, y, replicates=3000, seed=5)
+    copied = with_intervals(np.repeat(c, 8), np.repeat(y, 8), replicates=3000, seed=6, group=group)
+    single = with_intervals(c, y, replicates=3000, seed=5, group=np.arange(150).astype(str))
+    assert single == alone
+    assert copied["accuracy"]["method"] == "bootstrap percentile"
+    for name in ("nll", "brier", "auroc", "corp_brier_uncertainty"):
+        width = alone[name]["upper"] - alone[name]["lower"]
+        for end in ("lower", "upper"):
+            assert copied[name][end] == pytest.approx(alone[name][end], abs=0.12 * width), name
+
+
 def test_merged_cells_move_no_limit_noticeably(monkeypatch: pytest.MonkeyPatch) -> None:
     c, y = sample(4000, 12)
     merged = with_intervals(c, y, replicates=2000, seed=3)
