@@ -171,7 +171,8 @@ def _of_the_span(tokens: tuple[Token, ...], span: Span) -> dict[str, float | Non
     """The signals that need the answer's own logprobs only."""
     values = [min(token.logprob, 0.0) for token in tokens[span.first : span.last + 1] if token.logprob is not None]
     if len(values) == 1:  # the formulas agree
-        return dict.fromkeys(_WITHOUT_ALTERNATIVES, exp(values[0]))
+        value = exp(values[0])
+        return {"first_token": value, "label_sequence": value, "mean": value, "minimum": value}
     total = fsum(values)
     return {
         "first_token": exp(values[0]),
