@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 Draw = Callable[[int], tuple[dict[str, Floats], Dollars]]
 """Draw that many bootstrap tables: their `Segments.known` and their dollars."""
 
+POISSON_ROWS = 20_000
+"""From here on cells are drawn independently: given its total such a draw is the multinomial, every curve is a ratio to
+that total, and the total differs from n by less than a percent; it takes half the time."""
 SLICE = 250_000  # numbers per temporary array: small enough to stay in the cache
 
 
@@ -96,7 +99,11 @@ def _cell_draws(segments: Segments, rows: Rows, rng: np.random.Generator) -> Dra
     usd = _SegmentDollars.of(segments, rows, observed)
 
     def draw(size: int) -> tuple[dict[str, Floats], Dollars]:
-        known = segments.known(rng.multinomial(n, share, size=size).astype(np.float64))
+        if n < POISSON_ROWS:
+            counts = rng.multinomial(n, share, size=size)
+        else:
+            counts = rng.poisson(segments.count, size=(size, len(share)))
+        known = segments.known(counts.astype(np.float64))
         return known, usd.draw(known["segment"], rng)
 
     return draw

@@ -185,6 +185,20 @@ def test_the_bootstrap_over_cells_has_the_law_of_the_bootstrap_over_rows() -> No
         assert np.all(np.abs(got[f"{name}_upper"] - upper) < 0.12 * width), name
 
 
+def test_drawing_the_cells_of_many_rows_independently_gives_the_same_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made(21_000, 20, split="certify")
+    levels = np.array([0.3, 0.6, 0.85, 0.95, 0.99])
+    fast = sweep(rows, levels, replicates=4000, seed=3)
+    monkeypatch.setattr("pipeline.decide.bands.POISSON_ROWS", 10**9)
+    exact = sweep(rows, levels, replicates=4000, seed=4)
+    for name in CURVES:
+        for kind in ("", "sim_"):
+            low, high = f"{name}_{kind}lower", f"{name}_{kind}upper"
+            width = (exact[high] - exact[low]).to_numpy()
+            for limit in (low, high):
+                assert np.all(np.abs(fast[limit] - exact[limit])[exact.n > 0] < 0.1 * width[exact.n > 0]), limit
+
+
 def test_proportions_of_0_and_1_have_exact_limits() -> None:
     rows = made(60, 13, split="certify", cheap_correct=1.0, strong_correct=1.0, confidence=np.linspace(0.5, 0.9, 60))
     table = sweep(rows, [0.0, 0.7], replicates=50, seed=0).query("split == 'certify'").set_index("threshold")
