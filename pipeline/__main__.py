@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.errors import CascadeError
+from pipeline.errors import CascadeError, PromiseBroken
 
 FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
 PROVIDERS = ("embedded", "together", "together-batch", "recorded")
@@ -31,7 +32,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "export": ("print or write the policy in another format", ("task", "config", "data", "export")),
     "monitor": ("hold production replies against a policy", ("monitor",)),
     "route": ("read one completion (JSON) on stdin, print the decision", ("policy",)),
-    "status": ("requests sent, kept, failed, perhaps paid twice, dollars; runs of a task", ("task?", "config?", "status")),
+    "status": (
+        "requests sent, kept, failed, perhaps paid twice, dollars; runs of a task",
+        ("task?", "config?", "status"),
+    ),
     "new": ("propose a config for your own data", ("new",)),
     "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
 }
@@ -46,14 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         run: Callable[[argparse.Namespace], Any] = getattr(commands, args.command)
-        result = run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+            result = run(args)
         if args.json:
             print(json.dumps(result, ensure_ascii=False))
         return 0
     except CascadeError as error:
         _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}")
-        if args.json:
-            print(json.dumps({"error": type(error).__name__, "message": redacted(str(error)), "exit_code": error.exit_code}))
+        if args.json and error.exit_code != PromiseBroken.exit_code:  # the monitor has printed its whole report
+            print(
+                json.dumps(
+                    {"error": type(error).__name__, "message": redacted(str(error)), "exit_code": error.exit_code}
+                )
+            )
         return error.exit_code
     except KeyboardInterrupt:
         _say("stopped: interrupted; the same command goes on from here")
@@ -113,18 +123,26 @@ def _task(sub: argparse.ArgumentParser) -> None:
 
 
 def _task_or_not(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("task", metavar="TASK", nargs="?", help="a name in configs/, a path to a config, or 'all' (default)")
+    sub.add_argument(
+        "task", metavar="TASK", nargs="?", help="a name in configs/, a path to a config, or 'all' (default)"
+    )
 
 
 def _config(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--provider", choices=PROVIDERS, help="who answers (default: the config's)")
-    sub.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the config")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the config"
+    )
     _dirs(sub)
 
 
 def _dirs(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where replies and runs are kept (default: runs)")
-    sub.add_argument("--reports-dir", type=Path, default=Path("reports"), help="where pages are written (default: reports)")
+    sub.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), help="where replies and runs are kept (default: runs)"
+    )
+    sub.add_argument(
+        "--reports-dir", type=Path, default=Path("reports"), help="where pages are written (default: reports)"
+    )
 
 
 def _limit(sub: argparse.ArgumentParser) -> None:
@@ -134,13 +152,20 @@ def _limit(sub: argparse.ArgumentParser) -> None:
 def _data(sub: argparse.ArgumentParser) -> None:
     if not any("--limit" in a.option_strings for a in sub._actions):
         _limit(sub)
-    sub.add_argument("--predictions", type=Path, metavar="FILE", help="start from a table you already have (example_id, confidence, cheap_correct, ...)")
+    sub.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="start from a table you already have (example_id, confidence, cheap_correct, ...)",
+    )
 
 
 def _spend(sub: argparse.ArgumentParser) -> None:
     if not any("--limit" in a.option_strings for a in sub._actions):
         _limit(sub)
-    sub.add_argument("--max-usd", type=_positive(float), metavar="X", help="stop, resumable, before more than X dollars are spent")
+    sub.add_argument(
+        "--max-usd", type=_positive(float), metavar="X", help="stop, resumable, before more than X dollars are spent"
+    )
     sub.add_argument("--yes", action="store_true", help="spend without asking")
     sub.add_argument("--concurrency", type=_positive(int), metavar="N", help="requests in flight")
     sub.add_argument("--allow-insecure", action="store_true", help="send a real key over plain http")
@@ -163,12 +188,19 @@ def _monitor(sub: argparse.ArgumentParser) -> None:
 
 
 def _status(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--export-replies", type=Path, metavar="DIR", help="write kept replies in the form that the recorded provider reads")
+    sub.add_argument(
+        "--export-replies",
+        type=Path,
+        metavar="DIR",
+        help="write kept replies in the form that the recorded provider reads",
+    )
 
 
 def _new(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", metavar="NAME", help="the new task's name: a-z, 0-9, _")
-    sub.add_argument("--from", dest="source", required=True, metavar="FILE", help="a .csv, .jsonl or .parquet with labeled rows")
+    sub.add_argument(
+        "--from", dest="source", required=True, metavar="FILE", help="a .csv, .jsonl or .parquet with labeled rows"
+    )
 
 
 def _purge(sub: argparse.ArgumentParser) -> None:

@@ -16,24 +16,32 @@ import pyarrow.parquet as pq
 from pipeline import tables
 from pipeline.collect.dataset import Example
 from pipeline.collect.store import ResponseStore, StoredReply, chunks
+from pipeline.config import SPLITS
+from pipeline.decide.expectation import mix_weights
 from pipeline.decide.rows import Rows
 from pipeline.job import Job
 from pipeline.measure.confidence import Measurement, measure, token_rows
 from pipeline.measure.prediction import prediction, with_strong
 from pipeline.run import PREDICTIONS, REPLIES, TOKENS
 
-
 READ_AHEAD = 256
 
 
-def measured(job: Job, store: ResponseStore, role: str) -> Iterator[tuple[Example, str, StoredReply | None, Measurement]]:
+def measured(
+    job: Job, store: ResponseStore, role: str, only: str | None = None
+) -> Iterator[tuple[Example, str, StoredReply | None, Measurement]]:
     """Every wanted row of a role with its request id, its kept reply if there is one, and what that reply says."""
     for chunk in chunks(job.wanted(role), READ_AHEAD):
         ids = [job.request(role, example).request_id for example in chunk]
         kept = {reply.request_id: reply for reply in store.replies(ids)}
         for example, request_id in zip(chunk, ids, strict=True):
             reply = kept.get(request_id)
-            yield example, request_id, reply, measure(b"" if reply is None else reply.body, job.answers_of(example), role=role)
+            yield (
+                example,
+                request_id,
+                reply,
+                measure(b"" if reply is None else reply.body, job.answers_of(example), role=role, only=only),
+            )
 
 
 def write_replies(job: Job, store: ResponseStore) -> None:
@@ -44,13 +52,15 @@ def write_replies(job: Job, store: ResponseStore) -> None:
         tables.table_writer(job.run.path(TOKENS), tables.TOKENS, metadata) as tokens,
     ):
         for role in job.roles:
-            for example, request_id, reply, m in measured(job, store, role):
+            for example, request_id, reply, m in measured(job, store, role, only="first_token"):
                 replies.add([_reply_row(job, role, example, request_id, reply, m)])
                 ids = {"request_id": request_id, "example_id": example.id, "role": role}
                 tokens.add({**ids, **row} for row in token_rows(m.reply, m))
 
 
-def _reply_row(job: Job, role: str, example: Example, request_id: str, reply: StoredReply | None, m: Measurement) -> dict[str, Any]:
+def _reply_row(
+    job: Job, role: str, example: Example, request_id: str, reply: StoredReply | None, m: Measurement
+) -> dict[str, Any]:
     read = m.reply
     return {
         "request_id": request_id, "example_id": example.id, "role": role, "provider": job.provider,
@@ -77,14 +87,30 @@ def utf8(text: str | None) -> str | None:
 def graded(job: Job, store: ResponseStore) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A row per example with both answers graded and every signal, and the counts that the report shows."""
     rows: dict[str, dict[str, Any]] = {}
-    facts: dict[str, Any] = {"exact_zeros": 0, "long_answers": 0, "reasons": Counter(), "response_models": {}}
+    facts: dict[str, Any] = {
+        "exact_zeros": 0,
+        "long_answers": 0,
+        "whole_output": True,
+        "reasons": Counter(),
+        "captured_mass": None,
+    }
+    captured: list[float] = []
+    form = None
     seen: dict[str, Counter[str]] = {role: Counter() for role in ("cheap", "strong")}
-    for example, _, _, m in measured(job, store, "cheap"):
-        row = prediction(example.id, example.split, example.group, example.segment, example.label, m, usd(job, "cheap", m))
+    for example, _, reply, m in measured(job, store, "cheap"):
+        row = prediction(
+            example.id, example.split, example.group, example.segment, example.label, m, usd(job, "cheap", m)
+        )
         rows[example.id] = row
         facts["exact_zeros"] += bool(m.exact_zero)
         facts["long_answers"] += m.long_answer
-        facts["reasons"].update(f"{name}: {why}" for name, why in m.reasons.items() if m.status == "ok" and name != "learned")
+        facts["whole_output"] &= m.status != "ok" or all(m.in_answer)
+        if m.captured_mass is not None:
+            captured.append(m.captured_mass)
+        form = reply.wire_form if reply is not None and reply.wire_form in ("integer", "boolean") else form
+        facts["reasons"].update(
+            f"{name}: {why}" for name, why in m.reasons.items() if m.status == "ok" and name != "learned"
+        )
         seen["cheap"][m.reply.model or "(none)"] += m.status != "failed"
     if job.human:
         for example in job.dataset.examples:
@@ -95,7 +121,10 @@ def graded(job: Job, store: ResponseStore) -> tuple[pd.DataFrame, dict[str, Any]
             rows[example.id] = with_strong(rows[example.id], m.answer, m.status, usd(job, "strong", m))
             seen["strong"][m.reply.model or "(none)"] += m.status != "failed"
     frame = pd.DataFrame(list(rows.values()))
-    facts["response_models"] = {role: sorted(name for name, n in c.items() if n) for role, c in seen.items()}
+    facts["response_models"] = {role: sorted(name for name, n in c.items() if n) for role, c in seen.items()} | {
+        "cheap_form": form
+    }
+    facts["captured_mass"] = float(np.mean(captured)) if captured else None
     facts["reasons"] = dict(facts["reasons"].most_common(20))
     facts["statuses"] = {role: _counts(frame[f"{role}_status"]) for role in ("cheap", "strong")}
     return frame, facts
@@ -110,11 +139,17 @@ def failed_rows(frame: pd.DataFrame) -> int:
     return int(((frame["cheap_status"] == "failed") | (frame["strong_status"] == "failed")).sum())
 
 
-def write_predictions(job: Job, frame: pd.DataFrame, signal: Mapping[str, Any], signal_table: list[dict[str, Any]]) -> None:
+def write_predictions(
+    job: Job, frame: pd.DataFrame, signal: Mapping[str, Any], signal_table: list[dict[str, Any]]
+) -> None:
     """predictions.parquet, with the chosen signal in its metadata."""
     full = frame.reindex(columns=tables.PREDICTIONS.names)
     columns = [pa.array(full[f.name], type=f.type, from_pandas=True) for f in tables.PREDICTIONS]
-    metadata = {"schema": "cascade-predictions/1", "signal": json.dumps(signal), "signal_table": json.dumps(signal_table)}
+    metadata = {
+        "schema": "cascade-predictions/1",
+        "signal": json.dumps(signal),
+        "signal_table": json.dumps(signal_table),
+    }
     job.run.write_table(PREDICTIONS, pa.Table.from_arrays(columns, schema=tables.PREDICTIONS), metadata)
 
 
@@ -140,6 +175,17 @@ def rows(job: Job) -> Rows:
     if job.labeled:
         return found
     return replace(found, cheap_correct=found.agree, strong_correct=np.where(np.isnan(found.agree), np.nan, 1.0))
+
+
+def mix(rows: Rows, prevalence: Mapping[str, float] | None) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Weights, (n,), that give every split production's label mix; None where the set has it already."""
+    if prevalence is None:
+        return None
+    weights = np.zeros(len(rows))
+    for split in SPLITS:
+        part = rows.split == split
+        weights[part] = mix_weights(rows.label[part], prevalence)
+    return weights
 
 
 def outcome(job: Job, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,11 @@ def recommend(args: Args) -> Any:
     def one(job: Job) -> dict[str, Any]:
         stages.recommend(job)
         found = job.run.read_json(RECOMMENDATION)
-        _print(job, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {job.run.path(POLICY)}")
+        _print(
+            job,
+            f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}",
+            f"  policy: {job.run.path(POLICY)}",
+        )
         return {k: found[k] for k in ("task", "run_id", "verdict", "threshold", "sentence")}
 
     return _each(args, one)
@@ -117,7 +122,12 @@ def export(args: Args) -> Any:
             _print(job, f"wrote {args.output}")
         elif not args.json:
             sys.stdout.write(text)
-        return {"task": job.config.task, "format": args.format, "output": str(args.output) if args.output else None, "text": text}
+        return {
+            "task": job.config.task,
+            "format": args.format,
+            "output": str(args.output) if args.output else None,
+            "text": text,
+        }
 
     return _each(args, one)
 
@@ -131,10 +141,11 @@ def monitor(args: Args) -> dict[str, Any]:
         raise UsageError(f"{args.log}: there is no such log; give a file of JSON lines (decisions or completions)")
     with args.log.open(encoding="utf-8", errors="replace") as lines:
         found: dict[str, Any] = watching.check(policies.load(args.policy), lines)
-    if not args.quiet and not args.json:
-        print(found["text"] if isinstance(found["text"], str) else "\n".join(found["text"]))
+    _out(args, *found["text"])
     if not found["holds"]:
-        raise PromiseBroken(found["verdict"])
+        if args.json:
+            print(json.dumps(found, ensure_ascii=False))
+        raise PromiseBroken(found["text"][0])
     return found
 
 
@@ -142,10 +153,8 @@ def route(args: Args) -> dict[str, Any]:
     """One production decision."""
     from pipeline.deliver import policy as policies
 
-    decision: dict[str, Any] = policies.load(args.policy).decide(sys.stdin.read())._asdict()
+    decision: dict[str, Any] = policies.load(args.policy).decide(sys.stdin.read()).to_dict()
     if not args.json:
-        import json
-
         print(json.dumps(decision, ensure_ascii=False))
     return decision
 
@@ -182,32 +191,52 @@ def status(args: Args) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _out(args, f"wrote {upkeep.export(store, name, role, path):,} replies to {path}")
     runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
-    _out(args, *upkeep.lines(found), *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs))
+    _out(
+        args,
+        *upkeep.lines(found),
+        *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs),
+    )
     return {"store": found, "runs": runs}
 
 
 def _run_line(run: Run) -> dict[str, Any]:
     record = run.read_json(RUN)
     verdict = run.read_json(RECOMMENDATION)["verdict"] if run.has(RECOMMENDATION) else None
-    return {"task": run.task, "run_id": run.run_id, "started": record.get("started"), "finished": record.get("finished"), "verdict": verdict}
+    return {
+        "task": run.task,
+        "run_id": run.run_id,
+        "started": record.get("started"),
+        "finished": record.get("finished"),
+        "verdict": verdict,
+    }
 
 
 def purge(args: Args) -> dict[str, Any]:
     """Remove kept replies, after asking."""
     task, age = _task_name(args), args.older_than
-    chosen = [f"task {task}"] * (task is not None) + [f"row {args.example_id}"] * (args.example_id is not None) + [f"older than {age:g} days"] * (age is not None)
+    conditions = (("task", task), ("row", args.example_id), ("older in days than", age))
+    chosen = [f"{what} {value}" for what, value in conditions if value is not None]
     if not chosen:
         raise UsageError("purge: say what to remove: a task, --example-id ID or --older-than DAYS")
     if not (args.runs_dir / STORE).is_file():
         raise UsageError(f"{args.runs_dir / STORE}: there is no store, so nothing to remove")
     if not args.yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes")
-        if input(f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UsageError(
+                f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes"
+            )
+        if input(
+            f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] "
+        ).strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed; nothing was removed")
     with ResponseStore(args.runs_dir / STORE) as store:
-        removed = upkeep.purge(store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age))
-    _out(args, f"removed {removed:,} replies; reports and runs that show texts of theirs are in runs/<task> and reports/<task>")
+        removed = upkeep.purge(
+            store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
+        )
+    _out(
+        args,
+        f"removed {removed:,} replies; reports and runs that show texts of theirs are in runs/<task> and reports/<task>",
+    )
     return {"removed": removed}
 
 
@@ -258,5 +287,7 @@ def _each(args: Args, action: Callable[[Job], Any]) -> Any:
 
 
 def _options(args: Args) -> Options:
-    known = {k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None and k != "command"}
+    known = {
+        k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None and k != "command"
+    }
     return Options(**known, command=args.line)

@@ -53,7 +53,9 @@ class Split(Part):
         if abs(self.fit + self.certify + self.test - 1) > 1e-9:
             raise ValueError(f"fit + certify + test must be 1, got {self.fit + self.certify + self.test:g}")
         if min(self.fit, self.certify) <= 0:
-            raise ValueError("fit and certify must both be above 0: the candidate levels and the promise need rows of their own")
+            raise ValueError(
+                "fit and certify must both be above 0: the candidate levels and the promise need rows of their own"
+            )
         return self
 
 
@@ -99,7 +101,9 @@ class Prompt(Part):
             raise ValueError(f"{error}; write a literal brace twice: {{{{ or }}}}") from None
         for _, name, spec, conversion in parsed:
             if name is not None and (not re.fullmatch(r"\w+", name) or spec or conversion):
-                raise ValueError(f"placeholder {{{name}}} must be a plain column name; double the braces of literal text")
+                raise ValueError(
+                    f"placeholder {{{name}}} must be a plain column name; double the braces of literal text"
+                )
         return text
 
     @property
@@ -224,7 +228,10 @@ class TaskConfig(Part):
     prompt: Prompt | None = None
     provider: Literal["embedded", "together", "together-batch", "recorded"] = "embedded"
     cheap: Model | None = None
-    strong: Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)] | None = None
+    strong: (
+        Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)]
+        | None
+    ) = None
     signal: Literal[
         "auto", "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned"
     ] = "auto"
@@ -268,7 +275,10 @@ class TaskConfig(Part):
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
             raise ValueError(f"without dataset.label only target agree_with_strong is possible, not {self.target.kind}")
         known = set(self.answers or ())
-        for where, names in (("dataset.prevalence", self.dataset and self.dataset.prevalence), ("target.label_floors", self.target.label_floors)):
+        for where, names in (
+            ("dataset.prevalence", self.dataset and self.dataset.prevalence),
+            ("target.label_floors", self.target.label_floors),
+        ):
             extra = set(names or ()) - known
             if extra and known:
                 raise ValueError(f"{where} names {sorted(extra)[0]!r}, which is not one of the labels {sorted(known)}")

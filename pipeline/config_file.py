@@ -60,7 +60,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
     try:
         config = TaskConfig.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError(_explain(error, tree, path, text.splitlines())) from None
+        raise ConfigError(_explain(error, tree, path, text.splitlines(), overrides)) from None
     config._source = path.resolve()
     return config
 
@@ -92,11 +92,15 @@ def _tree(text: str, path: Path) -> CommentedMap:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}; check indentation, colons and quotes there") from None
+        raise ConfigError(
+            f"{where}: not valid YAML: {error.problem or error.context}; check indentation, colons and quotes there"
+        ) from None
     except YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, CommentedMap):
-        raise ConfigError(f"{path}: a config is a mapping of keys such as `task:` and `dataset:`, this file holds {type(tree).__name__}")
+        raise ConfigError(
+            f"{path}: a config is a mapping of keys such as `task:` and `dataset:`, this file holds {type(tree).__name__}"
+        )
     return tree
 
 
@@ -145,22 +149,17 @@ def _line(tree: Any, loc: Sequence[int | str]) -> int | None:
     return line
 
 
-def _explain(error: ValidationError, tree: CommentedMap, path: Path, lines: list[str]) -> str:
+def _explain(error: ValidationError, tree: CommentedMap, path: Path, lines: list[str], overrides: Sequence[str]) -> str:
     seen: dict[tuple[str, str], str] = {}
     for fault in error.errors():
-        # pydantic adds the names of union members to a location; they are no keys of the file
-        loc = tuple(p for p in fault["loc"] if isinstance(p, int) or str(p) in _KEYS or _present(tree, p))
+        # the tags of the two kinds of strong side are no keys of the file
+        loc = tuple(p for p in fault["loc"] if not str(p).startswith("<"))
         key = ".".join(str(p) for p in loc) or "config"
         line = _line(tree, loc)
-        where = f"{path}:{line}" if line else str(path)
+        given = next((item for item in overrides if key.startswith(item.partition("=")[0])), None)
+        where = f"--set {given}" if given else f"{path}:{line}" if line else str(path)
         seen.setdefault((key, fault["type"]), f"{where}: {key}: {_rule(fault, loc, lines, line)}")
     return "\n".join(seen.values())
-
-
-def _present(tree: Any, part: Any) -> bool:
-    if isinstance(tree, CommentedMap):
-        return part in tree or any(_present(v, part) for v in tree.values())
-    return False
 
 
 def _rule(fault: Any, loc: tuple[int | str, ...], lines: list[str], line: int | None) -> str:

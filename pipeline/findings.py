@@ -28,7 +28,11 @@ Floats = npt.NDArray[np.float64]
 
 def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
     """Every signal that some row supports, NaN for null, by name."""
-    found = {n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64, na_value=np.nan) for n in SIGNAL_NAMES if f"signal_{n}" in frame}
+    found = {
+        n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64, na_value=np.nan)
+        for n in SIGNAL_NAMES
+        if f"signal_{n}" in frame
+    }
     return {n: v for n, v in found.items() if not np.isnan(v).all()}
 
 
@@ -56,7 +60,9 @@ def chosen_signal(job: Job, fit: pd.DataFrame, outcome: Floats) -> tuple[dict[st
     if name == "learned":
         fitted = selection.fit_learned(selection.learned_features(signals), outcome, seed=job.config.seed)
         if fitted is None:
-            raise UsageError(f"{job.config.task}: signal learned needs at least 50 fit rows with 10 right and 10 wrong answers; choose another")
+            raise UsageError(
+                f"{job.config.task}: signal learned needs at least 50 fit rows with 10 right and 10 wrong answers; choose another"
+            )
         params = fitted
     return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
 
@@ -73,17 +79,21 @@ def confidence_of(frame: pd.DataFrame, signal: Mapping[str, Any]) -> Floats:
     return pd.to_numeric(frame[f"signal_{signal['name']}"]).to_numpy(np.float64, na_value=np.nan)
 
 
-def calibration_record(job: Job, rows: Rows, calibrator: Calibrator, signal: Mapping[str, Any], table: list[dict[str, Any]]) -> dict[str, Any]:
+def calibration_record(
+    job: Job, rows: Rows, calibrator: Calibrator, signal: Mapping[str, Any], table: list[dict[str, Any]]
+) -> dict[str, Any]:
     """calibration.json: the calibrator as numbers, what it was chosen from, and the metrics before and after it."""
     calibrated = calibration.apply(calibrator, rows.confidence)
     measured: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
     for split in ("fit", "certify", "test"):
         part = rows.split == split
         for stage, values in (("before", rows.confidence), ("after", calibrated)):
-            measured[stage][split] = metrics.with_intervals(values[part], rows.cheap_correct[part], seed=job.config.seed)
+            measured[stage][split] = metrics.with_intervals(
+                values[part], rows.cheap_correct[part], seed=job.config.seed, group=rows.group[part]
+            )
     return {
         "schema": "cascade-calibration/1", "task": job.config.task, "run_id": job.run_id, "signal": dict(signal), "signal_table": table,
-        "calibrator": calibrator.to_numbers(), "selection": list(calibrator.selection), "metrics": measured,
+        "calibrator": calibrator.to_numbers(), "selection": list(calibrator.selection), "reason": calibrator.reason, "metrics": measured,
         "clipped": calibration.clipped(rows.confidence),
     }  # fmt: skip
 
@@ -132,11 +142,11 @@ def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
     statuses = job.run.read_table("predictions.parquet")
     facts = monitor_facts(
         confidence=held.confidence, statuses=statuses.loc[statuses["split"] == "certify", "cheap_status"].fillna("ok"), threshold=advice["threshold"],
-        cheap_correct=held.cheap_correct, agrees=held.agree, target=job.config.target.model_dump(mode="json"), delta=job.config.target.delta,
+        cheap_correct=held.cheap_correct, strong_correct=held.strong_correct, agrees=held.agree, target=job.config.target.model_dump(mode="json"), delta=job.config.target.delta,
     )  # fmt: skip
     return policy_document(
-        task=job.config.task, kind=job.config.kind, provider=run["provider"], verdict=advice["verdict"], threshold=advice["threshold"],
-        signal=fitted["signal"], calibrator=fitted["calibrator"], labels=job.config.answers, cheap=_side(job, models, seen, "cheap"),
+        task=job.config.task, kind=job.config.kind, provider=None if run["provider"] == "given" else run["provider"], verdict=advice["verdict"], threshold=advice["threshold"],
+        signal=fitted["signal"] | {"whole_output": run.get("measured", {}).get("whole_output")}, calibrator=fitted["calibrator"], labels=job.config.answers, cheap=_side(job, models, seen, "cheap"),
         strong=_side(job, models, seen, "strong"), prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"),
         expected=advice["expected"], certificate=advice["certificate"], monitor=facts, versions=run["versions"],
     )  # fmt: skip
@@ -151,4 +161,5 @@ def _side(job: Job, models: Mapping[str, Any], seen: Mapping[str, Any], role: st
         side["response_models_seen"] = list(seen.get(role, ()))
         if role == "cheap":
             side["top_logprobs"] = job.settings("cheap").top_logprobs
+            side["logprobs_form"] = seen.get("cheap_form")
     return side

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -50,7 +51,7 @@ class Service:
     model: str
     stands_in_for: str | None = None
     source: Any = field(default=None, repr=False, compare=False)
-    """Loaded model (embedded) or reply file (recorded)."""
+    """The loaded model (embedded)."""
 
 
 class Job:
@@ -91,6 +92,11 @@ class Job:
         return Split() if self.config.dataset is None else self.config.dataset.split
 
     @property
+    def prevalence(self) -> dict[str, float] | None:
+        """Production's label mix, where the labeled set is enriched."""
+        return None if self.config.dataset is None else self.config.dataset.prevalence
+
+    @property
     def labeled(self) -> bool:
         """Whether right answers are known; otherwise only agreement of the two models can be judged."""
         return self.config.dataset is None or self.config.dataset.label is not None
@@ -123,18 +129,26 @@ class Job:
             from pipeline.collect.providers.tiny_lm import TinyLM  # numpy models are loaded only where they answer
 
             if settings.weights is None:
-                raise ConfigError(f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together")
+                raise ConfigError(
+                    f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together"
+                )
             model = TinyLM.load(Path(self.config.resolve(settings.weights)))
             return Service("embedded", model.name, settings.model, model)
         if self.provider == "recorded":
-            from pipeline.collect.providers.recorded import Recorded
-
             if settings.replies is None:
                 raise ConfigError(f"{where}: {role}.replies is missing: provider recorded reads a file of replies")
-            file = Recorded(self.config.resolve(settings.replies))
-            return Service(file.service, settings.model, None, file)
+            path = Path(self.config.resolve(settings.replies))
+            try:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                raise ConfigError(
+                    f"{where}: {role}.replies: {path} cannot be read ({error.strerror}); it names the file of recorded replies"
+                ) from None
+            return Service(f"recorded/{content[:12]}", settings.model)
         if settings.params.get("max_tokens") is None:
-            raise ConfigError(f"{where}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8")
+            raise ConfigError(
+                f"{where}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8"
+            )
         return Service("together", settings.model)
 
     @property
@@ -150,7 +164,9 @@ class Job:
     def request(self, role: str, example: Example) -> Request:
         """What is asked for one row."""
         service = self.services[role]
-        return request_for(self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model)
+        return request_for(
+            self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model
+        )
 
     def requests(self, role: str) -> Iterator[Request]:
         """The requests of a role, one at a time."""

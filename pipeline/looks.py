@@ -15,7 +15,9 @@ SKETCH = 64
 
 def sketch(row_names: Iterable[str]) -> list[str]:
     """The 64 smallest hashes of the rows' contents: two sets that overlap much share some, disjoint ones none."""
-    return sorted(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16] for name in set(row_names))[:SKETCH]
+    return sorted(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16] for name in set(row_names))[
+        :SKETCH
+    ]
 
 
 def look(runs_dir: Path, rows: list[str], question: str) -> int:

@@ -62,7 +62,9 @@ class Run:
             frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
             return frame
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice") from None
+            raise DataError(
+                f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice"
+            ) from None
 
     def write_table(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
         """Write a Parquet artefact: zstd 3, byte-stream-split floats, dictionaries for strings only, page checksums."""
@@ -82,7 +84,11 @@ class Run:
         if self.has(RUN):
             record = read_json(self.directory / RUN)
         for key, value in fields.items():
-            record[key] = {**record[key], **value} if isinstance(value, Mapping) and isinstance(record.get(key), Mapping) else value
+            record[key] = (
+                {**record[key], **value}
+                if isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
+                else value
+            )
         self.write_json(RUN, record)
         return record
 
@@ -138,7 +144,7 @@ def atomic(path: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -150,9 +156,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFull(f"{path}: no space left to write; free some and run the same command again, nothing is lost") from error
+            raise DiskFull(
+                f"{path}: no space left to write; free some and run the same command again, nothing is lost"
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder with --runs-dir or --reports-dir") from error
+            raise UsageError(
+                f"{path}: cannot be written ({error.strerror}); choose another folder with --runs-dir or --reports-dir"
+            ) from error
         raise
 
 
@@ -175,7 +185,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def dump_json(value: Any) -> bytes:
     """JSON as the artefacts hold it: indented, sorted as given, floats exact, NaN and infinities null."""
-    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
+    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def finite(value: Any) -> Any:

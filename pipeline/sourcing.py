@@ -60,9 +60,17 @@ def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
             expected = estimate(job, store)
             preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
             if any(role["to_send"] for role in expected["roles"].values()):
-                job.run.update(probes=preflight.ready(first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task))
+                job.run.update(
+                    probes=preflight.ready(
+                        first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task
+                    )
+                )
         for role in job.roles:
-            left = None if job.options.max_usd is None else job.options.max_usd - sum(s["usd"] + s["unknown_usd"] for s in spent.values())
+            left = (
+                None
+                if job.options.max_usd is None
+                else job.options.max_usd - sum(s["usd"] + s["unknown_usd"] for s in spent.values())
+            )
             done = send(
                 Requests(job, role), provider(job, role, store), store, task=job.config.task, concurrency=concurrency(job),
                 price=prices(job)[role], max_usd=left if job.costs_money else None,
@@ -87,7 +95,12 @@ def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
     batch = job.provider == "together-batch"
     discount = {role: 1 - float(price.batch_discount) for role, price in prices(job).items()} if batch else None
     return preflight.estimate(
-        {role: Requests(job, role) for role in job.roles}, prices(job), store, rows=len(job.dataset), paid=job.costs_money, discount=discount
+        {role: Requests(job, role) for role in job.roles},
+        prices(job),
+        store,
+        rows=len(job.dataset),
+        paid=job.costs_money,
+        discount=discount,
     )
 
 
@@ -129,7 +142,9 @@ def locked(job: Job) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             holder = note.read_text("utf-8").strip() if note.is_file() else "another process"
-            raise RunLocked(f"task {job.config.task!r} is being worked on by {holder}; wait for it, or stop it") from None
+            raise RunLocked(
+                f"task {job.config.task!r} is being worked on by {holder}; wait for it, or stop it"
+            ) from None
         try:
             note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
             yield

@@ -81,7 +81,10 @@ def sweep(job: Job, also: float | None = None) -> None:
     rows = assembly.rows(job)
     candidates = candidate_levels(rows.of("fit").confidence)
     wanted = candidates if also is None else np.append(candidates, also)
-    job.run.write_frame(SWEEP, curves(rows, sweep_levels(rows.confidence, wanted), seed=job.config.seed))
+    weights = assembly.mix(rows, job.prevalence)
+    job.run.write_frame(
+        SWEEP, curves(rows, sweep_levels(rows.confidence, wanted), seed=job.config.seed, weights=weights)
+    )
 
 
 def recommend(job: Job) -> None:
@@ -90,12 +93,14 @@ def recommend(job: Job) -> None:
     fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
     levels = candidate_levels(fit.confidence)
     asked = look(job.options.runs_dir, sketch(held.example_id), findings.question(job))
-    certificate = certify(held, target, levels=levels, look=asked, human=human, fit_confidence=fit.confidence, seed=seed)
+    certificate = certify(
+        held, target, levels=levels, look=asked, human=human, fit_confidence=fit.confidence, seed=seed
+    )
     if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
     found = recommendation(
         rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), human=human, levels=levels, seed=seed,
-        prevalence=job.config.dataset.prevalence if job.config.dataset else None, data=findings.data_name(job),
+        prevalence=job.prevalence, data=findings.data_name(job),
     )  # fmt: skip
     advice = findings.recommendation_record(job, rows, found)
     job.run.write_json(RECOMMENDATION, advice)

@@ -103,7 +103,9 @@ def test_python_objects_and_alias_bombs_are_not_built(tmp_path: Path) -> None:
 
 def test_overrides_are_yaml_values_and_are_checked_like_the_file(tmp_path: Path) -> None:
     path = written(tmp_path)
-    config = load(path, ["target.within=0.01", "signal=first_token", "dataset.split={fit: 0.2, certify: 0.6, test: 0.2}"])
+    config = load(
+        path, ["target.within=0.01", "signal=first_token", "dataset.split={fit: 0.2, certify: 0.6, test: 0.2}"]
+    )
     assert config.target.within == 0.01
     assert config.signal == "first_token"
     assert config.dataset is not None

@@ -38,7 +38,11 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             base = node.module or ""
             found.add(base)
-            found |= {f"{base}.{alias.name}" for alias in node.names if (PACKAGE.parent / base.replace(".", "/") / f"{alias.name}.py").exists()}
+            found |= {
+                f"{base}.{alias.name}"
+                for alias in node.names
+                if (PACKAGE.parent / base.replace(".", "/") / f"{alias.name}.py").exists()
+            }
     return found
 
 
@@ -67,7 +71,9 @@ def test_measure_and_decide_know_no_path_clock_network_or_global_chance(path: Pa
     assert not {name.split(".")[0] for name in imports(path)} & NO_WORLD
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if module(p).startswith("measure") or module(p) in STDLIB_ONLY], ids=module)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if module(p).startswith("measure") or module(p) in STDLIB_ONLY], ids=module
+)
 def test_what_production_runs_needs_the_standard_library_only(path: Path) -> None:
     for name in imports(path):
         top = name.split(".")[0]
@@ -77,7 +83,12 @@ def test_what_production_runs_needs_the_standard_library_only(path: Path) -> Non
 def test_importing_the_policy_loads_no_third_party_module() -> None:
     code = "import sys, pipeline.deliver.policy; print(sorted({m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names) - {'pipeline'}))"
     # -I -S: nothing of this environment's site-packages is loaded at start-up
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {code}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() in ("[]", "['__main__']"), done.stdout
 
 

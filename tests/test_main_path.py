@@ -27,7 +27,9 @@ ARTEFACTS = (
 
 
 def command(*arguments: str, folder: Path) -> int:
-    return main([*arguments, "--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json"])
+    return main(
+        [*arguments, "--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +96,14 @@ def test_confidence_is_null_unless_the_status_is_ok(job: tuple[Path, dict[str, A
     known = frame["confidence"].dropna()
     assert ((known >= 0) & (known <= 1)).all()
     assert (frame["split"] == "fit").any()
-    assert frame.loc[frame["split"] == "fit", "strong_answer"].isna().all(), "fit rows need no strong answer, so none was asked"
+    assert frame.loc[frame["split"] == "fit", "strong_answer"].isna().all(), (
+        "fit rows need no strong answer, so none was asked"
+    )
 
 
-def test_the_demonstration_models_are_named_as_such_and_not_exported(job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demonstration_models_are_named_as_such_and_not_exported(
+    job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = job
     document = json.loads((run_of(job) / "policy.json").read_text())
     assert document["provider"] == "embedded"
@@ -138,7 +144,9 @@ def test_the_policy_alone_decides_as_the_tables_do_on_every_stored_reply(job: tu
     assert checked == 700
 
 
-def test_a_second_run_sends_nothing_and_writes_the_same_bytes(job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
+    job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, result = job
     run = run_of(job)
     timeless = [name for name in ARTEFACTS if name != "run.json"]
@@ -154,7 +162,9 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(job: tuple[Path, d
     assert spending["cheap"]["sent"] == spending["strong"]["sent"] == 0
 
 
-def test_stages_can_be_run_one_by_one_and_say_what_is_missing(job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_can_be_run_one_by_one_and_say_what_is_missing(
+    job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command("calibrate", str(CONFIG), "--limit", "700", folder=tmp_path) == 2
     assert "measure" in capsys.readouterr().err
     folder, _ = job

@@ -21,7 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["mmlu_gpt4o", "mmlu_llama"])
-def test_a_recorded_run_equals_its_reference(name: str, folder: Path, real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recorded_run_equals_its_reference(
+    name: str, folder: Path, real_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = real_data / "recorded" / name
     reference = json.loads((source / "reference.json").read_text())
     arguments = ["--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--json", "--quiet"]
@@ -53,14 +55,28 @@ def test_the_certificate_escalates_no_more_than_the_yardstick(real_data: Path) -
     """Mean escalation over 40 random halves: a reference implementation had 35.5 % for 0.03 and 40.9 % for 0.02."""
     source = real_data / "recorded" / "mmlu_gpt4o"
     labels = [json.loads(line)["label"] for line in (source / "examples.jsonl").read_text("utf-8").split("\n") if line]
-    bodies = {role: [json.loads(line)["response"]["body"] for line in (source / f"{role}.jsonl").read_text("utf-8").split("\n") if line] for role in ("cheap", "strong")}
-    right = {r: np.array([b["choices"][0]["message"]["content"].strip() == y for b, y in zip(bodies[r], labels, strict=True)], float) for r in bodies}
+    bodies = {
+        role: [
+            json.loads(line)["response"]["body"]
+            for line in (source / f"{role}.jsonl").read_text("utf-8").split("\n")
+            if line
+        ]
+        for role in ("cheap", "strong")
+    }
+    right = {
+        r: np.array(
+            [b["choices"][0]["message"]["content"].strip() == y for b, y in zip(bodies[r], labels, strict=True)], float
+        )
+        for r in bodies
+    }
     confidence = np.array([np.exp(b["choices"][0]["logprobs"]["content"][0]["logprob"]) for b in bodies["cheap"]])
     rng = np.random.default_rng(0)
     for within, yardstick in ((0.03, 0.355), (0.02, 0.409)):
         rates = []
         for _ in range(40):
             half = rng.permutation(len(labels))[:908]
-            found = certify_match_strong(confidence[half], right["cheap"][half], right["strong"][half], within=within, delta=0.1)
+            found = certify_match_strong(
+                confidence[half], right["cheap"][half], right["strong"][half], within=within, delta=0.1
+            )
             rates.append(found.escalation_rate)
         assert abs(np.mean(rates) - yardstick) < 0.02

@@ -57,7 +57,11 @@ class Dataset:
         """The n rows with the smallest hashes, in their old order: the same n whatever else the file holds."""
         keep = set(sorted((_hash(e.id), e.id) for e in self.examples)[:n])
         kept = [e for e in self.examples if (_hash(e.id), e.id) in keep]
-        used = {**self.health, "used": len(kept), "excluded": {**self.health["excluded"], "limit": len(self) - len(kept)}}
+        used = {
+            **self.health,
+            "used": len(kept),
+            "excluded": {**self.health["excluded"], "limit": len(self) - len(kept)},
+        }
         return Dataset(kept, self.columns, _digest_of(kept), {**used, "splits": dict(Counter(e.split for e in kept))})
 
 
@@ -71,7 +75,9 @@ def read(config: TaskConfig, canonical: Canonical) -> Dataset:
     if spec is None or config.prompt is None:
         raise DataError(f"{config.source}: needs `dataset` and `prompt` to read rows (only --predictions does without)")
     table = TableFile(config.resolve(spec.path))
-    text_columns = tuple(c for c in config.prompt.columns if c != spec.options) if spec.options else config.prompt.columns
+    text_columns = (
+        tuple(c for c in config.prompt.columns if c != spec.options) if spec.options else config.prompt.columns
+    )
     named = {"dataset.id": spec.id, "dataset.label": spec.label, "dataset.options": spec.options, "dataset.group": spec.group,
              "dataset.segment": spec.segment, **{f"prompt: {{{c}}}": c for c in text_columns}}  # fmt: skip
     wanted = {where: column for where, column in named.items() if column}
@@ -110,13 +116,17 @@ def _require_columns(table: TableFile, number: int, row: dict[str, Any], wanted:
         if column not in row:
             near = difflib.get_close_matches(column, list(row), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint} Columns here: {', '.join(map(repr, row))}")
+            raise DataError(
+                f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint} Columns here: {', '.join(map(repr, row))}"
+            )
 
 
 class _Reader:
     """Turns rows of a file into examples and keeps the counts."""
 
-    def __init__(self, config: TaskConfig, table: TableFile, text_columns: tuple[str, ...], canonical: Canonical) -> None:
+    def __init__(
+        self, config: TaskConfig, table: TableFile, text_columns: tuple[str, ...], canonical: Canonical
+    ) -> None:
         assert config.dataset is not None and config.prompt is not None
         self.config, self.spec, self.table, self.canonical = config, config.dataset, table, canonical
         self.text_columns, self.columns = text_columns, config.prompt.columns
@@ -137,7 +147,9 @@ class _Reader:
         by_name = {c: self._text(where, c, row[c]) for c in self.text_columns}
         options = self._options(where, row)
         if self.spec.options is not None and options is not None:
-            by_name[self.spec.options] = "\n".join(f"{a}. {o}" for a, o in zip(letters(len(options)), options, strict=True))
+            by_name[self.spec.options] = "\n".join(
+                f"{a}. {o}" for a, o in zip(letters(len(options)), options, strict=True)
+            )
         texts = tuple(by_name[c] for c in self.columns)
         content = normalised(texts)
         key = _hash(content)
@@ -162,7 +174,9 @@ class _Reader:
             return ""
         if isinstance(value, bool | int | float):
             return json.dumps(value)
-        raise DataError(f"{where}: column {column!r} holds {type(value).__name__}, a prompt takes text; flatten it first")
+        raise DataError(
+            f"{where}: column {column!r} holds {type(value).__name__}, a prompt takes text; flatten it first"
+        )
 
     def _plain(self, where: str, column: str | None, row: dict[str, Any], blank: str | None = None) -> str:
         assert column is not None
@@ -200,7 +214,9 @@ class _Reader:
             try:
                 value = json.loads(value)
             except ValueError:
-                raise DataError(f"{where}: column {self.spec.options!r} must hold a JSON list of options, got {value[:80]!r}") from None
+                raise DataError(
+                    f"{where}: column {self.spec.options!r} must hold a JSON list of options, got {value[:80]!r}"
+                ) from None
         if not isinstance(value, list) or not all(isinstance(o, str) for o in value) or not 2 <= len(value) <= 26:
             raise DataError(f"{where}: column {self.spec.options!r} must hold 2 to 26 texts, got {str(value)[:80]}")
         return tuple(value)
@@ -213,7 +229,9 @@ class _Reader:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if isinstance(value, bool) or (value is not None and not isinstance(value, str)):
-            raise DataError(f"{where}: label {value!r} is {type(value).__name__}, not text; write it in quotes as the config does")
+            raise DataError(
+                f"{where}: label {value!r} is {type(value).__name__}, not text; write it in quotes as the config does"
+            )
         if value is None or not value.strip():
             raise DataError(f"{where}: the label is blank; label the row or leave it out of the file")
         if options is not None:
@@ -226,7 +244,9 @@ class _Reader:
             known = list(self.config.answers or ())
             near = difflib.get_close_matches(value, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{where}: label {value!r} is not one of the config's labels {known}{hint} Add it to `labels` or mend the row")
+            raise DataError(
+                f"{where}: label {value!r} is not one of the config's labels {known}{hint} Add it to `labels` or mend the row"
+            )
         return label
 
     def _choice(self, where: str, value: str, options: tuple[str, ...]) -> str:
@@ -237,13 +257,19 @@ class _Reader:
             return by_text[0]
         if not by_text and value.strip().upper() in names:
             return value.strip().upper()
-        found = f"{len(by_text)} options read so" if by_text else f"it is neither an option nor one of the letters {names[0]} to {names[-1]}"
+        found = (
+            f"{len(by_text)} options read so"
+            if by_text
+            else f"it is neither an option nor one of the letters {names[0]} to {names[-1]}"
+        )
         raise DataError(f"{where}: label {value!r}: {found}; give the letter of the right option")
 
     def finish(self) -> Dataset:
         if self.duplicates:
             shown = "; ".join(f"{n!r} at {self.table.unit}s {a} and {b}" for n, a, b in self.duplicates[:5])
-            raise DataError(f"{self.table.path}: {len(self.duplicates)} duplicate ids: {shown}; ids in column {self.spec.id!r} must be unique")
+            raise DataError(
+                f"{self.table.path}: {len(self.duplicates)} duplicate ids: {shown}; ids in column {self.spec.id!r} must be unique"
+            )
         if not self.examples:
             raise DataError(f"{self.table.path}: no rows; a dataset needs labeled rows below its header")
         n = len(self.examples)

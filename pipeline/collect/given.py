@@ -26,7 +26,9 @@ def file_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; --predictions takes a .parquet, .csv or .jsonl table") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; --predictions takes a .parquet, .csv or .jsonl table"
+        ) from None
 
 
 def read(path: Path, split: Split) -> pd.DataFrame:
@@ -47,7 +49,9 @@ def read(path: Path, split: Split) -> pd.DataFrame:
     frame["example_id"] = [str(v) for v in frame["example_id"]]
     twice = frame["example_id"][frame["example_id"].duplicated()]
     if len(twice):
-        raise DataError(f"{path}: {len(twice)} duplicate ids in example_id, for example {twice.iloc[0]!r}; ids must be unique")
+        raise DataError(
+            f"{path}: {len(twice)} duplicate ids in example_id, for example {twice.iloc[0]!r}; ids must be unique"
+        )
     for column in ("confidence", "cheap_usd", "strong_usd"):
         if column in frame:
             frame[column] = [_number(v, column, place) for v, place in zip(frame[column], places, strict=True)]
@@ -73,16 +77,23 @@ def _number(value: Any, column: str, place: str) -> float:
 def _check_confidence(frame: pd.DataFrame, places: list[str]) -> None:
     for value, place in zip(frame["confidence"], places, strict=True):
         if not (np.isnan(value) or 0 <= value <= 1):
-            raise DataError(f"{place}: confidence is {value!r}; it must lie in [0, 1] (map a margin m to 1 - exp(-m)), or be blank")
+            raise DataError(
+                f"{place}: confidence is {value!r}; it must lie in [0, 1] (map a margin m to 1 - exp(-m)), or be blank"
+            )
 
 
 def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path) -> None:
     name, answer = f"{role}_correct", f"{role}_answer"
     if name in frame:
-        frame[name] = pd.array([_truth(v, name, place) for v, place in zip(frame[name], places, strict=True)], dtype="boolean")
+        frame[name] = pd.array(
+            [_truth(v, name, place) for v, place in zip(frame[name], places, strict=True)], dtype="boolean"
+        )
     elif answer in frame and "label" in frame:
         frame[name] = pd.array(
-            [None if _blank(a) or _blank(y) else str(a).strip() == str(y).strip() for a, y in zip(frame[answer], frame["label"], strict=True)],
+            [
+                None if _blank(a) or _blank(y) else str(a).strip() == str(y).strip()
+                for a, y in zip(frame[answer], frame["label"], strict=True)
+            ],
             dtype="boolean",
         )
     elif role == "cheap" and not {"cheap_answer", "strong_answer"} <= set(frame.columns):
@@ -109,7 +120,9 @@ def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFram
             raise DataError(f"{place}: split is {value!r}; it must be {', '.join(SPLITS)}, or the column left out")
     across = frame.groupby("group")["split"].nunique()
     if (across > 1).any():
-        raise DataError(f"{places[0].split(',')[0].rsplit(':', 1)[0]}: group {across.idxmax()!r} lies in more than one split; rows of a group belong together")
+        raise DataError(
+            f"{places[0].split(',')[0].rsplit(':', 1)[0]}: group {across.idxmax()!r} lies in more than one split; rows of a group belong together"
+        )
     for role in ("cheap", "strong"):
         if f"{role}_status" not in frame:
             known = frame.get(f"{role}_correct", pd.Series([None] * len(frame))).notna()

@@ -76,7 +76,10 @@ def lettered(options: Sequence[str]) -> str:
 
 def messages(prompt: Prompt, columns: Mapping[str, str]) -> tuple[dict[str, str], ...]:
     """The chat messages for one row. Row texts enter the templates as plain text: braces in them mean nothing."""
-    filled = [{"role": role, "content": _fill(text, columns)} for role, text in (("system", prompt.system), ("user", prompt.user))]
+    filled = [
+        {"role": role, "content": _fill(text, columns)}
+        for role, text in (("system", prompt.system), ("user", prompt.user))
+    ]
     return tuple(m for m in filled if m["content"] or m["role"] == "user")
 
 
@@ -92,10 +95,14 @@ def _fill(template: str, columns: Mapping[str, str]) -> str:
 
 def prompt_digest(prompt: Prompt) -> str:
     """sha256 of both templates: production compares it before it trusts a confidence."""
-    return digest({"system": unicodedata.normalize("NFC", prompt.system), "user": unicodedata.normalize("NFC", prompt.user)})
+    return digest(
+        {"system": unicodedata.normalize("NFC", prompt.system), "user": unicodedata.normalize("NFC", prompt.user)}
+    )
 
 
-def request_for(config: TaskConfig, role: str, example_id: str, columns: Mapping[str, str], *, service: str, model: str) -> Request:
+def request_for(
+    config: TaskConfig, role: str, example_id: str, columns: Mapping[str, str], *, service: str, model: str
+) -> Request:
     """The canonical request of one row to the model of one role."""
     settings = getattr(config, role)
     assert config.prompt is not None and isinstance(settings, Model)

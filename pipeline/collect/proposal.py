@@ -17,7 +17,19 @@ from pipeline.errors import DataError, UsageError
 MOST_LABELS = 200
 LABEL_NAMES = ("label", "category", "class", "target", "intent", "gold", "answer", "relevance", "folder", "y")
 ID_NAMES = ("id", "example_id", "uid", "uuid", "key")
-GROUP_NAMES = ("thread", "thread_id", "query_id", "user", "user_id", "session", "conversation", "conversation_id", "customer", "group", "author")
+GROUP_NAMES = (
+    "thread",
+    "thread_id",
+    "query_id",
+    "user",
+    "user_id",
+    "session",
+    "conversation",
+    "conversation_id",
+    "customer",
+    "group",
+    "author",
+)
 SEGMENT_NAMES = ("segment", "language", "lang", "source", "channel", "region", "style", "country")
 QUERY_NAMES = ("query", "question", "search")
 PASSAGE_NAMES = ("passage", "document", "doc", "text", "content", "snippet", "context", "answer_text")
@@ -36,10 +48,12 @@ class Column:
 
     @property
     def rows(self) -> int:
+        """Rows of the table, blank ones included."""
         return self.blank + sum(self.distinct.values())
 
     @property
     def unique(self) -> bool:
+        """Whether every row has a value of its own."""
         return self.blank == 0 and len(self.distinct) == self.rows
 
 
@@ -67,7 +81,9 @@ def propose(name: str, source: str, config_folder: Path) -> Proposal:
             f"{source}: no column looks like a label with a closed set of answers ({shown}). A label column has at most {MOST_LABELS} "
             f"distinct values and is named for example {', '.join(LABEL_NAMES[:5])}. Open-ended generation has no answer set to calibrate"
         )
-    path = source if "://" in source else Path(os.path.relpath(Path(source).resolve(), config_folder.resolve())).as_posix()
+    path = (
+        source if "://" in source else Path(os.path.relpath(Path(source).resolve(), config_folder.resolve())).as_posix()
+    )
     return Proposal(_config(name, path, columns, roles), _checks(rows, columns, roles))
 
 
@@ -87,7 +103,9 @@ def _columns(table: TableFile) -> list[Column]:
 
 def _column(name: str, values: list[Any]) -> Column:
     lists = [v for v in values if isinstance(v, list) or (isinstance(v, str) and v.startswith("[") and _list(v))]
-    texts = [v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values if v is not None and v != ""]
+    texts = [
+        v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values if v is not None and v != ""
+    ]
     mean = sum(map(len, texts)) / len(texts) if texts else 0.0
     return Column(name, len(values) - len(texts), Counter(texts), len(lists) > 0.9 * len(values), mean)
 
@@ -115,8 +133,14 @@ def _roles(columns: list[Column]) -> dict[str, Any]:
             taken.add(column.name)
 
     take("options", next((c for c in columns if c.is_list), None))
-    few = [c for c in columns if c.name not in taken and 2 <= len(c.distinct) <= min(MOST_LABELS, max(2, c.rows // 3)) and c.length < 60]
-    letters = [c for c in columns if c.name.casefold() in LABEL_NAMES and c.name not in taken] if "options" in roles else []
+    few = [
+        c
+        for c in columns
+        if c.name not in taken and 2 <= len(c.distinct) <= min(MOST_LABELS, max(2, c.rows // 3)) and c.length < 60
+    ]
+    letters = (
+        [c for c in columns if c.name.casefold() in LABEL_NAMES and c.name not in taken] if "options" in roles else []
+    )
     take("label", _named(few, LABEL_NAMES, taken) or (letters[0] if letters else None) or (few[-1] if few else None))
     identity = _named(columns, ID_NAMES, taken)
     take("id", identity if identity is not None and identity.unique else None)
@@ -154,16 +178,23 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         *[f"  {role}: {quote(roles[role].name, ensure_ascii=False)}" for role in ("id", "label", "options", "group", "segment") if role in roles],
     ]  # fmt: skip
     if "group" not in roles:
-        lines.append("  # group: column        # rows of one user or thread belong together; the promise is then about groups")
+        lines.append(
+            "  # group: column        # rows of one user or thread belong together; the promise is then about groups"
+        )
     lines.append("  split: {fit: 0.3, certify: 0.5, test: 0.2}   # certify decides how tight a promise can be")
     if kind == "classify":
-        lines.append(f"labels: [{', '.join(quote(v, ensure_ascii=False) for v in labels)}]   # CHECK spelled as the model is to answer")
+        lines.append(
+            f"labels: [{', '.join(quote(v, ensure_ascii=False) for v in labels)}]   # CHECK spelled as the model is to answer"
+        )
     asks = {
         "classify": f"Answer with exactly one of these labels: {', '.join(labels)}.",
         "choose": "Choose the best option. Answer with its letter.",
         "judge": "Does the passage answer the query? Answer yes or no.",
     }[kind]
-    shown = [f"{{{c.name}}}" if len(texts) == 1 else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {{{c.name}}}" for c in texts]
+    shown = [
+        f"{{{c.name}}}" if len(texts) == 1 else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {{{c.name}}}"
+        for c in texts
+    ]
     if kind == "choose":
         shown.append(f"{{{roles['options'].name}}}")
     user = "\n\n".join(shown)
@@ -191,7 +222,11 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
     label = roles["label"]
     common = ", ".join(f"{v!r} {n}" for v, n in label.distinct.most_common(6))
     texts = ", ".join(c.name for c in roles["texts"]) or "none found: name the columns in prompt.user"
-    unused = [c.name for c in columns if c.name not in {*(r.name for r in roles.values() if isinstance(r, Column)), *(c.name for c in roles["texts"])}]
+    unused = [
+        c.name
+        for c in columns
+        if c.name not in {*(r.name for r in roles.values() if isinstance(r, Column)), *(c.name for c in roles["texts"])}
+    ]
     said = [
         f"{rows:,} rows; kind {roles['kind']}; text from: {texts}",
         f"label column {label.name!r}: {len(label.distinct)} values ({common})",
@@ -205,7 +240,9 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
     if copies:
         said.append(f"{copies:,} texts occur more than once; copies stay in one split and count once for the promise")
     if "group" not in roles:
-        said.append("no group column: if several rows come from one user or thread, name it under dataset.group, or the promise is too optimistic")
+        said.append(
+            "no group column: if several rows come from one user or thread, name it under dataset.group, or the promise is too optimistic"
+        )
     if unused:
         said.append(f"not used: {', '.join(unused)}")
     certify = int(rows * 0.5)

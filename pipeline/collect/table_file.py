@@ -50,7 +50,9 @@ class TableFile:
                 return opened
             return open(self.path, "rb")
         except FileNotFoundError:
-            raise DataError(f"{self.path}: there is no such file; check dataset.path (it is relative to the config's folder)") from None
+            raise DataError(
+                f"{self.path}: there is no such file; check dataset.path (it is relative to the config's folder)"
+            ) from None
         except (ImportError, ValueError) as error:
             raise DataError(f"{self.path}: {error}; install the package that serves this kind of address") from None
         except OSError as error:
@@ -79,7 +81,9 @@ class TableFile:
             except ValueError as error:
                 raise DataError(f"{self.path}:{number}: not valid JSON ({error}); each line holds one object") from None
             if not isinstance(row, dict):
-                raise DataError(f"{self.path}:{number}: holds {type(row).__name__}, each line must hold one JSON object {{...}}")
+                raise DataError(
+                    f"{self.path}:{number}: holds {type(row).__name__}, each line must hold one JSON object {{...}}"
+                )
             yield number, row
 
     def _csv(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:

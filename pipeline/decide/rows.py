@@ -65,7 +65,9 @@ class Rows:
         def numbers(name: str) -> Floats:
             if name not in frame:
                 return np.full(n, np.nan)
-            return np.asarray(pd.to_numeric(frame[name], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan))
+            return np.asarray(
+                pd.to_numeric(frame[name], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan)
+            )
 
         def texts(name: str) -> Texts:
             if name not in frame:

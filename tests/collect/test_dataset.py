@@ -93,7 +93,9 @@ def test_duplicate_ids_are_listed_with_their_lines(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_by_column_and_a_wrong_type_is_named(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a", "b"], "label": pa.array(["work", "spam"]).dictionary_encode()}), tmp_path / "r.parquet")
+    pq.write_table(
+        pa.table({"text": ["a", "b"], "label": pa.array(["work", "spam"]).dictionary_encode()}), tmp_path / "r.parquet"
+    )
     found = read(config(tmp_path, "r.parquet"), canonical)
     assert [e.label for e in found.examples] == ["work", "spam"]
     pq.write_table(pa.table({"text": [["a"], ["b"]], "label": ["work", "spam"]}), tmp_path / "r.parquet")
@@ -156,7 +158,12 @@ def test_options_may_be_named_by_letter_or_text_and_ambiguity_is_refused(tmp_pat
     assert choose("first", ["first", "second"]).examples[0].label == "A"
     assert choose("B", ["B", "A"]).examples[0].label == "A"  # an option's text goes before a letter
     assert choose("A", ["x", "y"]).examples[0].texts == ("q", "A. x\nB. y")
-    for label, options, said in (("z", ["x", "y"], "neither an option"), ("x", ["x", "x"], "2 options"), ("A", ["x"], "2 to 26"), ("A", "x|y", "JSON list")):
+    for label, options, said in (
+        ("z", ["x", "y"], "neither an option"),
+        ("x", ["x", "x"], "2 options"),
+        ("A", ["x"], "2 to 26"),
+        ("A", "x|y", "JSON list"),
+    ):
         with pytest.raises(DataError, match=said):
             choose(label, options)
 
