@@ -1,0 +1,249 @@
+"""Exit codes and messages of the command line, as somebody who mistypes meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import COMMANDS, main, redacted
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = """\
+task: tickets
+kind: classify
+dataset: {path: rows.csv, label: label, id: id}
+labels: [billing, account]
+prompt: {user: "{text}"}
+provider: recorded
+cheap:
+  model: small
+  usd_per_million_tokens: {input: 0.1, output: 0.2, as_of: 2026-11-01, source: list}
+  params: {max_tokens: 8}
+  replies: cheap.jsonl
+strong:
+  model: large
+  usd_per_million_tokens: {input: 1, output: 2, as_of: 2026-11-01, source: list}
+  params: {max_tokens: 8}
+  replies: strong.jsonl
+target: {kind: match_strong, within: 0.02}
+"""
+ROWS = "id,text,label\n" + "".join(f"r{i},text {i},{'billing' if i % 2 else 'account'}\n" for i in range(60))
+
+
+def reply(example_id: str, answer: str, logprob: float) -> str:
+    token = {"token": answer, "bytes": list(answer.encode()), "logprob": logprob, "top_logprobs": []}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": answer},
+        "logprobs": {"content": [token]},
+    }
+    body = {
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 1},
+    }
+    return json.dumps({"custom_id": example_id, "response": {"status_code": 200, "body": body}}) + "\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one task whose replies are recorded: both models always say billing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tickets.yaml").write_text(
+        CONFIG.replace("rows.csv", "../rows.csv")
+        .replace("cheap.jsonl", "../cheap.jsonl")
+        .replace("strong.jsonl", "../strong.jsonl")
+    )
+    (tmp_path / "rows.csv").write_text(ROWS)
+    for role in ("cheap", "strong"):
+        (tmp_path / f"{role}.jsonl").write_text("".join(reply(f"r{i}", "billing", -0.01 * i) for i in range(60)))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_too_few_rows_end_with_a_verdict_and_not_with_an_error(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
+    assert code == 0, err
+    assert json.loads(out)["verdict"] == "uncertified"
+    code, _, err = run(capsys, "export", "tickets")
+    assert code == 5
+    assert "--allow-uncertified" in err
+    code, out, _ = run(capsys, "export", "tickets", "--allow-uncertified", "--format", "env")
+    assert code == 0
+    assert "CASCADE_TICKETS_VERDICT" in out
+
+
+def test_one_class_only_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "rows.csv").write_text(ROWS.replace(",account", ",billing"))
+    code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    page = Path(result["report"]).read_text()
+    assert "NaN" not in page
+    assert ">nan<" not in page.lower()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("id,text,label\n", "no rows"),
+        ("id,txt,label\na,b,billing\n", "no column 'text'"),
+        ("id,text,label\na,b,billing\na,c,account\n", "duplicate ids"),
+        ("id,text,label\na,b,biling\n", "did you mean 'billing'"),
+    ],
+)
+def test_bad_data_ends_with_2_and_one_message_before_anything_is_asked(
+    project: Path, capsys: pytest.CaptureFixture[str], rows: str, said: str
+) -> None:
+    (project / "rows.csv").write_text(rows)
+    code, out, err = run(capsys, "evaluate", "tickets", "--quiet")
+    assert code == 2
+    assert said in err
+    assert "rows.csv" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out
+    assert not (project / "runs" / "responses.sqlite").exists()
+
+
+def test_an_unknown_task_or_config_key_ends_with_2(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "evaluate", "ticket")
+    assert code == 2
+    assert "Did you mean 'tickets'" in err
+    code, _, err = run(capsys, "evaluate", "tickets", "--set", "target.withn=0.1")
+    assert code == 2
+    assert "within" in err
+
+
+def test_missing_replies_beyond_the_allowed_rate_end_with_4_and_keep_predictions(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (project / "cheap.jsonl").read_text().splitlines(keepends=True)
+    (project / "cheap.jsonl").write_text("".join(lines[:50]))
+    code, _, err = run(capsys, "evaluate", "tickets", "--quiet")
+    assert code == 4, err
+    assert "10 of 60 rows" in err
+    assert len(list((project / "runs" / "tickets").glob("*/predictions.parquet"))) == 1
+    assert not list((project / "runs" / "tickets").glob("*/recommendation.json"))
+    code, _, _ = run(capsys, "evaluate", "tickets", "--quiet", "--set", "max_failure_rate=0.2")
+    assert code == 0
+
+
+def test_a_table_of_predictions_needs_no_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("task: mine\nkind: classify\ntarget: {kind: match_strong, within: 0.05}\n")
+    lines = [f"r{i},{1 - (i % 97) / 200},{int(i % 13 != 0)},{int(i % 29 != 0)},0.00001,0.001" for i in range(1500)]
+    Path("table.csv").write_text(
+        "example_id,confidence,cheap_correct,strong_correct,cheap_usd,strong_usd\n" + "\n".join(lines) + "\n"
+    )
+    code, out, err = run(capsys, "evaluate", "mine.yaml", "--predictions", "table.csv", "--quiet", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["verdict"] in ("certified", "cheap_only", "uncertified")
+    assert Path(result["report"]).is_file()
+    Path("table.csv").write_text("example_id,confidence,cheap_correct\na,1.5,1\n")
+    code, _, err = run(capsys, "evaluate", "mine.yaml", "--predictions", "table.csv", "--quiet")
+    assert code == 2
+    assert "table.csv:2: confidence is 1.5" in err
+
+
+def test_a_proposed_config_loads_and_runs_through_estimate(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "new", "mine", "--from", "rows.csv")
+    assert code == 0, err
+    assert "configs/mine.yaml" in out
+    code, out, err = run(capsys, "estimate", "mine", "--json", "--quiet")
+    assert code == 0, err
+    assert json.loads(out)["rows"] == 60
+    code, _, err = run(capsys, "new", "mine", "--from", "rows.csv")
+    assert code == 2
+    assert "is there already" in err
+
+
+def test_exported_replies_repeat_the_run_for_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
+    code, _, err = run(capsys, "status", "tickets", "--export-replies", "kept", "--quiet")
+    assert code == 0, err
+    first = next((project / "runs" / "tickets").glob("*/predictions.parquet")).read_bytes()
+    swap = [
+        "--set",
+        "cheap.replies=../kept/cheap.jsonl",
+        "--set",
+        "strong.replies=../kept/strong.jsonl",
+        "--runs-dir",
+        "again",
+    ]
+    assert run(capsys, "evaluate", "tickets", "--quiet", *swap)[0] == 0
+    assert next((project / "again" / "tickets").glob("*/predictions.parquet")).read_bytes() == first
+
+
+def test_purge_says_what_it_would_remove_and_removes_only_when_told(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
+    code, _, err = run(capsys, "purge", "tickets")
+    assert code == 2
+    assert "--yes" in err
+    code, out, _ = run(capsys, "purge", "tickets", "--yes", "--json")
+    assert code == 0
+    assert json.loads(out)["removed"] == 120
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_help_exists_and_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline import commands
+
+    assert callable(getattr(commands, command))
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_wrong_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ["evaluat", "x"],
+        ["evaluate"],
+        ["evaluate", "x", "--limit", "0"],
+        ["estimate", "x", "--max-usd", "1"],
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+    capsys.readouterr()
+
+
+def test_the_key_is_taken_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", "canary-1234")
+    assert redacted("refused: Bearer canary-1234!") == "refused: Bearer [key]!"
+
+
+def test_route_reads_a_completion_on_stdin(project: Path) -> None:
+    assert main(["evaluate", "tickets", "--quiet"]) == 0
+    policy = next((project / "reports" / "tickets").glob("*/policy.json"))
+    body = json.dumps(json.loads(reply("x", "billing", -0.01))["response"]["body"])
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "route", "--policy", str(policy)],
+        input=body,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    decision = json.loads(done.stdout)
+    assert decision["action"] == "escalate"  # nothing is certified on sixty rows
+    assert set(decision) >= {"action", "answer", "confidence", "calibrated_confidence", "threshold", "reason"}
