@@ -89,9 +89,8 @@ def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
     if metrics.get("brier"):
         takeaway += f" Brier score {estimate(metrics['brier'], 'number')}, lower is better."
     words = "as the signal gives it" if stage == "before" else "after calibration"
-    n = sum(int(b["n"]) for b in entry["bin"]) or sum(int(b["n"]) for b in entry["corp"])
     return Caption(
-        f"Reliability {words}, {data['split']} split (n\u00a0=\u00a0{count(n)})",
+        f"Reliability {words}, {data['split']} split (n\u00a0=\u00a0{count(entry['n'])})",
         takeaway,
         "A point on the diagonal keeps its word: of answers given with 80\u00a0% confidence, 80\u00a0% are right. Below it the model is too sure. "
         "Where the line leaves the grey band, chance does not explain it.",
@@ -99,7 +98,7 @@ def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
 
 
 def _histogram(data: Mapping[str, Any], at: float | None) -> Caption:
-    right, wrong = sum(data["right"]), sum(data["wrong"])
+    right, wrong = data["right_n"], data["wrong_n"]
     takeaway = f"{count(right)} right and {count(wrong)} wrong answers have a confidence; {count(data['null'])} of {count(data['n'])} requests have none and escalate."
     line = f" Everything left of the dashed line ({threshold(at)}) escalates." if at else ""
     return Caption(

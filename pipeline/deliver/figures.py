@@ -126,22 +126,23 @@ def _finish(name: str, paint: Callable[[Axes], None], png: bool) -> Drawing:
 
 def _inline(svg: str, name: str) -> str:
     """The drawing for use inside a page: no header, no metadata, no address, no global style, ids of its own."""
+    prefix = f"drawing-{name}"
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.S)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", body, flags=re.S)
     body = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", body)
     body = body.replace("xlink:href", "href")
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
     body = body.replace("'DejaVu Sans'", "system-ui").replace("DejaVu Sans", "system-ui")
     body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)  # hundredths of a point are enough, and a third smaller
     box = re.search(r'viewBox="([^"]+)"', body)
-    head = f'<svg viewBox="{box.group(1) if box else "0 0 1 1"}" role="img" aria-labelledby="{name}-title {name}-desc" focusable="false">'
+    head = f'<svg viewBox="{box.group(1) if box else "0 0 1 1"}" role="img" aria-labelledby="{prefix}-title {prefix}-desc" focusable="false">'
     inner = body[body.index(">") + 1 :].strip()
     return (
         head
-        + f'<title id="{name}-title">@title@</title><desc id="{name}-desc">@desc@</desc>'
+        + f'<title id="{prefix}-title">@title@</title><desc id="{prefix}-desc">@desc@</desc>'
         + re.sub(r"\n\s*", "\n", inner)
     )
 

@@ -40,6 +40,7 @@ def health(
         "rows": total,
         "used": used if used is not None else None if rows is None else len(rows),
         "excluded": excluded,
+        "left_out": sum(excluded.values()),
         "adds_up": None if total is None or used is None else total == used + sum(excluded.values()),
         "splits": counts.get("splits") or {},
         "statuses": measured.get("statuses") or counts.get("statuses") or {},
@@ -109,7 +110,7 @@ def watch(monitor: Mapping[str, Any]) -> dict[str, Any]:
         "no_logprobs_rate": monitor.get("no_logprobs_rate"),
         "accepted_error_bound": monitor.get("accepted_error_bound"),
     }
-    if n and k is not None:
+    if n and k is not None and 0 <= k <= n:
         out["escalated"] = _band(float(k), float(n))
     for name in ("out_of_set", "no_logprobs"):
         share = monitor.get(f"{name}_rate")

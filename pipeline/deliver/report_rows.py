@@ -256,6 +256,7 @@ def histogram(rows: ReportRows, split: str) -> dict[str, Any]:
         "split": split,
         "edges": list(EDGES[first:]),
         **{name: counts[first:] for name, counts in named.items()},
+        **{f"{name}_n": sum(counts) for name, counts in named.items()},
         "null": int((~known).sum()),
         "n": int(inside.sum()),
     }

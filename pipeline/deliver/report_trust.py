@@ -78,6 +78,7 @@ def _reliability(table: pd.DataFrame | None, split: str) -> dict[str, Any] | Non
                 for row in lines.iloc[picks].to_dict("records")
                 if row["n"] > 0
             ]
+        entry["n"] = int(sum(b["n"] for b in entry["bin"]) or sum(b["n"] for b in entry["corp"]))
         out[stage] = entry if entry["bin"] or entry["corp"] else None
     return out if out["before"] or out["after"] else None
 

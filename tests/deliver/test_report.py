@@ -3,108 +3,368 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
-import html.parser
 import json
 import re
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
+import pandas as pd
 import pytest
 from deliver import artefacts
+from deliver.artefact_tables import interval
+from deliver.page import Page, leaves, numbers
 
-from pipeline.deliver import report
+from pipeline import run as names
+from pipeline.config import TaskConfig
+from pipeline.deliver import formatting, report, report_data
+from pipeline.errors import UsageError
+from pipeline.run import Run, dump_json
 
 VERDICTS = ("certified", "uncertified", "check_data", "cheap_only", "strong_only", "optimized")
 SECTIONS = ("verdict", "decide", "trust", "failures", "health", "use", "provenance")
+UNKNOWN = {"gold": False, "prices": False, "latency": False, "provider": "together"}
+
+
+@dataclass(frozen=True)
+class Written:
+    run: Run
+    config: TaskConfig
+    data: dict[str, Any]
+    page: str
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     """A page for every verdict, every kind, and one where labels, prices and times are unknown."""
-    folder = tmp_path_factory.mktemp("reports")
     scenes: dict[str, dict[str, Any]] = {v: {"verdict": v} for v in VERDICTS}
-    scenes |= {
-        "choose": {"kind": "choose"},
-        "judge": {"kind": "judge"},
-        "unknown": {"gold": False, "prices": False, "latency": False, "provider": "together"},
-    }
-    pages = {}
+    scenes |= {"choose": {"kind": "choose"}, "judge": {"kind": "judge"}, "unknown": UNKNOWN}
+    made = {}
     for name, changes in scenes.items():
-        run, config = artefacts.write_run(folder / "runs", task=name, levels=60, rows=500, **changes)
-        pages[name] = report.write(run, config, folder / "reports", texts=artefacts.texts_of(run))
-    return pages
+        run, config = artefacts.write_run(tmp_path_factory.mktemp("runs"), task=name, levels=60, rows=500, **changes)
+        data = json.loads(dump_json(report_data.build(run, config, texts=artefacts.texts_of(run))))
+        drawn = None if name in ("certified", "unknown") else {}  # drawing takes most of the time
+        made[name] = Written(run, config, data, report.render(data, drawn))
+    return made
 
 
-class Seen(html.parser.HTMLParser):
-    """Elements with their attributes, and the text outside of style and script."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self._inside: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("script", "style"):
-            self._inside.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("script", "style"):
-            self._inside.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self._inside:
-            self.text.append(data)
+def test_every_verdict_and_kind_has_all_seven_sections_in_order(written: dict[str, Written]) -> None:
+    for made in written.values():
+        page = Page(made.page)
+        assert [a["id"] for tag, a in page.elements if tag == "section"] == list(SECTIONS)
+        assert page.faults == []
 
 
-def test_every_verdict_and_kind_has_all_seven_sections_in_order(written: dict[str, Path]) -> None:
-    for path in written.values():
-        sections = [a["id"] for tag, a in Seen(path.read_text("utf-8")).elements if tag == "section"]
-        assert sections == list(SECTIONS)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("certified", "Certified"),
+        ("uncertified", "Not certified"),
+        ("check_data", "Check data"),
+        ("cheap_only", "Cheap model is enough"),
+        ("strong_only", "Use the strong model"),
+        ("optimized", "Optimized, no promise"),
+    ],
+)
+def test_the_first_heading_of_the_page_names_the_verdict(written: dict[str, Written], name: str, words: str) -> None:
+    first = re.search(r'<section id="verdict".*?<h2.*?</h2>', written[name].page, re.S)
+    assert first
+    assert words in Page(first[0] + "</section>").words
+    assert written[name].data["verdict"]["sentence"] in Page(written[name].page).words
 
 
-def test_the_page_names_no_external_address(written: dict[str, Path]) -> None:
-    for path in written.values():
-        page = path.read_text("utf-8")
-        assert not re.search(r"(?:https?:)?//[a-z0-9]", page)
-        for tag, attributes in Seen(page).elements:
-            for key in ("src", "href", "action", "srcset", "xlink:href"):
+def test_the_page_names_no_external_address(written: dict[str, Written]) -> None:
+    for made in written.values():
+        assert not re.search(r"(?:https?:)?//[a-z0-9]", made.page)
+        for tag, attributes in Page(made.page).elements:
+            for key in ("src", "href", "action", "srcset", "xlink:href", "poster", "data"):
                 value = attributes.get(key)
                 assert value is None or value.startswith("#") or value == "../../index.html", (tag, value)
 
 
-def test_the_content_policy_allows_exactly_the_scripts_of_the_page(written: dict[str, Path]) -> None:
-    page = written["certified"].read_text("utf-8")
+def test_the_content_policy_allows_exactly_the_script_of_the_page(written: dict[str, Written]) -> None:
+    page = written["certified"].page
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
     assert policy
-    assert policy[1].startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
     live = re.findall(r"<script>(.*?)</script>", page, re.S)
     assert len(live) == 1
     digest = base64.b64encode(hashlib.sha256(live[0].encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in policy[1]
-    assert not re.search(r"\son[a-z]+=", page.split("<script")[0])
+    wanted = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
+    assert policy[1].startswith(wanted)
 
 
-def test_the_page_is_a_function_of_report_json_alone(written: dict[str, Path]) -> None:
-    for path in written.values():
-        data = json.loads(path.with_name("report.json").read_text("utf-8"))
-        assert report.render(data) == path.read_text("utf-8")
+def test_ids_are_unique_and_every_reference_to_one_is_met(written: dict[str, Written]) -> None:
+    for made in written.values():
+        elements = Page(made.page).elements
+        ids = [a["id"] for _, a in elements if a.get("id")]
+        assert len(ids) == len(set(ids))
+        for _, attributes in elements:
+            for key in ("aria-labelledby", "for", "aria-describedby", "data-copy"):
+                assert set((attributes.get(key) or "").split()) <= set(ids), attributes
+            href = attributes.get("href") or ""
+            assert not href.startswith("#") or href[1:] in ids, href
+            for used in re.findall(r"url\(#([^)]+)\)", attributes.get("clip-path") or ""):
+                assert used in ids
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_report_json_keeps_its_schema(written: dict[str, Written]) -> None:
+    text = (resources.files("pipeline.deliver") / "schemas" / "report.schema.json").read_text("utf-8")
+    validator = jsonschema.Draft202012Validator(json.loads(text))
+    for name, made in written.items():
+        assert [e.message[:200] for e in validator.iter_errors(made.data)] == [], name
+    broken = copy.deepcopy(written["certified"].data)
+    broken["cards"][0]["estimate"]["value"] = "95 %"
+    assert list(validator.iter_errors(broken))
+
+
+def allowed_numbers(data: dict[str, Any]) -> set[str]:
+    """Every way in which a number or text of report.json may be written, and the numbers of the fixed wording."""
+    allowed: set[str] = set()
+    for leaf in leaves(data):
+        if isinstance(leaf, str):
+            allowed |= numbers(formatting.plain(leaf, 10**6)) | numbers(formatting.moment(leaf))
+        elif isinstance(leaf, bool):
+            continue
+        else:
+            f = formatting
+            texts = [f.share(leaf), f.share(leaf, 0), f.usd(leaf), f.per_1000(leaf), f.seconds(leaf), f.count(leaf)]
+            texts += [f.number(leaf, d) for d in (2, 3, 4, 5, 6)] + [f.short(leaf), f.short(100 * leaf), repr(leaf)]
+            texts += [f.threshold(leaf), f.points(leaf), f.change(leaf)]
+            allowed |= set().union(*map(numbers, texts))
+    folder = resources.files("pipeline.deliver")
+    for file in (folder / "templates").iterdir():
+        if file.name.endswith(".j2"):
+            allowed |= numbers(re.sub(r"\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", " ", file.read_text("utf-8"), flags=re.S))
+    return allowed | numbers((folder / "captions.py").read_text("utf-8"))
+
+
+def test_every_number_on_the_page_comes_from_report_json(written: dict[str, Written]) -> None:
+    for name in ("certified", "unknown", "strong_only"):
+        made = written[name]
+        assert numbers(Page(made.page).words) - allowed_numbers(made.data) == set(), name
+
+
+def test_a_number_from_elsewhere_would_be_noticed(written: dict[str, Written]) -> None:
+    made = written["certified"]
+    page = made.page.replace("</main>", "<p>97.31 % of users agree</p></main>")
+    assert "97.31" in numbers(Page(page).words) - allowed_numbers(made.data)
+
+
+def test_another_value_in_report_json_is_another_value_on_the_page(written: dict[str, Written]) -> None:
+    data = copy.deepcopy(written["certified"].data)
+    data["cards"][0]["estimate"]["value"] = 0.12345
+    assert "12.3 %" in Page(report.render(data, {})).words.replace("\u00a0", " ")
+
+
+def test_the_same_run_gives_the_same_bytes_and_the_page_follows_from_report_json(tmp_path: Path) -> None:
     run, config = artefacts.write_run(tmp_path / "runs", levels=40, rows=300)
     first, second = (report.write(run, config, tmp_path / name).parent for name in ("a", "b"))
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     assert {p.name for p in files} >= {"report.html", "report.json", "policy.json", "decide.svg", "decide.png"}
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    again = report.write(run, config, tmp_path / "a").parent
-    assert (again / "report.html").read_bytes() == (second / "report.html").read_bytes()
+    page = (first / "report.html").read_text("utf-8")
+    assert report.render(json.loads((first / "report.json").read_bytes())) == page
+    assert (first / "policy.json").read_bytes() == run.path(names.POLICY).read_bytes()
+    assert json.loads((tmp_path / "a" / run.task / "latest.json").read_text()) == {"run_id": run.run_id}
 
 
-def test_only_runs_of_demonstration_models_carry_the_banner(written: dict[str, Path]) -> None:
-    assert "Demonstration models." in written["certified"].read_text("utf-8")
-    assert "Demonstration models." not in written["unknown"].read_text("utf-8")
+def test_only_runs_of_demonstration_models_carry_the_banner(written: dict[str, Written]) -> None:
+    assert "Demonstration models." in Page(written["certified"].page).words
+    assert "stands in for Qwen/Qwen3.5-9B" in Page(written["certified"].page).words
+    assert "Demonstration models." not in Page(written["unknown"].page).words
+
+
+def test_what_is_unknown_is_said_in_words_and_never_printed_as_zero(written: dict[str, Written]) -> None:
+    words = Page(written["unknown"].page).words
+    for said in ("No price, or no token counts.", "No times were recorded", "No row has a label", "no mix of labels"):
+        assert said in words
+    assert "Agreement with the strong model" in words
+    assert "$0 " not in words
+    cards = {c["key"]: c["estimate"]["value"] for c in written["unknown"].data["cards"]}
+    assert cards["cost"] is None
+    assert cards["latency"] is None
+
+
+def test_a_run_with_nothing_but_a_recommendation_still_makes_a_page(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200)
+    for name in (names.PREDICTIONS, names.SWEEP, names.CALIBRATION, names.RELIABILITY, names.REPLIES, names.POLICY):
+        (run.directory / name).unlink()
+    data = report_data.build(run, config)
+    words = Page(report.render(json.loads(dump_json(data)), {})).words
+    for said in ("There is no sweep", "No reliability curve", "no table of predictions", "no policy.json"):
+        assert said in words
+    (run.directory / names.RECOMMENDATION).unlink()
+    with pytest.raises(UsageError, match="recommend"):
+        report_data.build(run, config)
+
+
+def test_wrong_answers_kept_are_counted_over_the_rows(written: dict[str, Written]) -> None:
+    """Against a loop over the predictions, with scipy's exact interval."""
+    made = written["certified"]
+    frame = made.run.read_table(names.PREDICTIONS)
+    test = frame[frame["split"] == "test"]
+    columns = made.data["decide"]["sweep"]["columns"]
+    for i in (0, 7, 30, made.data["decide"]["sweep"]["recommended"]):
+        t = columns["threshold"][i]
+        pairs = zip(test["confidence"], test["cheap_correct"], strict=True)
+        wrong = sum(c >= t and y is not pd.NA and not y for c, y in pairs)
+        low, high = interval(wrong, len(test))
+        assert columns["wrong_per_1000"][i] == pytest.approx(1000 * wrong / len(test))
+        assert columns["wrong_per_1000_lower"][i] == pytest.approx(1000 * low)
+        assert columns["wrong_per_1000_upper"][i] == pytest.approx(1000 * high)
+
+
+def test_prices_times_quantities_give_the_cost_of_every_threshold(written: dict[str, Written]) -> None:
+    decide = written["certified"].data["decide"]
+    parts = decide["prices"]["components"]
+    assert [(p["role"], p["what"]) for p in parts] == [
+        (role, what) for role in ("cheap", "strong") for what in ("input tokens", "output tokens")
+    ]
+    for i, cost in enumerate(decide["sweep"]["columns"]["usd_per_1000"]):
+        assert sum(p["price"] * p["quantity"][i] for p in parts) == pytest.approx(cost, rel=1e-9)
+
+
+def test_without_tokens_the_price_of_a_thousand_calls_stands_in(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200)
+    (run.directory / names.REPLIES).unlink()
+    decide = report_data.build(run, config)["decide"]
+    assert [p["unit"] for p in decide["prices"]["components"]] == ["USD per 1,000 calls"] * 2
+    for i, cost in enumerate(decide["sweep"]["columns"]["usd_per_1000"]):
+        assert sum(p["price"] * p["quantity"][i] for p in decide["prices"]["components"]) == pytest.approx(cost)
+
+
+def test_groups_and_confusions_are_counted_as_pandas_counts_them(written: dict[str, Written]) -> None:
+    made = written["certified"]
+    frame = made.run.read_table(names.PREDICTIONS)
+    test, t = frame[frame["split"] == "test"], made.data["verdict"]["threshold"]
+    kept = test[test["confidence"] >= t]
+    for group in made.data["failures"]["labels"]["rows"]:
+        rows, mine = test[test["label"] == group["name"]], kept[kept["label"] == group["name"]]
+        assert group["n"] == len(rows)
+        assert group["cheap_accuracy"]["value"] == pytest.approx(rows["cheap_correct"].dropna().astype(float).mean())
+        assert group["accepted_wrong"] == int((~mine["cheap_correct"].astype(bool)).sum())
+        assert group["escalation_rate"]["value"] == pytest.approx(1 - len(mine) / len(rows))
+    table = pd.crosstab(kept["label"], kept["cheap_answer"])
+    confusion = made.data["failures"]["confusion"]
+    assert (
+        confusion["table"] == table.reindex(index=confusion["labels"], columns=confusion["labels"]).to_numpy().tolist()
+    )
+    assert confusion["n"] == table.to_numpy().sum()
+
+
+def test_the_worst_mistakes_are_kept_answers_by_falling_confidence(written: dict[str, Written]) -> None:
+    made = written["certified"]
+    mistakes = made.data["failures"]["mistakes"]
+    shown = [m["confidence"] for m in mistakes]
+    frame = made.run.read_table(names.PREDICTIONS)
+    wrong = frame[
+        frame["cheap_correct"].eq(False).fillna(False) & (frame["confidence"] >= made.data["verdict"]["threshold"])
+    ]
+    assert shown == sorted(wrong["confidence"], reverse=True)[: len(shown)]
+    assert len(mistakes) == min(25, len(wrong))
+
+
+def test_rows_stay_out_of_the_page_where_the_config_forbids_them(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200, examples="none")
+    data = report_data.build(run, config, texts=artefacts.texts_of(run))
+    assert data["failures"]["mistakes"] is None
+    page = report.render(data, {})
+    assert "this is the text of" not in page
+    assert "row-00" not in page
+
+
+def test_the_page_stays_under_600_kb_with_many_thresholds_labels_segments_and_long_texts(tmp_path: Path) -> None:
+    many = tuple(f"a rather long label name number {i}" for i in range(300))
+    run, config = artefacts.write_run(tmp_path, levels=1000, rows=6000, labels=many, segments=many)
+    texts = dict.fromkeys(artefacts.texts_of(run), "lorem ipsum " * 2000)
+    data = json.loads(dump_json(report_data.build(run, config, texts=texts)))
+    assert len(data["decide"]["sweep"]["columns"]["threshold"]) <= 512
+    assert max(len(m["text"]) for m in data["failures"]["mistakes"]) <= 500
+    assert len(data["failures"]["labels"]["rows"]) == 100
+    assert data["failures"]["labels"]["left_out"] > 0
+    recommended = data["decide"]["sweep"]["recommended"]
+    assert data["decide"]["sweep"]["columns"]["threshold"][recommended] == data["verdict"]["threshold"]
+    page = report.render(data)
+    assert len(page.encode()) < 600_000
+
+
+HOSTILE = (
+    "<script>document.title='pwned'</script>",
+    "</script><svg onload=alert(1)>",
+    "</style></title><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "\u202egnp.exe\u202c \u2066iso",
+    '" autofocus onfocus=alert(1) x="',
+    "<!-- -->]]>&lt;b&gt;",
+    "a\u0000b\ud800c",
+)
+
+
+def test_hostile_names_and_texts_stay_text(tmp_path: Path) -> None:
+    clean = tuple(h.replace("\ud800", "").replace("\u0000", "\u0001") for h in HOSTILE)
+    run, config = artefacts.write_run(
+        tmp_path,
+        levels=30,
+        rows=400,
+        labels=clean,
+        segments=clean,
+        cheap=clean[0],
+        strong=clean[1],
+        description=clean[2],
+    )
+    texts = {i: HOSTILE[k % len(HOSTILE)] for k, i in enumerate(artefacts.texts_of(run))}
+    data = json.loads(dump_json(report_data.build(run, config, texts=texts)))
+    made = report.render(data)
+    page = Page(made)
+    assert page.faults == []
+    assert sum(tag == "script" for tag, _ in page.elements) == 2
+    assert not {"img", "iframe", "object", "embed", "link", "base"} & {tag for tag, _ in page.elements}
+    assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+    assert "<script>document.title" in page.words
+    assert "{{ 7 * 7 }}" in page.words
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u0000]", made)
+    assert "⟨U+202E⟩gnp.exe" in page.words
+
+
+def test_the_previous_run_is_the_newest_that_started_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.figures, "draw", lambda *_, **__: {})
+    runs, out = tmp_path / "runs", tmp_path / "reports"
+    pages = {}
+    for k, hour in enumerate((8, 10, 12)):
+        run, config = artefacts.write_run(
+            runs, levels=20, rows=200, seed=k, run_id=f"{k:012d}", started=f"2026-11-23T{hour:02d}:00:00Z"
+        )
+        pages[k] = (run, config, report.write(run, config, out))
+    data = {k: json.loads(p.with_name("report.json").read_text()) for k, (_, _, p) in pages.items()}
+    assert data[0]["previous"] is None
+    assert [data[k]["previous"]["run_id"] for k in (1, 2)] == [f"{0:012d}", f"{1:012d}"]
+    assert "Previous share" in pages[2][2].read_text("utf-8")
+    before = pages[1][2].read_bytes()
+    report.write(*pages[1][:2], out)  # written again after a newer run: still compared with the older one
+    assert pages[1][2].read_bytes() == before
+
+
+def test_grave_warnings_come_first_and_three_are_on_the_first_screen(written: dict[str, Written]) -> None:
+    data = copy.deepcopy(written["check_data"].data)
+    assert [w["gravity"] for w in data["warnings"]] == sorted((w["gravity"] for w in data["warnings"]), reverse=True)
+    first = report.render(data, {}).split('<section id="decide"')[0]
+    assert "Only one label occurs" in first
+    assert first.count('class="g') == 3
+
+
+def test_a_million_rows_are_counted_from_the_needed_columns_only(tmp_path: Path) -> None:
+    """Scaled down to stay quick: the page's size does not grow with the rows."""
+    sizes = []
+    for n in (1000, 8000):
+        run, config = artefacts.write_run(tmp_path, levels=50, rows=n, run_id=f"{n:012d}")
+        data = report_data.build(run, config, texts=artefacts.texts_of(run))
+        assert data["failures"]["labels"] is not None
+        assert sum(g["n"] for g in data["failures"]["labels"]["rows"]) == data["decide"]["sweep"]["n"]
+        sizes.append(len(dump_json(data)))
+    assert np.ptp(sizes) < 0.2 * max(sizes)
