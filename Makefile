@@ -3,7 +3,9 @@
 .PHONY: help setup setup-dev evaluate doctor estimate calibrate sweep recommend report export monitor status \
         test test-slow lint types check format bench screenshots browser train lock clean
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# the first that runs and is new enough (a version manager's shim may exist and not run)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV := .venv
 PY := $(VENV)/bin/python
 TASK ?= all
@@ -19,7 +21,7 @@ help: ## Show this list
 
 # uv when it is there, else venv and pip; the lock is hashed and names no index
 $(VENV)/ready: requirements/run.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found %d.%d; set PYTHON=" % sys.version_info[:2])'
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed and none was found; name one: make PYTHON=/path/to/python3' >&2; exit 2; }
 	@if command -v uv >/dev/null; then \
 	  uv venv -q --allow-existing --python "$(PYTHON)" $(VENV) && \
 	  uv pip install -q --python $(PY) --require-hashes -r requirements/run.txt && \
