@@ -1,20 +1,20 @@
-"""GroupCommit: many small writes, few waits for the disk."""
+"""GroupCommit: many small notes, few waits for the disk."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.store import ResponseStore, Row
 
 AT_MOST = 64
-WINDOW_S = 0.005
+"""Replies in one group."""
+LONGEST_S, SHORTEST_S = 0.05, 0.002
 
 
 class GroupCommit:
-    """Collects writes for at most WINDOW_S or AT_MOST of them and commits them together.
+    """Collects notes for a short while and commits them together, in the order in which they came.
 
     Rows are written on the loop's thread (a few microseconds each), only the commit waits in a thread of its own: two
     threads that both run Python would wait for each other far longer than for the disk.
@@ -23,72 +23,81 @@ class GroupCommit:
     def __init__(self, store: ResponseStore, busy: Callable[[], bool]) -> None:
         """`busy` tells whether a reply is still to come that could join the group; if not, nobody is waited for."""
         self._store, self._busy = store, busy
-        self._pending: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
-        self._also: list[Callable[[], Any]] = []
+        self._opened: list[Row] = []
+        self._ended: list[Row] = []
+        self._also: list[Callable[[], None]] = []
+        self._durable: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "commit")
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.window = SHORTEST_S
+        """Seconds that a note waits for others to join it; the sender sets it to a small part of a reply's time."""
         self.error: BaseException | None = None
         self._task = self._loop.create_task(self._run())
 
-    def add(self, operation: Callable[[], Any]) -> None:
+    def opened(self, row: Row) -> None:
+        """An attempt is about to leave; it may once `durable` has returned."""
+        self._opened.append(row)
+
+    def ended(self, row: Row) -> None:
+        """An attempt has ended. It is committed before anything noted later."""
+        self._ended.append(row)
+        self._schedule()
+
+    def also(self, operation: Callable[[], None]) -> None:
         """Run `operation` in the next transaction, whenever that is; `aclose` makes sure there is one."""
         self._also.append(operation)
 
-    async def write(self, operation: Callable[[], Any]) -> Any:
-        """Run `operation` in the next transaction; returns its result once that is durable."""
+    async def durable(self) -> None:
+        """Return once everything noted so far is on disk. Raises what a commit raised."""
         if self.error is not None:
             raise self.error
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._pending.append((operation, future))
-        if len(self._pending) >= AT_MOST or not self._busy():
+        if self._durable is None:
+            self._durable = self._loop.create_future()
+        future = self._durable
+        self._schedule()
+        await asyncio.shield(future)
+
+    def _schedule(self) -> None:
+        if len(self._ended) >= AT_MOST or not self._busy():
             self._wake.set()
         elif self._timer is None:
-            self._timer = self._loop.call_later(WINDOW_S, self._wake.set)
-        return await future
+            self._timer = self._loop.call_later(min(max(self.window, SHORTEST_S), LONGEST_S), self._wake.set)
 
     async def _run(self) -> None:
-        while True:
+        while not self._closed or self._opened or self._ended or self._also or self._durable:
             await self._wake.wait()
-            self._wake.clear()
+            if not self._closed:
+                self._wake.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            while self._pending and (len(self._pending) >= AT_MOST or not self._timer):
-                group, self._pending = self._pending[:AT_MOST], self._pending[AT_MOST:]
-                await self._commit(group)
-            if self._closed:
-                if self._also and self.error is None:
-                    await self._commit([])
-                return
+            await self._commit()
 
-    async def _commit(self, group: list[tuple[Callable[[], Any], asyncio.Future[Any]]]) -> None:
+    async def _commit(self) -> None:
+        opened, ended, also, future = self._opened, self._ended, self._also, self._durable
+        self._opened, self._ended, self._also, self._durable = [], [], [], None
         try:
-            self._store.begin()
-            also, self._also = self._also, []
-            for extra in also:
-                extra()
-            results = [operation() for operation, _ in group]
-            await self._loop.run_in_executor(self._thread, self._store.commit)
+            if self.error is None:
+                self._store.begin()
+                self._store.note(opened, ended)
+                for operation in also:
+                    operation()
+                await self._loop.run_in_executor(self._thread, self._store.commit)
         except BaseException as error:
             self._store.rollback()
             self.error = error
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
-            for _, future in self._pending:
-                if not future.done():
-                    future.set_exception(error)
-            self._pending.clear()
-            return
-        for (_, future), result in zip(group, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        if future is not None and not future.done():
+            if self.error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(self.error)
+                future.exception()  # a cancelled waiter must not leave it unretrieved
 
     async def aclose(self) -> None:
-        """Commit what is pending and end."""
+        """Commit what is noted and end."""
         self._closed = True
         self._wake.set()
         await self._task

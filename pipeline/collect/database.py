@@ -13,18 +13,21 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
 
 SCHEMA = """
+CREATE TABLE session (        -- one sending process; its id is the upper half of its attempts' numbers
+    id INTEGER PRIMARY KEY, task TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, started_at REAL NOT NULL);
+CREATE TABLE open (           -- attempts that left (or are about to) and have not ended; a killed process leaves them here
+    id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
+    service TEXT NOT NULL, model TEXT NOT NULL, sent_at REAL NOT NULL);
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
-    service TEXT NOT NULL, model TEXT NOT NULL, host TEXT, wire_form TEXT,
-    state TEXT NOT NULL,      -- sent, ok, rejected, http_error, invalid, unknown (perhaps paid), not_sent, damaged
-    reason TEXT, http_status INTEGER, sent_at REAL, received_at REAL, seconds REAL, headers TEXT,
+    service TEXT NOT NULL, model TEXT NOT NULL, sent_at REAL NOT NULL,
+    state TEXT NOT NULL,      -- ok, rejected, http_error, invalid, unknown (perhaps paid), not_sent, damaged, purged
+    reason TEXT, http_status INTEGER, received_at REAL, seconds REAL, headers TEXT, host TEXT, wire_form TEXT,
     input_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, body BLOB, checksum BLOB);
-CREATE INDEX attempt_request ON attempt (request_id, state);
-CREATE INDEX attempt_task ON attempt (task, state);
+CREATE INDEX attempt_request ON attempt (request_id);
 CREATE TABLE used (           -- which row of which task a request serves
     task TEXT NOT NULL, role TEXT NOT NULL, example_id TEXT NOT NULL, request_id TEXT NOT NULL,
     PRIMARY KEY (task, role, example_id)) WITHOUT ROWID;
-CREATE INDEX used_request ON used (request_id);
 CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE batch (          -- files handed to a batch API, written down before the first poll
     number INTEGER PRIMARY KEY, task TEXT NOT NULL, service TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
@@ -37,7 +40,7 @@ def connect(path: Path) -> sqlite3.Connection:
     with errors(path):
         connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("PRAGMA secure_delete=OFF")  # a purge rewrites the whole file instead
     return connection
 
 
@@ -58,7 +61,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             return
         connection.execute("BEGIN IMMEDIATE")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # another process may have been quicker
-            for statement in SCHEMA.split(";"):
+            for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")

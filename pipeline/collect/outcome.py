@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from pydantic_core import from_json
+
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt
 from pipeline.errors import AccessError, CascadeError, CreditExhausted
@@ -80,7 +82,7 @@ def judge(attempt: Attempt) -> Outcome:
 
 def _success(body: bytes) -> Outcome:
     try:
-        value = json.loads(body)
+        value = _read(body)
     except (ValueError, RecursionError):
         if HTML.match(body):
             return Outcome(Action.RETRY, "invalid", "html", "a web page instead of a reply: a proxy, or a wrong TOGETHER_BASE_URL?")
@@ -93,6 +95,13 @@ def _success(body: bytes) -> Outcome:
     if _empty(value):
         return Outcome(Action.RETRY_ONCE, "ok", "empty", "the reply holds no answer", usage)
     return Outcome(Action.KEEP, "ok", "", "", usage)
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return from_json(body)  # twice as fast as json
+    except ValueError:  # but stricter about lone surrogates
+        return json.loads(body)
 
 
 def _empty(value: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pipeline.collect.outcome import Action, Outcome, advice, judge
@@ -16,7 +17,7 @@ from pipeline.collect.pacing import wait_asked
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt, Provider
 from pipeline.collect.spending import Price, usd_of
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.store import ResponseStore, ending, opening
 from pipeline.errors import ProviderDown, UsageError
 from pipeline.measure.tokens import Reply, Token, parse
 
@@ -58,22 +59,18 @@ async def _ask(request: Request, provider: Provider, store: ResponseStore, task:
     """Up to a few tries, since a probe must not fail by chance. Each is recorded."""
     request = _fresh(request, store)
     request_id = request.request_id
-    tries = 0
+    tries, number = 0, store.session(task)
     while True:
-        number = 0
-
-        def note_sent() -> None:
-            nonlocal number
-            number = store.note_sent(task, request_id, request)
-
-        store.durably(note_sent)
+        number += 1
+        opened = opening(number, task, request_id, request)
+        store.durably(partial(store.note, [opened]))
         try:
             async with asyncio.timeout(DEADLINE_S):
                 attempt = await provider.complete(request)
         except TimeoutError:
             attempt = Attempt("unknown", problem="timeout", detail=f"no whole reply within {DEADLINE_S:g} s")
         outcome = judge(attempt)
-        store.durably(lambda n=number, a=attempt, o=outcome: store.note_end(n, a, o))  # type: ignore[misc]
+        store.durably(partial(store.note, (), [ending(opened, attempt, outcome)]))
         if outcome.error is not None:
             raise outcome.error(advice(attempt, outcome, request))
         tries += outcome.action is not Action.AGAIN

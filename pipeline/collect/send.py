@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt, Provider
 from pipeline.collect.signals import caught
 from pipeline.collect.spending import Price, Spending, usd_bound
-from pipeline.collect.store import ResponseStore, chunks, price_key
+from pipeline.collect.store import ResponseStore, chunks, ending, opening, price_key
 from pipeline.errors import AccessError, CascadeError, Interrupted, UsageError
 
 TRIES = 6
@@ -34,6 +35,8 @@ DRAIN_S = 10.0
 ALIKE = 10
 """So many rows refused one after the other with the same words: the fault is not theirs, and the run stops."""
 LOOKAHEAD = 256
+COMMIT_SHARE = 0.05
+"""Part of a reply's time that a note may wait for others to share its commit."""
 
 
 @dataclass
@@ -134,7 +137,7 @@ class _Sender:
         self.spending = Spending(self.price, self.max_usd if paid else None)
         self.report.maybe_paid += self.store.adopt(self.task)
         self.priced: set[str] = set()
-        self.before = self.store.last_attempt()
+        self.number = self.first = self.store.session(self.task)
         self.open: set[str] = set()
         self.failed: set[str] = set()
         self.alike: tuple[str, list[int]] = ("", [])
@@ -161,10 +164,10 @@ class _Sender:
             known, damaged = self.store.known([request_id for request_id, _ in named])
             if damaged:
                 self.report.damaged += len(damaged)
-                self.commits.add(partial(self.store.set_aside, damaged))
+                self.commits.also(partial(self.store.set_aside, damaged))
                 self.progress.note(f"warning: {len(damaged)} kept replies in {self.store.path} are damaged; they are set aside and asked for again")
             uses = [(self.task, request.role, request.example_id, request_id) for request_id, request in named]
-            self.commits.add(partial(self.store.note_uses, uses))
+            self.commits.also(partial(self.store.note_uses, uses))
             mine: set[str] = set()
             for request_id, request in named:
                 if request_id in mine or request_id in self.open or request_id in self.failed:
@@ -176,7 +179,7 @@ class _Sender:
                     yield request_id, request
 
     def _count_known(self, request_id: str, state: str, number: int) -> None:
-        if number > self.before:  # answered since this call began
+        if number > self.first:  # answered since this call began
             self.report.identical += 1
             return
         self.report.from_store += 1
@@ -258,10 +261,14 @@ class _Sender:
 
     async def _try(self, request_id: str, request: Request, bound: float) -> tuple[Attempt, Outcome]:
         """One attempt, from the note that it leaves to the note of what came back."""
-        note_sent = partial(self.store.note_sent, self.task, request_id, request)
-        number: int | None = await self.commits.write(note_sent) if self.provider.paid else None
+        self.number += 1
+        opened = opening(self.number, self.task, request_id, request)
+        if self.provider.paid:
+            self.commits.opened(opened)
+            await self.commits.durable()
         self.report.attempts += 1
         self.out += 1
+        begun = time.monotonic()
         try:
             async with asyncio.timeout(self.deadline):
                 attempt = await self.provider.complete(request)
@@ -271,18 +278,16 @@ class _Sender:
             attempt = Attempt("unknown", problem="interrupted")
         finally:
             self.out -= 1
+        self.commits.window += 0.1 * (COMMIT_SHARE * (time.monotonic() - begun) - self.commits.window)
         outcome = judge(attempt)
-
-        def note_end() -> int:
-            mine = note_sent() if number is None else number
-            self.store.note_end(mine, attempt, outcome)
-            return mine
-
-        written = await self.commits.write(note_end)
+        # Not waited for: this worker's next request leaves after a later commit, so this one is on disk by then
+        self.commits.ended(ending(opened, attempt, outcome))
+        if not self.provider.paid:
+            await self.commits.durable()
         perhaps = self.provider.paid and outcome.state in ("unknown", "ok", "invalid")
         self.report.maybe_paid += self.provider.paid and outcome.state == "unknown"
         self.spending.settle(bound, outcome.usage, perhaps_paid=perhaps)
-        self._watch_refusals(written, attempt, outcome)
+        self._watch_refusals(opened[0], attempt, outcome)
         return attempt, outcome
 
     def _note_price(self, request: Request) -> None:
@@ -291,7 +296,7 @@ class _Sender:
         if self.price is not None and key not in self.priced:
             self.priced.add(key)
             value = {"input": float(self.price.input), "output": float(self.price.output)}
-            self.commits.add(partial(self.store.note_fact, key, value))
+            self.commits.also(partial(self.store.note_fact, key, value))
 
     def _learn(self, entered: float, attempt: Attempt, outcome: Outcome) -> None:
         """What an attempt says about the pace. Raises ProviderDown when nothing comes back any more."""
@@ -312,7 +317,7 @@ class _Sender:
         words = re.sub(r"\d+", "#", outcome.message)
         self.alike = (words, [*self.alike[1], number] if words == self.alike[0] else [number])
         if len(self.alike[1]) >= ALIKE:
-            self.commits.add(partial(self.store.forgive, self.alike[1]))
+            self.commits.also(partial(self.store.forgive, self.alike[1]))
             self.stop(
                 AccessError(
                     f"{attempt.host} refused {ALIKE} requests in a row with the same words ({attempt.http_status}: {outcome.message}); "

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,9 @@ from pipeline.errors import UsageError
 from pipeline.run import disk_errors
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
+"""Values of a table row, in the order of its columns."""
+
 CHUNK = 400
 ERROR_BODY_LIMIT = 64_000
 
@@ -173,11 +178,6 @@ class ResponseStore:
                     found[request_id] = state, number
         return found, damaged
 
-    def last_attempt(self) -> int:
-        """Number of the newest attempt; 0 in an empty store."""
-        with self._errors():
-            return int(self._read.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
-
     def failure(self, request_id: str) -> Failure | None:
         """Why a request has no reply; None when it has one or was never tried."""
         with self._errors():
@@ -243,29 +243,26 @@ class ResponseStore:
             self.rollback()
             raise
 
-    def note_sent(self, task: str, request_id: str, request: Request) -> int:
-        """Within a transaction: a request is about to leave. Returns the attempt's number."""
-        with self._errors():
-            cursor = self._write.execute(
-                "INSERT INTO attempt (request_id, task, example_id, role, service, model, state, sent_at) VALUES (?,?,?,?,?,?,'sent',?)",
-                (request_id, task, request.example_id, request.role, request.service, request.model, time.time()),
-            )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+    def session(self, task: str) -> int:
+        """Begin sending for a task: returns the number below all numbers of this session's attempts."""
 
-    def note_end(self, number: int, attempt: Attempt, outcome: Outcome) -> None:
-        """Within a transaction: how attempt `number` ended, with its raw body."""
-        body = attempt.body if outcome.state == "ok" else attempt.body[:ERROR_BODY_LIMIT]
-        headers = {k: v for k, v in attempt.headers.items() if k in KEPT_HEADERS}
-        usage = outcome.usage
+        def begin() -> None:
+            with self._errors():
+                self._write.execute(
+                    "INSERT INTO session (task, host, pid, started_at) VALUES (?,?,?,?)", (task, socket.gethostname(), os.getpid(), time.time())
+                )
+
+        self.durably(begin)
+        return int(self.query("SELECT max(id) FROM session", [])[0][0]) << 32
+
+    def note(self, opened: Sequence[Row] = (), ended: Sequence[Row] = ()) -> None:
+        """Within a transaction: attempts that are about to leave (see `opening`), and attempts that ended (see `ending`)."""
         with self._errors():
-            self._write.execute(
-                "UPDATE attempt SET state=?, reason=?, http_status=?, received_at=?, seconds=?, headers=?, host=?, wire_form=?, "
-                "input_tokens=?, output_tokens=?, reasoning_tokens=?, body=?, checksum=? WHERE id=?",
-                (outcome.state, outcome.reason or None, attempt.http_status, time.time(), attempt.seconds, json.dumps(headers) if headers else None,
-                 attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens,
-                 zlib.compress(body, 1), checksum_of(body), number),
-            )  # fmt: skip
+            if opened:
+                self._write.executemany("INSERT INTO open VALUES (?,?,?,?,?,?,?,?)", opened)
+            if ended:
+                self._write.executemany("INSERT INTO attempt VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", ended)
+                self._write.executemany("DELETE FROM open WHERE id=?", [row[:1] for row in ended])
 
     def note_uses(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
         """Within a transaction: (task, role, example_id, request_id) of rows that a request serves."""
@@ -285,11 +282,16 @@ class ResponseStore:
             self._write.executemany("UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", [(n,) for n in numbers])
 
     def adopt(self, task: str) -> int:
-        """Mark what an earlier, killed run of this task left as sent: perhaps paid. Returns how many."""
-        with self._errors():
-            left = self._read.execute("SELECT count(*) FROM attempt WHERE task=? AND state='sent'", (task,)).fetchone()[0]
+        """Mark what an earlier, killed run of this task left open: perhaps paid. Returns how many."""
+        left = self.query("SELECT count(*) FROM open WHERE task=?", [task])[0][0]
         if left:
-            self.transaction([("UPDATE attempt SET state='unknown', reason='killed' WHERE task=? AND state='sent'", (task,))])
+            columns = "id, request_id, task, example_id, role, service, model, sent_at"
+            self.transaction(
+                [
+                    (f"INSERT INTO attempt ({columns}, state, reason) SELECT {columns}, 'unknown', 'killed' FROM open WHERE task=?", (task,)),  # noqa: S608
+                    ("DELETE FROM open WHERE task=?", (task,)),
+                ]
+            )
         return int(left)
 
     def fact(self, key: str) -> Any:
@@ -334,9 +336,25 @@ def _sound(packed: bytes | None, checksum: bytes) -> bool:
         return False
 
 
+def opening(number: int, task: str, request_id: str, request: Request) -> Row:
+    """The note that an attempt is about to leave."""
+    return (number, request_id, task, request.example_id, request.role, request.service, request.model, time.time())
+
+
+def ending(opened: Row, attempt: Attempt, outcome: Outcome) -> Row:
+    """The note of how an attempt ended, with its raw body, compressed."""
+    body = attempt.body if outcome.state == "ok" else attempt.body[:ERROR_BODY_LIMIT]
+    headers = {k: v for k, v in attempt.headers.items() if k in KEPT_HEADERS}
+    usage = outcome.usage
+    return (
+        *opened, outcome.state, outcome.reason or None, attempt.http_status, time.time(), attempt.seconds, json.dumps(headers) if headers else None,
+        attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, zlib.compress(body, 1), checksum_of(body),
+    )  # fmt: skip
+
+
 def checksum_of(body: bytes) -> bytes:
     """Sixteen bytes that tell a damaged reply."""
-    return hashlib.blake2b(body, digest_size=16).digest()
+    return hashlib.sha256(body).digest()[:16]
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -16,6 +16,9 @@ from pipeline.collect.store import ResponseStore, chunks, price_key
 from pipeline.errors import UsageError
 from pipeline.run import atomic
 
+ALL = """(SELECT id, request_id, task, role, service, model, state, reason, sent_at, received_at FROM attempt UNION ALL
+    SELECT id, request_id, task, role, service, model, 'open', NULL, sent_at, NULL FROM open)"""
+
 
 def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any]]:
     """What was sent and kept, one record per task, role, service and model.
@@ -28,8 +31,8 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
     where, values = ("WHERE task=?", [task]) if task else ("", [])
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in store.query(
-        f"SELECT task, role, service, model, count(DISTINCT request_id), count(*), sum(state='unknown'), sum(state='sent'),"  # noqa: S608
-        f" min(sent_at), max(coalesce(received_at, sent_at)) FROM attempt {where} GROUP BY task, role, service, model ORDER BY task, role, service, model",
+        f"SELECT task, role, service, model, count(DISTINCT request_id), count(*), sum(state='unknown'), sum(state='open'),"  # noqa: S608
+        f" min(sent_at), max(coalesce(received_at, sent_at)) FROM {ALL} {where} GROUP BY task, role, service, model ORDER BY task, role, service, model",
         values,
     ):
         price = store.fact(price_key(row[2], row[3]))
@@ -40,10 +43,10 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         }  # fmt: skip
     # the last attempt of a request tells why it failed; its kept attempts, if any, tell that it did not
     for *key, state, reason, n, settled_ok, purged in store.query(
-        f"""WITH mine AS (SELECT * FROM attempt {where}),
-            last AS (SELECT max(id) id, max(state='ok') kept, max(state='purged') purged FROM mine GROUP BY request_id, task, role)
-        SELECT task, role, service, model, state, reason, count(*), kept, purged FROM last JOIN attempt USING (id)
-        GROUP BY task, role, service, model, state, reason, kept, purged""",  # noqa: S608
+        f"""WITH mine AS (SELECT id, request_id, task, role, service, model, state, reason FROM {ALL} {where}),
+            last AS (SELECT max(id) id, max(state='ok') kept, max(state='purged') purged FROM mine GROUP BY mine.request_id, mine.task, mine.role)
+        SELECT mine.task, mine.role, service, model, state, reason, count(*), last.kept, last.purged FROM last JOIN mine USING (id)
+        GROUP BY mine.task, mine.role, service, model, state, reason, last.kept, last.purged""",  # noqa: S608
         values,
     ):
         group = groups[tuple(key)]
@@ -51,7 +54,7 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             group["kept"] += n
         elif purged:
             group["purged"] += n
-        elif state != "sent":
+        elif state != "open":
             group["failed"][reason or state] += n
     for *key, n, input_tokens, output_tokens in store.query(
         f"""SELECT task, role, service, model, count(*), sum(input_tokens), sum(output_tokens) FROM

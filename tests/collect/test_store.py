@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import json
 import sqlite3
 import time
@@ -21,11 +22,12 @@ from pipeline.collect.outcome import judge
 from pipeline.collect.provider import Attempt
 from pipeline.collect.providers.recorded import Recorded
 from pipeline.collect.send import send
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.store import ResponseStore, ending, opening
 from pipeline.errors import DataError, DiskFull, UsageError
 
 pytest_plugins = ("asking_fixtures",)
 
+NUMBERS = itertools.count(1)
 BODY = b'{"choices": [{"message": {"content": "spam"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}'
 
 
@@ -36,7 +38,7 @@ def keep(store: ResponseStore, text: str = "x", body: bytes = BODY, task: str = 
 
     def write() -> None:
         store.note_uses([(task, req.role, req.example_id, req.request_id)])
-        store.note_end(store.note_sent(task, req.request_id, req), came, judge(came))
+        store.note((), [ending(opening(next(NUMBERS), task, req.request_id, req), came, judge(came))])
 
     store.durably(write)
     return req.request_id
@@ -66,7 +68,7 @@ def test_replies_come_in_the_order_asked_for_and_gaps_are_left_out(store):
 def test_any_bytes_come_back_exactly(tmp_path_factory, body):
     with ResponseStore(tmp_path_factory.mktemp("s") / "s.sqlite") as store:
         req, came = request("x"), Attempt("reply", 500, body)
-        store.durably(lambda: store.note_end(store.note_sent("mail", req.request_id, req), came, judge(came)))
+        store.durably(lambda: store.note((), [ending(opening(1, "mail", req.request_id, req), came, judge(came))]))
         assert store.bodies(req.request_id) == [body]
 
 
@@ -75,14 +77,14 @@ def test_a_damaged_reply_is_named_set_aside_and_asked_again(ask, store, change, 
     with FakeProvider() as api:
         ask(api, rows(20))
         with sqlite3.connect(store.path) as direct:
-            packed = direct.execute("SELECT body FROM attempt WHERE id=7").fetchone()[0]
+            seventh, packed = direct.execute("SELECT id, body FROM attempt ORDER BY id LIMIT 1 OFFSET 6").fetchone()
             bad = {"flip": packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:], "cut": packed[:10], "swap": None}[change]
             if bad is None:
-                bad = direct.execute("SELECT body FROM attempt WHERE id=8").fetchone()[0]
-            direct.execute("UPDATE attempt SET body=? WHERE id=7", (bad,))
+                bad = direct.execute("SELECT body FROM attempt WHERE id=?", (seventh + 1,)).fetchone()[0]
+            direct.execute("UPDATE attempt SET body=? WHERE id=?", (bad, seventh))
         direct.close()
         assert len(upkeep.check(store)) == 1
-        assert "attempt 7" in upkeep.check(store)[0]
+        assert f"attempt {seventh} " in upkeep.check(store)[0]
         report = ask(api, rows(20))
         assert len(api.posts) == 21
     assert (report.damaged, report.kept, report.from_store) == (1, 1, 19)
@@ -158,7 +160,7 @@ def test_the_summary_agrees_with_the_ledger(ask, store):
 
 def test_a_request_left_open_by_a_killed_run_counts_as_perhaps_paid_from_the_next_run_on(ask, store):
     req = request("row 3.")
-    store.durably(lambda: store.note_sent("mail", req.request_id, req))
+    store.durably(lambda: store.note([opening(1, "mail", req.request_id, req)]))
     assert upkeep.summary(store)[0]["in_flight"] == 1
     with FakeProvider() as api:
         report = ask(api, rows(5))
@@ -169,7 +171,7 @@ def test_a_request_left_open_by_a_killed_run_counts_as_perhaps_paid_from_the_nex
 
 def test_an_open_request_of_another_task_is_left_alone(ask, store):
     req = request("row 3.")
-    store.durably(lambda: store.note_sent("another task", req.request_id, req))
+    store.durably(lambda: store.note([opening(1, "another task", req.request_id, req)]))
     with FakeProvider() as api:
         assert ask(api, rows(5)).maybe_paid == 0
 
@@ -246,31 +248,39 @@ def test_exported_replies_answer_the_same_questions_for_nothing(ask, store, tmp_
 # Group commits
 
 
-def test_writes_that_arrive_together_share_a_commit(store, monkeypatch):
+def test_notes_that_arrive_together_share_a_commit(store, monkeypatch):
     committed = []
     monkeypatch.setattr(store, "commit", lambda real=store.commit: (committed.append(1), real()))
+    req = request("x")
 
-    async def main() -> list[int]:
+    async def main() -> None:
         group = commits.GroupCommit(store, busy=lambda: True)
-        req = request("x")
-        done = await asyncio.gather(*(group.write(lambda: store.note_sent("mail", req.request_id, req)) for _ in range(200)))
+
+        async def one(number: int) -> None:
+            group.opened(opening(number, "mail", req.request_id, req))
+            await group.durable()
+
+        await asyncio.gather(*(one(i) for i in range(1, 201)))
         await group.aclose()
-        return done
 
-    assert asyncio.run(main()) == list(range(1, 201))
-    assert 200 / commits.AT_MOST <= len(committed) <= 8
+    asyncio.run(main())
+    assert store.query("SELECT count(*) FROM open", []) == [(200,)]
+    assert len(committed) <= 8
 
 
-def test_a_write_returns_only_when_it_is_durable(store):
+def test_a_note_that_is_waited_for_is_durable_and_so_is_everything_noted_before(store):
     seen = []
+    req = request("x")
+    came = Attempt("reply", 200, BODY)
 
     async def main() -> None:
         group = commits.GroupCommit(store, busy=lambda: False)
-        req = request("x")
-        for _ in range(5):
-            number = await group.write(lambda: store.note_sent("mail", req.request_id, req))
+        for i in range(1, 6):
+            group.opened(opening(i, "mail", req.request_id, req))
+            group.ended(ending(opening(100 + i, "mail", req.request_id, req), came, judge(came)))
+            await group.durable()
             other = sqlite3.connect(store.path)
-            seen.append((number, other.execute("SELECT count(*) FROM attempt").fetchone()[0]))
+            seen.append((other.execute("SELECT count(*) FROM open").fetchone()[0], other.execute("SELECT count(*) FROM attempt").fetchone()[0]))
             other.close()
         await group.aclose()
 
