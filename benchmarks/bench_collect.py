@@ -1,0 +1,216 @@
+"""How fast requests are sent and kept, against a stub on loopback in a second process; everything in one run.
+
+    python benchmarks/bench_collect.py [--seconds 4] [--rows]      --rows adds the memory comparison (a minute or two)
+
+Each way of sending runs in a process of its own, one after the other. Printed for each: CPU of the client per request
+(the sum over its threads), and requests per second as a share of what concurrency / latency allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+BODY = json.dumps(
+    {
+        "id": "x", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "spam"}, "logprobs": {"content": [
+            {"token": t, "bytes": list(t.encode()), "logprob": -0.1234567, "top_logprobs": [
+                {"token": f"{t}{i}", "bytes": list(f"{t}{i}".encode()), "logprob": -0.1234567 - i} for i in range(5)]} for t in ("sp", "am", "")]}}],
+        "usage": {"prompt_tokens": 210, "completion_tokens": 3, "total_tokens": 213},
+    }
+).encode()  # fmt: skip
+PROMPT = "Sort this e-mail into one of four folders. " * 12
+WAYS = {
+    "ours": "ours: store, pace, cap and progress on",
+    "sdk": "the SDK with its default client",
+    "sdk_aiohttp": "the SDK over aiohttp with raised limits, raw responses",
+    "aiohttp": "aiohttp alone",
+}
+
+
+class Stub(asyncio.Protocol):
+    """Answers every POST after a fixed latency, with as little work as possible."""
+
+    latency = 0.2
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport, self.buffer = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head = self.buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        at = self.buffer.lower().find(b"content-length:", 0, head)
+        length = int(self.buffer[at + 15 : self.buffer.index(b"\r\n", at)])
+        if len(self.buffer) >= head + 4 + length:
+            self.buffer = self.buffer[head + 4 + length :]
+            asyncio.get_running_loop().call_later(self.latency, self.transport.write, self.answer)
+
+
+async def stub(latency: float) -> None:
+    Stub.latency = latency
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+def requests(count: int):
+    from pipeline.collect.prompts import Request
+
+    for i in range(count):
+        content = f"{PROMPT}{i}"
+        yield Request(str(i), "cheap", "together", "m", ({"role": "system", "content": "Sort."}, {"role": "user", "content": content}), {"temperature": 0, "max_tokens": 8}, 5)
+
+
+async def workers(count: int, concurrency: int, one) -> None:
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for i in numbers:
+            await one(i)
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+
+
+def measured(count: int, run) -> dict:
+    cpu, wall = time.process_time(), time.perf_counter()
+    run()
+    return {"cpu": (time.process_time() - cpu) / count, "wall": time.perf_counter() - wall}
+
+
+def ours(url: str, count: int, concurrency: int) -> dict:
+    from pipeline.collect.providers import together
+    from pipeline.collect.send import send
+    from pipeline.collect.store import ResponseStore
+
+    os.environ["TOGETHER_BASE_URL"] = url
+    price = SimpleNamespace(input=0.17, output=0.25)
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder, ResponseStore(Path(folder) / "r.sqlite") as store:
+
+        def run() -> None:
+            report = send(requests(count), together.from_environment(concurrency=concurrency), store, task="bench", concurrency=concurrency,
+                          start=concurrency, price=price, max_usd=1000.0, progress=True)  # fmt: skip
+            assert report.kept == count, report
+
+        return measured(count, run)
+
+
+def sdk(url: str, count: int, concurrency: int, *, aiohttp_limits: bool = False) -> dict:
+    import httpx
+    from together import AsyncTogether, DefaultAioHttpClient
+
+    async def main() -> None:
+        http = None
+        if aiohttp_limits:
+            http = DefaultAioHttpClient(limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency))
+        async with AsyncTogether(api_key="x", base_url=url, max_retries=0, http_client=http) as client:
+            create = client.chat.completions.with_raw_response.create if aiohttp_limits else client.chat.completions.create
+
+            async def one(i: int) -> None:
+                messages = [{"role": "system", "content": "Sort."}, {"role": "user", "content": f"{PROMPT}{i}"}]
+                await create(model="m", messages=messages, temperature=0, max_tokens=8, logprobs=5, timeout=600)
+
+            await workers(count, concurrency, one)
+
+    return measured(count, lambda: asyncio.run(main()))
+
+
+def raw_aiohttp(url: str, count: int, concurrency: int) -> dict:
+    import aiohttp
+
+    async def main() -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as session:
+
+            async def one(i: int) -> None:
+                messages = [{"role": "system", "content": "Sort."}, {"role": "user", "content": f"{PROMPT}{i}"}]
+                body = {"model": "m", "messages": messages, "temperature": 0, "max_tokens": 8, "logprobs": 5}
+                async with session.post(url + "/v1/chat/completions", json=body) as response:
+                    await response.read()
+
+            await workers(count, concurrency, one)
+
+    return measured(count, lambda: asyncio.run(main()))
+
+
+def client(way: str, url: str, count: int, concurrency: int) -> None:
+    os.environ["TOGETHER_API_KEY"] = "x"
+    run = {"ours": ours, "sdk": sdk, "sdk_aiohttp": lambda *a: sdk(*a, aiohttp_limits=True), "aiohttp": raw_aiohttp}[way]
+    result = run(url, count, concurrency)
+    print(json.dumps({**result, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+def spawn(*arguments: object) -> dict:
+    done = subprocess.run([sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class Server:
+    """The stub in a process of its own."""
+
+    def __init__(self, latency: float) -> None:
+        self.process = subprocess.Popen([sys.executable, __file__, "stub", str(latency)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+
+def compare(concurrency: int, latency: float, seconds: float) -> None:
+    limit = concurrency / latency
+    print(f"\n{concurrency} in flight, {latency * 1000:g} ms latency: at most {limit:,.0f} requests/s")
+    found = {}
+    with Server(latency) as server:
+        for way, text in WAYS.items():
+            count = int(limit * seconds) if way != "sdk" or concurrency <= 64 else int(limit * seconds / 4)
+            found[way] = one = spawn("client", way, server.url, count, concurrency)
+            one["share"] = count / one["wall"] / limit
+            print(f"  {text:58} {one['cpu'] * 1e3:6.3f} ms CPU a request   {one['share']:4.0%} of the limit", flush=True)
+    print(f"  CPU, default SDK / ours: {found['sdk']['cpu'] / found['ours']['cpu']:.1f}; ours / aiohttp alone: {found['ours']['cpu'] / found['aiohttp']['cpu']:.1f}")
+
+
+def memory() -> None:
+    print("\nmemory of a run, 64 in flight, no latency")
+    with Server(0.0) as server:
+        sizes = {count: spawn("client", "ours", server.url, count, 64)["rss"] / 1024 for count in (10_000, 100_000)}
+    small, large = sizes.values()
+    print(f"  10,000 requests {small:.0f} MB, 100,000 requests {large:.0f} MB: ratio {large / small:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement at the limit's pace")
+    parser.add_argument("--rows", action="store_true", help="compare the memory of 10,000 and 100,000 requests")
+    arguments = parser.parse_args()
+    for concurrency in (64, 256):
+        compare(concurrency, 0.2, arguments.seconds)
+    if arguments.rows:
+        memory()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["stub"]:
+        asyncio.run(stub(float(sys.argv[2])))
+    elif sys.argv[1:2] == ["client"]:
+        client(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    else:
+        main()
