@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -169,13 +170,19 @@ def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float])
 
 def _bootstrap_mean(x: Floats, weights: Floats, seed: int) -> tuple[float | None, float | None]:
     """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
-    rng = np.random.default_rng(seed)
     blocks = min(BLOCKS, len(x))
-    block = rng.permutation(len(x)) % blocks
+    block = np.random.default_rng(seed).permutation(len(x)) % blocks
     sums, mass = np.bincount(block, weights * x, blocks), np.bincount(block, weights, blocks)
-    drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), REPLICATES).astype(np.float64)
+    drawn = _resamples(blocks, seed)
     below = drawn @ mass
     if not (below > 0).all():
         return None, None
     lower, upper = np.quantile((drawn @ sums) / below, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(lower), float(upper)
+
+
+@lru_cache(maxsize=1)
+def _resamples(blocks: int, seed: int) -> Floats:
+    """How often each block is drawn in each replicate; the figures of one recommendation share it."""
+    rng = np.random.default_rng([seed, 1])
+    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), REPLICATES).astype(np.float64)

@@ -138,6 +138,12 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, furt
             )
         return "uncertified", wording.why_uncertified(goal, certificate, further, human)
     if certificate.delta is None:
+        total, alone = (certificate.details.get(k) for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000"))
+        if total is not None and alone is not None and total >= alone:
+            return (
+                "strong_only",
+                f"calls and errors together cost {usd(total)} per 1,000 with the best cascade and {usd(alone)} with {other} alone",
+            )
         return "optimized", ""
     costs = None if goal.kind == "budget" else _cost_against_strong(held, certificate.threshold)
     if costs is not None and costs[0] >= costs[1] and _strong_may_answer_all(held, goal, human):

@@ -52,19 +52,17 @@ def optimize(rows: Rows, usd_per_error: ErrorCosts, *, human: bool = False, seed
     Each of 25 Poisson bootstraps finds its cheapest coverage; their mean is the coverage of the result. `details` carries
     usd_per_1000 as it looks on these rows, the cross-fitted figure and their difference, the optimism. Rows with an unknown
     cost on either side are left out and counted. Threshold None: escalating everything is cheapest.
+    People (`human`) make no errors.
     """
     kept = rows.cheap_usd + error_usd(usd_per_error, rows.label, rows.cheap_answer, rows.cheap_correct)
-    strong_answer = rows.strong_answer
-    escalated = (
-        rows.cheap_usd + rows.strong_usd + error_usd(usd_per_error, rows.label, strong_answer, rows.strong_correct)
-    )
+    alone = rows.strong_usd
+    if not human:
+        alone = alone + error_usd(usd_per_error, rows.label, rows.strong_answer, rows.strong_correct)
+    escalated = rows.cheap_usd + alone
     null = np.isnan(rows.confidence)
     usable = ~np.isnan(escalated) & (null | ~np.isnan(kept))
     n, unknown = int(usable.sum()), int((~usable).sum())
-    target = {
-        "kind": "total_cost",
-        "usd_per_error": usd_per_error if not isinstance(usd_per_error, Mapping) else dict(usd_per_error),
-    }
+    target = {"kind": "total_cost"}
     method = f"bagged empirical risk, {BAGS} Poisson bootstraps, mean coverage"
     confidence = rows.confidence[usable]
     kept, escalated = np.where(null, 0.0, kept)[usable], escalated[usable]
@@ -80,7 +78,7 @@ def optimize(rows: Rows, usd_per_error: ErrorCosts, *, human: bool = False, seed
         "usd_per_1000_cross_fitted": 1000 * honest,
         "optimism_usd_per_1000": 1000 * (honest - seen),
         "cheap_only_usd_per_1000": 1000 * _mean_cost(confidence, kept, escalated, 0.0),
-        "strong_cascade_usd_per_1000": 1000 * _mean_cost(confidence, kept, escalated, None),
+        "strong_only_usd_per_1000": 1000 * float(alone[usable].mean()),
         "rows_with_unknown_cost": unknown,
     }
     where = "escalating everything" if threshold is None else f"threshold {threshold}"

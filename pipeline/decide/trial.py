@@ -115,7 +115,7 @@ def of_rows(
     """
     at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
     shares = None
-    if at is not None and fit_confidence is not None:
+    if at is not None and fit_confidence is not None and np.size(fit_confidence):
         fit = np.asarray(fit_confidence, dtype=np.float64)
         shares = np.array([np.mean(accepted(fit, float(t))) for t in at])
     laid, weights = lay_out(rows.confidence, goal, at, shares)

@@ -1,0 +1,359 @@
+"""Verdicts, words and figures of a recommendation, on made cases whose right answer is plain."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from decide.evaluated import evaluated, texts
+from scipy import stats
+
+from pipeline.config import Target
+from pipeline.decide import wording
+from pipeline.decide.certify import certify
+from pipeline.decide.expectation import mix_weights
+from pipeline.decide.levels import candidate_levels, sweep_levels
+from pipeline.decide.recommend import VERDICTS, recommend
+from pipeline.decide.sweep import sweep
+
+EXPECTED = {
+    "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy", "cheap_accuracy", "usd_per_1000",
+    "strong_usd_per_1000", "latency_p50_s", "latency_p95_s", "wrong_accepted_per_1000",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return evaluated()
+
+
+def advise(rows, *, human=False, look=1, prevalence=None, with_sweep=False, **target):
+    aim, fit = Target(**target), rows.of("fit").confidence
+    levels = candidate_levels(fit)
+    certificate = certify(rows.of("certify"), aim, levels=levels, fit_confidence=fit, look=look, human=human, seed=0)
+    table = None
+    if with_sweep:
+        table = sweep(
+            rows, sweep_levels(rows.confidence, np.append(levels, certificate.threshold)), replicates=50, seed=0
+        )
+    found = recommend(
+        rows,
+        aim,
+        certificate=certificate,
+        sweep=table,
+        levels=levels,
+        human=human,
+        prevalence=prevalence,
+        data="mails",
+        seed=0,
+    )
+    assert found.verdict in VERDICTS
+    assert (found.threshold is None) == (found.verdict in ("uncertified", "strong_only"))
+    assert set(found.expected) >= EXPECTED
+    json.dumps(found.to_json(), allow_nan=False)
+    return found
+
+
+def codes(found):
+    return {w.code for w in found.warnings}
+
+
+def test_a_certified_threshold_is_said_in_one_sentence_with_its_promise(rows):
+    found = advise(rows, kind="match_strong", within=0.02)
+    assert found.verdict == "certified"
+    assert found.sentence.startswith(f"Escalate when confidence is below {found.threshold}: about ")
+    assert "for the strong model alone; cost $" in found.sentence
+    assert f"per 1,000 (−{round(100 * (1 - found.expected['usd_per_1000'].value / 1.0))} %)" in found.sentence
+    n = len(rows.of("certify"))
+    assert (
+        found.promise
+        == f"Promise: at most 2 points worse than the strong model, with 90 % certainty, on data like mails (n = {n:,}, first look)."
+    )
+    assert "This does not say" in found.not_said
+    assert found.labels_needed is None
+
+
+def test_the_figures_are_those_of_the_test_split_with_exact_intervals(rows):
+    found = advise(rows, kind="match_strong", within=0.02)
+    part = rows.of("test")
+    kept = part.confidence >= found.threshold
+    final = np.where(kept, part.cheap_correct, part.strong_correct)
+    for name, hits, n in (
+        ("coverage", kept.sum(), len(part)),
+        ("escalation_rate", (~kept).sum(), len(part)),
+        ("accepted_accuracy", part.cheap_correct[kept].sum(), kept.sum()),
+        ("system_accuracy", final.sum(), len(part)),
+        ("strong_accuracy", part.strong_correct.sum(), len(part)),
+        ("cheap_accuracy", part.cheap_correct.sum(), len(part)),
+    ):
+        estimate, exact = found.expected[name], stats.binomtest(int(hits), int(n)).proportion_ci(0.9, "exact")
+        assert (estimate.split, estimate.n, estimate.level) == ("test", n, 0.9)
+        assert estimate.value == pytest.approx(hits / n)
+        assert (estimate.lower, estimate.upper) == pytest.approx((exact.low, exact.high))
+    wrong = found.expected["wrong_accepted_per_1000"]
+    assert wrong.value == pytest.approx(1000 * (kept & (part.cheap_correct == 0)).mean())
+    cost = part.cheap_usd + np.where(kept, 0, part.strong_usd)
+    usd = found.expected["usd_per_1000"]
+    assert usd.value == pytest.approx(1000 * cost.mean())
+    half = 1.645 * 1000 * cost.std() / np.sqrt(len(part))
+    assert (usd.value - usd.lower, usd.upper - usd.value) == pytest.approx((half, half), rel=0.15)
+    waited = np.sort(np.where(kept, part.cheap_s, part.cheap_s + part.strong_s))
+    p95 = found.expected["latency_p95_s"]
+    assert p95.value == waited[int(np.ceil(0.95 * len(waited))) - 1]
+    assert p95.lower < p95.value < p95.upper
+
+
+def test_order_statistics_cover_a_quantile_as_often_as_they_say():
+    rng, hits = np.random.default_rng(0), 0
+    from pipeline.decide.expectation import Expectation
+
+    base = evaluated(60)
+    for _ in range(400):
+        part = replace(base, cheap_s=rng.exponential(size=60))
+        found = Expectation(part, 0.0, split="test", seed=0)._quantile(part.cheap_s, 0.5)
+        hits += found.lower <= np.log(2) <= found.upper
+    assert 0.88 <= hits / 400 <= 0.98
+
+
+def test_a_cheap_model_that_is_always_right_is_enough(rows):
+    right = replace(rows, cheap_correct=np.ones(len(rows)))
+    found = advise(right, kind="match_strong", within=0.02)
+    assert (found.verdict, found.threshold) == ("cheap_only", 0.0)
+    assert found.sentence.startswith("Keep every answer of the cheap model: accuracy 100 %")
+    assert "one_class" in codes(found)
+
+
+def test_rows_without_confidence_are_the_exception_of_cheap_only(rows):
+    confidence = np.where(np.arange(len(rows)) % 20 == 0, np.nan, rows.confidence)
+    found = advise(
+        replace(rows, confidence=confidence, cheap_correct=np.ones(len(rows))), kind="match_strong", within=0.02
+    )
+    assert found.verdict == "cheap_only"
+    assert "except the" in found.sentence
+    assert "null_confidence" in codes(found)
+
+
+def test_a_cheap_model_that_is_never_right_leaves_the_strong_one(rows):
+    found = advise(replace(rows, cheap_correct=np.zeros(len(rows))), kind="match_strong", within=0.02)
+    assert found.verdict == "strong_only"
+    assert "never right" in found.sentence
+    assert found.expected["escalation_rate"].value == 1.0
+    assert found.expected["usd_per_1000"].value == pytest.approx(found.expected["strong_usd_per_1000"].value)
+
+
+def test_a_cascade_that_costs_more_than_the_strong_model_is_not_recommended(rows):
+    found = advise(replace(rows, cheap_usd=np.full(len(rows), 9.5e-4)), kind="match_strong", within=0.02)
+    assert found.verdict == "strong_only"
+    assert found.certificate.threshold is not None
+    assert "the strong model alone $1.00" in found.sentence
+    assert found.promise.startswith("No promise")
+
+
+def test_unknown_costs_are_said_to_be_unknown_and_decide_nothing(rows):
+    blank = np.full(len(rows), np.nan)
+    found = advise(replace(rows, cheap_usd=blank, strong_usd=blank), kind="match_strong", within=0.02)
+    assert found.verdict == "certified"
+    assert "cost unknown" in found.sentence
+    assert found.to_json()["expected"]["usd_per_1000"]["value"] is None
+    assert "costs_unknown" in codes(found)
+    half = advise(replace(rows, strong_usd=blank), kind="match_strong", within=0.02)
+    assert "unknown" in half.sentence
+
+
+def test_an_unreachable_target_is_a_first_class_answer_with_what_would_help(rows):
+    found = advise(rows, kind="match_strong", within=0.001)
+    assert (found.verdict, found.threshold) == ("uncertified", None)
+    assert found.sentence.startswith("No threshold is certified, so everything goes to the strong model for now")
+    assert "too_few_rows" in codes(found)
+    assert found.tightest["within"] > 0.001
+    assert found.tightest["exploratory"] is True
+    again = certify(
+        rows.of("certify"), Target(kind="match_strong", within=found.tightest["within"]),
+        levels=candidate_levels(rows.of("fit").confidence), seed=0,
+    )  # fmt: skip
+    assert (again.threshold, again.escalation_rate) == (found.tightest["threshold"], found.tightest["escalation_rate"])
+
+
+def test_labels_needed_is_about_the_number_that_certifies():
+    few = evaluated(400, seed=3)
+    found = advise(few, kind="match_strong", within=0.008)
+    assert found.verdict == "uncertified"
+    assert found.labels_needed is not None
+    assert f"{found.labels_needed:,} further labels" in found.sentence
+    certified = 0
+    for seed in range(8):
+        more = evaluated(400 + found.labels_needed, seed=100 + seed)
+        levels = candidate_levels(more.of("fit").confidence)
+        certificate = certify(more.of("certify"), Target(kind="match_strong", within=0.008), levels=levels, seed=0)
+        certified += certificate.threshold is not None
+    assert certified >= 4
+
+
+def test_the_strong_model_alone_may_be_what_reaches_a_system_accuracy(rows):
+    bad = replace(rows, cheap_correct=(np.arange(len(rows)) % 3 == 0).astype(float), strong_correct=np.ones(len(rows)))
+    found = advise(bad, kind="system_accuracy", at_least=0.99)
+    assert found.verdict == "strong_only"
+    assert "the strong model alone reaches 99 %" in found.sentence
+
+
+def test_a_worse_strong_model_is_a_grave_warning(rows):
+    found = advise(
+        replace(rows, strong_correct=rows.cheap_correct * (np.arange(len(rows)) % 10 > 0)),
+        kind="match_strong",
+        within=0.02,
+    )
+    assert found.verdict == "cheap_only"
+    assert next(w for w in found.warnings if w.code == "strong_worse").gravity == 3
+
+
+def test_optimized_verdicts_promise_nothing(rows):
+    for target in ({"kind": "total_cost", "usd_per_error": 0.02}, {"kind": "budget", "usd_per_1000": 0.5}):
+        found = advise(rows, **target)
+        assert found.verdict == "optimized"
+        assert found.promise.startswith("No promise")
+        assert "No promise stands behind this." in found.sentence
+        assert found.to_json()["certificate"]["delta"] is None
+    assert advise(rows, kind="total_cost", usd_per_error=0.02).optimism["optimism_usd_per_1000"] is not None
+
+
+def test_escalating_everything_can_be_the_cheapest(rows):
+    found = advise(
+        replace(rows, cheap_correct=(np.arange(len(rows)) % 2).astype(float), strong_correct=np.ones(len(rows))),
+        kind="total_cost",
+        usd_per_error=5.0,
+    )
+    assert found.verdict == "strong_only"
+
+
+def test_people_make_no_errors_in_the_total(rows):
+    wrong = replace(rows, strong_correct=np.zeros(len(rows)))
+    found = advise(wrong, human=True, kind="total_cost", usd_per_error=0.02)
+    assert found.certificate.details["strong_only_usd_per_1000"] == pytest.approx(1.0)
+
+
+def test_people_are_named_as_people(rows):
+    found = advise(rows, human=True, kind="match_strong", within=0.03)
+    assert found.verdict == "certified"
+    assert "go to people" in found.sentence
+    assert "people's answers count as right" in found.sentence
+    assert "worse than people" in found.promise
+    assert found.expected["strong_accuracy"].value == 1.0
+
+
+def test_without_labels_agreement_stands_in_for_accuracy(rows):
+    n = len(rows)
+    blind = replace(rows, label=texts([None] * n), cheap_correct=np.full(n, np.nan), strong_correct=np.full(n, np.nan))
+    found = advise(blind, kind="agree_with_strong", within=0.05)
+    assert found.verdict == "certified"
+    assert "there are no labels" in found.sentence
+    assert found.expected["agreement_with_strong"].value > 0.9
+    assert found.to_json()["expected"]["system_accuracy"]["value"] is None
+
+
+def test_a_repeated_look_is_counted_and_its_price_named(rows):
+    found = advise(rows, look=3, kind="match_strong", within=0.02)
+    assert "third look" in found.promise
+    assert "30 %" in next(w for w in found.warnings if w.code == "looks").text
+
+
+def test_groups_are_counted_in_the_promise():
+    found = advise(evaluated(3000, groups=1500), kind="match_strong", within=0.03)
+    assert found.certificate.unit == "groups"
+    assert "groups, first look" in found.promise
+    assert "groups" in codes(found)
+
+
+def test_few_rows_small_splits_and_ties_are_warned_about():
+    small = evaluated(120)
+    assert {"too_few_rows", "small_fit", "small_test"} <= codes(advise(small, kind="match_strong", within=0.01))
+    tied = replace(evaluated(600), confidence=np.where(np.arange(600) % 3 > 0, 1.0, 0.5))
+    assert "ties" in codes(advise(tied, kind="accepted_accuracy", at_least=0.9))
+    assert "uninformative" in codes(
+        advise(
+            replace(evaluated(900), confidence=np.random.default_rng(1).random(900)), kind="match_strong", within=0.02
+        )
+    )
+    assert "no_confidence" in codes(
+        advise(replace(small, confidence=np.full(120, np.nan)), kind="match_strong", within=0.02)
+    )
+    assert {"no_test"} <= codes(advise(evaluated(600, shares=(0.5, 0.5, 0.0)), kind="match_strong", within=0.02))
+    assert "no_rows" in codes(advise(evaluated(100, shares=(1, 0, 0)), kind="match_strong", within=0.02))
+
+
+def test_warnings_come_gravest_first(rows):
+    found = advise(evaluated(120), look=2, kind="match_strong", within=0.01)
+    assert [w.gravity for w in found.warnings] == sorted((w.gravity for w in found.warnings), reverse=True)
+
+
+def test_prevalence_reweights_the_figures_and_leaves_the_promise(rows):
+    worse = rows.label == "spam"
+    cheap = np.where(worse, (np.arange(len(rows)) % 2).astype(float), 1.0)
+    skewed = replace(rows, cheap_correct=cheap)
+    mix = {"spam": 0.5, "work": 0.5}
+    plain = advise(skewed, kind="match_strong", within=0.15)
+    found = advise(skewed, kind="match_strong", within=0.15, prevalence=mix)
+    assert found.certificate == plain.certificate
+    part = skewed.of("test")
+    by_label = [part.cheap_correct[part.label == name].mean() for name in mix]
+    assert found.expected["cheap_accuracy"].value == pytest.approx(np.mean(by_label))
+    assert found.expected["cheap_accuracy"].lower < np.mean(by_label) < found.expected["cheap_accuracy"].upper
+    assert "prevalence" in codes(found)
+    assert "re-weighted" in found.not_said
+    assert mix_weights(part.label, mix).mean() == pytest.approx(1.0)
+
+
+def test_missing_strong_answers_are_neither_right_nor_wrong_in_the_figures(rows):
+    strong = np.where(np.arange(len(rows)) % 4 == 0, np.nan, rows.strong_correct)
+    found = advise(replace(rows, strong_correct=strong), kind="match_strong", within=0.05)
+    part = replace(rows, strong_correct=strong).of("test")
+    kept = part.confidence >= found.threshold
+    known = ~np.isnan(part.strong_correct)
+    value = kept.mean() * part.cheap_correct[kept].mean() + (~kept).mean() * part.strong_correct[~kept & known].mean()
+    assert found.expected["system_accuracy"].value == pytest.approx(value)
+    assert "missing_strong" in codes(found)
+
+
+def test_the_optimism_gap_sets_certify_beside_test(rows):
+    found = advise(rows, with_sweep=True, kind="match_strong", within=0.02)
+    gap = found.optimism["system_accuracy"]
+    assert gap["test"] == pytest.approx(found.expected["system_accuracy"].value)
+    assert gap["gap"] == pytest.approx(gap["certify"] - gap["test"])
+    assert found.ends["cheap_only"]["usd_per_1000"].value == pytest.approx(0.2)
+    assert found.ends["strong_only"]["usd_per_1000"].value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0.0, "0 %"), (1.0, "100 %"), (0.9996, "99.96 %"), (0.1234, "12.3 %"), (0.00004, "0.004 %"), (0.95, "95 %")],
+)
+def test_shares_are_never_rounded_to_certainty(number, words):
+    assert wording.percent(number) == words
+
+
+@pytest.mark.parametrize(
+    ("dollars", "words"),
+    [
+        (0.0, "$0"),
+        (0.2123, "$0.21"),
+        (0.00341, "$0.0034"),
+        (12.3456, "$12.35"),
+        (12345.6, "$12,346"),
+        (None, "an unknown amount"),
+    ],
+)
+def test_dollars_are_readable_at_every_size(dollars, words):
+    assert wording.usd(dollars) == words
+
+
+def test_looks_are_counted_in_words():
+    assert [wording.ordinal(k) for k in (1, 2, 10, 11, 12, 21, 22, 103, 111)] == [
+        "first",
+        "second",
+        "tenth",
+        "11th",
+        "12th",
+        "21st",
+        "22nd",
+        "103rd",
+        "111th",
+    ]
