@@ -1,0 +1,175 @@
+"""The Together provider against the SDK it stands on: the same bytes, the key only where it may go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from asking import KEY, request
+from fake_provider import FakeProvider, completion
+from together import AsyncTogether
+
+from pipeline.collect.providers import together
+from pipeline.collect.providers.together import (
+    Together,
+    base_url,
+    checked_key,
+    from_environment,
+    left_this_machine,
+    proxy_for,
+)
+from pipeline.errors import UsageError
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+    return monkeypatch
+
+
+def complete(provider, *requests):
+    async def main():
+        try:
+            return [await provider.complete(r) for r in requests]
+        finally:
+            await provider.aclose()
+
+    return asyncio.run(main())
+
+
+def test_going_straight_to_the_transport_sends_the_same_bytes_as_the_sdk(environment):
+    req = request("Grüße, “quoted” 😀 \\ \n", params={"temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}, "stop": ["\n"]})
+    with FakeProvider() as api:
+        environment.setenv("TOGETHER_BASE_URL", api.url)
+        straight = from_environment(concurrency=1)
+        assert complete(straight, req)[0].http_status == 200
+        complete(Together(from_environment(concurrency=1).client), req)
+
+        async def by_the_sdks_own_method():
+            http = from_environment(concurrency=1).client
+            await http.chat.completions.with_raw_response.create(
+                model=req.model, messages=[dict(m) for m in req.messages], temperature=0, max_tokens=8, reasoning={"enabled": False}, stop=["\n"], logprobs=3
+            )
+            await http.close()
+
+        asyncio.run(by_the_sdks_own_method())
+    first, second, third = api.posts
+    assert first.raw == second.raw
+    assert first.path == second.path == third.path == "/v1/chat/completions"
+    assert first.body == third.body
+    raw_only = {"x-stainless-raw-response"}
+    for other in (second, third):
+        assert {k: v for k, v in other.headers.items() if k not in raw_only} == first.headers
+    assert first.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_without_an_address_requests_go_where_the_sdk_sends_them(environment):
+    seen = []
+
+    async def answer(sent: httpx.Request) -> httpx.Response:
+        seen.append((sent.method, str(sent.url), dict(sent.headers), json.loads(await sent.aread())))
+        return httpx.Response(200, json=completion(json.loads(sent.content)))
+
+    async def main():
+        transport = httpx.MockTransport(answer)
+        client = AsyncTogether(api_key=KEY, max_retries=0, http_client=httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(600.0, connect=10.0)))
+        await Together(client, transport=transport, chat_url=together.DEFAULT_CHAT_URL).complete(request("x"))
+        await client.chat.completions.create(model="cheap-model", messages=[{"role": "user", "content": "x"}], temperature=0, max_tokens=8, logprobs=3)
+        await client.close()
+
+    asyncio.run(main())
+    (_, one, headers, body), (_, two, sdk_headers, sdk_body) = seen
+    assert (one, body, headers) == (two, sdk_body, sdk_headers)
+
+
+def test_both_request_forms_are_what_was_found_to_work():
+    provider = Together(AsyncTogether(api_key="k"), forms={"newer": "boolean"})
+    assert provider.body(request("x", model="newer", top_logprobs=5))["logprobs"] is True
+    assert provider.body(request("x", model="newer", top_logprobs=5))["top_logprobs"] == 5
+    older = provider.body(request("x", model="older", top_logprobs=5))
+    assert older["logprobs"] == 5
+    assert "top_logprobs" not in older
+    assert not {"logprobs", "top_logprobs"} & set(provider.body(request("x", top_logprobs=None)))
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [("https://x.example/v1", "https://x.example"), ("https://x.example/v1/", "https://x.example"), ("http://localhost:8000", "http://localhost:8000"),
+     ("https://x.example/proxy/v1", "https://x.example/proxy"), ("https://user:secret@x.example/v1", "https://x.example"), (None, None), ("  ", None)],
+)  # fmt: skip
+def test_one_trailing_v1_and_credentials_are_removed_from_the_address(given, used):
+    assert base_url(given) == used
+
+
+def test_an_address_under_a_path_is_asked_under_that_path(environment):
+    with FakeProvider() as api:
+        environment.setenv("TOGETHER_BASE_URL", f"{api.url}/proxy/v1/")
+        complete(from_environment(concurrency=1), request("x"))
+        assert api.posts[0].path == "/proxy/v1/chat/completions"
+
+
+@pytest.mark.parametrize("given", ["ftp://x", "x.example", "https://"])
+def test_what_is_no_address_is_refused(given):
+    with pytest.raises(UsageError, match="TOGETHER_BASE_URL"):
+        base_url(given)
+
+
+def test_a_loopback_address_needs_no_key(monkeypatch):
+    for address in ("http://127.0.0.1:8000", "http://localhost:1", "http://[::1]:8000"):
+        assert checked_key(None, address, allow_insecure=False)
+    with FakeProvider() as api:
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        assert complete(from_environment(concurrency=1), request("x"))[0].http_status == 200
+
+
+def test_a_key_is_needed_elsewhere_and_named():
+    for address in (None, "https://x.example"):
+        with pytest.raises(UsageError, match="TOGETHER_API_KEY"):
+            checked_key(None, address, allow_insecure=False)
+
+
+def test_a_key_goes_over_plain_http_only_when_allowed():
+    with pytest.raises(UsageError, match="unencrypted"):
+        checked_key(KEY, "http://10.0.0.8:8000", allow_insecure=False)
+    assert checked_key(KEY, "http://10.0.0.8:8000", allow_insecure=True) == KEY
+    assert checked_key(KEY, "https://x.example", allow_insecure=False) == KEY
+    with pytest.raises(UsageError, match="unencrypted"):
+        checked_key(KEY, "http://localhost.evil.example", allow_insecure=False)
+    with pytest.raises(UsageError, match="unencrypted"):
+        checked_key(KEY, "http://127.0.0.1.evil.example", allow_insecure=False)
+
+
+def test_the_environments_proxy_is_used_and_its_exceptions_are_kept(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost,inside.example")
+    assert proxy_for("https://api.together.ai").url == "http://proxy.example:3128"
+    assert proxy_for("https://inside.example") is None
+    assert proxy_for("http://api.together.ai") is None
+
+
+def test_the_embedded_models_are_asked_through_the_same_code():
+    """A transport in process instead of a socket; latency there says nothing, so it is not recorded."""
+    client = AsyncTogether(api_key="embedded", base_url="http://embedded.invalid", http_client=httpx.AsyncClient(transport=(t := httpx.MockTransport(
+        lambda sent: httpx.Response(200, json=completion(json.loads(sent.content)))))))  # fmt: skip
+    for transport in (None, t):
+        (attempt,) = complete(Together(client, transport=transport, service="embedded", paid=False, timed=False), request("x"))
+        assert (attempt.http_status, attempt.seconds, attempt.host) == (200, None, "embedded.invalid")
+
+
+def test_a_broken_connection_that_httpx_calls_a_connect_timeout_counts_as_sent():
+    import aiohttp
+
+    wrong_name = httpx.ConnectTimeout("x")
+    wrong_name.__cause__ = aiohttp.ServerDisconnectedError()
+    assert left_this_machine(wrong_name) == (True, "cut")
+    refused = httpx.ConnectError("x")
+    refused.__cause__ = aiohttp.ClientConnectorError(None, OSError(111, "refused"))
+    assert left_this_machine(refused) == (False, "refused")
+    slow = httpx.ConnectTimeout("x")
+    slow.__cause__ = aiohttp.ConnectionTimeoutError()
+    assert left_this_machine(slow) == (False, "refused")
+    assert left_this_machine(httpx.ReadTimeout("x")) == (True, "timeout")
