@@ -153,7 +153,8 @@ def _auroc(
 
 
 def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[Warning]:
-    unknown = float((np.isnan(rows.cheap_usd) | np.isnan(rows.strong_usd)).mean()) if len(rows) else 0.0
+    told = rows.take(rows.split != "fit")  # fit rows need no strong answer, so its price is not missing
+    unknown = float((np.isnan(told.cheap_usd) | np.isnan(told.strong_usd)).mean()) if len(told) else 0.0
     if unknown == 1:
         yield Warning("costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving.")
     elif unknown > 0:
