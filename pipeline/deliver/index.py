@@ -32,9 +32,11 @@ def collect(reports_dir: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for path in sorted(reports_dir.glob("*/*/report.json")):
         name = f"{path.parent.parent.name}/{path.parent.name}"
         try:
-            runs.setdefault(path.parent.parent.name, []).append(_line(read_json(path), name))
+            line = _line(read_json(path), name)
         except (CascadeError, OSError, KeyError, TypeError, AttributeError):
             unreadable.append(name)
+        else:
+            runs.setdefault(path.parent.parent.name, []).append(line)
     tasks = []
     for task, lines in runs.items():
         lines.sort(key=lambda r: (r["started"] or "", r["run_id"]), reverse=True)

@@ -1,0 +1,283 @@
+"""The page in a real browser: Debian's chromium driven by Playwright."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from deliver import artefacts
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from pipeline import run as names
+from pipeline.deliver import report
+from pipeline.run import Run
+
+ARGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+SECTIONS = ("Decide", "Trust", "Where it fails", "Data health", "Use it", "Provenance")
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "</script><svg onload='window.pwned=1'></svg>",
+    "</style></title><img src=x onerror='window.pwned=1'>",
+    "<style>body{display:none}</style>",
+    "{{ 7 * 7 }}",
+    "\u202egnp.exe",
+    '" onfocus="window.pwned=1" autofocus tabindex="1',
+    "javascript:window.pwned=1",
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A written page with its data."""
+
+    run: Run
+    path: Path
+    data: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        return self.path.as_uri()
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = self.data["decide"]["sweep"]["columns"]
+        return columns
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed; `make browser` installs it")
+        pytest.skip("no chromium on this machine: `make browser` installs it")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=ARGS)
+        yield started
+        started.close()
+
+
+def write(folder: Path, **changes: Any) -> Made:
+    run, config = artefacts.write_run(folder / "runs", **changes)
+    path = report.write(run, config, folder / "reports", texts=artefacts.texts_of(run))
+    return Made(run, path, json.loads(path.with_name("report.json").read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return write(tmp_path_factory.mktemp("browser"), rows=900, levels=512)
+
+
+@pytest.fixture
+def page(browser: Browser, made: Made) -> Iterator[Page]:
+    """The page from file://, with every request and every complaint on record."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    opened = context.new_page()
+    complaints: list[str] = []
+    requests: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(made.url)
+    yield opened
+    assert complaints == []
+    assert {url.split("#")[0] for url in requests} == {made.url}
+    context.close()
+
+
+def cards(page: Page) -> dict[str, str]:
+    found = page.locator("[data-explored]").evaluate_all("all => all.map(e => [e.dataset.explored, e.textContent])")
+    return dict(found)
+
+
+def row(page: Page, index: int) -> list[str]:
+    return page.locator("#sweep-table tbody tr").nth(index).locator("th, td").all_inner_texts()
+
+
+def marker(page: Page) -> tuple[float, float]:
+    at = page.locator("#explored-marker").evaluate("e => [Number(e.getAttribute('cx')), Number(e.getAttribute('cy'))]")
+    return at[0], at[1]
+
+
+def test_the_explorer_works_by_keyboard_and_the_address_remembers(page: Page, made: Made) -> None:
+    home = made.data["decide"]["sweep"]["recommended"]
+    before, start = cards(page), marker(page)
+    assert "recommended threshold" in page.locator("#explorer-state").inner_text()
+    page.locator("#explorer-range").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert "explored value, not certified" in page.locator("#explorer-state").inner_text()
+    assert page.locator("#explorer-output").inner_text() == repr(made.columns["threshold"][home + 3])
+    cells = row(page, home + 3)
+    assert cards(page)["escalation"] == cells[1].split("\n")[0].split("[")[0].strip()
+    assert page.locator("#sweep-table tr.explored th").inner_text() == cells[0]
+    assert "everything" not in page.locator("#explorer-range").get_attribute("aria-valuetext")
+    assert page.locator("#explored-note").is_visible()
+    hashed = page.evaluate("location.hash")
+    assert hashed == f"#t={made.columns['threshold'][home + 3]}"
+    page.keyboard.press("End")
+    assert cards(page)["escalation"].replace("\u00a0", " ") == "100 %"
+    assert page.evaluate("location.hash") == "#t=all"
+    assert marker(page) != start
+    page.goto(made.url + hashed)
+    assert page.locator("#explorer-output").inner_text() == repr(made.columns["threshold"][home + 3])
+    page.locator("#explorer-reset").press("Enter")
+    assert cards(page) == before
+    assert marker(page) == start
+    assert page.evaluate("location.hash") == ""
+    assert not page.locator("#explored-note").is_visible()
+
+
+def test_the_marker_lies_on_the_drawn_curve(page: Page, made: Made) -> None:
+    """The star of the recommendation is drawn by matplotlib, the ring is placed by the script: their centres agree."""
+    boxes = page.evaluate(
+        """() => {
+          const ring = document.getElementById("explored-marker").getBoundingClientRect();
+          const stars = [...document.querySelectorAll("#figure-decide use")].map(u => u.getBoundingClientRect());
+          const middle = b => [b.x + b.width / 2, b.y + b.height / 2];
+          return [middle(ring), stars.map(middle)];
+        }"""
+    )
+    ring, others = boxes
+    assert min(abs(x - ring[0]) + abs(y - ring[1]) for x, y in others) < 2.5
+
+
+def test_other_prices_are_worked_out_from_tokens(page: Page, made: Made) -> None:
+    """Against the token counts of the replies: a strong model at half its input price."""
+    page.locator("#explorer-prices summary").click()
+    page.locator("#price-2").fill("0.66")
+    home = made.data["decide"]["sweep"]["recommended"]
+    predictions, replies = made.run.read_table(names.PREDICTIONS), made.run.read_table(names.REPLIES)
+    test = predictions[predictions["split"] == "test"]
+    by = {r: replies[replies["role"] == r].set_index("example_id").loc[test["example_id"]] for r in ("cheap", "strong")}
+    gone = ~(test["confidence"].to_numpy() >= made.columns["threshold"][home])
+    cheap = by["cheap"]["input_tokens"] * 0.17 + by["cheap"]["output_tokens"] * 0.25
+    strong = by["strong"]["input_tokens"] * 0.66 + by["strong"]["output_tokens"] * 3.96
+    wanted = (cheap.sum() + strong[gone].sum()) / len(test) / 1000
+    shown = cards(page)["cost"]
+    assert float(shown.removeprefix("$")) == pytest.approx(wanted, rel=0.006)
+    assert shown in row(page, home)[3]
+    assert "other prices" in page.locator("#explorer-state").inner_text()
+    assert "usd=0.17,0.25,0.66,3.96" in page.evaluate("location.hash")
+    page.reload()
+    assert cards(page)["cost"] == shown
+    page.locator("#explorer-reset").click()
+    assert page.locator("#price-2").input_value() == "1.32"
+
+
+def test_axe_finds_nothing_in_light_and_dark_wide_and_narrow(browser: Browser, tmp_path: Path) -> None:
+    made = write(tmp_path, rows=300, levels=12)  # axe takes a second for every hundred table rows
+    index = made.path.parents[2] / "index.html"
+    for url, scheme, width in (
+        (made.url, "light", 1280),
+        (made.url + "#t=0.5", "dark", 390),
+        (index.as_uri(), "dark", 390),
+    ):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True
+        )  # the page's own policy forbids the checker
+        opened = context.new_page()
+        opened.goto(url)
+        opened.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        opened.add_script_tag(path=AXE)
+        found = opened.evaluate(
+            "async () => (await axe.run()).violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)])"
+        )
+        assert found == [], (url, scheme, width)
+        wide = opened.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert wide[0] <= wide[1], (url, width)
+        context.close()
+
+
+def test_without_script_verdict_threshold_and_sweep_are_there(browser: Browser, made: Made) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
+    opened = context.new_page()
+    opened.goto(made.url)
+    assert opened.get_by_text("Certified", exact=True).first.is_visible()
+    assert opened.get_by_text(f"below {made.data['verdict']['threshold']}").first.is_visible()
+    marked = opened.locator("#sweep-table tr.recommended")
+    assert marked.is_visible()
+    assert opened.locator("#sweep-table tbody tr").count() == len(made.columns["threshold"])
+    assert not opened.locator("#explorer").is_visible()
+    assert not opened.locator("button").first.is_visible()
+    context.close()
+
+
+def test_on_paper_every_section_is_kept(browser: Browser, made: Made) -> None:
+    context = browser.new_context(color_scheme="dark")
+    opened = context.new_page()
+    opened.goto(made.url)
+    opened.emulate_media(media="print")
+    for section in opened.locator("main > section").all():
+        assert section.is_visible()
+    assert opened.locator("#policy-yaml").is_visible()
+    assert opened.locator("#sweep-table tr.recommended").is_visible()
+    assert not opened.locator("#explorer").is_visible()
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    pdf = opened.pdf(format="A4", tagged=True, outline=True, prefer_css_page_size=True)
+    titles = re.findall(rb"/Title \(([^)]*)\)", pdf)
+    for name in SECTIONS:
+        assert any(name.encode() in title for title in titles), name
+    assert any(b"Certified" in title for title in titles)
+    context.close()
+
+
+def test_served_over_http_nothing_else_is_asked_for(browser: Browser, made: Made) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        asked: list[str] = []  # noqa: RUF012 - one server, one list
+
+        def log_message(self, format: str, *args: object) -> None:
+            self.asked.append(self.path)
+
+    handler = functools.partial(Quiet, directory=str(made.path.parents[2]))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context = browser.new_context()
+        opened = context.new_page()
+        opened.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        opened.get_by_role("link", name="email_triage").click()
+        opened.wait_for_selector("#explorer:visible")
+        opened.locator("#explorer-range").press("ArrowLeft")
+        context.close()
+        server.shutdown()
+    assert [p for p in Quiet.asked if p != "/favicon.ico"] == [
+        "/index.html",
+        f"/email_triage/{made.run.run_id}/report.html",
+    ]
+
+
+def test_hostile_names_and_texts_yield_no_live_node(browser: Browser, tmp_path: Path) -> None:
+    run, config = artefacts.write_run(
+        tmp_path / "runs", levels=20, rows=300, labels=HOSTILE, segments=HOSTILE, cheap=HOSTILE[1], strong=HOSTILE[2], description=HOSTILE[0]
+    )  # fmt: skip
+    texts = {i: HOSTILE[k % len(HOSTILE)] for k, i in enumerate(artefacts.texts_of(run))}
+    path = report.write(run, config, tmp_path / "reports", texts=texts)
+    context = browser.new_context()
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("dialog", lambda dialog: complaints.append(dialog.message))
+    for target in (path, tmp_path / "reports" / "index.html"):
+        opened.goto(target.as_uri())
+        assert opened.evaluate("window.pwned") is None
+        assert opened.locator("img, iframe, object, embed, [onload], [onerror], [onfocus], [autofocus]").count() == 0
+        assert opened.locator("style").count() == 1
+        assert opened.locator("h1").is_visible()
+        assert opened.get_by_text("<script>window.pwned=1</script>").first.is_visible()
+    assert complaints == []
+    context.close()

@@ -1,0 +1,131 @@
+"""Figures: they show the table's numbers, and are accessible, deterministic and free of foreign text."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from deliver import artefacts
+
+from pipeline.deliver import captions, figures, report, report_data
+from pipeline.run import dump_json
+
+ALL = {"decide", "reliability-before", "reliability-after", "histogram", "risk", "signals"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run, config = artefacts.write_run(tmp_path_factory.mktemp("runs"), levels=40, rows=400)
+    found: dict[str, Any] = json.loads(dump_json(report_data.build(run, config)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(data: dict[str, Any]) -> dict[str, figures.Drawing]:
+    return figures.draw(data)
+
+
+def test_each_figure_is_drawn_once_with_a_caption(data: dict[str, Any], drawn: dict[str, figures.Drawing]) -> None:
+    assert set(drawn) == ALL
+    assert set(captions.captions(data)) == ALL
+    for caption in captions.captions(data).values():
+        assert caption.title
+        assert caption.takeaway
+        assert caption.reading
+
+
+def test_drawings_are_well_formed_and_without_address_script_or_date(drawn: dict[str, figures.Drawing]) -> None:
+    for drawing in drawn.values():
+        ElementTree.fromstring(drawing.svg)
+        inline = ElementTree.fromstring(drawing.inline)
+        assert inline.get("role") == "img"
+        assert inline[0].tag == "title"
+        assert inline[1].tag == "desc"
+        assert not re.search(r"https?:|<script|<style|<metadata|20\d\d-\d\d-\d\d", drawing.inline)
+        assert b"<dc:date>" not in drawing.svg
+        picture = matplotlib.image.imread(io.BytesIO(drawing.png))
+        assert picture.shape[1] >= 600
+        assert np.ptp(picture[..., :3]) > 0.9
+
+
+def test_ids_of_different_figures_never_meet(drawn: dict[str, figures.Drawing]) -> None:
+    ids = [i for d in drawn.values() for i in re.findall(r'\bid="([^"]+)"', d.inline)]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_map_from_data_to_drawing_hits_the_drawn_points(
+    data: dict[str, Any], drawn: dict[str, figures.Drawing]
+) -> None:
+    """The curve's path holds, point for point, what the map gives for the table's rows."""
+    columns, drawing = data["decide"]["sweep"]["columns"], drawn["decide"]
+    inline = drawing.inline
+    for i in (0, 10, data["decide"]["sweep"]["recommended"]):
+        x = drawing.to_x[0] + drawing.to_x[1] * columns["usd_per_1000"][i]
+        y = drawing.to_y[0] + drawing.to_y[1] * columns["system_accuracy"][i]
+        points = np.array([[float(a), float(b)] for a, b in re.findall(r"[ML] ([\d.]+) ([\d.]+)", inline)])
+        stars = np.array([[float(a), float(b)] for a, b in re.findall(r'x="([\d.]+)" y="([\d.]+)"', inline)])
+        nearest = np.abs(np.concatenate([points, stars]) - (x, y)).sum(axis=1).min()
+        assert nearest < 0.05
+
+
+def test_labels_and_model_names_stay_out_of_the_drawings(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(
+        tmp_path, levels=15, rows=200, labels=("$x^{", "Ünïcode 漢字 \U0001f600"), cheap="$\\frac{"
+    )
+    for drawing in figures.draw(report_data.build(run, config), png=False).values():
+        assert "frac" not in drawing.inline
+        assert "漢字" not in drawing.inline
+
+
+def test_without_prices_the_curve_runs_over_the_escalation_rate(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=15, rows=200, prices=False)
+    data = json.loads(dump_json(report_data.build(run, config)))
+    drawing = figures.draw(data, png=False)["decide"]
+    assert ">escalation rate<" in drawing.inline
+    assert "USD" not in drawing.inline
+    assert "Escalation against accuracy" in captions.captions(data)["decide"].title
+
+
+def test_what_has_no_data_is_not_drawn(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=15, rows=200, gold=False)
+    data = report_data.build(run, config)
+    assert set(figures.draw(data, png=False)) == {"decide", "histogram", "signals"}
+    assert data["decide"]["sweep"]["quality"] == "agreement"
+
+
+def test_text_has_enough_contrast_in_every_tone_of_both_themes() -> None:
+    """WCAG 2.2: 4.5 to 1, computed from the colours of the style sheet."""
+    css = report.read_template("style.css")
+    themes = [
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6});", block))
+        for block in re.findall(r":root \{(.*?)\}", css, re.S)
+    ]
+    assert len(themes) == 3
+    light, dark, paper = themes[0], {**themes[0], **themes[1]}, {**themes[0], **themes[2]}
+    for theme in (light, dark, paper):
+        for ground in ("ground", "paper", "wash"):
+            for ink in ("ink", "soft", "accent"):
+                assert contrast(theme[ink], theme[ground]) >= 4.5, (ink, ground)
+        for tone in ("good", "warn", "bad", "info"):
+            assert contrast(theme[tone], theme[f"{tone}-wash"]) >= 4.5, tone
+            assert contrast(theme["ink"], theme[f"{tone}-wash"]) >= 4.5, tone
+        assert contrast(theme["soft"], theme["info-wash"]) >= 4.5
+        assert contrast(theme["soft"], theme["good-wash"]) >= 4.5
+
+
+def contrast(a: str, b: str) -> float:
+    def luminance(colour: str) -> float:
+        full = colour if len(colour) == 7 else "#" + "".join(2 * c for c in colour[1:])
+        parts = np.array([int(full[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)

@@ -1,0 +1,87 @@
+"""reports/index.html: tasks and runs, newest first, and what changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deliver import artefacts
+from deliver.page import Page
+
+from pipeline.deliver import index, report, report_data
+from pipeline.run import dump_json, write_bytes
+
+
+def add(folder: Path, task: str, number: int, started: str, **changes: Any) -> dict[str, Any]:
+    """report.json of a run, without its page."""
+    run_id = f"{number:012d}"
+    run, config = artefacts.write_run(
+        folder / "runs", task=task, run_id=run_id, started=started, levels=15, rows=200, **changes
+    )
+    data: dict[str, Any] = json.loads(dump_json(report_data.build(run, config)))
+    write_bytes(folder / "reports" / task / run_id / "report.json", dump_json(data))
+    return data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    add(tmp_path, "triage", 1, "2026-11-20T08:00:00Z")
+    add(tmp_path, "triage", 2, "2026-11-22T08:00:00Z", seed=8)
+    add(tmp_path, "moderation", 3, "2026-11-21T08:00:00Z", verdict="uncertified", provider="together")
+    return tmp_path / "reports"
+
+
+def test_tasks_and_runs_come_newest_first(folder: Path) -> None:
+    tasks, unreadable = index.collect(folder)
+    assert [t["task"] for t in tasks] == ["triage", "moderation"]
+    assert [r["run_id"][-1] for r in tasks[0]["runs"]] == ["2", "1"]
+    assert unreadable == []
+
+
+def test_what_changed_is_the_difference_of_two_report_json(folder: Path) -> None:
+    new, old = (json.loads((folder / "triage" / f"{k:012d}" / "report.json").read_text()) for k in (2, 1))
+    changed = index.collect(folder)[0][0]["runs"][0]["changes"]
+    values = {
+        k: [next(c for c in d["cards"] if c["key"] == k)["estimate"]["value"] for d in (new, old)]
+        for k in ("quality", "cost")
+    }
+    assert changed["quality"] == pytest.approx(values["quality"][0] - values["quality"][1])
+    assert changed["cost"] == pytest.approx(values["cost"][0] / values["cost"][1] - 1)
+    assert changed["threshold"] == [old["verdict"]["threshold"], new["verdict"]["threshold"]]
+    assert changed["dataset"] is False
+    assert changed["verdict"] is None
+
+
+def test_the_page_links_every_run_and_names_verdicts(folder: Path) -> None:
+    path = index.refresh(folder)
+    page = Page(path.read_text("utf-8"))
+    assert page.faults == []
+    links = {a["href"] for tag, a in page.elements if tag == "a"}
+    assert links == {f"{t}/{k:012d}/report.html" for t, k in (("triage", 1), ("triage", 2), ("moderation", 3))}
+    for words in ("Certified", "Not certified", "escalate all", "demonstration models", "same dataset", "first run"):
+        assert words in page.words
+    assert not re.search(r"(?:https?:)?//[a-z0-9]|<script", path.read_text("utf-8"))
+
+
+def test_a_damaged_report_is_named_and_does_not_hide_the_others(folder: Path) -> None:
+    (folder / "triage" / f"{1:012d}" / "report.json").write_text("{")
+    write_bytes(folder / "odd" / "x" / "report.json", b'{"schema": "cascade-report/0"}')
+    tasks, unreadable = index.collect(folder)
+    assert sorted(unreadable) == ["odd/x", f"triage/{1:012d}"]
+    assert len(tasks) == 2
+    words = Page(index.refresh(folder).read_text("utf-8")).words
+    assert "Reports that cannot be read" in words
+
+
+def test_the_index_of_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    assert "make evaluate" in Page(index.refresh(tmp_path).read_text("utf-8")).words
+
+
+def test_writing_a_report_refreshes_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.figures, "draw", lambda *_, **__: {})
+    run, config = artefacts.write_run(tmp_path / "runs", levels=15, rows=200)
+    report.write(run, config, tmp_path / "reports")
+    assert run.run_id in (tmp_path / "reports" / "index.html").read_text("utf-8")
