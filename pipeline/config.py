@@ -188,6 +188,9 @@ class Target(Part):
     usd_per_error: Annotated[Number, Field(gt=0)] | dict[StrictStr, Number | dict[StrictStr, Number]] | None = None
     certainty: Annotated[Number, Field(ge=0.5, lt=1)] = 0.9
     label_floors: dict[StrictStr, Annotated[Number, Field(gt=0, lt=1)]] | None = None
+    """Least recall of the cascade, by label or by a name of label_groups."""
+    label_groups: dict[StrictStr, tuple[StrictStr, ...]] | None = None
+    """Several labels under one name for label_floors: being told for any of them is enough."""
 
     @model_validator(mode="after")
     def _fields(self) -> Self:
@@ -275,9 +278,11 @@ class TaskConfig(Part):
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
             raise ValueError(f"without dataset.label only target agree_with_strong is possible, not {self.target.kind}")
         known = set(self.answers or ())
+        groups = self.target.label_groups or {}
         for where, names in (
             ("dataset.prevalence", self.dataset and self.dataset.prevalence),
-            ("target.label_floors", self.target.label_floors),
+            ("target.label_floors", set(self.target.label_floors or ()) - set(groups)),
+            ("target.label_groups", {label for members in groups.values() for label in members}),
         ):
             extra = set(names or ()) - known
             if extra and known:

@@ -132,7 +132,8 @@ def certify(
     taken and `unit` is "groups". Without any row nothing is certified. Raises ValueError for a target that makes no sense.
     """
     goal = Goal.of(target)
-    unknown = set(goal.label_floors or ()) - set(labels if labels is not None else goal.label_floors or ())
+    known = set(labels if labels is not None else goal.label_floors or ()) | set(goal.label_groups or ())
+    unknown = set(goal.label_floors or ()) - known
     if unknown:
         raise ValueError(f"label_floors names {sorted(unknown)[0]!r}, which is not one of the labels")
     if len(rows) == 0:

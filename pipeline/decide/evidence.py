@@ -104,13 +104,20 @@ def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, a
     )
 
 
+@dataclass(frozen=True)
+class Floor:
+    """The least recall of a label: which rows carry it (n,), and whether each model recognises them, NaN unknown."""
+
+    rows: npt.NDArray[np.bool_]
+    cheap_correct: Floats
+    strong_correct: Floats
+    at_least: float
+
+
 def with_floors(
     main: Evidence,
     laid: Candidates,
-    label: npt.NDArray[np.object_],
-    cheap_correct: Floats,
-    strong_correct: Floats,
-    floors: Mapping[str, float],
+    floors: Mapping[str, Floor],
 ) -> Evidence:
     """H: the main promise is broken, or the cascade's recall of some label is at its floor or lower.
 
@@ -119,20 +126,19 @@ def with_floors(
     """
     tests = {}
     for name, floor in floors.items():
-        of_label = np.asarray(label == name, dtype=bool)
-        errors, rows = _cascade_errors(laid, cheap_correct, strong_correct, of_label), int(of_label.sum())
-        tests[name] = (errors, rows, too_few_errors_p(errors, rows, 1 - floor))
+        errors, rows = _cascade_errors(laid, floor.cheap_correct, floor.strong_correct, floor.rows), int(floor.rows.sum())
+        tests[name] = (errors, rows, too_few_errors_p(errors, rows, 1 - floor.at_least))
     p_values = np.max([main.p_values, *(p for _, _, p in tests.values())], axis=0)
 
     def describe(i: int) -> str:
         hardest = max(tests, key=lambda name: tests[name][2][i])
         errors, rows, p = tests[hardest]
-        found = f"recall of {hardest!r}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest]:g}, p = {p[i]:.3g}"
+        found = f"recall of {hardest!r}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
         return f"{main.describe(i)}; tightest floor, {found}"
 
     def planned(size: float) -> Floats:
         floored = [
-            _planned_errors(e, np.full(len(e), rows), size, 1 - floors[name]) for name, (e, rows, _) in tests.items()
+            _planned_errors(e, np.full(len(e), rows), size, 1 - floors[name].at_least) for name, (e, rows, _) in tests.items()
         ]
         return np.asarray(np.max([main.planned(size), *floored], axis=0), dtype=np.float64)
 

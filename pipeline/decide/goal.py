@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ class Goal:
     usd_per_1000: float | None = None
     usd_per_error: ErrorCosts | None = None
     label_floors: Mapping[str, float] | None = None
+    label_groups: Mapping[str, Sequence[str]] | None = None
+    """Names that `label_floors` may use for several labels together: being told for one of them is enough."""
 
     def __post_init__(self) -> None:
         wanted = {
@@ -52,7 +54,7 @@ class Goal:
     @classmethod
     def of(cls, target: TargetLike) -> Goal:
         """Read a target's attributes; those that it lacks are None."""
-        names = ("within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors")
+        names = ("within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups")
         return cls(str(target.kind), float(target.delta), **{name: getattr(target, name, None) for name in names})
 
     @property
@@ -69,11 +71,14 @@ class Goal:
 
     def to_json(self) -> dict[str, Any]:
         """The target as a config would say it."""
-        names = ("kind", "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors")
+        names = ("kind", "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups")
         shown = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         shown |= {name: _plain(value) for name, value in shown.items() if isinstance(value, Mapping)}
         return shown | {"certainty": round(1 - self.delta, 12)}
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _plain(entry) if isinstance(entry, Mapping) else entry for key, entry in value.items()}
+    return {
+        key: _plain(entry) if isinstance(entry, Mapping) else list(entry) if isinstance(entry, tuple) else entry
+        for key, entry in value.items()
+    }

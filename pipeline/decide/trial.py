@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.decide import evidence, groups
 from pipeline.decide.certificate import Candidates, Certificate, candidates
-from pipeline.decide.evidence import Evidence
+from pipeline.decide.evidence import Evidence, Floor
 from pipeline.decide.goal import Goal
 from pipeline.decide.levels import accepted
 from pipeline.decide.rows import Rows
@@ -145,4 +146,26 @@ def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: b
         found = evidence.of_system(laid, cheap, strong, goal.limit)
     if not goal.label_floors:
         return found
-    return evidence.with_floors(found, laid, rows.label, cheap, strong, goal.label_floors)
+    groups_ = goal.label_groups or {}
+    floors = {
+        name: _floor_of_group(rows, cheap, strong, groups_[name], at_least, human)
+        if name in groups_
+        else Floor(np.asarray(rows.label == name, dtype=bool), cheap, strong, at_least)
+        for name, at_least in goal.label_floors.items()
+    }
+    return evidence.with_floors(found, laid, floors)
+
+
+def _floor_of_group(
+    rows: Rows, cheap: Floats, strong: Floats, members: Sequence[str], at_least: float, human: bool
+) -> Floor:
+    """Recall of several labels together: an answer that is any of them recognises a row that carries any of them."""
+
+    def one_of(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+        return np.array([text in members for text in texts], dtype=bool)
+
+    def recognised(answer: npt.NDArray[np.object_], correct: Floats) -> Floats:
+        return np.where(np.isnan(correct), np.nan, one_of(answer).astype(float))
+
+    told = strong if human else recognised(rows.strong_answer, strong)
+    return Floor(one_of(rows.label), recognised(rows.cheap_answer, cheap), told, at_least)

@@ -282,3 +282,34 @@ def test_impossible_targets_are_refused():
     ):
         with pytest.raises(ValueError, match=r"target|must lie"):
             Goal(**arguments)
+
+
+def test_a_floor_on_several_labels_counts_being_told_for_any_of_them() -> None:
+    """Brute force: the p-value of the group is the binomial tail of rows whose final answer lies outside the group."""
+    rng = np.random.default_rng(5)
+    n = 900
+    labels = np.array(rng.choice(["safe", "spam", "scam"], n, p=[0.5, 0.25, 0.25]), dtype=object)
+    answers = labels.copy()
+    confused = (labels != "safe") & (rng.random(n) < 0.3)
+    answers[confused] = np.where(labels[confused] == "spam", "scam", "spam")  # wrong, yet unsafe all the same
+    missed = (labels != "safe") & (rng.random(n) < 0.04)
+    answers[missed] = "safe"
+    right = (answers == labels).astype(float)
+    unknown = np.full(n, np.nan)
+    rows = Rows(
+        example_id=np.array([str(i) for i in range(n)], dtype=object), split=np.full(n, "certify", dtype=object),
+        group=np.array([str(i) for i in range(n)], dtype=object), segment=np.full(n, None, dtype=object), label=labels,
+        cheap_answer=answers, strong_answer=labels.copy(), confidence=np.full(n, 0.9), cheap_correct=right,
+        strong_correct=np.ones(n), cheap_usd=unknown, strong_usd=unknown, cheap_s=unknown, strong_s=unknown,
+    )  # fmt: skip
+    groups = {"unsafe": ("spam", "scam")}
+    unsafe = labels != "safe"
+    errors = int((unsafe & (answers == "safe")).sum())
+    for floor in (0.90, 0.97):
+        goal = Goal("system_accuracy", 0.1, at_least=0.7, label_floors={"unsafe": floor}, label_groups=groups)
+        found = certify(rows, goal, levels=[0.0], labels=("safe", "spam", "scam"), seed=1)
+        tail = stats.binom.cdf(errors, int(unsafe.sum()), 1 - floor)
+        assert (found.threshold is not None) == (tail <= 0.1 * 0.5)  # the level at 0.0 inherits every weight it follows
+        assert found.p_value == pytest.approx(max(tail, stats.binom.cdf(int(n - right.sum()), n, 0.3)))
+    alone = Goal("system_accuracy", 0.1, at_least=0.7, label_floors={"spam": 0.90})
+    assert certify(rows, alone, levels=[0.0], seed=1).threshold is None  # by itself, every confusion is a miss
