@@ -10,17 +10,14 @@ rows of the task's generator that are never evaluated. Needs torch; inference ne
 
 import argparse
 import collections
-import importlib.util
 import itertools
 import json
 import math
-import os
 import random
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,16 +27,17 @@ from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from pipeline.collect.prompts import lettered, messages  # noqa: E402
+from datasets.lessons import about, answers, asked, check, generator, write  # noqa: E402
 from pipeline.collect.providers.bpe import FIRST_BYTE, FIRST_MERGE, MESSAGE_END, PIECES, Tokenizer  # noqa: E402
-from pipeline.collect.providers.tiny_lm import KIND, NORM_EPSILON, ROPE_BASE, TinyLM  # noqa: E402
+from pipeline.collect.providers.tiny_lm import KIND, NORM_EPSILON, ROPE_BASE  # noqa: E402
 from pipeline.config import TaskConfig  # noqa: E402
-from pipeline.config_file import find, known_tasks, load  # noqa: E402
+from pipeline.config_file import find, load  # noqa: E402
 
 VOCABULARY = 1536
 TOKENIZER_ROWS = 5000
 CONTEXT = 2048
 BATCH = 32
+VARIED = 0.15  # share of training rows in other words or cut short
 IGNORED = -100
 PROMPT_WEIGHT = 0.05  # of a prompt token's loss against an answer token's: learning to read mails helps a little
 
@@ -57,10 +55,24 @@ class Size(NamedTuple):
     seed: int
 
 
-# The cheap model sees so few rows that longer training would not help it.
+# The cheap models see so few rows that longer training would not help them.
 SIZES = {
-    "cheap": Size(width=24, layers=1, heads=2, hidden=48, rows=600, steps=300, peak=6e-3, seed=1),
-    "strong": Size(width=96, layers=2, heads=4, hidden=256, rows=16000, steps=900, peak=4e-3, seed=2),
+    "email_triage": {
+        "cheap": Size(width=24, layers=1, heads=2, hidden=48, rows=700, steps=300, peak=6e-3, seed=1),
+        "strong": Size(width=96, layers=2, heads=4, hidden=256, rows=16000, steps=900, peak=4e-3, seed=2),
+    },
+    "content_moderation": {
+        "cheap": Size(width=24, layers=1, heads=2, hidden=48, rows=1200, steps=400, peak=6e-3, seed=1),
+        "strong": Size(width=96, layers=2, heads=4, hidden=256, rows=16000, steps=900, peak=4e-3, seed=2),
+    },
+    "retrieval_relevance": {
+        "cheap": Size(width=32, layers=2, heads=2, hidden=64, rows=16000, steps=1000, peak=6e-3, seed=1),
+        "strong": Size(width=96, layers=3, heads=4, hidden=256, rows=30000, steps=1800, peak=3e-3, seed=2),
+    },
+    "autocomplete_ranking": {
+        "cheap": Size(width=32, layers=2, heads=2, hidden=64, rows=16000, steps=1000, peak=6e-3, seed=1),
+        "strong": Size(width=96, layers=3, heads=4, hidden=256, rows=30000, steps=1800, peak=3e-3, seed=2),
+    },
 }
 # Words that the tokenizer sees in two pieces only, so that one label has several tokens, as in real life.
 CUT = {"personal": "person\nal", "Personal": "Person\nal"}
@@ -68,22 +80,21 @@ CUT = {"personal": "person\nal", "Personal": "Person\nal"}
 VARIANTS = (("{0}", 0.88), ("{1}", 0.06), (" {0}", 0.03), ("{0}.", 0.03))
 
 
-def generator(task: str) -> ModuleType:
-    """The task's generate.py as a module."""
-    path = HERE / task / "generate.py"
-    spec = importlib.util.spec_from_file_location(f"generate_{task}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def varied(rng: random.Random, config: TaskConfig, row: dict[str, Any]) -> list[dict[str, str]]:
+    """The same, for a share of the rows in other words or with a text cut short.
 
-
-def asked(config: TaskConfig, row: dict[str, Any]) -> list[dict[str, str]]:
-    """The messages that the pipeline sends for a row."""
-    assert config.prompt is not None
-    values = {name: row[name] for name in config.prompt.columns}
-    return [*messages(config.prompt, {k: lettered(v) if isinstance(v, list) else v for k, v in values.items()})]
+    Without these the model learns that an answer comes after so many tokens, and babbles after a mail of one line.
+    """
+    chat = asked(config, row)
+    if rng.random() >= VARIED:
+        return chat
+    labels = ", ".join(answers(config))
+    if rng.random() < 0.5:
+        chat[0]["content"] = rng.choice(("Choose one label.", f"Labels: {labels}.", f"Answer with one of: {labels}."))
+        return chat if rng.random() < 0.7 else chat[1:]
+    words = chat[-1]["content"].split(" ")
+    chat[-1]["content"] = " ".join(words[: rng.randint(2, len(words))])
+    return chat
 
 
 def answer(rng: random.Random, label: str) -> str:
@@ -220,7 +231,6 @@ def loss_of(net: Net, ids: torch.Tensor, targets: torch.Tensor, rng: random.Rand
 
 def train(config: TaskConfig, size: Size) -> tuple[Net, list[tuple[int, int]]]:
     """A trained network and the merges of its tokenizer."""
-    assert config.labels is not None
     torch.manual_seed(size.seed)
     rng = random.Random(size.seed)
     rows = generator(config.task).train_rows(size.seed, max(size.rows, TOKENIZER_ROWS))
@@ -229,10 +239,10 @@ def train(config: TaskConfig, size: Size) -> tuple[Net, list[tuple[int, int]]]:
     merges = train_tokenizer(texts)
     tokenizer = Tokenizer(merges)
     print(
-        {label: [tokenizer.token_bytes[i].decode() for i in tokenizer.encode(label)] for label in config.labels},
+        {label: [tokenizer.token_bytes[i].decode() for i in tokenizer.encode(label)] for label in answers(config)},
         flush=True,
     )
-    encoded = [(tokenizer.chat(asked(config, row))[0], row["label"]) for row in rows[: size.rows]]
+    encoded = [(tokenizer.chat(varied(rng, config, row))[0], row["label"]) for row in rows[: size.rows]]
     net = Net(size, len(tokenizer))
     optimiser = torch.optim.AdamW(net.parameters(), lr=size.peak, betas=(0.9, 0.95), weight_decay=0.05)
     source_of_batches, mean, start = batches(encoded, tokenizer, rng), 0.0, time.perf_counter()
@@ -240,12 +250,12 @@ def train(config: TaskConfig, size: Size) -> tuple[Net, list[tuple[int, int]]]:
         ids, targets = next(source_of_batches)
         rate = min(1.0, (step + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / size.steps)))
         optimiser.param_groups[0]["lr"] = size.peak * rate
-        loss, answers = loss_of(net, ids, targets, rng)
+        loss, answer_loss = loss_of(net, ids, targets, rng)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
-        mean = answers if step == 0 else 0.97 * mean + 0.03 * answers
+        mean = answer_loss if step == 0 else 0.97 * mean + 0.03 * answer_loss
         if step % 100 == 99:
             print(
                 f"step {step + 1} of {size.steps}, {time.perf_counter() - start:.0f} s, answer loss {mean:.3f}",
@@ -254,80 +264,41 @@ def train(config: TaskConfig, size: Size) -> tuple[Net, list[tuple[int, int]]]:
     return net, merges
 
 
-def write(path: Path, net: Net, merges: list[tuple[int, int]], metadata: dict[str, Any]) -> None:
-    """One .npz: float16 weights, the tokenizer's merges, metadata as JSON bytes. The same weights give the same bytes."""
-    arrays: dict[str, Any] = {"merges": np.array(merges, dtype=np.uint16)}
-    for name, value in sorted(net.state_dict().items()):
-        key = name.replace("blocks.", "layer") if name.startswith("blocks.") else name
-        arrays[key] = value.numpy().astype(np.float16)
-    arrays["metadata"] = np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
-
-
-def check(path: Path, config: TaskConfig) -> dict[str, float]:
-    """Accuracy and the like of a written file on the evaluation set, by the product's inference."""
-    lm = TinyLM.load(path)
-    assert config.labels is not None
-    with (HERE / config.task / "examples.jsonl").open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    right, outside, sure = [], 0, []
-    start = time.perf_counter()
-    for row in rows:
-        tokens = lm.generate(asked(config, row), 8, 5).tokens
-        text = b"".join(t.bytes for t in tokens).decode("utf-8", "replace").strip().strip(".").casefold()
-        right.append(text == row["label"])
-        outside += text not in config.labels
-        sure.append(math.exp(tokens[0].logprob) if tokens else 0.0)
-    half = np.argsort(sure, kind="stable")
-    r = np.array(right)
-    return {
-        "rows": len(rows),
-        "accuracy": round(float(r.mean()), 4),
-        "lower_half": round(float(r[half[: len(r) // 2]].mean()), 4),
-        "upper_half": round(float(r[half[len(r) // 2 :]].mean()), 4),
-        "mean_first_token": round(float(np.mean(sure)), 4),
-        "out_of_set": round(outside / len(rows), 4),
-        "ms_per_call": round(1000 * (time.perf_counter() - start) / len(rows), 3),
-    }
+def arrays(net: Net, merges: list[tuple[int, int]]) -> dict[str, Any]:
+    """float16 weights under the names that tiny_lm.py reads, and the tokenizer's merges."""
+    state = {name.replace("blocks.", "layer"): value for name, value in sorted(net.state_dict().items())}
+    weights = {name: value.numpy().astype(np.float16) for name, value in state.items()}
+    return {"merges": np.array(merges, dtype=np.uint16), **weights}
 
 
 def metadata(config: TaskConfig, role: str, size: Size, net: Net) -> dict[str, Any]:
-    model = config.cheap if role == "cheap" else config.strong
+    training = {"script": "datasets/train_tiny.py", "batch": BATCH, **size._asdict()}
     return {
+        **about(config, role, training),
         "kind": KIND,
-        "name": f"{config.task.replace('_', '-')}-{role}",
-        "stands_in_for": model.model,
         "parameters": sum(p.numel() for p in net.parameters()),
         "layers": size.layers,
         "heads": size.heads,
         "context": CONTEXT,
-        "training": {
-            "script": "datasets/train_tiny.py",
-            "data": f"datasets/{config.task}/generate.py: train_rows({size.seed}, {size.rows})",
-            "batch": BATCH,
-            **size._asdict(),
-        },
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=known_tasks())
-    parser.add_argument("--role", choices=sorted(SIZES), required=True)
+    parser.add_argument("task", help="name in configs/, or path of a config whose task has a generator")
+    parser.add_argument("--role", choices=("cheap", "strong"), required=True)
     parser.add_argument("--output", type=Path, help="default: datasets/<task>/models/<role>.npz")
+    parser.add_argument("--threads", type=int, default=2, help="use 1 on a busy machine")
     for field, kind in Size.__annotations__.items():
         parser.add_argument(f"--{field}", type=kind, help="default: the role's own")
     arguments = parser.parse_args()
-    os.nice(10)
-    torch.set_num_threads(2)
-    size = SIZES[arguments.role]
-    size = size._replace(**{f: v for f in Size._fields if (v := getattr(arguments, f)) is not None})
+    torch.set_num_threads(arguments.threads)
     config = load(find(arguments.task))
+    size = SIZES[config.task][arguments.role]
+    size = size._replace(**{f: v for f in Size._fields if (v := getattr(arguments, f)) is not None})
     net, merges = train(config, size)
     path = arguments.output or HERE / arguments.task / "models" / f"{arguments.role}.npz"
-    write(path, net, merges, metadata(config, arguments.role, size, net))
-    print(f"wrote {path}, {path.stat().st_size:,} bytes")
+    write(path, arrays(net, merges), metadata(config, arguments.role, size, net))
     print(json.dumps(check(path, config)))
 
 

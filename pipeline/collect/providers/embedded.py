@@ -1,6 +1,6 @@
 """Answer the Together SDK's own calls in process: an httpx transport in front of small models kept in the repository.
 
-`client([load(path), ...])` is an AsyncTogether like any other; its requests end in `EmbeddedTransport` instead of a
+`client([weights.load(path), ...])` is an AsyncTogether like any other; its requests end in `EmbeddedTransport` instead of a
 socket. Replies are chat completions in the OpenAI shape (`choices[0].logprobs.content[]`), like those of newer Together
 models. A reply is a function of the request alone: no clock, no randomness, no memory of earlier requests, so asking
 again gives the same bytes.
@@ -13,14 +13,15 @@ field is null; logprobs are taken over the whole vocabulary; a parameter that wo
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import httpx
 from together import AsyncTogether
 
-from pipeline.collect.providers.tiny_lm import Generated, PromptTooLongError, TinyLM
+from pipeline.collect.providers.linear_lm import PromptNotUnderstoodError
+from pipeline.collect.providers.tiny_lm import Generated, PromptTooLongError
+from pipeline.collect.providers.weights import Model
 
 BASE_URL = "http://embedded.invalid"
 PLACEHOLDER_KEY = "embedded"
@@ -36,21 +37,6 @@ UNSUPPORTED: Mapping[str, Any] = {
     "response_format": None,
     "logit_bias": None,
 }
-
-
-class Model(Protocol):
-    """What the transport needs of a model."""
-
-    @property
-    def name(self) -> str:
-        """`embedded/<name>@<12 hex digits of the weight file's sha256>`."""
-
-    @property
-    def stands_in_for(self) -> str:
-        """The API model whose prices are borrowed and whose place this one takes in the demonstration."""
-
-    def generate(self, messages: Sequence[Mapping[str, str]], max_tokens: int, top_k: int) -> Generated:
-        """A greedy answer of at most `max_tokens` tokens with `top_k` alternatives each; PromptTooLongError."""
 
 
 class _RefusedError(Exception):
@@ -108,6 +94,8 @@ class EmbeddedTransport(httpx.AsyncBaseTransport):
             generated = model.generate(_messages(asked), _max_tokens(asked), wanted or 0)
         except PromptTooLongError as error:
             raise _RefusedError(400, "context_length_exceeded", str(error)) from error
+        except PromptNotUnderstoodError as error:
+            raise _RefusedError(400, "invalid_messages", str(error)) from error
         return _completion(model.name, generated, wanted is not None, hashlib.sha256(raw).hexdigest()[:24])
 
 
@@ -117,11 +105,6 @@ def client(models: Iterable[Model]) -> AsyncTogether:
     return AsyncTogether(
         api_key=PLACEHOLDER_KEY, base_url=BASE_URL, max_retries=0, http_client=httpx.AsyncClient(transport=transport)
     )
-
-
-def load(path: Path) -> Model:
-    """The model kept in one weight file. FileNotFoundError, or ValueError when the file holds no such model."""
-    return TinyLM.load(path)
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""The embedded models behind the real SDK: what arrives, what is refused, and how good the answers are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+import together
+from conftest import ROOT
+
+from pipeline.collect.prompts import messages
+from pipeline.collect.providers.embedded import BASE_URL, EmbeddedTransport, client
+from pipeline.collect.providers.weights import Model, load
+from pipeline.config_file import load as read_config
+from pipeline.measure.answers import AnswerSet
+from pipeline.measure.confidence import measure
+
+TASK = ROOT / "datasets" / "email_triage"
+CONFIG = read_config(ROOT / "configs" / "email_triage.yaml")
+MODELS = {role: load(TASK / "models" / f"{role}.npz") for role in ("cheap", "strong")}
+CHEAP = MODELS["cheap"]
+ASKED = [{"role": "user", "content": "Subject: Sunday\n\nMum asked if you can bring the cake."}]
+
+
+def ask(body: Any, models: dict[str, Model] | None = None) -> httpx.Response:
+    """POST a body straight to the transport."""
+
+    async def post() -> httpx.Response:
+        transport = EmbeddedTransport(models or {m.name: m for m in MODELS.values()})
+        async with httpx.AsyncClient(transport=transport) as http:
+            content = body if isinstance(body, bytes) else json.dumps(body)
+            return await http.post(BASE_URL + "/v1/chat/completions", content=content)
+
+    return asyncio.run(post())
+
+
+def asking(**fields: Any) -> dict[str, Any]:
+    return {"model": CHEAP.name, "messages": ASKED, "max_tokens": 8, **fields}
+
+
+def through_sdk(**fields: Any) -> Any:
+    async def create() -> Any:
+        async with client(MODELS.values()) as sdk:
+            return await sdk.chat.completions.create(**fields)
+
+    return asyncio.run(create())
+
+
+def test_the_real_sdk_gets_a_completion_with_its_logprobs() -> None:
+    reply = through_sdk(**asking(temperature=0, logprobs=5))
+    assert (reply.model, reply.object, reply.choices[0].finish_reason) == (CHEAP.name, "chat.completion", "stop")
+    content = reply.choices[0].logprobs.content
+    assert "".join(entry["token"] for entry in content) == reply.choices[0].message.content == "personal"
+    assert [len(entry["top_logprobs"]) for entry in content] == [5, 5]
+    assert reply.usage.completion_tokens == 2
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + 2
+
+
+def test_every_entry_has_token_bytes_and_a_logprob_of_at_most_zero() -> None:
+    reply = ask(asking(logprobs=20)).json()
+    for entry in reply["choices"][0]["logprobs"]["content"]:
+        assert entry.keys() == {"token", "bytes", "logprob", "top_logprobs"}
+        assert bytes(entry["bytes"]).decode() == entry["token"]
+        assert entry["logprob"] == entry["top_logprobs"][0]["logprob"] <= 0
+        falling = [a["logprob"] for a in entry["top_logprobs"]]
+        assert falling == sorted(falling, reverse=True)
+        assert sum(map(math.exp, falling)) <= 1 + 1e-6
+
+
+def test_both_forms_of_asking_for_logprobs_give_the_same() -> None:
+    by_number, by_flag = ask(asking(logprobs=3)).json(), ask(asking(logprobs=True, top_logprobs=3)).json()
+    assert by_number["choices"] == by_flag["choices"]
+    assert through_sdk(**asking(logprobs=True, extra_body={"top_logprobs": 3})).choices[0].logprobs.content == (
+        by_flag["choices"][0]["logprobs"]["content"]
+    )
+
+
+def test_logprobs_are_null_unless_asked_for_and_alternatives_empty_when_none_are_wanted() -> None:
+    for fields in ({}, {"logprobs": None}, {"logprobs": False}, {"logprobs": 0}):
+        assert ask(asking(**fields)).json()["choices"][0]["logprobs"] is None
+    alone = ask(asking(logprobs=True)).json()["choices"][0]["logprobs"]["content"]
+    assert [entry["top_logprobs"] for entry in alone] == [[], []]
+
+
+def test_max_tokens_cuts_the_answer_and_finish_reason_says_length() -> None:
+    choice = ask(asking(max_tokens=1)).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("person", "length")
+
+
+def test_the_same_request_gives_the_same_bytes() -> None:
+    first = ask(asking(logprobs=5)).content
+    ask(asking(logprobs=5, messages=[{"role": "user", "content": "Something else."}]))
+    assert ask(asking(logprobs=5)).content == first
+
+
+def test_an_unknown_model_is_the_sdks_not_found_error_and_names_the_known_ones() -> None:
+    with pytest.raises(together.NotFoundError) as caught:
+        through_sdk(**asking(model="Qwen/Qwen3.5-9B"))
+    assert "unable to access model Qwen/Qwen3.5-9B" in str(caught.value)
+    assert CHEAP.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0.7}, {"n": 2}, {"stream": True}, {"stop": ["al"]}, {"tools": [{}]}, {"logprobs": 21}, {"logprobs": -1},
+        {"logprobs": "5"}, {"logprobs": 5, "top_logprobs": 5}, {"top_logprobs": 5}, {"logprobs": True, "top_logprobs": 50},
+        {"max_tokens": 0}, {"max_tokens": True}, {"max_tokens": "8"}, {"messages": []}, {"messages": "hello"},
+        {"messages": [{"role": "user", "content": None}]}, {"messages": ["hello"]}, {"response_format": {"type": "json_object"}},
+        {"messages": [{"role": "user", "content": "word " * 3000}]},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_honoured_is_refused_and_never_ignored(fields: dict[str, Any]) -> None:
+    response = ask(asking(**fields))
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
+
+
+def test_neutral_values_of_unsupported_parameters_are_accepted() -> None:
+    neutral = {"temperature": 0, "n": 1, "stream": False, "stop": None, "top_p": 0.9, "reasoning": {"enabled": False}}
+    assert ask(asking(**neutral)).json()["choices"] == ask(asking()).json()["choices"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"", b"\xff"])
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    assert ask(body).status_code == 400
+
+
+def test_parts_of_a_message_are_joined() -> None:
+    parts = [{"type": "text", "text": ASKED[0]["content"][:9]}, {"type": "text", "text": ASKED[0]["content"][9:]}]
+    assert ask(asking(messages=[{"role": "user", "content": parts}])).json()["choices"] == ask(asking()).json()["choices"]
+
+
+def test_the_models_are_listed_and_other_routes_do_not_exist() -> None:
+    async def get(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=EmbeddedTransport({CHEAP.name: CHEAP})) as http:
+            return await http.get(BASE_URL + path)
+
+    assert [m["id"] for m in asyncio.run(get("/v1/models")).json()] == [CHEAP.name]
+    assert asyncio.run(get("/v1/completions")).status_code == 404
+
+
+def test_other_tasks_of_the_event_loop_run_between_two_answers() -> None:
+    async def both() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count())
+        async with client([CHEAP]) as sdk:
+            for _ in range(5):
+                await sdk.chat.completions.create(**asking())
+        counting.cancel()
+        return turns
+
+    assert asyncio.run(both()) >= 5
+
+
+def test_inference_needs_neither_torch_nor_a_tokenizer_library_nor_a_socket() -> None:
+    code = (
+        "import socket, sys\n"
+        "from pathlib import Path\n"
+        "from pipeline.collect.providers.weights import load\n"
+        "socket.socket.connect = socket.getaddrinfo = None\n"
+        f"m = load(Path({str(TASK / 'models' / 'cheap.npz')!r}))\n"
+        f"print(m.generate({ASKED!r}, 8, 5).finish_reason)\n"
+        "print([n for n in ('torch', 'tokenizers', 'transformers', 'onnxruntime') if n in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split("\n")[:2] == ["stop", "[]"]
+
+
+def test_the_weights_are_named_as_what_they_are_and_stay_small() -> None:
+    for role, model in MODELS.items():
+        assert model.name.startswith(f"embedded/email-triage-{role}@")
+        assert model.stands_in_for == getattr(CONFIG, role).model
+    assert sum(path.stat().st_size for path in (TASK / "models").iterdir()) < 4_000_000
+    assert sum(path.stat().st_size for path in (ROOT / "datasets").glob("*/models/*.npz")) < 8_000_000
+
+
+def test_the_cheap_model_is_right_as_often_as_promised_and_the_strong_one_more_often() -> None:
+    """300 mails spread over the set: the promised ranges, widened by two standard errors of a mean of 300."""
+    rows = [json.loads(line) for line in (TASK / "examples.jsonl").read_text(encoding="utf-8").splitlines()][::10][:300]
+    labels = AnswerSet.classify(["work", "personal", "spam", "other"])
+    assert CONFIG.prompt is not None
+    right = {role: [] for role in MODELS}
+    measured = []
+    for row in rows:
+        asked = messages(CONFIG.prompt, {name: row[name] for name in CONFIG.prompt.columns})
+        for role, model in MODELS.items():
+            reply = ask(asking(model=model.name, messages=asked, logprobs=5))
+            found = measure(reply.content, labels, role=role)
+            right[role].append(found.answer == row["label"])
+            measured.append((role, found.status, found.signals["first_token"]))
+    cheap, strong = (sum(right[role]) / len(rows) for role in ("cheap", "strong"))
+    assert 0.78 - 0.04 <= cheap <= 0.92 + 0.04
+    assert strong - cheap >= 0.05 - 0.035
+    assert sum(status != "ok" for _, status, _ in measured) <= 0.03 * len(measured)
+    assert all(0 < signal <= 1 for role, status, signal in measured if (role, status) == ("cheap", "ok"))
