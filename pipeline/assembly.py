@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 
 from pipeline import tables
 from pipeline.collect.dataset import Example
+from pipeline.collect.prompts import letters
 from pipeline.collect.store import ResponseStore, StoredReply, chunks
 from pipeline.config import SPLITS
 from pipeline.decide.expectation import mix_weights
+from pipeline.decide.levels import accepted
+from pipeline.decide.ranking import options, passages
 from pipeline.decide.rows import Rows
 from pipeline.job import Job
 from pipeline.measure.confidence import Measurement, measure, token_rows
@@ -101,6 +104,8 @@ def graded(job: Job, store: ResponseStore) -> tuple[pd.DataFrame, dict[str, Any]
         row = prediction(
             example.id, example.split, example.group, example.segment, example.label, m, usd(job, "cheap", m)
         )
+        if job.config.kind == "classify":
+            row["label_probabilities"] = None  # nothing is ranked
         rows[example.id] = row
         facts["exact_zeros"] += bool(m.exact_zero)
         facts["long_answers"] += m.long_answer
@@ -175,6 +180,24 @@ def rows(job: Job) -> Rows:
     if job.labeled:
         return found
     return replace(found, cheap_correct=found.agree, strong_correct=np.where(np.isnan(found.agree), np.nan, 1.0))
+
+
+def ranking(job: Job, threshold: float | None) -> dict[str, Any] | None:
+    """How well the test rows' passages or options are ranked, with and without escalation; None for other kinds."""
+    if job.config.kind == "classify" or job.options.predictions is not None or not job.labeled:
+        return None
+    frame = job.run.read_table(PREDICTIONS)
+    frame = frame[frame["split"] == ("test" if (frame["split"] == "test").any() else "certify")]
+    part, seed = Rows.from_frame(frame), job.config.seed
+    kept = accepted(part.confidence, threshold)
+    chances = [None if p is None else {e["label"]: e["probability"] for e in p} for p in frame["label_probabilities"]]
+    if job.config.kind == "choose":
+        names = {e.id: letters(len(e.options or ())) for e in job.dataset.examples}
+        return options(part.label, [names[i] for i in part.example_id], chances, part.strong_answer, kept, seed=seed)
+    yes = job.answers.labels[0] if job.answers is not None else "yes"
+    says = np.array([np.nan if s is None else float(s == yes) for s in part.strong_answer])
+    score = np.array([np.nan if p is None else p[yes] for p in chances])
+    return passages(part.group, (part.label == yes).astype(float), score, says, kept, seed=seed)
 
 
 def mix(rows: Rows, prevalence: Mapping[str, float] | None) -> np.ndarray[Any, np.dtype[np.float64]] | None:

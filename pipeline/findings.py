@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline import assembly
 from pipeline.collect.prompts import digest
 from pipeline.config import SIGNAL_NAMES
 from pipeline.decide import calibration, metrics, selection
@@ -117,6 +118,7 @@ def recommendation_record(job: Job, rows: Rows, found: Recommendation) -> dict[s
     return {
         "schema": "cascade-recommendation/1", "task": job.config.task, "run_id": job.run_id, **found.to_json(),
         "calibrated_threshold": calibrator(threshold), "baselines": _baselines(job, rows, found),
+        "ranking": assembly.ranking(job, threshold),
     }  # fmt: skip
 
 

@@ -18,6 +18,8 @@ ROW_GROUP = 32_768
 
 _ALTERNATIVE = pa.struct([("token", pa.string()), ("bytes", pa.binary()), ("logprob", pa.float64())])
 
+_PROBABILITY = pa.struct([("label", pa.string()), ("probability", pa.float64())])
+
 TOKENS = pa.schema(
     [
         ("request_id", pa.string()),
@@ -72,6 +74,7 @@ PREDICTIONS = pa.schema(
         ("strong_usd", pa.float64()),
         ("confidence", pa.float64()),
         *((f"signal_{name}", pa.float64()) for name in SIGNAL_NAMES),
+        ("label_probabilities", pa.list_(_PROBABILITY)),
     ]
 )
 
