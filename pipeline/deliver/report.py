@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
-from ruamel.yaml import YAML
 
 from pipeline import run as artefacts
 from pipeline.config import TaskConfig
 from pipeline.deliver import captions, figures, index, report_data
+from pipeline.deliver.notation import to_yaml
 from pipeline.deliver.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
 from pipeline.run import Run, dump_json, read_json, write_bytes
@@ -77,8 +76,8 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
             style=our_own(read_template("style.css")),
             script=our_own(script),
             script_sha256=_digest(script),
-            policy_yaml=_yaml(report["use"]["policy"]),
-            config_yaml=_yaml(report["provenance"]["config"]) or "not recorded",
+            policy_yaml=None if report["use"]["policy"] is None else to_yaml(report["use"]["policy"]),
+            config_yaml=to_yaml(report["provenance"]["config"]),
         )
     )
 
@@ -120,12 +119,3 @@ def _explorer(report: Mapping[str, Any], drawing: figures.Drawing | None) -> dic
 
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _yaml(policy: Mapping[str, Any] | None) -> str | None:
-    if policy is None:
-        return None
-    out, yaml = io.StringIO(), YAML()
-    yaml.width, yaml.default_flow_style = 100, False
-    yaml.dump(json.loads(json.dumps(policy)), out)
-    return out.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,11 @@ def _cards(
     index = None if sweep is None else sweep["recommended"]
     agreement = sweep is not None and sweep["quality"] == "agreement"
 
+    everything = sweep is not None and index is not None and sweep["columns"]["threshold"][index] is None
+
     def figure(name: str, *others: str) -> dict[str, Any]:
+        if everything and name in ("escalation_rate", "wrong_per_1000"):  # so by construction: no interval
+            return report_sweep.at_row(sweep or {}, index, name)
         for other in (name, *others):
             if (expected.get(other) or {}).get("value") is not None:
                 return dict(expected[other])
@@ -188,7 +193,7 @@ def _cards(
             "estimate": cost,
             "strong": alone,
             "cheap": ends["cheap_only"]["usd_per_1000"],
-            "change": _relative(cost["value"], alone["value"]),
+            "change": None if cost is alone else _relative(cost["value"], alone["value"]),
         },
         {
             "key": "wrong",
@@ -299,13 +304,20 @@ def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
     policy = found.policy
     return {
         "policy": policy,
-        "policy_json": None if found.policy_bytes is None else found.policy_bytes.decode("utf-8", "replace"),
+        "policy_json": _policy_text(found),
         "policy_sha256": None if found.policy_bytes is None else hashlib.sha256(found.policy_bytes).hexdigest(),
         "threshold": verdict["threshold"],
         "watch": None if policy is None else report_health.watch(policy.get("monitor") or {}),
         "labels_needed": verdict["labels_needed"],
         "tightest": verdict["tightest"],
     }
+
+
+def _policy_text(found: Artefacts) -> str | None:
+    """policy.json as the file holds it; escaped where it is not ASCII, so that what is copied is what was meant."""
+    if found.policy_bytes is None:
+        return None
+    return found.policy_bytes.decode() if found.policy_bytes.isascii() else json.dumps(found.policy, indent=1)
 
 
 def _previous(previous: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -81,6 +81,12 @@ class ReportRows:
         same = np.array([places.get(v, -2) for v in strong.values] + [-3])[strong.codes]
         return np.where((cheap.codes < 0) | (strong.codes < 0), np.nan, (cheap.codes == same).astype(float))
 
+    @property
+    def right(self) -> Floats:
+        """Whether the cheap answer is right; where no row has a label, whether the strong model gave the same."""
+        correct = self.numbers["cheap_correct"]
+        return correct if np.isfinite(correct).any() else self.agree
+
     def ids(self, at: Codes) -> list[str]:
         """Example ids of a few rows."""
         if "example_id" not in pq.read_schema(self.path).names:
@@ -244,7 +250,7 @@ def histogram(rows: ReportRows, split: str) -> dict[str, Any]:
     Bins are [edge, next edge), finer towards 1 where confidences crowd; the last one holds exactly 1.
     """
     inside = rows.of(split)
-    confidence, correct = rows.numbers["confidence"][inside], rows.numbers["cheap_correct"][inside]
+    confidence, correct = rows.numbers["confidence"][inside], rows.right[inside]
     known = ~np.isnan(confidence)
     places = np.searchsorted(EDGES, confidence[known], side="right") - 1
     named = {

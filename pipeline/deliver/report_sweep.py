@@ -128,16 +128,14 @@ def _escalate_everything(columns: dict[str, list[Any]], rows: ReportRows, split:
     if columns["coverage"] and columns["coverage"][-1] == 0:
         for values in columns.values():
             values.pop()
-    quality = (
-        mean_rate(rows.numbers["strong_correct"][inside], split) if gold else {"value": 1.0, "lower": 1.0, "upper": 1.0}
-    )
+    quality = mean_rate(rows.numbers["strong_correct"][inside], split) if gold else {"value": 1.0}
     cost = mean_usd(rows.numbers["cheap_usd"][inside] + rows.numbers["strong_usd"][inside], split)
     ends = {
-        "escalation_rate": {"value": 1.0, "lower": 1.0, "upper": 1.0},
-        "coverage": {"value": 0.0, "lower": 0.0, "upper": 0.0},
+        "escalation_rate": {"value": 1.0},  # these three are so by construction, without an interval
+        "coverage": {"value": 0.0},
         "system_accuracy": quality,
         "usd_per_1000": cost,
-        "wrong_per_1000": {"value": 0.0, "lower": 0.0, "upper": 0.0},
+        "wrong_per_1000": {"value": 0.0},
     }
     for name, values in columns.items():
         base, _, suffix = name.rpartition("_") if name.endswith(("_lower", "_upper")) else (name, "", "value")
@@ -159,7 +157,7 @@ def mean_usd(usd: Floats, split: str) -> dict[str, Any]:
 def adopt(of: dict[str, Any], expected: Mapping[str, Any]) -> None:
     """Give the recommended row the recommendation's own intervals, so that one number has one interval on the page."""
     index, columns = of["recommended"], of["columns"]
-    if index is None:
+    if index is None or columns["threshold"][index] is None:
         return
     for name in ESTIMATES:
         told = expected.get("wrong_accepted_per_1000" if name == "wrong_per_1000" else name) or {}
