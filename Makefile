@@ -66,9 +66,9 @@ status: $(VENV)/ready ## What was sent, kept, failed and paid
 	@$(RUN)
 
 test: $(VENV)/ready-dev ## Tests, under four minutes
-	@$(PY) -m pytest -q -m "not slow" $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
 test-slow: $(VENV)/ready-dev ## The long tests
-	@$(PY) -m pytest -q -m slow $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadfile -m slow $(ARGS)
 lint: $(VENV)/ready-dev ## Style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 types: $(VENV)/ready-dev ## Types, strict
