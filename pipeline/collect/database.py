@@ -17,7 +17,7 @@ CREATE TABLE session (        -- one sending process; its id is the upper half o
     id INTEGER PRIMARY KEY, task TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, started_at REAL NOT NULL);
 CREATE TABLE open (           -- attempts that left (or are about to) and have not ended; a killed process leaves them here
     id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
-    service TEXT NOT NULL, model TEXT NOT NULL, sent_at REAL NOT NULL);
+    service TEXT NOT NULL, model TEXT NOT NULL, sent_at REAL NOT NULL, batch INTEGER);
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, task TEXT NOT NULL, example_id TEXT NOT NULL, role TEXT NOT NULL,
     service TEXT NOT NULL, model TEXT NOT NULL, sent_at REAL NOT NULL,
@@ -29,9 +29,10 @@ CREATE TABLE used (           -- which row of which task a request serves
     task TEXT NOT NULL, role TEXT NOT NULL, example_id TEXT NOT NULL, request_id TEXT NOT NULL,
     PRIMARY KEY (task, role, example_id)) WITHOUT ROWID;
 CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE batch (          -- files handed to a batch API, written down before the first poll
-    number INTEGER PRIMARY KEY, task TEXT NOT NULL, service TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
-    digest TEXT NOT NULL, file_id TEXT, batch_id TEXT, requests TEXT NOT NULL, created_at REAL NOT NULL);
+CREATE TABLE batch (          -- files handed to a batch API, written down before each step that cannot be undone
+    number INTEGER PRIMARY KEY, task TEXT NOT NULL, service TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL, -- canary, part
+    state TEXT NOT NULL,      -- prepared, creating, submitted, done, dropped
+    file_id TEXT, batch_id TEXT, requests INTEGER NOT NULL, status TEXT, created_at REAL NOT NULL);
 """
 
 

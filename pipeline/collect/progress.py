@@ -33,6 +33,11 @@ class Progress:
         elif sent or not last:
             print(line, file=self._stream, flush=True)
 
+    def text(self, text: str) -> None:
+        """A line of text in place of the bar; nothing when quiet."""
+        if not self._quiet:
+            self.note(f"{self._label}: {text}")
+
     def note(self, text: str) -> None:
         """A line that must be seen, above the bar; also when quiet."""
         if self._bar is not None:

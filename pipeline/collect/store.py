@@ -243,6 +243,11 @@ class ResponseStore:
             self.rollback()
             raise
 
+    def apply(self, statement: str, values: Sequence[Any]) -> None:
+        """Within a transaction: run a statement."""
+        with self._errors():
+            self._write.execute(statement, values)
+
     def session(self, task: str) -> int:
         """Begin sending for a task: returns the number below all numbers of this session's attempts."""
 
@@ -259,7 +264,7 @@ class ResponseStore:
         """Within a transaction: attempts that are about to leave (see `opening`), and attempts that ended (see `ending`)."""
         with self._errors():
             if opened:
-                self._write.executemany("INSERT INTO open VALUES (?,?,?,?,?,?,?,?)", opened)
+                self._write.executemany("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,NULL)", opened)
             if ended:
                 self._write.executemany("INSERT INTO attempt VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", ended)
                 self._write.executemany("DELETE FROM open WHERE id=?", [row[:1] for row in ended])
@@ -282,17 +287,22 @@ class ResponseStore:
             self._write.executemany("UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", [(n,) for n in numbers])
 
     def adopt(self, task: str) -> int:
-        """Mark what an earlier, killed run of this task left open: perhaps paid. Returns how many."""
-        left = self.query("SELECT count(*) FROM open WHERE task=?", [task])[0][0]
+        """Mark what an earlier, killed run of this task left open: perhaps paid. Returns how many. Batches stay open."""
+        mine = "FROM open WHERE task=? AND batch IS NULL"
+        left = self.query(f"SELECT count(*) {mine}", [task])[0][0]
         if left:
             columns = "id, request_id, task, example_id, role, service, model, sent_at"
             self.transaction(
                 [
-                    (f"INSERT INTO attempt ({columns}, state, reason) SELECT {columns}, 'unknown', 'killed' FROM open WHERE task=?", (task,)),  # noqa: S608
-                    ("DELETE FROM open WHERE task=?", (task,)),
+                    (f"INSERT INTO attempt ({columns}, state, reason) SELECT {columns}, 'unknown', 'killed' {mine}", (task,)),
+                    (f"DELETE {mine}", (task,)),
                 ]
             )
         return int(left)
+
+    def in_batches(self, task: str) -> int:
+        """Requests of a task that lie in a batch which was submitted and has not been fetched."""
+        return int(self.query("SELECT count(*) FROM open WHERE task=? AND batch IS NOT NULL", [task])[0][0])
 
     def fact(self, key: str) -> Any:
         """A remembered JSON value, such as what doctor found out about a model; None when there is none."""

@@ -78,13 +78,7 @@ class Together:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The JSON body of a request in the form that its model understands."""
-        body: dict[str, Any] = {"model": request.model, "messages": [dict(m) for m in request.messages], **request.params}
-        if request.top_logprobs is not None:
-            if self.forms.get(request.model, INTEGER) == BOOLEAN:
-                body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-            else:
-                body["logprobs"] = request.top_logprobs
-        return body
+        return wire_body(request, self.forms.get(request.model, INTEGER))
 
     async def complete(self, request: Request) -> Attempt:
         """Ask once. Whatever comes back, or does not, is returned as facts."""
@@ -142,6 +136,16 @@ class Together:
         await self.client.close()
 
 
+def wire_body(request: Request, form: str) -> dict[str, Any]:
+    """The JSON body of a request, with logprobs asked for in the given form."""
+    body: dict[str, Any] = {"model": request.model, "messages": [dict(m) for m in request.messages], **request.params}
+    if request.top_logprobs is None:
+        return body
+    if form == BOOLEAN:
+        return body | {"logprobs": True, "top_logprobs": request.top_logprobs}
+    return body | {"logprobs": request.top_logprobs}
+
+
 def wants_boolean(status: int, body: bytes) -> bool:
     """Whether an error says that logprobs must be a boolean (400 of newer models, 500 of llama-cpp-python's server)."""
     text = body.lower()
@@ -177,8 +181,7 @@ def from_environment(*, concurrency: int, allow_insecure: bool = False, forms: M
 
     Raises UsageError when the key is missing, or would travel unencrypted to another machine.
     """
-    address = base_url(os.environ.get(ADDRESS_VARIABLE))
-    key = checked_key(os.environ.get(KEY_VARIABLE), address, allow_insecure=allow_insecure)
+    key, address = environment(allow_insecure=allow_insecure)
     chat_url = "/v1/chat/completions" if address else DEFAULT_CHAT_URL
     limits = httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8, keepalive_expiry=60)
     transport = AiohttpTransport(limits=limits, proxy=proxy_for(address or chat_url))
@@ -186,6 +189,12 @@ def from_environment(*, concurrency: int, allow_insecure: bool = False, forms: M
     http = DefaultAioHttpClient(transport=transport, timeout=timeout, follow_redirects=False)
     client = AsyncTogether(api_key=key, base_url=address, max_retries=0, http_client=http)
     return Together(client, transport=transport, chat_url=chat_url, forms=forms)
+
+
+def environment(*, allow_insecure: bool) -> tuple[str, str | None]:
+    """Key and address (None: Together's own) from the environment, checked."""
+    address = base_url(os.environ.get(ADDRESS_VARIABLE))
+    return checked_key(os.environ.get(KEY_VARIABLE), address, allow_insecure=allow_insecure), address
 
 
 def proxy_for(address: str) -> httpx.Proxy | None:

@@ -1,0 +1,135 @@
+"""Together Batch: the calls of the batch API that `collect.batches` makes, through the official SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import together
+from together import AsyncTogether
+
+from pipeline.collect.outcome import judge
+from pipeline.collect.prompts import Request
+from pipeline.collect.provider import Attempt
+from pipeline.collect.providers.together import (
+    ADDRESS_VARIABLE,
+    CONNECT_TIMEOUT_S,
+    INTEGER,
+    KEY_VARIABLE,
+    READ_TIMEOUT_S,
+    environment,
+    wire_body,
+)  # fmt: skip
+from pipeline.collect.redact import redact
+from pipeline.errors import AccessError, ProviderDown
+
+T = TypeVar("T")
+ENDED = frozenset({"COMPLETED", "FAILED", "EXPIRED", "CANCELLED"})
+"""Any of them may come with an output file and an error file. Other states, unknown ones too, mean: still going on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the service says about a batch."""
+
+    id: str
+    status: str
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    error: str | None = None
+    progress: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """No more results will come."""
+        return self.status in ENDED
+
+
+class TogetherBatch:
+    """The batch API of one account. Reads are retried by the SDK; what creates something is not."""
+
+    service = "together"
+    paid = True
+
+    def __init__(self, client: AsyncTogether, *, forms: Mapping[str, str] | None = None) -> None:
+        self.client = client
+        self.host = client.base_url.netloc.decode().rpartition("@")[2]
+        self.forms = dict(forms or {})
+        self.secret = client.api_key
+
+    def line(self, request_id: str, request: Request) -> bytes:
+        """One line of an input file. The custom id is the request's id: 64 characters, the most that is allowed."""
+        body = wire_body(request, self.forms.get(request.model, INTEGER))
+        return json.dumps({"custom_id": request_id, "body": body}, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+    async def upload(self, path: Path) -> str:
+        """Upload an input file; the same content again gives the same file. Returns its id."""
+        return (await self._call(self.client.files.upload(path, purpose="batch-api", check=False))).id
+
+    async def create(self, file_id: str) -> Batch:
+        """Submit a batch: from here on it costs money."""
+        once = self.client.with_options(max_retries=0)
+        created = await self._call(once.batches.create(endpoint="/v1/chat/completions", input_file_id=file_id))
+        if created.job is None or not created.job.id:
+            raise ProviderDown(f"{self.host} answered a submission without a batch id ({created.warning}); the same command looks for it and goes on")
+        return _batch(created.job)
+
+    async def find(self, file_id: str) -> list[Batch]:
+        """Batches that were made from a file: after a crash, one of them may be ours."""
+        return [_batch(job) for job in await self._call(self.client.batches.list()) if job.input_file_id == file_id and job.id]
+
+    async def status(self, batch_id: str) -> Batch:
+        """The state of a batch."""
+        return _batch(await self._call(self.client.batches.retrieve(batch_id)))
+
+    async def download(self, file_id: str, path: Path) -> Iterator[bytes]:
+        """Fetch a result file to `path`; returns its lines, one at a time."""
+
+        async def fetch() -> None:
+            async with self.client.files.with_streaming_response.content(file_id) as response:
+                await response.stream_to_file(path)
+
+        await self._call(fetch())
+        return _lines(path)
+
+    async def _call(self, call: Awaitable[T]) -> T:
+        """Await a call of the SDK; its errors become ours."""
+        try:
+            return await call
+        except together.APIStatusError as error:
+            body = error.response.content if error.response.is_closed and error.response.is_stream_consumed else b""
+            outcome = judge(Attempt("reply", error.status_code, body))
+            text = redact(f"{self.host} answers {error.status_code} to the batch API: {outcome.message or error.message}", self.secret)
+            if error.status_code >= 500 or error.status_code in (408, 409, 429):
+                raise ProviderDown(f"{text}; the same command goes on where this one stopped") from None
+            raise (outcome.error or AccessError)(f"{text}; check {KEY_VARIABLE}, {ADDRESS_VARIABLE} and that the account may use batches") from None
+        except (together.APIConnectionError, httpx.HTTPError) as error:
+            cause = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self.secret)[:200]
+            raise ProviderDown(f"{self.host} does not answer ({cause}); batches go on there, and the same command fetches them") from None
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        await self.client.close()
+
+
+def _batch(job: Any) -> Batch:
+    return Batch(job.id or "", str(job.status or "UNKNOWN").upper(), job.output_file_id or None, job.error_file_id or None, job.error, job.progress)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as handle:
+        for line in handle:
+            if line.strip():
+                yield line
+
+
+def from_environment(*, allow_insecure: bool = False, forms: Mapping[str, str] | None = None) -> TogetherBatch:
+    """The batch API for the key and address in the environment. Raises UsageError as `together.from_environment` does."""
+    key, address = environment(allow_insecure=allow_insecure)
+    # Results may be served by a redirect to a storage service; httpx sends the key to no other host
+    http = httpx.AsyncClient(timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), follow_redirects=True)
+    return TogetherBatch(AsyncTogether(api_key=key, base_url=address, max_retries=4, http_client=http), forms=forms)

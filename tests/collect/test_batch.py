@@ -1,0 +1,283 @@
+"""The batch API: both result files are read, what is missing is asked again, and a crash never submits twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from asking import KEY, PRICE, request, rows
+from fake_batch import FakeBatchApi, answer, complete, error, errors_only, partly
+from fake_provider import FakeProvider, completion
+
+from pipeline.collect import batches, upkeep
+from pipeline.collect.batches import send_batches
+from pipeline.collect.providers import together_batch
+from pipeline.collect.store import ResponseStore
+from pipeline.errors import AccessError, CapReached, ProviderDown, UsageError
+
+pytest_plugins = ("asking_fixtures",)
+
+
+@pytest.fixture
+def batch(store, monkeypatch):
+    def run(api, requests, **options):
+        monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        provider = together_batch.from_environment()
+        provider.client = provider.client.with_options(max_retries=0)
+        return send_batches(requests, provider, store, **({"task": "mail", "price": PRICE, "progress": False, "poll": 0.01} | options))
+
+    return run
+
+
+def keep_all(store: ResponseStore, requests: list) -> None:
+    for reply, req in zip(store.replies(r.request_id for r in requests), requests, strict=True):
+        assert json.loads(reply.body) == completion({"messages": list(req.messages), "model": req.model, "logprobs": req.top_logprobs})
+        assert (reply.seconds, reply.wire_form, reply.service) == (None, "batch", "together")
+
+
+def test_a_canary_goes_first_then_everything_else_and_the_order_of_results_does_not_matter(batch, store):
+    with FakeBatchApi() as api:
+        report = batch(api, rows(40))
+        assert [len(ids) for ids in api.submitted] == [5, 35]
+    keep_all(store, rows(40))
+    assert (report.sent, report.kept, report.failed, report.attempts) == (40, 40, 0, 40)
+    assert report.usd == pytest.approx(sum(r.input_tokens + 2 * r.output_tokens for r in store.replies(x.request_id for x in rows(40))) / 1e6)
+
+
+def test_a_second_run_submits_nothing_and_needs_no_canary_for_new_rows(batch):
+    with FakeBatchApi() as api:
+        batch(api, rows(40))
+        assert batch(api, rows(40)).from_store == 40
+        batch(api, rows(50))
+        assert [len(ids) for ids in api.submitted] == [5, 35, 10]
+
+
+def test_replies_of_the_batch_api_answer_the_same_requests_as_the_chat_api(batch, ask):
+    with FakeBatchApi() as api:
+        batch(api, rows(10))
+    with FakeProvider() as chat:
+        assert ask(chat, rows(12)).sent == 2
+
+
+def test_files_hold_no_more_than_the_limits(batch):
+    with FakeBatchApi() as api:
+        batch(api, rows(40), most_requests=10)
+        assert [len(ids) for ids in api.submitted] == [5, 10, 10, 10, 5]
+    with FakeBatchApi() as api:
+        batch(api, [request(f"another {i}." + "x" * 1000) for i in range(20)], most_bytes=5_000)
+        assert max(len(api.files[job.file_id]) for job in api.jobs.values()) <= 5_000
+
+
+def test_an_expired_batch_keeps_what_came_and_asks_again_for_the_rest(batch, store):
+    with FakeBatchApi([complete(), partly("EXPIRED", 0.4)]) as api:
+        report = batch(api, rows(40))
+        assert [len(ids) for ids in api.submitted] == [5, 35, 21]
+    keep_all(store, rows(40))
+    assert (report.kept, report.failed, report.troubles["batch_expired"]) == (40, 0, 21)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "CANCELLED", "EXPIRED", "COMPLETED"])
+def test_both_files_are_read_in_every_terminal_state(batch, store, status):
+    def both(lines):
+        return status, [answer(x) for x in lines[:20]], [error(x) for x in lines[20:]]
+
+    with FakeBatchApi([complete(), both]) as api:
+        report = batch(api, rows(40))
+        assert [len(ids) for ids in api.submitted] == [5, 35, 15]
+    keep_all(store, rows(40))
+    assert report.troubles["http_500"] == 15
+
+
+def test_an_error_file_alone_is_read_and_refused_rows_are_not_asked_again(batch, store):
+    with FakeBatchApi([complete(), errors_only(message="maximum context length is 4096 tokens", code=400)]) as api:
+        report = batch(api, rows(15))
+        assert [len(ids) for ids in api.submitted] == [5, 10]
+        assert batch(api, rows(15)).failed_by_reason == {"too_long": 10}
+        assert len(api.submitted) == 2
+    assert (report.kept, report.failed_by_reason) == (5, {"too_long": 10})
+
+
+def test_rows_that_never_come_back_are_given_up_after_three_rounds(batch):
+    with FakeBatchApi([complete(), *[errors_only()] * 9]) as api:
+        report = batch(api, rows(15))
+        assert [len(ids) for ids in api.submitted] == [5, 10, 10, 10]
+    assert (report.kept, report.failed_by_reason) == (5, {"http_500": 10})
+
+
+def test_unknown_repeated_and_broken_lines_are_counted_and_do_no_harm(batch, store):
+    def odd(out):
+        return [*out, out[0], {"custom_id": "nobody's", "response": out[0]["response"]}, b"{broken", [], {"no": "id"}]
+
+    with FakeBatchApi([complete(), complete(odd)]) as api:
+        report = batch(api, rows(15))
+    keep_all(store, rows(15))
+    assert (report.kept, report.troubles) == (15, {"batch_unknown_line": 4, "batch_duplicate_line": 1})
+
+
+def test_an_answer_wins_over_an_error_for_the_same_row(batch, store):
+    def both(lines):
+        return "COMPLETED", [error(lines[0]), *map(answer, lines[1:])], [answer(lines[0])]
+
+    with FakeBatchApi([complete(), both]) as api:
+        assert batch(api, rows(15)).kept == 15
+        assert len(api.submitted) == 2
+    keep_all(store, rows(15))
+
+
+def test_a_canary_without_logprobs_ends_the_run_after_five_requests(batch):
+    def silent(out):
+        for line in out:
+            line["response"]["body"]["choices"][0]["logprobs"] = None
+        return out
+
+    with FakeBatchApi([complete(silent)]) as api:
+        with pytest.raises(UsageError, match="--provider together"):
+            batch(api, rows(40))
+        assert api.asked() == 5
+
+
+def test_the_strong_role_needs_no_logprobs_in_its_canary(batch):
+    strong = [request(f"row {i}.", role="strong", top_logprobs=None) for i in range(10)]
+    with FakeBatchApi() as api:
+        assert batch(api, strong).kept == 10
+
+
+def test_a_canary_of_which_nothing_comes_back_ends_the_run(batch):
+    with FakeBatchApi([errors_only()]) as api:
+        with pytest.raises(AccessError, match="canary"):
+            batch(api, rows(40))
+        assert api.asked() == 5
+
+
+def test_a_model_that_wants_a_boolean_gets_it_in_the_next_batch(batch):
+    def picky(lines):
+        wrong = [x for x in lines if x["body"]["logprobs"] is not True]
+        return "COMPLETED", [answer(x) for x in lines if x not in wrong], [error(x, "logprobs must be a boolean", 400) for x in wrong]
+
+    with FakeBatchApi([picky] * 9) as api:
+        report = batch(api, rows(30))
+        assert [len(ids) for ids in api.submitted] == [5, 5, 20, 5]
+    assert (report.kept, report.failed) == (30, 0)
+
+
+def test_the_discount_lowers_what_is_reported(batch):
+    with FakeBatchApi() as api:
+        full = batch(api, rows(20))
+    with FakeBatchApi() as api:
+        half = batch(api, [request(f"row {i}.", repeat=1) for i in range(20)], discount=0.5)
+    assert half.usd == pytest.approx(full.usd / 2)
+
+
+def test_the_cap_is_never_passed_and_the_run_resumes(batch):
+    bound = (6 + 4 + 200 + 16) / 1e6
+    with FakeBatchApi() as api:
+        with pytest.raises(CapReached) as stopped:
+            batch(api, rows(40), max_usd=2 * bound)
+        assert 10 <= api.asked() < 40
+        assert stopped.value.report.usd < 2 * bound
+        assert batch(api, rows(40), max_usd=1).failed == 0
+        assert api.asked() == 40
+
+
+# Crashes
+
+
+class Killed(BaseException):
+    """Ends the run like SIGKILL would: nothing is cleaned up in the store."""
+
+
+def dies_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Let the run die at the given moment: each call of the API has one before it and one after it."""
+    left = step
+
+    def counted(function):
+        async def wrapped(*args):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            result = await function(*args)
+            left -= 1
+            if left == 0:
+                raise Killed
+            return result
+
+        return wrapped
+
+    for name in ("upload", "create", "status", "download", "find"):
+        patch.setattr(together_batch.TogetherBatch, name, counted(getattr(together_batch.TogetherBatch, name)))
+
+
+def crash_and_finish(step, batch, store, monkeypatch) -> bool:
+    """Whether the run died; in any case the next one finishes it, and every request was submitted once."""
+    requests = [request(f"row {i}.", repeat=step) for i in range(12)]
+    store.remember("canary:together:cheap-model:3", False)
+    died = False
+    with FakeBatchApi() as api:
+        with monkeypatch.context() as patch:
+            dies_at(step, patch)
+            try:
+                batch(api, requests)
+            except Killed:
+                died = True
+        report = batch(api, requests)
+        assert api.asked() == 12
+    assert len(list(store.replies(r.request_id for r in requests))) == 12
+    assert report.failed == 0
+    return died
+
+
+def test_a_crash_between_submission_and_the_note_of_it_does_not_submit_again(batch, store, monkeypatch):
+    assert crash_and_finish(4, batch, store, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_crash_before_or_after_any_call_never_submits_a_request_twice(batch, store, monkeypatch):
+    steps = 1
+    while crash_and_finish(steps, batch, store, monkeypatch):
+        steps += 1
+    assert steps > 12
+
+
+def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
+    with FakeBatchApi(polls=10**9) as api:
+        api.refuse = lambda method, path: 500 if (method, path.rpartition("/")[0]) == ("GET", "/v1/batches") else None
+        with pytest.raises(ProviderDown, match="goes on"):
+            batch(api, rows(5))
+        with FakeProvider() as chat:
+            with pytest.raises(UsageError, match="together-batch"):
+                ask(chat, rows(5))
+            assert not chat.posts
+        api.refuse, api.polls = lambda method, path: None, 0
+        assert batch(api, rows(5)).kept == 5
+        assert api.asked() == 5
+    with FakeProvider() as chat:
+        assert ask(chat, rows(5)).from_store == 5
+
+
+@pytest.mark.parametrize(("status", "raised"), [(401, AccessError), (403, AccessError), (500, ProviderDown), (429, ProviderDown)])
+def test_a_service_that_refuses_says_so_and_nothing_is_left_behind(batch, store, status, raised):
+    with FakeBatchApi(refuse=lambda method, path: status if path == "/v1/files" else None) as api:
+        with pytest.raises(raised, match=str(status)):
+            batch(api, rows(5))
+        api.refuse = lambda method, path: None
+        assert batch(api, rows(5)).kept == 5
+        assert api.asked() == 5
+    assert upkeep.summary(store)[0]["in_flight"] == 0
+
+
+def test_the_key_is_in_no_result(batch, store):
+    def echo(out):
+        out[0]["response"]["body"]["choices"][0]["message"]["content"] = f"Bearer {KEY}"
+        return out
+
+    with FakeBatchApi([complete(echo)]) as api:
+        batch(api, rows(5))
+    assert all(KEY.encode() not in reply.body for reply in store.replies(r.request_id for r in rows(5)))
+
+
+def test_limits_are_those_of_the_service():
+    assert (batches.MOST_REQUESTS, batches.MOST_BYTES, batches.CANARY) == (50_000, 100_000_000, 5)
+    assert len(request("x").request_id) <= 64
+    assert 30 <= batches.POLL_S <= 60
