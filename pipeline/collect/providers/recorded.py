@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt
@@ -28,7 +28,7 @@ class Recorded:
         self.duplicates: list[str] = []
         """Ids that occur on more than one line; the first line counts."""
         self._read()
-        self._handle = self.path.open("rb")
+        self._handle: BinaryIO | None = None
 
     @property
     def service(self) -> str:
@@ -86,6 +86,8 @@ class Recorded:
         if place is None:
             return Attempt("reply", 422, b'{"error": {"message": "not in the file of recorded replies"}}', host=self.path.name, problem="not_recorded")
         offset, length, number = place
+        if self._handle is None:
+            self._handle = self.path.open("rb")
         self._handle.seek(offset)
         _, response = self._parse(self._handle.read(length), number)
         status, body = response.get("status_code", 200), response["body"]
@@ -94,4 +96,6 @@ class Recorded:
 
     async def aclose(self) -> None:
         """Close the file."""
-        self._handle.close()
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
