@@ -107,11 +107,11 @@ def test_a_missing_or_empty_file_is_named(tmp_path):
 
 def test_real_recorded_files_are_read_whole(real_data, store):
     folder = real_data / "recorded" / "mmlu_gpt4o"
-    ids = [json.loads(x)["id"] for x in (folder / "examples.jsonl").read_text().splitlines()]
+    ids = [json.loads(x)["id"] for x in (folder / "examples.jsonl").read_text().strip().split("\n")]
     for role in ("cheap", "strong"):
         provider = Recorded(folder / f"{role}.jsonl")
         assert provider.missing(ids) == provider.unknown(ids) == provider.duplicates == []
         requests, report = ask(provider, store, ids)
         assert report.kept == len(ids) == 1816
-        reference = {v["custom_id"]: v["response"]["body"] for v in map(json.loads, (folder / f"{role}.jsonl").read_text().splitlines())}
+        reference = {v["custom_id"]: v["response"]["body"] for v in map(json.loads, (folder / f"{role}.jsonl").read_text().strip().split("\n"))}
         assert all(json.loads(reply.body) == reference[reply.example_id] for reply in store.replies(r.request_id for r in requests))
