@@ -12,7 +12,9 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 ARGS = [
@@ -22,7 +24,14 @@ ARGS = [
 
 
 def shoot(
-    browser: Browser, url: str, path: Path, *, width: int, height: int, scheme: str, at: str | None = None
+    browser: Browser,
+    url: str,
+    path: Path,
+    *,
+    width: int,
+    height: int,
+    scheme: Literal["light", "dark"],
+    at: str | None = None,
 ) -> None:
     """One picture; `at` is the id of the element at the top of it."""
     context = browser.new_context(
@@ -33,6 +42,8 @@ def shoot(
     if at is not None:
         page.locator(f"#{at}").evaluate("e => scrollTo(0, e.getBoundingClientRect().top + scrollY - 60)")
     page.screenshot(path=path)
+    # a palette is enough for a page of flat colours, and a third of the size
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     context.close()
     print(path)
 

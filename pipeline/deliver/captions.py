@@ -57,14 +57,16 @@ def _decide(report: Mapping[str, Any]) -> Caption:
             money = f" at {usd(end['usd_per_1000']['value'])}" if end["usd_per_1000"]["value"] is not None else ""
             takeaway += f" The {role} model alone: {share(end['accuracy']['value'])}{money}."
     priced = sum(v is not None for v in sweep["columns"]["usd_per_1000"]) > 1
-    band = (
-        "simultaneous band: it covers the whole curve at once"
-        if "simultaneous" in sweep["band"]
-        else "pointwise band: it covers one threshold at a time, not the whole curve at once"
+    whole = any(v is not None for v in sweep["columns"]["system_accuracy_sim_lower"])
+    wide = (
+        "; the wide, pale one covers the whole line at once, so use that one to pick a threshold by eye"
+        if whole
+        else ", not the whole line at once"
     )
     reading = (
-        f"Each point of the line is a threshold; further left is cheaper, further up is better. The shaded {share(sweep['level'], 0)} band is a {band}. "
-        f"The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
+        "Each point of the line is a threshold; further left is cheaper, further up is better. "
+        f"The darker {share(sweep['level'], 0)} band covers one threshold at a time{wide}. "
+        "The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
     )
     return Caption(
         f"{'Cost' if priced else 'Escalation'} against {quality}, {sweep['split']} split (n\u00a0=\u00a0{count(sweep['n'])})",

@@ -166,10 +166,16 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
     x, y, low, high = _known(
         columns[across], columns["system_accuracy"], columns["system_accuracy_lower"], columns["system_accuracy_upper"]
     )
+    level = f"{sweep['level'] * 100:.3g} %"
+    x_whole, least, most = _known(
+        columns[across], columns["system_accuracy_sim_lower"], columns["system_accuracy_sim_upper"]
+    )
+    if len(x_whole):
+        axes.fill_between(x_whole, least, most, color=BLUE, alpha=0.09, linewidth=0, label=f"{level} band, whole line")
     if len(x):
-        axes.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=f"{sweep['level'] * 100:.3g} % band")
+        axes.fill_between(x, low, high, color=BLUE, alpha=0.17, linewidth=0, label=f"{level} band, one point")
     x, y = _known(columns[across], columns["system_accuracy"])
-    axes.plot(x, y, color=BLUE, linewidth=1.8, label="confidence cascade")
+    axes.plot(x, y, color=BLUE, linewidth=1.8, label="cascade")
     for name, colour, dash in (
         ("random", GREY, (0, (1, 1.5))),
         ("router", PURPLE, (0, (4, 2))),

@@ -71,7 +71,7 @@ def health(
         "largest_tie": int(sizes.max()) if len(sizes) else 0,
         "largest_tie_at": float(values[int(sizes.argmax())]) if len(sizes) else None,
         "exactly_one": rate(float((known == 1.0).sum()), float(len(known)), "all"),
-        "quantiles": [{"q": q, "value": float(np.quantile(known, q))} for q in QUANTILES] if len(known) else [],
+        "quantiles": _quantiles(known),
     }
     mix = _counted(rows, "label")
     before = (previous or {}).get("health") or {}
@@ -90,6 +90,12 @@ def health(
     ] or None
     out["previous_confidence"] = before.get("confidence")
     return out
+
+
+def _quantiles(known: np.ndarray[Any, np.dtype[np.float64]]) -> list[dict[str, float]]:
+    if not len(known):
+        return []
+    return [{"q": q, "value": float(v)} for q, v in zip(QUANTILES, np.quantile(known, QUANTILES), strict=True)]
 
 
 def _counted(rows: ReportRows, column: str) -> dict[str, int]:

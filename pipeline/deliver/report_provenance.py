@@ -44,25 +44,25 @@ def provenance(record: Mapping[str, Any], config: TaskConfig, replies: Path | No
     return {
         **{key: record.get(key) for key in RECORDED},
         "config": record.get("config") or config.public(),
-        "replies": None if replies is None else _replies(replies),
+        "replies": None if replies is None else _replies(replies, spending),
         "maybe_paid": sum(of.get("maybe_paid") or 0 for of in spending.values()) if spending else None,
         "asked_now": sum(of.get("sent") or 0 for of in spending.values()) if spending else None,
         "from_store": sum(of.get("from_store") or 0 for of in spending.values()) if spending else None,
     }
 
 
-def _replies(path: Path) -> dict[str, Any]:
+def _replies(path: Path, spending: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Replies, tokens, dollars and attempts of each role, with how many are unknown. Rows may share a request."""
     have = set(pq.read_schema(path).names)
-    columns = [c for c in ("role", "state", "request_id", *SUMMED) if c in have]
-    table = pq.read_table(path, columns=columns)
+    columns = [c for c in ("state", *SUMMED) if c in have]
     out: dict[str, Any] = {}
     for role in ("cheap", "strong"):
-        part = table.filter(pc.equal(table["role"], role))
+        part = pq.read_table(path, columns=["role", *columns], filters=[("role", "=", role)])
         if not part.num_rows:
             continue
+        told = spending.get(role) or {}
         entry: dict[str, Any] = {"rows": part.num_rows}
-        entry["requests"] = pc.count_distinct(part["request_id"]).as_py() if "request_id" in have else None
+        entry["requests"] = told["sent"] + told["from_store"] if {"sent", "from_store"} <= set(told) else None
         entry["failed"] = pc.sum(pc.equal(part["state"], "failed")).as_py() or 0 if "state" in have else None
         for name in SUMMED:
             entry[name] = pc.sum(part[name]).as_py() if name in have else None

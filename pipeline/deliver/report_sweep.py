@@ -28,6 +28,8 @@ ESTIMATES = (
     "wrong_per_1000",
 )
 PLAIN = ("latency_p50_s", "latency_p95_s")
+WHOLE_CURVE = ("system_accuracy_sim_lower", "system_accuracy_sim_upper")
+"""Band that holds for all thresholds together, for whoever picks one from the drawing."""
 
 
 def shown_split(sweep: pd.DataFrame | None, expected: Mapping[str, Any]) -> str:
@@ -66,7 +68,7 @@ def table(
     for name in ESTIMATES:
         for suffix in ("", "_lower", "_upper"):
             columns[name + suffix] = _column(part, name + suffix)
-    for name in PLAIN:
+    for name in (*PLAIN, *WHOLE_CURVE):
         columns[name] = _column(part, name)
     if rows is not None:
         _count_wrong(columns, rows, split, gold)
@@ -196,15 +198,10 @@ def prices(
         return None
     n = len(cheap)
     confidence = rows.numbers["confidence"][inside]
-    order = np.argsort(np.where(np.isnan(confidence), -np.inf, confidence), kind="stable")
-    cut = np.array(
-        [
-            n
-            if t is None
-            else np.searchsorted(np.where(np.isnan(confidence), -np.inf, confidence)[order], t, side="left")
-            for t in thresholds
-        ]
-    )
+    surest_last = np.where(np.isnan(confidence), -np.inf, confidence)
+    order = np.argsort(surest_last, kind="stable")
+    ranked = surest_last[order]
+    cut = np.array([n if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
 
     def below(amounts: Floats) -> Floats:
         return np.asarray(np.concatenate([[0.0], np.cumsum(amounts[order])])[cut])
@@ -254,18 +251,22 @@ def _tokens(path: Any, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[
     wanted = ["example_id", "role", "input_tokens", "output_tokens"]
     if not set(wanted) <= set(pq.read_schema(path).names):
         return {}
-    replies = pq.read_table(path, columns=wanted)
     ids = pq.read_table(rows.path, columns=["example_id"])["example_id"].filter(pa.array(inside)).cast(pa.string())
     out = {}
     for role in ("cheap", "strong"):
-        part = replies.filter(pc.equal(replies["role"], role))
-        at = pc.index_in(ids, value_set=part["example_id"].cast(pa.string()).combine_chunks())
-        if not len(part) or at.null_count:
+        part = pq.read_table(path, columns=wanted, filters=[("role", "=", role)])
+        if not part.num_rows:
             continue
-        amounts = [
-            np.asarray(pc.cast(part[c], pa.float64()).to_numpy(), dtype=np.float64)[at.to_numpy()]
-            for c in ("input_tokens", "output_tokens")
-        ]
+        # looked up by id: the table may hold a role's rows in any order, and not all of them
+        at = pc.index_in(part["example_id"].cast(pa.string()), value_set=ids.combine_chunks())
+        found = at.drop_null()
+        if len(found) != len(ids):
+            continue
+        amounts = []
+        for name in ("input_tokens", "output_tokens"):
+            values = pc.cast(part[name].filter(at.is_valid()), pa.float64()).to_numpy()
+            amounts.append(np.full(len(ids), np.nan))
+            amounts[-1][found.to_numpy()] = values
         if not np.isnan(amounts).any():
             out[role] = (amounts[0], amounts[1])
     return out

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import axe_playwright_python
 import pytest
@@ -180,28 +180,34 @@ def test_other_prices_are_worked_out_from_tokens(page: Page, made: Made) -> None
     assert page.locator("#price-2").input_value() == "1.32"
 
 
-def test_axe_finds_nothing_in_light_and_dark_wide_and_narrow(browser: Browser, tmp_path: Path) -> None:
-    made = write(tmp_path, rows=300, levels=12)  # axe takes a second for every hundred table rows
-    index = made.path.parents[2] / "index.html"
-    for url, scheme, width in (
-        (made.url, "light", 1280),
-        (made.url + "#t=0.5", "dark", 390),
-        (index.as_uri(), "dark", 390),
-    ):
-        context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True
-        )  # the page's own policy forbids the checker
-        opened = context.new_page()
-        opened.goto(url)
-        opened.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-        opened.add_script_tag(path=AXE)
-        found = opened.evaluate(
-            "async () => (await axe.run()).violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)])"
-        )
-        assert found == [], (url, scheme, width)
-        wide = opened.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-        assert wide[0] <= wide[1], (url, width)
-        context.close()
+@pytest.mark.parametrize(
+    ("which", "scheme", "width"),
+    [
+        ("report", "dark", 390),
+        pytest.param("report", "light", 1280, marks=pytest.mark.slow),
+        pytest.param("index", "light", 390, marks=pytest.mark.slow),
+        pytest.param("index", "dark", 1280, marks=pytest.mark.slow),
+    ],
+)  # axe alone takes about three seconds a page on an idle machine
+def test_axe_finds_nothing_and_nothing_overflows(
+    browser: Browser, tmp_path: Path, which: str, scheme: Literal["dark", "light"], width: int
+) -> None:
+    made = write(tmp_path, rows=300, levels=12)
+    url = f"{made.url}#t=0.5" if which == "report" else (made.path.parents[2] / "index.html").as_uri()
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True
+    )  # the page's own policy forbids the checker
+    opened = context.new_page()
+    opened.goto(url)
+    opened.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    opened.add_script_tag(path=AXE)
+    found = opened.evaluate(
+        "async () => (await axe.run()).violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)])"
+    )
+    assert found == []
+    wide = opened.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide[0] <= wide[1]
+    context.close()
 
 
 def test_without_script_verdict_threshold_and_sweep_are_there(browser: Browser, made: Made) -> None:
