@@ -188,6 +188,23 @@ def test_label_floors_hold_together_with_the_target():
     assert count / runs <= limit(runs)
 
 
+@pytest.mark.parametrize("name", ["S1", "S4", "S5"])
+def test_a_start_chosen_on_other_rows_keeps_the_promise_and_certifies_more(name):
+    population, runs, goal = Population(name), 150, Goal("accepted_accuracy", DELTA, at_least=AT_LEAST)
+    count, usual, informed = 0, [], []
+    for run in range(runs):
+        rng = np.random.default_rng([11, run])
+        fit, rows = as_rows(population.draw(400, rng)), as_rows(population.draw(700, rng))
+        levels = candidate_levels(fit.confidence)
+        chosen = certify(rows, goal, levels=levels, fit=fit, seed=run).threshold
+        blind = certify(rows, goal, levels=levels, fit_confidence=fit.confidence, seed=run).threshold
+        count += broken(population, goal.kind, chosen)
+        informed.append(population.escalated(chosen))
+        usual.append(population.escalated(blind))
+    assert count / runs <= limit(runs)
+    assert np.mean(informed) <= np.mean(usual) + 0.01
+
+
 def test_people_as_the_strong_side_keep_the_promise():
     population, runs, count = Population("S1"), 200, 0
     for run in range(runs):

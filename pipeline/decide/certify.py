@@ -116,6 +116,7 @@ def certify(
     look: int = 1,
     labels: Sequence[str] | None = None,
     human: bool = False,
+    fit: Rows | None = None,
     fit_confidence: npt.ArrayLike | None = None,
     seed: int,
 ) -> Certificate:
@@ -125,7 +126,8 @@ def certify(
     look            how many questions have been asked of these rows, this one included
     labels          the closed answer set; a label floor outside it is refused
     human           people stand in for the strong model and are right by definition
-    fit_confidence  the confidences that fixed `levels`: they tell a fallback sequence which share each level accepts
+    fit             the rows that fixed `levels`: a fallback sequence starts where they promise to keep most
+    fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
     seed            draws one row per group, and the bootstraps
 
     Where groups have several rows the promise is about groups: see `pipeline.decide.groups`; `method` says which way was
@@ -154,7 +156,7 @@ def certify(
     else:
         by = plan.group if plan.way == groups.MEANS else None
         found = trial.of_rows(
-            rows, strong, goal, levels=levels, fit_confidence=fit_confidence, human=human, group=by, seed=seed
+            rows, strong, goal, levels=levels, fit=fit, fit_confidence=fit_confidence, human=human, group=by, seed=seed
         ).certificate()
     if plan.way is not None:
         found = replace(found, n=plan.n, unit="groups", method=f"{found.method}, {plan.way}")

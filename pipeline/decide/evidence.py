@@ -94,7 +94,7 @@ def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> 
 def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, at_least: float) -> Evidence:
     """H: the cascade's accuracy is `at_least` or lower. Statistic: its error rate as observed."""
     _check_share("at_least", at_least)
-    errors = _cascade_errors(laid, cheap_correct, strong_correct, np.ones(laid.n, dtype=bool))
+    errors = cascade_errors(laid, cheap_correct, strong_correct)
     return Evidence(
         p_values=too_few_errors_p(errors, laid.n, 1 - at_least),
         statistic=errors / laid.n,
@@ -126,7 +126,8 @@ def with_floors(
     """
     tests = {}
     for name, floor in floors.items():
-        errors, rows = _cascade_errors(laid, floor.cheap_correct, floor.strong_correct, floor.rows), int(floor.rows.sum())
+        rows = int(floor.rows.sum())
+        errors = cascade_errors(laid, floor.cheap_correct, floor.strong_correct, floor.rows)
         tests[name] = (errors, rows, too_few_errors_p(errors, rows, 1 - floor.at_least))
     p_values = np.max([main.p_values, *(p for _, _, p in tests.values())], axis=0)
 
@@ -138,7 +139,8 @@ def with_floors(
 
     def planned(size: float) -> Floats:
         floored = [
-            _planned_errors(e, np.full(len(e), rows), size, 1 - floors[name].at_least) for name, (e, rows, _) in tests.items()
+            _planned_errors(e, np.full(len(e), rows), size, 1 - floors[name].at_least)
+            for name, (e, rows, _) in tests.items()
         ]
         return np.asarray(np.max([main.planned(size), *floored], axis=0), dtype=np.float64)
 
@@ -153,10 +155,12 @@ def _planned_errors(errors: npt.NDArray[np.int64], trials: npt.NDArray[np.int64]
     return too_few_errors_p(np.minimum(worse, rows), rows, limit)
 
 
-def _cascade_errors(
-    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, counted: npt.NDArray[np.bool_]
+def cascade_errors(
+    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, counted: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.int64]:
-    cheap_wrong, strong_wrong = counted & ~(cheap_correct == 1), counted & ~(strong_correct == 1)
+    """Errors of the cascade at each candidate among the `counted` rows (all when None); what is unknown is an error."""
+    among = np.ones(laid.n, dtype=bool) if counted is None else counted
+    cheap_wrong, strong_wrong = among & ~(cheap_correct == 1), among & ~(strong_correct == 1)
     return laid.cumulative(cheap_wrong) + int(strong_wrong.sum()) - laid.cumulative(strong_wrong)
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 KINDS = ("match_strong", "agree_with_strong", "accepted_accuracy", "system_accuracy", "budget", "total_cost")
+_FIELDS = (
+    "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups",
+)  # fmt: skip
 ErrorCosts = float | Mapping[str, float | Mapping[str, float]]
 
 
@@ -54,8 +57,8 @@ class Goal:
     @classmethod
     def of(cls, target: TargetLike) -> Goal:
         """Read a target's attributes; those that it lacks are None."""
-        names = ("within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups")
-        return cls(str(target.kind), float(target.delta), **{name: getattr(target, name, None) for name in names})
+        numbers = {name: getattr(target, name, None) for name in _FIELDS}
+        return cls(str(target.kind), float(target.delta), **numbers)
 
     @property
     def limit(self) -> float:
@@ -71,8 +74,7 @@ class Goal:
 
     def to_json(self) -> dict[str, Any]:
         """The target as a config would say it."""
-        names = ("kind", "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups")
-        shown = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        shown = {name: getattr(self, name) for name in ("kind", *_FIELDS) if getattr(self, name) is not None}
         shown |= {name: _plain(value) for name, value in shown.items() if isinstance(value, Mapping)}
         return shown | {"certainty": round(1 - self.delta, 12)}
 

@@ -51,7 +51,7 @@ def labels_needed(
     *,
     certificate: Certificate,
     levels: npt.ArrayLike | None,
-    fit_confidence: npt.ArrayLike | None = None,
+    fit: Rows | None = None,
     human: bool = False,
     seed: int,
 ) -> int | None:
@@ -62,7 +62,7 @@ def labels_needed(
     """
     if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or len(rows) == 0:
         return None
-    prepared = _prepare(rows, goal, levels, fit_confidence, human, seed)
+    prepared = _prepare(rows, goal, levels, fit, human, seed)
     if prepared is None:
         return None
 
@@ -79,7 +79,7 @@ def tightest(
     goal: Goal,
     *,
     levels: npt.ArrayLike | None,
-    fit_confidence: npt.ArrayLike | None = None,
+    fit: Rows | None = None,
     human: bool = False,
     seed: int,
 ) -> dict[str, Any] | None:
@@ -95,7 +95,7 @@ def tightest(
     found: dict[int, Certificate] = {}
 
     def passes(i: int) -> bool:
-        prepared = _prepare(rows, _at(goal, steps[i]), levels, fit_confidence, human, seed)
+        prepared = _prepare(rows, _at(goal, steps[i]), levels, fit, human, seed)
         if prepared is None:
             return False
         found[i] = prepared.certificate()
@@ -118,7 +118,7 @@ def _at(goal: Goal, limit: float) -> Goal:
 
 
 def _prepare(
-    rows: Rows, goal: Goal, levels: npt.ArrayLike | None, fit_confidence: npt.ArrayLike | None, human: bool, seed: int
+    rows: Rows, goal: Goal, levels: npt.ArrayLike | None, fit: Rows | None, human: bool, seed: int
 ) -> Trial | None:
     if np.isnan(rows.confidence).all():
         return None
@@ -128,9 +128,7 @@ def _prepare(
         picked = groups.one_row_each(plan.group, seed)
         rows, strong = rows.take(picked), strong[picked]
     by = plan.group if plan.way == groups.MEANS else None
-    return trial.of_rows(
-        rows, strong, goal, levels=levels, fit_confidence=fit_confidence, human=human, group=by, seed=seed
-    )
+    return trial.of_rows(rows, strong, goal, levels=levels, fit=fit, human=human, group=by, seed=seed)
 
 
 def _first_true(n: int, holds: Callable[[int], bool]) -> int | None:

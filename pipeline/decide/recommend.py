@@ -87,13 +87,13 @@ def recommend(
     levels      candidate levels of the certificate, for planning
     data        how the promise names the data
     """
-    goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit").confidence
+    goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit")
     split = "test" if len(rows.of("test")) else "certify"
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
     further = planning.labels_needed(
-        held, goal, certificate=certificate, levels=levels, fit_confidence=fit, human=human, seed=seed
+        held, goal, certificate=certificate, levels=levels, fit=fit, human=human, seed=seed
     )
     if further is not None and len(held):
         # new labels spread over the splits as the present ones do
@@ -116,7 +116,7 @@ def recommend(
         ends=_ends(expected),
         optimism=_optimism(sweep, certificate),
         labels_needed=further,
-        tightest=planning.tightest(held, goal, levels=levels, fit_confidence=fit, human=human, seed=seed),
+        tightest=planning.tightest(held, goal, levels=levels, fit=fit, human=human, seed=seed),
     )
 
 

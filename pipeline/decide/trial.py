@@ -15,6 +15,7 @@ from pipeline.decide.goal import Goal
 from pipeline.decide.levels import accepted
 from pipeline.decide.rows import Rows
 from pipeline.decide.sequences import fallback, fixed_sequence, start_weights
+from pipeline.decide.starts import informed_weights
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,28 +106,45 @@ def of_rows(
     goal: Goal,
     *,
     levels: npt.ArrayLike | None,
-    fit_confidence: npt.ArrayLike | None,
+    fit: Rows | None,
+    fit_confidence: npt.ArrayLike | None = None,
     human: bool,
     group: npt.NDArray[np.int64] | None = None,
     seed: int,
 ) -> Trial:
     """The trial of any of the first four goals; 0.0 is a candidate in any case. No levels at all count as None.
 
+    `fit`: the rows that fixed `levels`; where they are known, a fallback sequence starts where they promise most.
+    `fit_confidence`: all that is known of those rows otherwise; the sequence then starts at the usual shares.
     `group`: number of each row's group, to test group means; None tests rows as independent.
     """
     at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
-    shares = None
-    if at is not None and fit_confidence is not None and np.size(fit_confidence):
-        fit = np.asarray(fit_confidence, dtype=np.float64)
-        shares = np.array([np.mean(accepted(fit, float(t))) for t in at])
+    known, shares = np.asarray(() if fit_confidence is None else fit_confidence, dtype=np.float64), None
+    if fit is not None:
+        known = fit.confidence
+    if at is not None and len(known):
+        shares = np.array([np.mean(accepted(known, float(t))) for t in at])
     laid, weights = lay_out(rows.confidence, goal, at, shares)
+    if weights is not None and at is not None and fit is not None and len(fit) and len(laid.thresholds):
+        weights = _informed(laid, fit, goal, len(rows) / len(fit), weights, human)
     if group is not None:
-        found = groups.evidence(
-            laid, rows, strong_correct, rows.cheap_correct if human else rows.agree, goal, group, seed
-        )
+        agree = rows.cheap_correct if human else rows.agree
+        found = groups.evidence(laid, rows, strong_correct, agree, goal, group, seed)
     else:
         found = _evidence(laid, rows, strong_correct, goal, human)
     return Trial(laid, found, goal, weights)
+
+
+def _informed(laid: Candidates, fit: Rows, goal: Goal, share: float, usual: Floats, human: bool) -> Floats:
+    seen = candidates(fit.confidence, laid.thresholds, 1.0)
+    if goal.kind == "accepted_accuracy":
+        errors, trials = seen.cumulative(~(fit.cheap_correct == 1)), seen.n_accepted
+    elif human or not np.isnan(fit.strong_correct).all():
+        strong = np.ones(len(fit)) if human else fit.strong_correct
+        errors, trials = evidence.cascade_errors(seen, fit.cheap_correct, strong), np.full(len(usual), len(fit))
+    else:
+        return usual
+    return informed_weights(errors, trials, seen.n_accepted, share, 1 - goal.limit, goal.delta, usual)
 
 
 def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: bool) -> Evidence:

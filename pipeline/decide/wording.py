@@ -141,12 +141,12 @@ def _quality(story: Story) -> str:
         same = story.expected["agreement_with_strong"]
         if same.value is None:
             return "accuracy unknown"
-        return f"{percent(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, there are no labels"
-    text = f"accuracy {percent(mine.value)} {_interval(mine)}"
+        return f"{_tenths(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, there are no labels"
+    text = f"accuracy {_tenths(mine.value)} {_interval(mine)}"
     if story.human:
         return f"{text} where people's answers count as right"
     return text + (
-        f" against {percent(strong.value)} for the strong model alone"
+        f" against {_tenths(strong.value)} for the strong model alone"
         if strong.value is not None
         else ", that of the strong model alone unknown"
     )
@@ -166,7 +166,7 @@ def _sent_alone(story: Story) -> str:
     accuracy, cost = story.expected["strong_accuracy"], story.expected["strong_usd_per_1000"]
     parts = []
     if accuracy.value is not None and not story.human:
-        parts.append(f"accuracy {percent(accuracy.value)} {_interval(accuracy)}")
+        parts.append(f"accuracy {_tenths(accuracy.value)} {_interval(accuracy)}")
     if cost.value is not None:
         parts.append(f"cost {usd(cost.value)} per 1,000")
     text = ", ".join(parts)
@@ -190,6 +190,12 @@ def percent(share: float | None) -> str:
         if share in (0.0, 1.0) or float(text) not in (0.0, 100.0):
             break
     return f"{text.removesuffix('.0')} %"
+
+
+def _tenths(share: float) -> str:
+    """Per cent with at least one decimal, as its interval has; 0 % and 100 % without."""
+    text = percent(share)
+    return text if "." in text or share in (0.0, 1.0) else text.replace(" %", ".0 %")
 
 
 def points(share: float) -> str:

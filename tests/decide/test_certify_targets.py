@@ -8,7 +8,7 @@ from decide.evaluated import evaluated, texts
 from scipy import stats
 
 from pipeline.config import Target
-from pipeline.decide import groups, total_cost
+from pipeline.decide import groups, starts, total_cost
 from pipeline.decide.certify import (
     certify,
     certify_accepted_accuracy,
@@ -34,6 +34,22 @@ def ask(rows, *, seed=0, levels="fit", **target):
     return certify(
         held, Target(**target), levels=at, fit_confidence=rows.of("fit").confidence, human=human, look=look, seed=seed
     )
+
+
+def test_the_start_is_where_the_fit_rows_promise_most_kept_rows():
+    usual = np.array([0.25, 0.25, 0.5])
+    # 3 candidates of 100, 200 and 300 fit rows: flawless, flawless, hopeless
+    weights = starts.informed_weights(
+        np.array([0, 0, 90]), np.array([100, 200, 300]), np.array([100, 200, 300]), 1.0, 0.05, 0.1, usual
+    )
+    assert weights.argmax() == 1
+    assert weights.sum() == pytest.approx(1.0)
+    # nothing can pass with so few rows: the usual starts stay
+    few = np.array([1, 2, 3])
+    assert starts.informed_weights(few * 0, few, few, 1.0, 0.05, 0.1, usual).tolist() == usual.tolist()
+    for trials in (10, 45, 100, 333):
+        most = starts._most_errors(trials, 0.05, 0.1)
+        assert stats.binom.cdf(most, trials, 0.05) <= 0.1 < stats.binom.cdf(most + 1, trials, 0.05)
 
 
 def test_certify_equals_the_pinned_functions_on_the_same_levels(rows):

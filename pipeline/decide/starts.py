@@ -1,0 +1,53 @@
+"""Where a fallback sequence starts, chosen on rows that do not certify, so the choice costs no certainty.
+
+The start decides how much is certified: too few accepted rows cannot pass, too many have too many errors. Rows of the fit
+split show roughly where the test will have power.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+CHOSEN = 0.9
+"""Part of delta that the chosen start owns; the usual starts keep the rest, should the fit rows mislead."""
+
+
+def informed_weights(
+    errors: Counts, trials: Counts, kept: Counts, share: float, limit: float, delta: float, usual: Floats
+) -> Floats:
+    """Weights (candidates,) for `sequences.fallback`, most of delta at the start that promises to keep most rows.
+
+    errors, trials  what the fit rows show at each candidate, few accepted to many
+    kept            fit rows that each candidate accepts
+    share           certify rows per fit row
+    limit           error rate that the tests are against
+    usual           weights without this knowledge
+
+    For each candidate the chance of passing is the beta-binomial prediction for the certify rows. A start is worth the rows
+    it is expected to keep, itself and the candidates after it for as long as each is likely to pass.
+    """
+    ahead = np.round(trials * share).astype(np.int64)
+    allowed = np.array([_most_errors(int(m), limit, delta) for m in ahead])
+    chance = np.where(
+        allowed >= 0,
+        stats.betabinom.cdf(np.maximum(allowed, 0), np.maximum(ahead, 1), errors + 0.5, trials - errors + 0.5),
+        0.0,
+    )
+    steps = np.diff(kept)
+    worth = [float(kept[i] * chance[i] + steps[i:] @ np.minimum.accumulate(chance[i:])[1:]) for i in range(len(chance))]
+    if not worth or max(worth) <= 0:
+        return usual
+    weights = (1 - CHOSEN) * usual
+    weights[int(np.argmax(worth))] += CHOSEN
+    return weights
+
+
+def _most_errors(trials: int, limit: float, delta: float) -> int:
+    """The most errors in so many trials that still reject an error rate of `limit` at delta; -1 when none do."""
+    most = int(stats.binom.ppf(delta, trials, limit))
+    return most if stats.binom.cdf(most, trials, limit) <= delta else most - 1
