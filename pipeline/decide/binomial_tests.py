@@ -10,14 +10,14 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
-def too_few_errors_p(errors: npt.ArrayLike, trials: npt.ArrayLike, limit: float) -> Floats:
+def too_few_errors_p(errors: npt.ArrayLike, trials: npt.ArrayLike, limit: npt.ArrayLike) -> Floats:
     """P(at most this many errors) when the error rate is exactly `limit`: the p-value of H: rate >= limit.
 
-    `errors` and `trials` broadcast against each other; no trial at all gives p = 1.
+    The arguments broadcast against each other; no trial at all gives p = 1.
     """
-    k, m = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    k, m, rate = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (errors, trials, limit)))
     below_all = k < m
-    p = special.betainc(np.where(below_all, m - k, 1.0), np.where(below_all, k, 0.0) + 1, 1 - limit)
+    p = special.betainc(np.where(below_all, m - k, 1.0), np.where(below_all, k, 0.0) + 1, 1 - rate)
     return np.asarray(np.where(below_all, p, 1.0), dtype=np.float64)
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
+
+from pipeline.decide.binomial_tests import too_few_errors_p
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 CHOSEN = 0.9
 """Part of delta that the chosen start owns; the usual starts keep the rest, should the fit rows mislead."""
+
+_SLICES = (np.arange(16) + 0.5) / 16
 
 
 def informed_weights(
@@ -32,12 +36,10 @@ def informed_weights(
     it is expected to keep, itself and the candidates after it for as long as each is likely to pass.
     """
     ahead = np.round(trials * share).astype(np.int64)
-    allowed = np.array([_most_errors(int(m), limit, delta) for m in ahead])
-    chance = np.where(
-        allowed >= 0,
-        stats.betabinom.cdf(np.maximum(allowed, 0), np.maximum(ahead, 1), errors + 0.5, trials - errors + 0.5),
-        0.0,
-    )
+    allowed = _most_errors(ahead, limit, delta)
+    # the error rate is averaged over its posterior, at the middles of equally likely slices
+    rates = special.betaincinv(errors + 0.5, trials - errors + 0.5, _SLICES[:, None])
+    chance = np.mean(too_few_errors_p(np.maximum(allowed, 0), ahead, rates), axis=0) * (allowed >= 0)
     steps = np.diff(kept)
     worth = [float(kept[i] * chance[i] + steps[i:] @ np.minimum.accumulate(chance[i:])[1:]) for i in range(len(chance))]
     if not worth or max(worth) <= 0:
@@ -47,7 +49,7 @@ def informed_weights(
     return weights
 
 
-def _most_errors(trials: int, limit: float, delta: float) -> int:
+def _most_errors(trials: Counts, limit: float, delta: float) -> Counts:
     """The most errors in so many trials that still reject an error rate of `limit` at delta; -1 when none do."""
-    most = int(stats.binom.ppf(delta, trials, limit))
-    return most if stats.binom.cdf(most, trials, limit) <= delta else most - 1
+    most = stats.binom.ppf(delta, trials, limit)
+    return np.asarray(np.where(stats.binom.cdf(most, trials, limit) <= delta, most, most - 1), dtype=np.int64)

@@ -47,8 +47,9 @@ def test_the_start_is_where_the_fit_rows_promise_most_kept_rows():
     # nothing can pass with so few rows: the usual starts stay
     few = np.array([1, 2, 3])
     assert starts.informed_weights(few * 0, few, few, 1.0, 0.05, 0.1, usual).tolist() == usual.tolist()
-    for trials in (10, 45, 100, 333):
-        most = starts._most_errors(trials, 0.05, 0.1)
+    for trials, most in zip(
+        (10, 45, 100, 333), starts._most_errors(np.array([10, 45, 100, 333]), 0.05, 0.1), strict=True
+    ):
         assert stats.binom.cdf(most, trials, 0.05) <= 0.1 < stats.binom.cdf(most + 1, trials, 0.05)
 
 
