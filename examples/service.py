@@ -94,8 +94,9 @@ def _client(policy: Policy, config: TaskConfig) -> AsyncTogether:
     if policy.document["provider"] != "embedded":
         return AsyncTogether(max_retries=0)  # reads TOGETHER_API_KEY; a retry could be paid twice
     from pipeline.collect.providers import embedded
+    from pipeline.collect.providers.weights import load
 
     weights = [
         side.weights for side in (config.cheap, config.strong) if side is not None and not getattr(side, "human", False)
     ]
-    return embedded.client([embedded.load(Path(config.resolve(path))) for path in weights if path])
+    return embedded.client([load(Path(config.resolve(path))) for path in weights if path])

@@ -149,13 +149,19 @@ def write_predictions(
 ) -> None:
     """predictions.parquet, with the chosen signal in its metadata."""
     full = frame.reindex(columns=tables.PREDICTIONS.names)
-    columns = [pa.array(full[f.name], type=f.type, from_pandas=True) for f in tables.PREDICTIONS]
+    columns = [_array(full[f.name], f.type) for f in tables.PREDICTIONS]
     metadata = {
         "schema": "cascade-predictions/1",
         "signal": json.dumps(signal),
         "signal_table": json.dumps(signal_table),
     }
     job.run.write_table(PREDICTIONS, pa.Table.from_arrays(columns, schema=tables.PREDICTIONS), metadata)
+
+
+def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_list(kind):
+        return pa.array([value if isinstance(value, list) else None for value in column], type=kind)
+    return pa.array(column, type=kind, from_pandas=True)
 
 
 def read_signal(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -126,13 +126,16 @@ class Job:
     def _service(self, role: str) -> Service:
         settings, where = self.settings(role), self.config.source
         if self.provider == "embedded":
-            from pipeline.collect.providers.tiny_lm import TinyLM  # numpy models are loaded only where they answer
+            from pipeline.collect.providers import weights  # numpy models are loaded only where they answer
 
             if settings.weights is None:
                 raise ConfigError(
                     f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together"
                 )
-            model = TinyLM.load(Path(self.config.resolve(settings.weights)))
+            try:
+                model = weights.load(Path(self.config.resolve(settings.weights)))
+            except (FileNotFoundError, ValueError) as error:
+                raise ConfigError(f"{where}: {role}.weights: {error}; `make train` makes the bundled ones") from None
             return Service("embedded", model.name, settings.model, model)
         if self.provider == "recorded":
             if settings.replies is None:

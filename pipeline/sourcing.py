@@ -12,8 +12,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.collect import preflight, probe
+from pipeline.collect.batches import send_batches
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
+from pipeline.collect.providers.together_batch import TogetherBatch
 from pipeline.collect.send import SendReport, send
 from pipeline.collect.store import ResponseStore
 from pipeline.config import Price
@@ -44,6 +46,15 @@ def provider(job: Job, role: str, store: ResponseStore | None = None) -> Provide
     return found
 
 
+def batch_provider(job: Job, store: ResponseStore) -> TogetherBatch:
+    """The batch API, asked in the form that a model was found to understand."""
+    from pipeline.collect.providers.together_batch import from_environment
+
+    found = from_environment(allow_insecure=job.options.allow_insecure)
+    found.forms.update(probe.forms(store, found.host))
+    return found
+
+
 def concurrency(job: Job) -> int:
     """Requests in flight: what was asked for; in process a few are enough."""
     return job.options.concurrency or (CONCURRENCY if job.costs_money else 4)
@@ -59,7 +70,8 @@ def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
         if job.costs_money:
             expected = estimate(job, store)
             preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
-            if any(role["to_send"] for role in expected["roles"].values()):
+            # a batch proves by a canary of its own that logprobs arrive
+            if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
                 job.run.update(
                     probes=preflight.ready(
                         first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task
@@ -71,11 +83,23 @@ def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
                 if job.options.max_usd is None
                 else job.options.max_usd - sum(s["usd"] + s["unknown_usd"] for s in spent.values())
             )
-            done = send(
-                Requests(job, role), provider(job, role, store), store, task=job.config.task, concurrency=concurrency(job),
-                price=prices(job)[role], max_usd=left if job.costs_money else None,
-                progress=not job.options.quiet, label=f"{job.config.task} {role}", resume=job.options.command,
-            )  # fmt: skip
+            price = prices(job)[role]
+            common: dict[str, Any] = {
+                "task": job.config.task, "price": price, "max_usd": left if job.costs_money else None,
+                "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
+            }  # fmt: skip
+            if job.provider == "together-batch":
+                done = send_batches(
+                    Requests(job, role),
+                    batch_provider(job, store),
+                    store,
+                    discount=float(price.batch_discount),
+                    **common,
+                )
+            else:
+                done = send(
+                    Requests(job, role), provider(job, role, store), store, concurrency=concurrency(job), **common
+                )
             spent[role] = _record(done)
     return spent
 

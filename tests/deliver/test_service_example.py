@@ -15,6 +15,7 @@ from together import AsyncTogether
 
 from pipeline import config_file
 from pipeline.collect.prompts import prompt_digest
+from pipeline.collect.providers.weights import load
 from pipeline.deliver.monitor import check
 from pipeline.deliver.policy import Policy
 
@@ -79,14 +80,13 @@ def test_a_missing_column_and_a_silent_strong_model_have_their_own_codes(service
 def test_the_service_starts_from_the_environment_with_the_demonstration_models(
     service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded = pytest.importorskip("pipeline.collect.providers.embedded")
     config = config_file.load(CONFIG)
     names = {}
     for role in ("cheap", "strong"):
         weights = Path(config.resolve(getattr(config, role).weights))
         if not weights.is_file():
             pytest.skip(f"{weights} is not there")
-        names[role] = embedded.load(weights).name
+        names[role] = load(weights).name
     sides = {
         role: {
             **document()[role],
