@@ -80,7 +80,7 @@ class Population:
         """Labels are independent of the rest, so every label's recall is the system's accuracy."""
         return self.system_accuracy(threshold)
 
-    def draw(self, n: int, rng: np.random.Generator, groups: int | None = None, spread: float = 0.0) -> Draw:
+    def draw(self, n: int, rng: np.random.Generator, groups: int | None = None) -> Draw:
         """`n` rows. With `groups`, rows of one group share the value of L and their luck (fully correlated inside)."""
         count = n if groups is None else groups
         x = np.where(rng.random(count) < 0.7, rng.normal(6, 1.6, count), rng.normal(1.2, 1.2, count))

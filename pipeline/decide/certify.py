@@ -126,7 +126,8 @@ def certify(
     look            how many questions have been asked of these rows, this one included
     labels          the closed answer set; a label floor outside it is refused
     human           people stand in for the strong model and are right by definition
-    fit             the rows that fixed `levels`: a fallback sequence starts where they promise to keep most
+    fit             the rows that fixed `levels`: a fallback sequence starts where they promise to keep most, and they tell
+                    how alike the rows of a group are
     fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
     seed            draws one row per group, and the bootstraps
 
@@ -146,7 +147,7 @@ def certify(
         return replace(
             total_cost.optimize(rows, goal.usd_per_error, human=human, seed=seed), target=goal.to_json(), look=look
         )
-    plan = groups.plan(rows.group, goal)
+    plan = groups.plan(rows, goal, fit)
     strong = np.ones(len(rows)) if human else rows.strong_correct
     if plan.way == groups.ONE_ROW:
         picked = groups.one_row_each(plan.group, seed)

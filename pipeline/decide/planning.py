@@ -122,7 +122,7 @@ def _prepare(
 ) -> Trial | None:
     if np.isnan(rows.confidence).all():
         return None
-    plan = groups.plan(rows.group, goal)
+    plan = groups.plan(rows, goal, fit)
     strong = np.ones(len(rows)) if human else rows.strong_correct
     if plan.way == groups.ONE_ROW:
         picked = groups.one_row_each(plan.group, seed)

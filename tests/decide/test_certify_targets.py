@@ -259,13 +259,34 @@ def test_copies_are_one_group_and_one_row_of_each_is_drawn(rows):
     assert found.threshold == ask(rows, kind="match_strong", within=0.02).threshold
 
 
-def test_large_groups_enter_by_their_means():
-    rows = evaluated(4000, groups=400, shares=(0, 1, 0))
-    found = ask(rows, kind="accepted_accuracy", at_least=0.9, levels=np.linspace(0.5, 0.999, 40))
-    assert (found.n, found.unit) == (400, "groups")
+def test_groups_whose_rows_are_unlike_enter_by_their_means():
+    rows = evaluated(4000, shares=(0.5, 0.5, 0))
+    group = np.empty(len(rows), dtype=object)
+    for split in ("fit", "certify"):
+        at = np.flatnonzero(rows.split == split)
+        group[at] = [f"{split}-{i // 5}" for i in range(len(at))]
+    rows = replace(rows, group=group)
+    held, fit = rows.of("certify"), rows.of("fit")
+    goal, levels = Goal("accepted_accuracy", 0.1, at_least=0.9), candidate_levels(fit.confidence)
+    found = certify(held, goal, levels=levels, fit=fit, seed=0)
+    assert (found.n, found.unit) == (len(set(held.group)), "groups")
     assert groups.MEANS in found.method
-    floored = ask(rows, kind="match_strong", within=0.05, label_floors={"spam": 0.5}, levels=None)
-    assert groups.ONE_ROW in floored.method
+    # without rows to tell, and where rows of a group are copies of each other, one row of each is safer to use
+    assert groups.ONE_ROW in certify(held, goal, levels=levels, seed=0).method
+    copies = evaluated(1500, groups=300)
+    assert groups.ONE_ROW in certify(copies, goal, levels=levels, fit=copies, seed=0).method
+    floored = Goal("match_strong", 0.1, within=0.05, label_floors={"spam": 0.5})
+    assert groups.ONE_ROW in certify(held, floored, levels=levels, fit=fit, seed=0).method
+
+
+def test_the_intraclass_correlation_is_what_was_put_in():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(3000), rng.integers(1, 8, 3000))
+    for share in (0.0, 0.3, 1.0):
+        shared, own = rng.normal(size=3000)[group], rng.normal(size=len(group))
+        values = np.sqrt(share) * shared + np.sqrt(1 - share) * own
+        assert groups.intraclass_correlation(group, values) == pytest.approx(share, abs=0.03)
+    assert groups.intraclass_correlation(np.arange(50), rng.normal(size=50)) == 1.0
 
 
 def test_a_drawn_row_represents_its_group_evenly():
