@@ -7,21 +7,22 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.collect import preflight, probe
-from pipeline.collect.batches import send_batches
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
-from pipeline.collect.providers.together_batch import TogetherBatch
 from pipeline.collect.send import SendReport, send
 from pipeline.collect.store import ResponseStore
 from pipeline.config import Price
 from pipeline.errors import RunLocked
 from pipeline.job import Job
 from pipeline.run import disk_errors
+
+if TYPE_CHECKING:  # the SDK takes a second to load, which commands that send nothing need not spend
+    from pipeline.collect.providers.together_batch import TogetherBatch
 
 CONCURRENCY = 32
 
@@ -89,6 +90,8 @@ def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
                 "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
             }  # fmt: skip
             if job.provider == "together-batch":
+                from pipeline.collect.batches import send_batches
+
                 done = send_batches(
                     Requests(job, role),
                     batch_provider(job, store),
