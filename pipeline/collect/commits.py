@@ -26,7 +26,7 @@ class GroupCommit:
         self._opened: list[Row] = []
         self._ended: list[Row] = []
         self._also: list[Callable[[], None]] = []
-        self._durable: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "commit")
         self._loop = asyncio.get_running_loop()
@@ -54,11 +54,10 @@ class GroupCommit:
         """Return once everything noted so far is on disk. Raises what a commit raised."""
         if self.error is not None:
             raise self.error
-        if self._durable is None:
-            self._durable = self._loop.create_future()
-        future = self._durable
+        future = self._loop.create_future()
+        self._waiting.append(future)
         self._schedule()
-        await asyncio.shield(future)
+        await future
 
     def _schedule(self) -> None:
         if len(self._ended) >= AT_MOST or not self._busy():
@@ -67,7 +66,7 @@ class GroupCommit:
             self._timer = self._loop.call_later(min(max(self.window, SHORTEST_S), LONGEST_S), self._wake.set)
 
     async def _run(self) -> None:
-        while not self._closed or self._opened or self._ended or self._also or self._durable:
+        while not self._closed or self._opened or self._ended or self._also or self._waiting:
             await self._wake.wait()
             if not self._closed:
                 self._wake.clear()
@@ -77,8 +76,8 @@ class GroupCommit:
             await self._commit()
 
     async def _commit(self) -> None:
-        opened, ended, also, future = self._opened, self._ended, self._also, self._durable
-        self._opened, self._ended, self._also, self._durable = [], [], [], None
+        opened, ended, also, waiting = self._opened, self._ended, self._also, self._waiting
+        self._opened, self._ended, self._also, self._waiting = [], [], [], []
         try:
             if self.error is None:
                 self._store.begin()
@@ -89,12 +88,13 @@ class GroupCommit:
         except BaseException as error:
             self._store.rollback()
             self.error = error
-        if future is not None and not future.done():
+        for future in waiting:
+            if future.done():  # its worker was cancelled
+                continue
             if self.error is None:
                 future.set_result(None)
             else:
                 future.set_exception(self.error)
-                future.exception()  # a cancelled waiter must not leave it unretrieved
 
     async def aclose(self) -> None:
         """Commit what is noted and end."""

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from pipeline.collect.prompts import Request
 
-KEPT_HEADERS = (
-    "x-request-id", "cf-ray", "retry-after", "retry-after-ms", "content-type",
+KEPT_HEADERS = frozenset({
+    "x-request-id", "cf-ray", "retry-after", "retry-after-ms", "location",
     "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-tokenlimit-limit", "x-tokenlimit-remaining",
-)  # fmt: skip
+})  # fmt: skip
+"""Headers of a reply that matter; none of them can carry a key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
 """The sender's own deadline is shorter than the first; a connection that takes longer than the second was never made."""
 TIMEOUTS = {"timeout": {"connect": CONNECT_TIMEOUT_S, "read": READ_TIMEOUT_S, "write": READ_TIMEOUT_S, "pool": None}}
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+"""As the SDK encodes a body."""
+
 INTEGER, BOOLEAN = "integer", "boolean"
 """Request forms for logprobs: {"logprobs": k}, or {"logprobs": true, "top_logprobs": k}."""
 
@@ -92,7 +95,7 @@ class Together:
         seconds = self._since(started)
         failed = not response.is_success
         content = redact_bytes(response.content, self._secret, patterns=failed)
-        headers = {name: redact(response.headers[name], self._secret) for name in KEPT_HEADERS if name in response.headers}
+        headers = {name: redact(value, self._secret) for name, value in response.headers.multi_items() if name in KEPT_HEADERS}
         again = failed and form == INTEGER and wants_boolean(response.status_code, content)
         if again:
             self.forms[request.model] = BOOLEAN
@@ -107,8 +110,9 @@ class Together:
     async def _send(self, transport: httpx.AsyncBaseTransport, body: dict[str, Any]) -> httpx.Response:
         if self._template is None:
             self._template = self._headers()
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        content = _JSON.encode(body).encode()
         request = httpx.Request("POST", self._chat_url, headers=self._template, content=content, extensions=TIMEOUTS)
+        request.headers.encoding = "ascii"  # else httpx tries encodings anew for every header that the transport reads
         response = await transport.handle_async_request(request)
         try:
             await response.aread()
