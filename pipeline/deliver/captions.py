@@ -55,7 +55,8 @@ def _decide(report: Mapping[str, Any]) -> Caption:
         end = ends[f"{role}_only"]
         if end["accuracy"]["value"] is not None:
             money = f" at {usd(end['usd_per_1000']['value'])}" if end["usd_per_1000"]["value"] is not None else ""
-            takeaway += f" The {role} model alone: {share(end['accuracy']['value'])}{money}."
+            who = "People" if role == "strong" and decide["human"] else f"The {role} model"
+            takeaway += f" {who} alone: {share(end['accuracy']['value'])}{money}."
     priced = sum(v is not None for v in sweep["columns"]["usd_per_1000"]) > 1
     whole = any(v is not None for v in sweep["columns"]["system_accuracy_sim_lower"])
     wide = (

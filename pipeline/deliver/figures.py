@@ -136,7 +136,8 @@ def _inline(svg: str, name: str) -> str:
     body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
     body = body.replace("'DejaVu Sans'", "system-ui").replace("DejaVu Sans", "system-ui")
-    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)  # hundredths of a point are enough, and a third smaller
+    # hundredths of a point are enough in attributes, and a third smaller; the text between tags is left alone
+    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)
     box = re.search(r'viewBox="([^"]+)"', body)
     head = f'<svg viewBox="{box.group(1) if box else "0 0 1 1"}" role="img" aria-labelledby="{prefix}-title {prefix}-desc" focusable="false">'
     inner = body[body.index(">") + 1 :].strip()
@@ -160,7 +161,12 @@ def _known(*columns: Any) -> tuple[np.ndarray, ...]:
 
 
 def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
-    sweep, columns = decide["sweep"], decide["sweep"]["columns"]
+    sweep = decide["sweep"]
+    best = sweep["recommended"]
+    chosen = None if best is None else {name: values[best] for name, values in sweep["columns"].items()}
+    # the last row asks no cheap model: it is the strong model's own point, not one of the curve
+    last = -1 if sweep["columns"]["threshold"][-1] is None else None
+    columns = {name: values[:last] for name, values in sweep["columns"].items()}
     priced = sum(v is not None for v in columns["usd_per_1000"]) > 1
     across = "usd_per_1000" if priced else "escalation_rate"
     x, y, low, high = _known(
@@ -207,13 +213,12 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
                 linestyle="none",
                 markeredgecolor=INK,
                 markeredgewidth=0.6,
-                label=f"{role} model alone",
+                label="people alone" if role == "strong" and decide["human"] else f"{role} model alone",
             )
-    best = sweep["recommended"]
-    if best is not None and columns[across][best] is not None and columns["system_accuracy"][best] is not None:
+    if chosen is not None and chosen[across] is not None and chosen["system_accuracy"] is not None:
         axes.plot(
-            [columns[across][best]],
-            [columns["system_accuracy"][best]],
+            [chosen[across]],
+            [chosen["system_accuracy"]],
             marker="*",
             color=VERMILION,
             markersize=11,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -263,6 +262,7 @@ def _decide(
         "baselines": baselines,
         "target": target,
         "target_line": _target_line(target, ends),
+        "human": models["strong"]["human"],
         "reweighted": config.dataset is not None and config.dataset.prevalence is not None,
         "prices": priced,
     }
@@ -285,10 +285,9 @@ def _failures(
         return None
     floors = config.target.label_floors
     shown = config.report.examples == "full"
-    gold = bool(np.isfinite(rows.numbers["cheap_correct"]).any())
     return {
         "split": split,
-        "gold": gold,
+        "gold": rows.gold,
         "labels": report_rows.groups(rows, "label", split, threshold, floors) if rows.texts["label"].values else None,
         "segments": report_rows.groups(rows, "segment", split, threshold)
         if len(rows.texts["segment"].values) > 1
@@ -296,7 +295,7 @@ def _failures(
         "confusion": report_rows.confusion(rows, split, threshold) if config.kind != "choose" else None,
         "mistakes": report_rows.mistakes(rows, threshold, texts) if shown else None,
         "examples_shown": shown,
-        "label_noise": report_rows.label_noise(rows, split, threshold) if gold else None,
+        "label_noise": report_rows.label_noise(rows, split, threshold) if rows.gold else None,
     }
 
 

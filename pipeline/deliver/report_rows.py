@@ -84,8 +84,12 @@ class ReportRows:
     @property
     def right(self) -> Floats:
         """Whether the cheap answer is right; where no row has a label, whether the strong model gave the same."""
-        correct = self.numbers["cheap_correct"]
-        return correct if np.isfinite(correct).any() else self.agree
+        return self.numbers["cheap_correct"] if self.gold else self.agree
+
+    @property
+    def gold(self) -> bool:
+        """Whether any answer is graded by a label."""
+        return bool(np.isfinite(self.numbers["cheap_correct"]).any())
 
     def ids(self, at: Codes) -> list[str]:
         """Example ids of a few rows."""

@@ -64,7 +64,8 @@ def table(
     picks = thin(len(part), {int(i) for i in at}, MOST_THRESHOLDS - 1)
     part = part.iloc[picks].reset_index(drop=True)
     columns: dict[str, list[Any]] = {"threshold": [float(t) for t in part["threshold"]]}
-    gold = "system_accuracy" in part and bool(part["system_accuracy"].notna().any())
+    known = "system_accuracy" in part and bool(part["system_accuracy"].notna().any())
+    gold = known if rows is None else rows.gold
     for name in ESTIMATES:
         for suffix in ("", "_lower", "_upper"):
             columns[name + suffix] = _column(part, name + suffix)
@@ -118,20 +119,17 @@ def _count_wrong(columns: dict[str, list[Any]], rows: ReportRows, split: str, go
     lower, upper = clopper_pearson(hits, n, LEVEL)
     for suffix, amounts in (("", hits / n), ("_lower", lower), ("_upper", upper)):
         columns["wrong_per_1000" + suffix] = [float(1000 * a) for a in amounts]
-    if not gold:
+    if not gold and all(v is None for v in columns["system_accuracy"]):
         columns["system_accuracy"] = [float(1 - h / n) for h in hits]
         columns["system_accuracy_lower"] = [float(1 - u) for u in upper]
         columns["system_accuracy_upper"] = [float(1 - low) for low in lower]
 
 
 def _escalate_everything(columns: dict[str, list[Any]], rows: ReportRows, split: str, gold: bool) -> None:
-    """Append the row without a threshold: every request pays both models and gets the strong answer."""
+    """Append the row without a threshold: every request goes straight to the strong model, the cheap one is not asked."""
     inside = rows.of(split)
-    if columns["coverage"] and columns["coverage"][-1] == 0:
-        for values in columns.values():
-            values.pop()
     quality = mean_rate(rows.numbers["strong_correct"][inside], split) if gold else {"value": 1.0}
-    cost = mean_usd(rows.numbers["cheap_usd"][inside] + rows.numbers["strong_usd"][inside], split)
+    cost = mean_usd(rows.numbers["strong_usd"][inside], split)
     ends = {
         "escalation_rate": {"value": 1.0},  # these three are so by construction, without an interval
         "coverage": {"value": 0.0},
@@ -194,22 +192,31 @@ def prices(
     inside = rows.of(of["split"])
     cheap, strong = rows.numbers["cheap_usd"][inside], rows.numbers["strong_usd"][inside]
     thresholds = of["columns"]["threshold"]
-    if not len(cheap) or np.isnan(cheap).any() or not np.isfinite(strong).any():
-        return None
     n = len(cheap)
+    if not np.isfinite(cheap).any() or not np.isfinite(strong).any():
+        return None
     confidence = rows.numbers["confidence"][inside]
     surest_last = np.where(np.isnan(confidence), -np.inf, confidence)
     order = np.argsort(surest_last, kind="stable")
     ranked = surest_last[order]
     cut = np.array([n if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
+    asked = np.array([0.0 if t is None else 1.0 for t in thresholds])
 
-    def below(amounts: Floats) -> Floats:
-        return np.asarray(np.concatenate([[0.0], np.cumsum(amounts[order])])[cut])
+    def per_request(role: str, amounts: Floats) -> Floats:
+        """Mean amount per request at each threshold, over the rows where it is known, as the sweep's dollars are."""
+        if role == "cheap":
+            return np.asarray(asked * np.nanmean(amounts))
+        known = ~np.isnan(amounts[order])
+        sums, counts = (
+            np.concatenate([[0.0], np.cumsum(v)])[cut]
+            for v in (np.where(known, amounts[order], 0.0), known.astype(float))
+        )
+        share = cut / n
+        return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
 
     tokens = _tokens(replies_path, rows, inside)
     components: list[dict[str, Any]] = []
     for role, usd in (("cheap", cheap), ("strong", strong)):
-        total = (lambda a: np.full(len(cut), a.sum())) if role == "cheap" else below
         price = (models.get(role) or {}).get("price") or {}
         used = tokens.get(role)
         if used is not None and price.get("input") and price.get("output"):
@@ -222,51 +229,40 @@ def prices(
                         "what": f"{what} tokens",
                         "unit": "USD per million tokens",
                         "price": float(price[what]),
-                        "step": "any",
-                        "quantity": [float(q) for q in total(amount) * rate / 1e6 * 1000 / n],
+                        "quantity": [float(q) for q in per_request(role, amount) * rate / 1000],
                     }
                     for what, amount in (("input", used[0]), ("output", used[1]))
                 ]
                 continue
-        mean = 1000 * float(np.nanmean(usd))
+        mean = float(f"{1000 * np.nanmean(usd):.6g}")  # a price that fits into a field
+        if mean <= 0:
+            return None
+        quantity = [float(q) for q in 1000 * per_request(role, usd) / mean]
         components.append(
-            {
-                "role": role,
-                "what": "1,000 calls",
-                "unit": "USD per 1,000 calls",
-                "price": mean,
-                "step": "any",
-                "quantity": [float(q) / mean / n * 1000 if mean else 0.0 for q in total(usd)],
-            }
+            {"role": role, "what": "1,000 calls", "unit": "USD per 1,000 calls", "price": mean, "quantity": quantity}
         )
     if any(not np.isfinite(c["quantity"]).all() for c in components):
         return None
     return {"split": of["split"], "components": components}
 
 
-def _tokens(path: Any, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, Floats]]:
-    """Input and output tokens of each role for the rows of a split; a role is absent when its tokens are not all known."""
+def _tokens(path: Any, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
+    """Input and output tokens of each role for the rows of a split, NaN where unknown."""
     if path is None or "example_id" not in pq.read_schema(rows.path).names:
         return {}
     wanted = ["example_id", "role", "input_tokens", "output_tokens"]
     if not set(wanted) <= set(pq.read_schema(path).names):
         return {}
     ids = pq.read_table(rows.path, columns=["example_id"])["example_id"].filter(pa.array(inside)).cast(pa.string())
-    out = {}
+    out: dict[str, tuple[Floats, ...]] = {}
     for role in ("cheap", "strong"):
         part = pq.read_table(path, columns=wanted, filters=[("role", "=", role)])
         if not part.num_rows:
             continue
         # looked up by id: the table may hold a role's rows in any order, and not all of them
         at = pc.index_in(part["example_id"].cast(pa.string()), value_set=ids.combine_chunks())
-        found = at.drop_null()
-        if len(found) != len(ids):
-            continue
-        amounts = []
-        for name in ("input_tokens", "output_tokens"):
-            values = pc.cast(part[name].filter(at.is_valid()), pa.float64()).to_numpy()
-            amounts.append(np.full(len(ids), np.nan))
-            amounts[-1][found.to_numpy()] = values
-        if not np.isnan(amounts).any():
-            out[role] = (amounts[0], amounts[1])
+        found = at.drop_null().to_numpy()
+        out[role] = tuple(np.full(len(ids), np.nan) for _ in range(2))
+        for amounts, name in zip(out[role], ("input_tokens", "output_tokens"), strict=True):
+            amounts[found] = pc.cast(part[name].filter(at.is_valid()), pa.float64()).to_numpy()
     return out

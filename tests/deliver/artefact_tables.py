@@ -27,6 +27,8 @@ class Scene:
     prices: bool = True
     latency: bool = True
     gold: bool = True
+    human: bool = False
+    """People in place of the strong model."""
     provider: str = "embedded"
     examples: str = "full"
     labels: tuple[str, ...] = ("work", "personal", "spam", "other")
@@ -93,6 +95,8 @@ def predictions(scene: Scene) -> pd.DataFrame:
     )
     frame["signal_first_token"] = frame["confidence"]
     frame["signal_margin"] = frame["confidence"] ** 1.2
+    if scene.human:
+        frame["strong_answer"], frame["strong_correct"], frame["strong_usd"] = label, pd.array([True] * n), 0.4
     if not scene.gold:
         frame["label"] = None
         frame["cheap_correct"] = frame["strong_correct"] = pd.array([pd.NA] * n, dtype="boolean")

@@ -51,7 +51,9 @@ def config_of(scene: Scene) -> TaskConfig:
                 "usd_per_million_tokens": price,
                 "params": {"temperature": 0, "max_tokens": 8},
             },
-            "strong": {
+            "strong": {"human": True, "usd_per_request": 0.4}
+            if scene.human
+            else {
                 "model": "deepseek-ai/DeepSeek-V4-Pro",
                 "usd_per_million_tokens": dear,
                 "params": {"temperature": 0, "max_tokens": 8},
@@ -327,7 +329,9 @@ def record(scene: Scene, frame: pd.DataFrame, config: TaskConfig) -> dict[str, A
                 "stands_in_for": "Qwen/Qwen3.5-9B" if demo else None,
                 "usd_per_million_tokens": {"input": 0.17, "output": 0.25, **price},
             },
-            "strong": {
+            "strong": {"name": "people", "human": True, "usd_per_request": 0.4}
+            if scene.human
+            else {
                 "name": scene.strong,
                 "stands_in_for": "deepseek-ai/DeepSeek-V4-Pro" if demo else None,
                 "usd_per_million_tokens": {"input": 1.32, "output": 3.96, **price},

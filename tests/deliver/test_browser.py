@@ -131,7 +131,7 @@ def test_the_explorer_works_by_keyboard_and_the_address_remembers(page: Page, ma
     hashed = page.evaluate("location.hash")
     assert hashed == f"#t={made.columns['threshold'][home + 3]}"
     page.keyboard.press("End")
-    assert cards(page)["escalation"].replace("\u00a0", " ") == "100 %"
+    assert cards(page)["escalation"].replace("\u00a0", " ") == "100 %"  # straight to the strong model
     assert page.evaluate("location.hash") == "#t=all"
     assert marker(page) != start
     page.goto(made.url + hashed)

@@ -75,6 +75,14 @@ def test_the_map_from_data_to_drawing_hits_the_drawn_points(
         assert nearest < 0.05
 
 
+def test_the_text_of_a_drawing_is_that_of_the_file(drawn: dict[str, figures.Drawing]) -> None:
+    """Shortening coordinates must not shorten what is written on the axes."""
+    for drawing in drawn.values():
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawing.svg.decode())
+        assert texts == re.findall(r"<text[^>]*>([^<]*)</text>", drawing.inline)
+        assert len(texts) > 5
+
+
 def test_labels_and_model_names_stay_out_of_the_drawings(tmp_path: Path) -> None:
     run, config = artefacts.write_run(
         tmp_path, levels=15, rows=200, labels=("$x^{", "Ünïcode 漢字 \U0001f600"), cheap="$\\frac{"

@@ -99,7 +99,7 @@
     const away = i !== data.recommended;
     const changed = repriced();
     output.textContent = name(i);
-    range.setAttribute("aria-valuetext", name(i) + ", " + row[0].value + " sent to the strong model");
+    range.setAttribute("aria-valuetext", name(i) + ", " + row[0].value + " escalated");
     fill("escalation", row[0].value, row[0].interval);
     fill("quality", row[1].value, row[1].interval);
     fill("cost", row[COST].value, changed ? "at your prices, no interval" : row[COST].interval);
@@ -120,7 +120,7 @@
     state.replaceChildren();
     const mark = document.createElement("span");
     mark.className = words.length ? "mark warn" : "mark good";
-    mark.textContent = words.length ? words.join("; ") : "the recommended threshold";
+    mark.textContent = words.length ? words.join("; ") : state.dataset.home;
     state.append(mark);
     if (changed) state.append(" Cards and table are priced anew; the drawing keeps the prices of the run.");
     note.hidden = words.length === 0;

@@ -1,0 +1,144 @@
+"""What the page counts itself, against loops, pandas and scipy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from deliver import artefacts
+from deliver.artefact_tables import interval
+
+from pipeline import run as names
+from pipeline.deliver import report, report_data
+from pipeline.run import Run, dump_json
+
+
+@dataclass(frozen=True)
+class Counted:
+    run: Run
+    data: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Counted:
+    run, config = artefacts.write_run(tmp_path_factory.mktemp("runs"), levels=60, rows=500)
+    return Counted(run, report_data.build(run, config, texts=artefacts.texts_of(run)))
+
+
+def test_wrong_answers_kept_are_counted_over_the_rows(made: Counted) -> None:
+    """Against a loop over the predictions, with scipy's exact interval."""
+    frame = made.run.read_table(names.PREDICTIONS)
+    test = frame[frame["split"] == "test"]
+    columns = made.data["decide"]["sweep"]["columns"]
+    for i in (0, 7, 30, made.data["decide"]["sweep"]["recommended"]):
+        t = columns["threshold"][i]
+        pairs = zip(test["confidence"], test["cheap_correct"], strict=True)
+        wrong = sum(c >= t and y is not pd.NA and not y for c, y in pairs)
+        low, high = interval(wrong, len(test))
+        assert columns["wrong_per_1000"][i] == pytest.approx(1000 * wrong / len(test))
+        assert columns["wrong_per_1000_lower"][i] == pytest.approx(1000 * low)
+        assert columns["wrong_per_1000_upper"][i] == pytest.approx(1000 * high)
+
+
+def test_prices_times_quantities_give_the_cost_of_every_threshold(made: Counted) -> None:
+    decide = made.data["decide"]
+    parts = decide["prices"]["components"]
+    assert [(p["role"], p["what"]) for p in parts] == [
+        (role, what) for role in ("cheap", "strong") for what in ("input tokens", "output tokens")
+    ]
+    for i, cost in enumerate(decide["sweep"]["columns"]["usd_per_1000"]):
+        assert sum(p["price"] * p["quantity"][i] for p in parts) == pytest.approx(cost, rel=1e-9)
+
+
+def test_without_tokens_the_price_of_a_thousand_calls_stands_in(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200)
+    (run.directory / names.REPLIES).unlink()
+    decide = report_data.build(run, config)["decide"]
+    assert [p["unit"] for p in decide["prices"]["components"]] == ["USD per 1,000 calls"] * 2
+    for i, cost in enumerate(decide["sweep"]["columns"]["usd_per_1000"]):
+        assert sum(p["price"] * p["quantity"][i] for p in decide["prices"]["components"]) == pytest.approx(cost)
+
+
+def test_dollars_that_are_unknown_for_a_few_rows_are_left_out_of_both_means(tmp_path: Path) -> None:
+    """As the sweep does it: mean of the known cheap dollars + share escalated x mean of the known strong ones."""
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=300)
+    frame, replies = run.read_table(names.PREDICTIONS), run.read_table(names.REPLIES)
+    for role, lost in (("cheap", slice(3, 40, 7)), ("strong", slice(1, 90, 11))):
+        ids = frame["example_id"].iloc[lost]
+        frame.loc[frame["example_id"].isin(ids), f"{role}_usd"] = np.nan
+        gone = replies["example_id"].isin(ids) & (replies["role"] == role)
+        replies.loc[gone, ["input_tokens", "output_tokens", "usd"]] = np.nan
+    run.write_frame(names.PREDICTIONS, frame)
+    run.write_frame(names.REPLIES, replies)
+    decide = report_data.build(run, config)["decide"]
+    test = frame[frame["split"] == "test"]
+    for i in (0, 5, 12):
+        gone = ~(test["confidence"] >= decide["sweep"]["columns"]["threshold"][i])
+        wanted = 1000 * (test["cheap_usd"].mean() + gone.mean() * np.nan_to_num(test.loc[gone, "strong_usd"].mean()))
+        parts = decide["prices"]["components"]
+        assert len(parts) == 4
+        assert sum(p["price"] * p["quantity"][i] for p in parts) == pytest.approx(wanted)
+
+
+def test_groups_and_confusions_are_counted_as_pandas_counts_them(made: Counted) -> None:
+    frame = made.run.read_table(names.PREDICTIONS)
+    test, t = frame[frame["split"] == "test"], made.data["verdict"]["threshold"]
+    kept = test[test["confidence"] >= t]
+    for group in made.data["failures"]["labels"]["rows"]:
+        rows, mine = test[test["label"] == group["name"]], kept[kept["label"] == group["name"]]
+        assert group["n"] == len(rows)
+        assert group["cheap_accuracy"]["value"] == pytest.approx(rows["cheap_correct"].dropna().astype(float).mean())
+        assert group["accepted_wrong"] == int((~mine["cheap_correct"].astype(bool)).sum())
+        assert group["escalation_rate"]["value"] == pytest.approx(1 - len(mine) / len(rows))
+    table = pd.crosstab(kept["label"], kept["cheap_answer"])
+    confusion = made.data["failures"]["confusion"]
+    assert (
+        confusion["table"] == table.reindex(index=confusion["labels"], columns=confusion["labels"]).to_numpy().tolist()
+    )
+    assert confusion["n"] == table.to_numpy().sum()
+
+
+def test_the_worst_mistakes_are_kept_answers_by_falling_confidence(made: Counted) -> None:
+    mistakes = made.data["failures"]["mistakes"]
+    shown = [m["confidence"] for m in mistakes]
+    frame = made.run.read_table(names.PREDICTIONS)
+    wrong = frame[
+        frame["cheap_correct"].eq(False).fillna(False) & (frame["confidence"] >= made.data["verdict"]["threshold"])
+    ]
+    assert shown == sorted(wrong["confidence"], reverse=True)[: len(shown)]
+    assert len(mistakes) == min(25, len(wrong))
+
+
+def test_the_previous_run_is_the_newest_that_started_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.figures, "draw", lambda *_, **__: {})
+    runs, out = tmp_path / "runs", tmp_path / "reports"
+    pages = {}
+    for k, hour in enumerate((8, 10, 12)):
+        run, config = artefacts.write_run(
+            runs, levels=20, rows=200, seed=k, run_id=f"{k:012d}", started=f"2026-11-23T{hour:02d}:00:00Z"
+        )
+        pages[k] = (run, config, report.write(run, config, out))
+    data = {k: json.loads(p.with_name("report.json").read_text()) for k, (_, _, p) in pages.items()}
+    assert data[0]["previous"] is None
+    assert [data[k]["previous"]["run_id"] for k in (1, 2)] == [f"{0:012d}", f"{1:012d}"]
+    assert "Previous share" in pages[2][2].read_text("utf-8")
+    before = pages[1][2].read_bytes()
+    report.write(*pages[1][:2], out)  # written again after a newer run: still compared with the older one
+    assert pages[1][2].read_bytes() == before
+
+
+def test_a_million_rows_are_counted_from_the_needed_columns_only(tmp_path: Path) -> None:
+    """Scaled down to stay quick: the page's size does not grow with the rows."""
+    sizes = []
+    for n in (1000, 8000):
+        run, config = artefacts.write_run(tmp_path, levels=50, rows=n, run_id=f"{n:012d}")
+        data = report_data.build(run, config, texts=artefacts.texts_of(run))
+        assert data["failures"]["labels"] is not None
+        assert sum(g["n"] for g in data["failures"]["labels"]["rows"]) == data["decide"]["sweep"]["n"]
+        sizes.append(len(dump_json(data)))
+    assert np.ptp(sizes) < 0.2 * max(sizes)
