@@ -197,6 +197,7 @@ def doctor(
             if not any(str(error) == c["text"] for c in checks):  # a missing key is one fault, not two
                 add(f"{role} model", "fail", str(error))
             continue
+        _check_list_price(add, role, record, prices.get(role))
         answer = status(request, record) if status is not None and record["usable"] else None
         _check_model(add, record, answer)
     return {
@@ -234,6 +235,15 @@ def _check_price(add: Callable[..., None], role: str, price: DatedPrice, today: 
         add("price", "warn", f"{text}: {age} days old", "prices move by 15-30 % within months: look them up and update price and as_of")
     else:
         add("price", "ok", text)
+
+
+def _check_list_price(add: Callable[..., None], role: str, record: Mapping[str, Any], price: DatedPrice | None) -> None:
+    listed = record.get("list_price")
+    if listed is None or price is None:
+        return
+    if any(abs(ours - theirs) > 0.005 * theirs for ours, theirs in zip((price.input, price.output), listed, strict=True)):
+        text = f"{role}: the config says ${price.input:g} / ${price.output:g}, the service's list ${listed[0]:g} / ${listed[1]:g} per million tokens"
+        add("price", "warn", text, f"update {role}.usd_per_million_tokens")
 
 
 def _check_disk(add: Callable[..., None], store: ResponseStore, to_send: int) -> None:

@@ -35,7 +35,8 @@ def probe(request: Request, provider: Provider, store: ResponseStore, *, task: s
 
     Keys: role, model, service, host, usable, problem, remedy, form ("integer", "boolean", "none"), shape ("content",
     "legacy", "none"), tokens, alternatives_wanted, alternatives (fewest that came with a token), exact_zero_share,
-    reasoning_in_logprobs, reasoning_tokens, response_model, finish_reason, text, usage, usd, seconds, checked_at.
+    reasoning_in_logprobs, reasoning_tokens, response_model, finish_reason, text, usage, usd, seconds, checked_at,
+    list_price (what the service's own list says, in dollars per million tokens in and out; None: unknown).
     Raises AccessError or CreditExhausted when the service refuses, ProviderDown when it does not answer.
     """
     return asyncio.run(_probe(request, provider, store, task, price))
@@ -50,6 +51,8 @@ async def _probe(request: Request, provider: Provider, store: ResponseStore, tas
             forms[request.model] = "boolean"  # some servers accept the integer and then leave the logprobs out
             attempt, outcome = await _ask(request, provider, store, task)
             found = examine(request, attempt, outcome, price)
+        look_up = getattr(provider, "list_price", None)
+        found["list_price"] = await look_up(request.model) if look_up is not None else None
         return found
     finally:
         await provider.aclose()

@@ -156,6 +156,17 @@ def test_the_age_of_prices_is_looked_at(store, as_of, state):
     assert ("price", state) in states(report)
 
 
+def test_a_price_that_the_services_list_contradicts_is_a_warning(doctor, monkeypatch):
+    async def listed(self, model):
+        return (1.0, 2.0) if model == "strong-model" else (1.0, 2.5)
+
+    monkeypatch.setattr(together.Together, "list_price", listed)
+    with FakeProvider() as api:
+        report = doctor(api)
+    warnings = [c["text"] for c in report["checks"] if (c["name"], c["state"]) == ("price", "warn")]
+    assert warnings == ["cheap: the config says $1 / $2, the service's list $1 / $2.5 per million tokens"]
+
+
 def test_a_disk_too_small_is_a_failed_check(store):
     report = preflight.doctor({}, {}, lambda role: None, store, task="mail", paid=True, to_send=10**12)
     assert ("disk", "fail") in states(report)

@@ -173,3 +173,25 @@ def test_a_broken_connection_that_httpx_calls_a_connect_timeout_counts_as_sent()
     slow.__cause__ = aiohttp.ConnectionTimeoutError()
     assert left_this_machine(slow) == (False, "refused")
     assert left_this_machine(httpx.ReadTimeout("x")) == (True, "timeout")
+
+
+def price_of(answer) -> object:
+    async def main():
+        transport = httpx.MockTransport(answer)
+        client = AsyncTogether(api_key=KEY, max_retries=0, http_client=httpx.AsyncClient(transport=transport))
+        provider = Together(client, transport=transport, chat_url=together.DEFAULT_CHAT_URL)
+        try:
+            return await provider.list_price("Qwen/Qwen3.5-9B")
+        finally:
+            await provider.aclose()
+
+    return asyncio.run(main())
+
+
+def test_the_services_own_price_list_is_looked_up_and_its_absence_is_no_fault():
+    model = {"name": "Qwen/Qwen3.5-9B", "pricing": {"input": 0.17, "output": 0.25}}
+    assert price_of(lambda sent: httpx.Response(200, json={"data": [{"name": "other", "pricing": {"input": 9, "output": 9}}, model]})) == (0.17, 0.25)
+    assert price_of(lambda sent: httpx.Response(200, json={"data": [{"name": "Qwen/Qwen3.5-9B", "pricing": None}]})) is None
+    assert price_of(lambda sent: httpx.Response(200, json={"data": []})) is None
+    for status, body in ((404, b"{}"), (500, b"oops"), (200, b"<html>")):
+        assert price_of(lambda sent, status=status, body=body: httpx.Response(status, content=body)) is None

@@ -135,6 +135,22 @@ class Together:
     def _since(self, started: float) -> float | None:
         return time.perf_counter() - started if self._timed else None
 
+    async def list_price(self, model: str) -> tuple[float, float] | None:
+        """What the service's own list says a model costs: dollars per million tokens in and out.
+
+        None when it has no list (any server but Together), does not name the model, or does not answer.
+        """
+        if not str(self._chat_url).startswith(DEFAULT_CHAT_URL):
+            return None
+        try:
+            async for found in self.client.models.list_supported(product="PRODUCT_SERVERLESS", search=model, timeout=15):
+                price = found.pricing
+                if model in (found.name, found.serverless_endpoint) and price is not None and price.input is not None and price.output is not None:
+                    return float(price.input), float(price.output)
+        except Exception:  # noqa: S110  a look at a price list must not keep a run from starting
+            pass
+        return None
+
     async def aclose(self) -> None:
         """Close the client's connections."""
         await self.client.close()
