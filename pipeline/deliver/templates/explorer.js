@@ -119,7 +119,7 @@
     if (changed) words.push("other prices than the run’s");
     state.replaceChildren();
     const mark = document.createElement("span");
-    mark.className = words.length ? "mark warn" : "mark good";
+    mark.className = "mark " + (words.length ? "warn" : state.dataset.tone);
     mark.textContent = words.length ? words.join("; ") : state.dataset.home;
     state.append(mark);
     if (changed) state.append(" Cards and table are priced anew; the drawing keeps the prices of the run.");
