@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide import budget, evidence, groups, total_cost, trial
+from pipeline.decide import budget, evidence, total_cost, trial
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.goal import Goal, TargetLike
 from pipeline.decide.rows import Rows
@@ -147,20 +147,15 @@ def certify(
         return replace(
             total_cost.optimize(rows, goal.usd_per_error, human=human, seed=seed), target=goal.to_json(), look=look
         )
-    plan = groups.plan(rows, goal, fit)
-    strong = np.ones(len(rows)) if human else rows.strong_correct
-    if plan.way == groups.ONE_ROW:
-        picked = groups.one_row_each(plan.group, seed)
-        rows, strong = rows.take(picked), strong[picked]
+    drawn = trial.sample(rows, goal, fit=fit, human=human, seed=seed)
     if goal.kind == "budget":
-        found = _budget(rows, goal, levels, strong, seed)
+        found = _budget(drawn.rows, goal, levels, drawn.strong_correct, seed)
     else:
-        by = plan.group if plan.way == groups.MEANS else None
-        found = trial.of_rows(
-            rows, strong, goal, levels=levels, fit=fit, fit_confidence=fit_confidence, human=human, group=by, seed=seed
+        found = trial.of_sample(
+            drawn, goal, levels=levels, fit=fit, fit_confidence=fit_confidence, seed=seed
         ).certificate()
-    if plan.way is not None:
-        found = replace(found, n=plan.n, unit="groups", method=f"{found.method}, {plan.way}")
+    if drawn.plan.way is not None:
+        found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)
 
 

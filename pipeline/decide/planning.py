@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide import groups, trial
+from pipeline.decide import trial
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.goal import Goal
 from pipeline.decide.paired_test import GAMMA, GRID_MARGIN
 from pipeline.decide.rows import Rows
-from pipeline.decide.trial import Trial
 
 LARGEST_FACTOR = 200.0
 USEFUL_SHARE = 0.1
@@ -60,11 +59,10 @@ def labels_needed(
     None when it is certified already, when the target has no test, or when no number up to 200 times as many would do.
     An estimate from the rows' own rates: it plans a collection and promises nothing.
     """
-    if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or len(rows) == 0:
+    if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or np.isnan(rows.confidence).all():
         return None
-    prepared = _prepare(rows, goal, levels, fit, human, seed)
-    if prepared is None:
-        return None
+    drawn = trial.sample(rows, goal, fit=fit, human=human, seed=seed)
+    prepared = trial.of_sample(drawn, goal, levels=levels, fit=fit, seed=seed)
 
     def enough(factor: float) -> bool:
         return prepared.lowest(prepared.found.planned(factor)) is not None
@@ -88,17 +86,14 @@ def tightest(
     Exploratory: it is chosen after looking, so it carries no promise until fresh rows certify it. None where there is none.
     Keys: within or at_least, threshold, escalation_rate, exploratory (True).
     """
-    if goal.kind in ("budget", "total_cost") or len(rows) == 0:
+    if goal.kind in ("budget", "total_cost") or np.isnan(rows.confidence).all():
         return None
     name = "within" if goal.paired else "at_least"
     steps = sorted({*WITHIN_STEPS, goal.limit}) if goal.paired else sorted({*AT_LEAST_STEPS, goal.limit}, reverse=True)
-    found: dict[int, Certificate] = {}
+    drawn, found = trial.sample(rows, goal, fit=fit, human=human, seed=seed), dict[int, Certificate]()
 
     def passes(i: int) -> bool:
-        prepared = _prepare(rows, _at(goal, steps[i]), levels, fit, human, seed)
-        if prepared is None:
-            return False
-        found[i] = prepared.certificate()
+        found[i] = trial.of_sample(drawn, _at(goal, steps[i]), levels=levels, fit=fit, seed=seed).certificate()
         return found[i].threshold is not None and found[i].escalation_rate <= 1 - USEFUL_SHARE
 
     first = _first_true(len(steps), passes)
@@ -115,20 +110,6 @@ def tightest(
 
 def _at(goal: Goal, limit: float) -> Goal:
     return replace(goal, within=limit) if goal.paired else replace(goal, at_least=limit)
-
-
-def _prepare(
-    rows: Rows, goal: Goal, levels: npt.ArrayLike | None, fit: Rows | None, human: bool, seed: int
-) -> Trial | None:
-    if np.isnan(rows.confidence).all():
-        return None
-    plan = groups.plan(rows, goal, fit)
-    strong = np.ones(len(rows)) if human else rows.strong_correct
-    if plan.way == groups.ONE_ROW:
-        picked = groups.one_row_each(plan.group, seed)
-        rows, strong = rows.take(picked), strong[picked]
-    by = plan.group if plan.way == groups.MEANS else None
-    return trial.of_rows(rows, strong, goal, levels=levels, fit=fit, human=human, group=by, seed=seed)
 
 
 def _first_true(n: int, holds: Callable[[int], bool]) -> int | None:

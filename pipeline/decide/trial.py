@@ -100,24 +100,44 @@ def _shares(laid: Candidates, levels: npt.ArrayLike | None, level_shares: npt.Ar
     return np.asarray(level_shares, dtype=np.float64)[first][::-1]
 
 
-def of_rows(
-    rows: Rows,
-    strong_correct: Floats,
+@dataclass(frozen=True)
+class Sample:
+    """Rows to test with. `group` (n,) numbers their groups where group means are tested; None: rows are independent."""
+
+    rows: Rows
+    strong_correct: Floats
+    human: bool
+    plan: groups.Plan
+
+    @property
+    def group(self) -> npt.NDArray[np.int64] | None:
+        """Numbers of the groups whose means are tested, None where rows are."""
+        return self.plan.group if self.plan.way == groups.MEANS else None
+
+
+def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool, seed: int) -> Sample:
+    """The rows that a promise counts: all of them, or one seeded row of each group. People (`human`) are always right."""
+    plan = groups.plan(rows, goal, fit)
+    if plan.way == groups.ONE_ROW:
+        rows = rows.take(groups.one_row_each(plan.group, seed))
+    return Sample(rows, np.ones(len(rows)) if human else rows.strong_correct, human, plan)
+
+
+def of_sample(
+    drawn: Sample,
     goal: Goal,
     *,
     levels: npt.ArrayLike | None,
     fit: Rows | None,
     fit_confidence: npt.ArrayLike | None = None,
-    human: bool,
-    group: npt.NDArray[np.int64] | None = None,
     seed: int,
 ) -> Trial:
     """The trial of any of the first four goals; 0.0 is a candidate in any case. No levels at all count as None.
 
     `fit`: the rows that fixed `levels`; where they are known, a fallback sequence starts where they promise most.
     `fit_confidence`: all that is known of those rows otherwise; the sequence then starts at the usual shares.
-    `group`: number of each row's group, to test group means; None tests rows as independent.
     """
+    rows, strong, human = drawn.rows, drawn.strong_correct, drawn.human
     at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
     known, shares = np.asarray(() if fit_confidence is None else fit_confidence, dtype=np.float64), None
     if fit is not None:
@@ -127,11 +147,11 @@ def of_rows(
     laid, weights = lay_out(rows.confidence, goal, at, shares)
     if weights is not None and at is not None and fit is not None and len(fit) and len(laid.thresholds):
         weights = _informed(laid, fit, goal, len(rows) / len(fit), weights, human)
-    if group is not None:
+    if drawn.group is not None:
         agree = rows.cheap_correct if human else rows.agree
-        found = groups.evidence(laid, rows, strong_correct, agree, goal, group, seed)
+        found = groups.evidence(laid, rows, strong, agree, goal, drawn.group, seed)
     else:
-        found = _evidence(laid, rows, strong_correct, goal, human)
+        found = _evidence(laid, rows, strong, goal, human)
     return Trial(laid, found, goal, weights)
 
 
