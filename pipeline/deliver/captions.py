@@ -86,7 +86,10 @@ def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
     metrics = ((trust["metrics"].get(stage) or {}).get(data["split"])) or {}
     known = [b for b in entry["bin"] if b["accuracy"] is not None and b["mean_confidence"] is not None]
     takeaway = "No bin has rows."
-    if known:
+    mean, right = (metrics.get(name) or {} for name in ("mean_confidence", "accuracy"))
+    if mean.get("value") is not None and right.get("value") is not None:
+        takeaway = f"On average the confidence says {estimate(mean)}, and {estimate(right)} of the answers are right."
+    elif known:
         most = max(known, key=lambda b: b["n"])
         takeaway = f"In the fullest bin {count(most['n'])} answers have a mean confidence of {share(most['mean_confidence'])}, and {share(most['accuracy'])} of them are right."
     if metrics.get("brier"):
