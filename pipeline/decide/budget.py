@@ -36,16 +36,16 @@ def certify_escalation_rate(
     if not 0 < at_most < 1 or not 0 < delta < 1:
         raise ValueError(f"at_most and delta must lie between 0 and 1, got {at_most} and {delta}")
     n = len(values)
+    target = {"kind": "budget", "escalation_rate": at_most, "certainty": round(1 - delta, 12)}
+    method = "exact Beta law of an order statistic"
     if n == 0:
-        raise ValueError("confidence must not be empty")
+        return Certificate(None, 1.0, None, None, 0, 0, method, "there are no rows", target, delta)
     # P(Beta(k+1, n-k) > at_most) = P(Binomial(n, at_most) <= k)
     tail = special.betainc(n - np.arange(n), np.arange(n) + 1.0, 1 - at_most)
     affordable = int(np.searchsorted(tail, delta, side="right")) - 1
     distinct, at_or_above = cuts(values)
     below = n - at_or_above
     open_ = np.flatnonzero(below <= affordable)
-    target = {"kind": "budget", "escalation_rate": at_most, "certainty": round(1 - delta, 12)}
-    method = "exact Beta law of an order statistic"
     if len(open_) == 0:
         nulls = n - (int(at_or_above[0]) if len(at_or_above) else 0)
         reason = f"{nulls:,} of {n:,} rows have no confidence and escalate anyway; at most {max(affordable, 0):,} could be promised"

@@ -105,13 +105,15 @@ class Candidates:
 def candidates(confidence: npt.ArrayLike, levels: npt.ArrayLike | None, step: float) -> Candidates:
     """Lay out the candidates over the rows. `levels` None takes ranks of these rows at every `step` of their share.
 
-    Candidates that accept no row are left out: they cannot break a promise and cannot be used. `confidence` shape (n,),
-    NaN where null. Raises ValueError when there is no row or a level is NaN.
+    `confidence` shape (n,),
+    NaN where null; no rows have no candidates. Raises ValueError when a level is NaN or the shape is not (n,).
     """
     values = np.asarray(confidence, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"confidence must be a non-empty one-dimensional array, got shape {values.shape}")
-    if levels is None:
+    if values.ndim != 1:
+        raise ValueError(f"confidence must be a one-dimensional array, got shape {values.shape}")
+    if len(values) == 0:
+        thresholds = np.zeros(0)
+    elif levels is None:
         thresholds = levels_at_shares(values, np.asarray(np.arange(1, round(1 / step) + 1) * step, dtype=np.float64))
     else:
         thresholds = np.unique(np.asarray(levels, dtype=np.float64))[::-1]

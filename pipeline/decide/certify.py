@@ -46,7 +46,7 @@ def certify_match_strong(
     goal = Goal("match_strong", delta, within=within)
     cheap, strong = _checked(confidence, cheap_correct, strong_correct)
     laid, weights = lay_out(confidence, goal, levels, None)
-    return Trial(laid, evidence.against_strong(laid, cheap, strong, within), goal, weights).certificate()
+    return Trial(laid, evidence.against_strong(laid, cheap, strong, within, delta), goal, weights).certificate()
 
 
 def certify_agreement(

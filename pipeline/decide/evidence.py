@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.decide.binomial_tests import too_few_errors_p
 from pipeline.decide.certificate import Candidates
-from pipeline.decide.paired_test import PairedTest, score
+from pipeline.decide.paired_test import PairedTest, gamma_for, score
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,19 +42,26 @@ _POWER_Z = 0.84
 """Standard errors between a median outcome and one that 80 % of sets do better than."""
 
 
-def against_strong(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, within: float) -> Evidence:
-    """H: the cascade's accuracy is lower than the strong model's by `within` or more. Statistic: Tango's score z."""
+def against_strong(
+    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, within: float, delta: float
+) -> Evidence:
+    """H: the cascade's accuracy is lower than the strong model's by `within` or more. Statistic: Tango's score z.
+
+    `delta` is the level at which the p-values will be judged.
+    """
     wrong = ~(cheap_correct == 1)
     losses = laid.cumulative(wrong & ~(strong_correct == 0))
     wins = laid.cumulative(~wrong & (strong_correct == 0))
-    test = PairedTest(laid.n, within)
+    test = PairedTest(max(laid.n, 1), within, gamma=gamma_for(delta))
 
     def planned(size: float) -> Floats:
         unlucky = _POWER_Z * np.sqrt(size * (losses + wins)) / 2
         rows = max(1, round(laid.n * size))
         worse = np.minimum(np.ceil(size * losses + unlucky), rows)
         better = np.clip(np.floor(size * wins - unlucky), 0, rows - worse)
-        return PairedTest(rows, within, PLANNING_EXACT_ORDER).p_values(worse, better)
+        return PairedTest(rows, within, gamma=test.gamma, largest_exact_order=PLANNING_EXACT_ORDER).p_values(
+            worse, better
+        )
 
     return Evidence(
         p_values=test.p_values(losses, wins),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.decide import trial
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.goal import Goal
-from pipeline.decide.paired_test import GAMMA, GRID_MARGIN
+from pipeline.decide.paired_test import GRID_MARGIN, gamma_for
 from pipeline.decide.rows import Rows
 
 LARGEST_FACTOR = 200.0
@@ -32,7 +32,7 @@ def fewest_rows(goal: Goal, *, human: bool = False) -> int | None:
     For accepted_accuracy these are accepted rows.
     """
     if goal.kind == "match_strong" and not human:
-        return _flawless(1 - goal.limit, goal.delta - GAMMA - GRID_MARGIN)
+        return _flawless(1 - goal.limit, (goal.delta - gamma_for(goal.delta)) / (1 + GRID_MARGIN))
     if goal.paired:
         return _flawless(1 - goal.limit, goal.delta)
     if goal.kind in ("accepted_accuracy", "system_accuracy"):

@@ -52,7 +52,7 @@ class Trial:
         threshold = None if index is None else laid.threshold(index)
         kept = 0 if index is None else int(laid.n_accepted[index])
         if shown is None:
-            reason = "no row has a confidence, so there is nothing to keep"
+            reason = "no row has a confidence" if laid.n_confident == 0 else "no candidate keeps a row"
         elif index is not None:
             reason = (
                 f"threshold {threshold} keeps {kept / laid.n:.1%} of the rows: {found.describe(index)}; "
@@ -65,7 +65,7 @@ class Trial:
             )
         return Certificate(
             threshold=threshold,
-            escalation_rate=(laid.n - kept) / laid.n,
+            escalation_rate=(laid.n - kept) / laid.n if laid.n else 1.0,
             statistic=None if shown is None else float(found.statistic[shown]),
             p_value=None if shown is None else float(found.p_values[shown]),
             n=laid.n,
@@ -173,7 +173,7 @@ def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: b
         # people are right by definition, so no row can be won and losses alone are counted
         found = evidence.among_all(laid, ~(cheap == 1), goal.limit, "are wrong")
     elif goal.kind == "match_strong":
-        found = evidence.against_strong(laid, cheap, strong, goal.limit)
+        found = evidence.against_strong(laid, cheap, strong, goal.limit, goal.delta)
     elif goal.kind == "agree_with_strong":
         found = evidence.among_all(
             laid, ~((cheap if human else rows.agree) == 1), goal.limit, "differ from the strong model"

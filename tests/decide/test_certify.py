@@ -178,3 +178,15 @@ def test_bad_arguments_are_refused(rows):
     with pytest.raises(ValueError, match="at_least"):
         certify_accepted_accuracy(confidence, cheap, at_least=1.5, delta=0.1)
     assert math.isfinite(certify_accepted_accuracy(confidence, cheap, at_least=0.9, delta=0.1).p_value)
+
+
+def test_no_rows_and_no_levels_certify_nothing():
+    for certificate in (
+        certify_match_strong([], [], [], within=0.02, delta=0.1),
+        certify_accepted_accuracy([], [], at_least=0.9, delta=0.1),
+        certify_system_accuracy([], [], [], at_least=0.9, delta=0.1),
+        certify_match_strong([0.5] * 200, [1] * 200, [1] * 200, within=0.02, delta=0.1, levels=[]),
+        certify_match_strong([0.5] * 200, [True] * 200, [True] * 200, within=0.02, delta=0.1, levels=[0.7]),
+    ):
+        assert (certificate.threshold, certificate.escalation_rate, certificate.n_accepted) == (None, 1.0, 0)
+        assert certificate.reason

@@ -8,7 +8,7 @@ import pytest
 from scipy import optimize, stats
 
 from pipeline.decide.binomial_tests import lower_bound, too_few_errors_p, upper_bound
-from pipeline.decide.paired_test import GAMMA, GRID_MARGIN, PairedTest, restricted_win_rate, score
+from pipeline.decide.paired_test import GAMMA, GRID_MARGIN, PairedTest, gamma_for, restricted_win_rate, score
 
 
 def outcomes(n: int) -> Counter:
@@ -44,7 +44,7 @@ def test_p_values_equal_an_enumeration_of_all_sequences(n, within):
         beyond = max(inside, max(chance(w) for w in np.linspace(bound, min(1.3 * bound, (1 - within) / 2), 300)))
         if p < 0.3:  # where decisions are made; near 1 the grid is coarser and nobody minds
             assert inside + GAMMA <= p
-        assert p <= beyond + GAMMA + GRID_MARGIN + 1e-5
+        assert p <= beyond * (1 + GRID_MARGIN) + GAMMA + 1e-5
 
 
 def test_the_restricted_estimate_maximises_the_likelihood():
@@ -79,7 +79,7 @@ def size(n: int, within: float, delta: float) -> float:
     # a p-value below 1/2 needs fewer losses than the hypothesis expects; beyond so many wins nothing has a chance
     possible = (a - b <= n * within) & (b <= 0.3 * n + 6 * np.sqrt(0.21 * n))
     a, b = a[possible], b[possible]
-    rejected = PairedTest(n, within).p_values(a, b) <= delta
+    rejected = PairedTest(n, within, gamma=gamma_for(delta)).p_values(a, b) <= delta
     a, b = a[rejected], b[rejected]
     worst = 0.0
     for win in np.concatenate([np.geomspace(1e-4, 0.3, 40), [0.0]]):
@@ -90,7 +90,8 @@ def size(n: int, within: float, delta: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("n", "within", "delta"), [(10, 0.3, 0.1), (12, 0.2, 0.2), (60, 0.05, 0.1), (60, 0.05, 0.05), (200, 0.02, 0.1)]
+    ("n", "within", "delta"),
+    [(10, 0.3, 0.1), (12, 0.2, 0.2), (60, 0.05, 0.1), (60, 0.05, 0.05), (60, 0.1, 0.01), (200, 0.02, 0.1)],
 )
 def test_the_size_by_enumeration_stays_below_delta(n, within, delta):
     assert size(n, within, delta) <= delta
@@ -143,13 +144,19 @@ def test_an_empty_table_costs_115_and_231_rows_at_least():
     for within, fewest in ((0.02, 115), (0.01, 231)):
         assert PairedTest(fewest, within).p_values([0], [0])[0] <= 0.1
         assert PairedTest(fewest - 1, within).p_values([0], [0])[0] > 0.1
-    assert PairedTest(150, 0.02).p_values([0], [0])[0] == pytest.approx(0.98**150 + GAMMA + GRID_MARGIN, abs=1e-9)
+    assert PairedTest(150, 0.02).p_values([0], [0])[0] == pytest.approx(0.98**150 * (1 + GRID_MARGIN) + GAMMA, abs=1e-9)
+
+
+def test_certainties_near_one_can_be_had_with_enough_rows():
+    # spending a fixed part on the nuisance would make delta = 0.001 impossible for any number of rows
+    test = PairedTest(1200, 0.01, gamma=gamma_for(0.001))
+    assert test.p_values([0], [0])[0] <= 0.001
 
 
 def test_more_losses_never_help_and_more_wins_never_hurt():
     test = PairedTest(400, 0.03)
     rising = test.p_values(np.arange(30), np.full(30, 4))
-    assert np.all(np.diff(rising) >= -GRID_MARGIN)
+    assert np.all(np.diff(rising) >= -1e-3)
     falling = test.p_values(np.full(20, 12), np.arange(20))
     assert falling[-1] < falling[0]
 
