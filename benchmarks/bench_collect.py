@@ -151,7 +151,10 @@ def client(way: str, url: str, count: int, concurrency: int) -> None:
     os.environ["TOGETHER_API_KEY"] = "x"
     run = {"ours": ours, "sdk": sdk, "sdk_aiohttp": lambda *a: sdk(*a, aiohttp_limits=True), "aiohttp": raw_aiohttp}[way]
     result = run(url, count, concurrency)
-    print(json.dumps({**result, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if way == "ours":
+        result["bookkeeping"] = bookkeeping()
+    print(json.dumps({**result, "rss": rss}))
 
 
 def spawn(*arguments: object) -> dict:
@@ -159,6 +162,34 @@ def spawn(*arguments: object) -> dict:
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def bookkeeping(count: int = 6000) -> float:
+    """CPU seconds per request of everything but the asking: keys, store, pace, cap, progress; at 64 in flight."""
+    from pipeline.collect.provider import Attempt
+    from pipeline.collect.send import send
+    from pipeline.collect.store import ResponseStore
+
+    class AtOnce:
+        service, paid, host = "together", True, "nowhere"
+
+        async def complete(self, request):
+            await asyncio.sleep(0.05)
+            return Attempt("reply", 200, BODY, {"x-request-id": "x"}, 0.05, "integer", "nowhere")
+
+        async def aclose(self):
+            pass
+
+    async def asking_alone() -> None:
+        provider = AtOnce()
+        await workers(count, 64, provider.complete)
+
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder, ResponseStore(Path(folder) / "r.sqlite") as store:
+        price = SimpleNamespace(input=0.17, output=0.25)
+        options = {"task": "bench", "concurrency": 64, "start": 64, "price": price, "max_usd": 1000.0, "progress": False}
+        whole = measured(count, lambda: send(requests(count), AtOnce(), store, **options))["cpu"]
+    bare = measured(count, lambda: (asyncio.run(asking_alone()), list(requests(count))))["cpu"]
+    return whole - bare
 
 
 class Server:
@@ -185,6 +216,8 @@ def compare(concurrency: int, latency: float, seconds: float) -> None:
             found[way] = one = spawn("client", way, server.url, count, concurrency)
             one["share"] = count / one["wall"] / limit
             print(f"  {text:58} {one['cpu'] * 1e3:6.3f} ms CPU a request   {one['share']:4.0%} of the limit", flush=True)
+    kept = found["ours"]["bookkeeping"]
+    print(f"  of ours, store and bookkeeping: {kept * 1e3:.3f} ms, {kept / found['ours']['cpu']:.0%} ({kept / found['sdk_aiohttp']['cpu']:.0%} of a request through the SDK over aiohttp)")
     print(f"  CPU, default SDK / ours: {found['sdk']['cpu'] / found['ours']['cpu']:.1f}; ours / aiohttp alone: {found['ours']['cpu'] / found['aiohttp']['cpu']:.1f}")
 
 

@@ -1,4 +1,4 @@
-"""What a service and a network do to us, and what the sender makes of it: rows 1-9, 20-22 and 62 of the fault matrix."""
+"""What a service and a network do to us, and what the sender makes of it: rows 1-9, 20-22, 31 and 62 of the fault matrix."""
 
 from __future__ import annotations
 
@@ -247,6 +247,30 @@ def test_a_redirect_is_not_followed(ask):
         with pytest.raises(AccessError, match="redirect"):
             ask(api, rows(5))
         assert not other.posts
+
+
+# Row 31
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, 3_600.0], ids=["a day back", "a day forward", "an hour forward"])
+def test_a_clock_that_jumps_changes_no_wait_and_no_key(ask, store, monkeypatch, jump):
+    real = time.time
+    jumped = 0.0
+
+    def answer(post):
+        nonlocal jumped
+        if post.number == 9:
+            jumped = jump
+            return http(429, {"Retry-After": "0.3"})
+        return None
+
+    monkeypatch.setattr(time, "time", lambda: real() + jumped)
+    with FakeProvider(answer) as api:
+        begun = time.monotonic()
+        assert ask(api, rows(20), start=2, concurrency=2).kept == 20
+        assert 0.3 <= time.monotonic() - begun < 20
+        assert ask(api, rows(20)).from_store == 20
+    assert all(reply.seconds < 20 for reply in store.replies(r.request_id for r in rows(20)))
 
 
 # Row 62
