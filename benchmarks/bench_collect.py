@@ -74,7 +74,15 @@ def requests(count: int):
 
     for i in range(count):
         content = f"{PROMPT}{i}"
-        yield Request(str(i), "cheap", "together", "m", ({"role": "system", "content": "Sort."}, {"role": "user", "content": content}), {"temperature": 0, "max_tokens": 8}, 5)
+        yield Request(
+            str(i),
+            "cheap",
+            "together",
+            "m",
+            ({"role": "system", "content": "Sort."}, {"role": "user", "content": content}),
+            {"temperature": 0, "max_tokens": 8},
+            5,
+        )
 
 
 async def workers(count: int, concurrency: int, one) -> None:
@@ -100,7 +108,10 @@ def ours(url: str, count: int, concurrency: int) -> dict:
 
     os.environ["TOGETHER_BASE_URL"] = url
     price = SimpleNamespace(input=0.17, output=0.25)
-    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder, ResponseStore(Path(folder) / "r.sqlite") as store:
+    with (
+        tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder,
+        ResponseStore(Path(folder) / "r.sqlite") as store,
+    ):
 
         def run() -> None:
             report = send(requests(count), together.from_environment(concurrency=concurrency), store, task="bench", concurrency=concurrency,
@@ -117,9 +128,13 @@ def sdk(url: str, count: int, concurrency: int, *, aiohttp_limits: bool = False)
     async def main() -> None:
         http = None
         if aiohttp_limits:
-            http = DefaultAioHttpClient(limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency))
+            http = DefaultAioHttpClient(
+                limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+            )
         async with AsyncTogether(api_key="x", base_url=url, max_retries=0, http_client=http) as client:
-            create = client.chat.completions.with_raw_response.create if aiohttp_limits else client.chat.completions.create
+            create = (
+                client.chat.completions.with_raw_response.create if aiohttp_limits else client.chat.completions.create
+            )
 
             async def one(i: int) -> None:
                 messages = [{"role": "system", "content": "Sort."}, {"role": "user", "content": f"{PROMPT}{i}"}]
@@ -149,7 +164,9 @@ def raw_aiohttp(url: str, count: int, concurrency: int) -> dict:
 
 def client(way: str, url: str, count: int, concurrency: int) -> None:
     os.environ["TOGETHER_API_KEY"] = "x"
-    run = {"ours": ours, "sdk": sdk, "sdk_aiohttp": lambda *a: sdk(*a, aiohttp_limits=True), "aiohttp": raw_aiohttp}[way]
+    run = {"ours": ours, "sdk": sdk, "sdk_aiohttp": lambda *a: sdk(*a, aiohttp_limits=True), "aiohttp": raw_aiohttp}[
+        way
+    ]
     result = run(url, count, concurrency)
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if way == "ours":
@@ -184,9 +201,19 @@ def bookkeeping(count: int = 6000) -> float:
         provider = AtOnce()
         await workers(count, 64, provider.complete)
 
-    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder, ResponseStore(Path(folder) / "r.sqlite") as store:
+    with (
+        tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder,
+        ResponseStore(Path(folder) / "r.sqlite") as store,
+    ):
         price = SimpleNamespace(input=0.17, output=0.25)
-        options = {"task": "bench", "concurrency": 64, "start": 64, "price": price, "max_usd": 1000.0, "progress": False}
+        options = {
+            "task": "bench",
+            "concurrency": 64,
+            "start": 64,
+            "price": price,
+            "max_usd": 1000.0,
+            "progress": False,
+        }
         whole = measured(count, lambda: send(requests(count), AtOnce(), store, **options))["cpu"]
     bare = measured(count, lambda: (asyncio.run(asking_alone()), list(requests(count))))["cpu"]
     return whole - bare
@@ -196,7 +223,9 @@ class Server:
     """The stub in a process of its own."""
 
     def __init__(self, latency: float) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, "stub", str(latency)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "stub", str(latency)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def __enter__(self) -> Server:
@@ -215,10 +244,16 @@ def compare(concurrency: int, latency: float, seconds: float) -> None:
             count = int(limit * seconds) if way != "sdk" or concurrency <= 64 else int(limit * seconds / 4)
             found[way] = one = spawn("client", way, server.url, count, concurrency)
             one["share"] = count / one["wall"] / limit
-            print(f"  {text:58} {one['cpu'] * 1e3:6.3f} ms CPU a request   {one['share']:4.0%} of the limit", flush=True)
+            print(
+                f"  {text:58} {one['cpu'] * 1e3:6.3f} ms CPU a request   {one['share']:4.0%} of the limit", flush=True
+            )
     kept = found["ours"]["bookkeeping"]
-    print(f"  of ours, store and bookkeeping: {kept * 1e3:.3f} ms, {kept / found['ours']['cpu']:.0%} ({kept / found['sdk_aiohttp']['cpu']:.0%} of a request through the SDK over aiohttp)")
-    print(f"  CPU, default SDK / ours: {found['sdk']['cpu'] / found['ours']['cpu']:.1f}; ours / aiohttp alone: {found['ours']['cpu'] / found['aiohttp']['cpu']:.1f}")
+    print(
+        f"  of ours, store and bookkeeping: {kept * 1e3:.3f} ms, {kept / found['ours']['cpu']:.0%} ({kept / found['sdk_aiohttp']['cpu']:.0%} of a request through the SDK over aiohttp)"
+    )
+    print(
+        f"  CPU, default SDK / ours: {found['sdk']['cpu'] / found['ours']['cpu']:.1f}; ours / aiohttp alone: {found['ours']['cpu'] / found['aiohttp']['cpu']:.1f}"
+    )
 
 
 def memory() -> None:

@@ -28,7 +28,13 @@ def ask(store: ResponseStore, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(api: Any, requests: list[Request], **options: Any) -> SendReport:
         monkeypatch.setenv("TOGETHER_API_KEY", KEY)
         monkeypatch.setenv("TOGETHER_BASE_URL", api if isinstance(api, str) else api.url)
-        settings: dict[str, Any] = {"task": "mail", "concurrency": 8, "progress": False, "backoff": 0.01, "price": PRICE} | options
+        settings: dict[str, Any] = {
+            "task": "mail",
+            "concurrency": 8,
+            "progress": False,
+            "backoff": 0.01,
+            "price": PRICE,
+        } | options
         return send(requests, together.from_environment(concurrency=settings["concurrency"]), store, **settings)
 
     return run

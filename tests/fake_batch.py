@@ -94,7 +94,9 @@ class FakeBatchApi:
         for name, content in (("output", output), ("errors", errors)):
             if content is not None:
                 file_id = f"file-{job.id}-{name}"
-                self.files[file_id] = b"".join((x if isinstance(x, bytes) else json.dumps(x).encode()) + b"\n" for x in content)
+                self.files[file_id] = b"".join(
+                    (x if isinstance(x, bytes) else json.dumps(x).encode()) + b"\n" for x in content
+                )
                 setattr(job, name, file_id)
 
 
@@ -107,7 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
     def reply(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
@@ -127,7 +133,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200)
         elif self.path.endswith("/preprocess"):
             file_id = self.path.split("/")[3]
-            self.reply(200, {"id": file_id, "bytes": 1, "created_at": 1, "filename": "x.jsonl", "FileType": "jsonl", "object": "file", "purpose": "batch-api"})
+            self.reply(
+                200,
+                {
+                    "id": file_id,
+                    "bytes": 1,
+                    "created_at": 1,
+                    "filename": "x.jsonl",
+                    "FileType": "jsonl",
+                    "object": "file",
+                    "purpose": "batch-api",
+                },
+            )
         elif self.path.endswith("/content"):
             self.reply(200, api.files[self.path.split("/")[3]])
         elif (self.command, self.path) == ("POST", "/v1/batches"):
@@ -147,4 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = handle_any
 
     def describe(self, job: Job) -> dict[str, Any]:
-        return {"id": job.id, "status": job.status, "input_file_id": job.file_id, "output_file_id": job.output, "error_file_id": job.errors, "progress": 50.0}
+        return {
+            "id": job.id,
+            "status": job.status,
+            "input_file_id": job.file_id,
+            "output_file_id": job.output,
+            "error_file_id": job.errors,
+            "progress": 50.0,
+        }

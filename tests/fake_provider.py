@@ -62,7 +62,9 @@ def ok(**changes: Any) -> Step:
 
 def http(status: int, headers: Mapping[str, str] | None = None, message: str = "", body: Any = None) -> Step:
     """An HTTP status with an error body."""
-    return Step("json", status, headers or {}, {"error": {"message": message or f"status {status}"}} if body is None else body)
+    return Step(
+        "json", status, headers or {}, {"error": {"message": message or f"status {status}"}} if body is None else body
+    )
 
 
 def raw(body: bytes, status: int = 200, content_type: str = "application/json") -> Step:
@@ -110,7 +112,10 @@ def completion(body: Mapping[str, Any]) -> dict[str, Any]:
     label, logprob = label_of(text)
     wanted = body.get("top_logprobs") if body.get("logprobs") is True else body.get("logprobs")
     others = [x for x in LABELS if x != label]
-    entries = [{"token": t, "bytes": list(t.encode()), "logprob": lp} for t, lp in [(label, logprob), *((o, logprob - 2 - i) for i, o in enumerate(others))]]
+    entries = [
+        {"token": t, "bytes": list(t.encode()), "logprob": lp}
+        for t, lp in [(label, logprob), *((o, logprob - 2 - i) for i, o in enumerate(others))]
+    ]
     logprobs = None if not wanted else {"content": [{**entries[0], "top_logprobs": entries[: int(wanted)]}]}
     return {
         "id": "chat-" + hashlib.sha256(text.encode()).hexdigest()[:12], "object": "chat.completion", "created": 1_700_000_000, "model": body.get("model"),
@@ -181,7 +186,10 @@ class FakeProvider:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._answer(Post(len(self.posts), first.split(" ")[1], headers, json.loads(body or b"{}"), body, time.monotonic()), writer)
+            return await self._answer(
+                Post(len(self.posts), first.split(" ")[1], headers, json.loads(body or b"{}"), body, time.monotonic()),
+                writer,
+            )
         finally:
             self.in_flight -= 1
 
@@ -207,7 +215,13 @@ class FakeProvider:
             writer.transport.abort()
             return False
         data, headers, good = self._payload(post, step)
-        lines = [f"HTTP/1.1 {step.status} X", f"Content-Length: {len(data)}", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        lines = [
+            f"HTTP/1.1 {step.status} X",
+            f"Content-Length: {len(data)}",
+            *(f"{k}: {v}" for k, v in headers.items()),
+            "",
+            "",
+        ]
         writer.write("\r\n".join(lines).encode("latin-1"))
         if step.kind == "cut":
             writer.write(data[: len(data) // 2])

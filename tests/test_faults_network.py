@@ -23,7 +23,11 @@ HTML = raw(b"<!DOCTYPE html><html><body>Bad gateway</body></html>", content_type
 # Rows 1 and 2: the service says how long to wait
 
 
-@pytest.mark.parametrize("headers", [{"Retry-After": "0.5"}, {"retry-after-ms": "500"}, {"x-ratelimit-reset": "0.5"}], ids=lambda h: next(iter(h)))
+@pytest.mark.parametrize(
+    "headers",
+    [{"Retry-After": "0.5"}, {"retry-after-ms": "500"}, {"x-ratelimit-reset": "0.5"}],
+    ids=lambda h: next(iter(h)),
+)
 def test_after_429_nobody_sends_before_the_time_asked_for_and_no_try_is_lost(ask, headers):
     with FakeProvider(lambda post: http(429, headers) if post.number == 9 else None, latency=0.02) as api:
         report = ask(api, rows(30), start=4)

@@ -69,7 +69,9 @@ def check_promise(api: FakeProvider, folder: Path, kills: int) -> None:
     """After the last run: everything is there, as an uninterrupted run would have kept it, and little was repeated."""
     with ResponseStore(folder / "s.sqlite") as store:
         replies = list(store.replies(r.request_id for r in rows(ROWS)))
-    assert [json.loads(r.body) for r in replies] == [completion({"messages": list(r.messages), "model": r.model, "logprobs": 3}) for r in rows(ROWS)]
+    assert [json.loads(r.body) for r in replies] == [
+        completion({"messages": list(r.messages), "model": r.model, "logprobs": 3}) for r in rows(ROWS)
+    ]
     asked = Counter(post.text for post in api.posts)
     assert set(asked) == {f"row {i}." for i in range(ROWS)}
     assert sum(asked.values()) - len(asked) <= kills * CONCURRENCY
@@ -78,7 +80,9 @@ def check_promise(api: FakeProvider, folder: Path, kills: int) -> None:
     assert len(api.posts) == posts
 
 
-@pytest.mark.parametrize(("point", "count"), [("after_reply", 40), ("before_commit", 9), ("after_commit", 12), ("before_send", 20)])
+@pytest.mark.parametrize(
+    ("point", "count"), [("after_reply", 40), ("before_commit", 9), ("after_commit", 12), ("before_send", 20)]
+)
 def test_a_kill_at_a_named_point_repeats_at_most_what_was_in_flight(tmp_path, point, count):
     with FakeProvider(latency=0.01) as api:
         finish(sender(api, tmp_path, point, str(count)), -signal.SIGKILL)
@@ -192,7 +196,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "rows.jsonl").open("w") as out:
         for i in range(90):
             text = f"mail {i}."
-            out.write(json.dumps({"id": f"m{i}", "text": text, "label": label_of(text)[0] if chance.random() < 0.8 else chance.choice(LABELS)}) + "\n")
+            out.write(
+                json.dumps(
+                    {
+                        "id": f"m{i}",
+                        "text": text,
+                        "label": label_of(text)[0] if chance.random() < 0.8 else chance.choice(LABELS),
+                    }
+                )
+                + "\n"
+            )
     price = '{input: 1, output: 2, as_of: 2026-11-22, source: "made up"}'
     for task in ("first", "second"):
         (folder / f"{task}.yaml").write_text(
@@ -206,7 +219,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pipeline(api: FakeProvider, project: Path, runs: Path, command: str, *options: str, task: str = "first") -> Forked:
-    words = [command, str(project / f"{task}.yaml"), "--runs-dir", str(runs), "--reports-dir", str(runs / "reports"), *options]
+    words = [
+        command,
+        str(project / f"{task}.yaml"),
+        "--runs-dir",
+        str(runs),
+        "--reports-dir",
+        str(runs / "reports"),
+        *options,
+    ]
     return start(["pipeline", *words], environment(api))
 
 
@@ -236,7 +257,9 @@ def test_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_pat
         after_posts(api, process, 40)
         process.kill()
         process.communicate()
-        out, err = (again := pipeline(api, project, tmp_path / "killed", "collect", "--concurrency", "4")).communicate(timeout=120)
+        out, err = (again := pipeline(api, project, tmp_path / "killed", "collect", "--concurrency", "4")).communicate(
+            timeout=120
+        )
         assert again.returncode == 0, out + err
         asked = Counter((p.body["model"], p.text) for p in api.posts)
         assert sum(asked.values()) - len(asked) <= 4
@@ -286,7 +309,9 @@ def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_
             time.sleep(chance.random() * 6)
         process.kill()
         process.communicate()
-        out, err = (again := pipeline(api, project, tmp_path, "evaluate", "--concurrency", "4")).communicate(timeout=300)
+        out, err = (again := pipeline(api, project, tmp_path, "evaluate", "--concurrency", "4")).communicate(
+            timeout=300
+        )
         assert again.returncode == 0, out + err
         asked = Counter((p.body["model"], p.text) for p in api.posts)
         assert sum(asked.values()) - len(asked) <= 4

@@ -18,7 +18,14 @@ pytest_plugins = ("asking_fixtures",)
 
 
 def choice(content: Any, logprobs: Any = None, finish_reason: str = "stop", **message: Any) -> Any:
-    return [{"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": content, **message}, "logprobs": logprobs}]
+    return [
+        {
+            "index": 0,
+            "finish_reason": finish_reason,
+            "message": {"role": "assistant", "content": content, **message},
+            "logprobs": logprobs,
+        }
+    ]
 
 
 def content(*tokens: tuple[str, Any]) -> dict[str, Any]:
@@ -34,7 +41,13 @@ def confidence(store, req):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]}, {"choices": choice(None)}, {"choices": choice("")}],
+    [
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]},
+        {"choices": choice(None)},
+        {"choices": choice("")},
+    ],
     ids=["no choices", "choices null", "message null", "content null", "content empty"],
 )
 def test_an_empty_reply_is_asked_for_once_more_and_then_kept_as_empty_without_a_confidence(ask, store, changes):
@@ -114,7 +127,9 @@ def test_a_model_that_wants_a_boolean_is_asked_in_that_form_after_one_refusal(as
 
 def test_a_server_that_answers_the_integer_with_500_is_asked_in_the_other_form(ask):
     """llama-cpp-python's server does."""
-    with FakeProvider(lambda p: http(500, message="Input should be a valid boolean") if p.body["logprobs"] is not True else None) as api:
+    with FakeProvider(
+        lambda p: http(500, message="Input should be a valid boolean") if p.body["logprobs"] is not True else None
+    ) as api:
         assert ask(api, rows(5)).kept == 5
         assert len(api.posts) == 6
 
@@ -122,7 +137,9 @@ def test_a_server_that_answers_the_integer_with_500_is_asked_in_the_other_form(a
 def test_another_form_on_the_wire_does_not_pay_again(ask):
     with FakeProvider() as api:
         ask(api, rows(5))
-    with FakeProvider(lambda p: http(400, message="logprobs must be a boolean") if p.body["logprobs"] is not True else None) as api:
+    with FakeProvider(
+        lambda p: http(400, message="logprobs must be a boolean") if p.body["logprobs"] is not True else None
+    ) as api:
         assert ask(api, rows(5)).sent == 0
 
 
@@ -163,13 +180,17 @@ def test_another_model_than_the_one_asked_for_is_visible_in_the_kept_reply(ask, 
     assert json.loads(reply.body)["model"] == "cheap-model-v2"
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 12}, "n/a"], ids=str)
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 12}, "n/a"], ids=str
+)
 def test_a_reply_without_usage_costs_an_unknown_amount_and_not_nothing(ask, store, usage):
     with FakeProvider({"row 2.": [ok(usage=usage if isinstance(usage, dict) else None)]}) as api:
         report = ask(api, rows(3))
     assert not store.get(request("row 2.").request_id).usage_known
     assert report.unknown_usd == pytest.approx((6 + 4 + 200 + 16) / 1e6)
-    assert report.usd == pytest.approx(api.usd - (usage or {}).get("prompt_tokens", 0) / 1e6 if isinstance(usage, dict) else api.usd)
+    assert report.usd == pytest.approx(
+        api.usd - (usage or {}).get("prompt_tokens", 0) / 1e6 if isinstance(usage, dict) else api.usd
+    )
 
 
 def test_reasoning_tokens_are_read_from_nested_details(ask, store):

@@ -27,7 +27,16 @@ def project(tmp_path, monkeypatch) -> Path:
     with (tmp_path / "rows.jsonl").open("w") as out:
         for i in range(60):
             text = f"mail {i}."
-            out.write(json.dumps({"id": f"m{i}", "text": text, "label": label_of(text)[0] if chance.random() < 0.8 else chance.choice(LABELS)}) + "\n")
+            out.write(
+                json.dumps(
+                    {
+                        "id": f"m{i}",
+                        "text": text,
+                        "label": label_of(text)[0] if chance.random() < 0.8 else chance.choice(LABELS),
+                    }
+                )
+                + "\n"
+            )
     price = '{input: 1, output: 2, as_of: 2026-11-22, source: "made up"}'
     (tmp_path / "secretive.yaml").write_text(
         "task: secretive\nkind: classify\ndataset: {path: rows.jsonl, id: id, label: label}\nlabels: [work, personal, spam, other]\n"
@@ -42,7 +51,17 @@ def project(tmp_path, monkeypatch) -> Path:
 
 def run(project: Path, api: FakeProvider, monkeypatch, command: str, *options: str) -> int:
     monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
-    return main([command, str(project / "secretive.yaml"), "--runs-dir", str(project / "runs"), "--reports-dir", str(project / "reports"), *options])
+    return main(
+        [
+            command,
+            str(project / "secretive.yaml"),
+            "--runs-dir",
+            str(project / "runs"),
+            "--reports-dir",
+            str(project / "reports"),
+            *options,
+        ]
+    )
 
 
 def echo(post):
@@ -60,7 +79,10 @@ def echo(post):
 def test_the_key_is_in_no_byte_that_a_run_writes_or_prints(project, monkeypatch, capfd):
     """Canary: stdout, stderr, the store, every artefact and every page are searched for it."""
     with FakeProvider(echo) as api:
-        codes = {command: run(project, api, monkeypatch, command) for command in ("doctor", "estimate", "evaluate", "status", "report")}
+        codes = {
+            command: run(project, api, monkeypatch, command)
+            for command in ("doctor", "estimate", "evaluate", "status", "report")
+        }
         assert api.posts[0].headers["authorization"] == f"Bearer {KEY}"
     assert codes["estimate"] == codes["status"] == 0
     assert codes["evaluate"] in (0, 4)
@@ -91,7 +113,16 @@ def test_other_services_keys_are_removed_from_errors_but_not_from_answers():
 
 def test_a_real_key_is_refused_over_plain_http_before_anything_is_sent(project, monkeypatch, capfd):
     monkeypatch.setenv("TOGETHER_BASE_URL", "http://192.0.2.1:8000")
-    code = main(["collect", str(project / "secretive.yaml"), "--runs-dir", str(project / "runs"), "--reports-dir", str(project / "reports")])
+    code = main(
+        [
+            "collect",
+            str(project / "secretive.yaml"),
+            "--runs-dir",
+            str(project / "runs"),
+            "--reports-dir",
+            str(project / "reports"),
+        ]
+    )
     assert code == 2
     assert "unencrypted" in capfd.readouterr().err
 
@@ -118,7 +149,9 @@ def test_a_changed_prompt_sends_what_changed_and_keeps_the_old_run(project, monk
         assert run(project, api, monkeypatch, "collect") == 0
         first = len(api.posts)
         config = project / "secretive.yaml"
-        config.write_text(config.read_text().replace('"small"', "small").replace("strong: {model: large", "strong: {model: larger"))
+        config.write_text(
+            config.read_text().replace('"small"', "small").replace("strong: {model: large", "strong: {model: larger")
+        )
         assert run(project, api, monkeypatch, "collect") == 0
         assert {p.body["model"] for p in api.posts[first:]} == {"larger"}
     assert len(list((project / "runs" / "secretive").iterdir())) == 2
@@ -127,7 +160,9 @@ def test_a_changed_prompt_sends_what_changed_and_keeps_the_old_run(project, monk
 # Row 61
 
 
-PLAIN = Request("row", "cheap", "together", "model", ({"role": "user", "content": "text"},), {"temperature": 0, "max_tokens": 8}, 5)
+PLAIN = Request(
+    "row", "cheap", "together", "model", ({"role": "user", "content": "text"},), {"temperature": 0, "max_tokens": 8}, 5
+)
 texts = st.text(max_size=20)
 OTHERS = {
     "service": texts, "model": texts, "repeat": st.integers(0, 9), "top_logprobs": st.none() | st.integers(0, 20),

@@ -58,7 +58,9 @@ class Zygote:
     def __enter__(self) -> Zygote:
         self.folder = tempfile.TemporaryDirectory()
         self.count = 0
-        self.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parent
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ batch's id before it is asked about: at every moment a second run can tell what 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tempfile
 import time
@@ -61,7 +62,11 @@ def send_batches(
     earlier run are fetched first. Raises AccessError, CreditExhausted, CapReached, ProviderDown or Interrupted (each with
     the report so far as `report`), and UsageError when a canary of five requests comes back without logprobs.
     """
-    reduced = None if price is None else SimpleNamespace(input=price.input * (1 - discount), output=price.output * (1 - discount))
+    reduced = (
+        None
+        if price is None
+        else SimpleNamespace(input=price.input * (1 - discount), output=price.output * (1 - discount))
+    )
     wanted: Sequence[Request] | Iterable[Request] = requests if not hasattr(requests, "__next__") else list(requests)
     shown = Progress(label or task, None, quiet=not progress)
     sender = _Batches(provider, store, task, reduced, max_usd, resume, poll, most_requests, most_bytes, shown)
@@ -101,7 +106,10 @@ class _Batches:
         self.report.maybe_paid += self.store.adopt(self.task)
         self.number = self.store.session(self.task)
         try:
-            with caught(asyncio.get_running_loop(), self._interrupted), tempfile.TemporaryDirectory(prefix="cascade-batch-") as folder:
+            with (
+                caught(asyncio.get_running_loop(), self._interrupted),
+                tempfile.TemporaryDirectory(prefix="cascade-batch-") as folder,
+            ):
                 self.folder = Path(folder)
                 await self._reattach()
                 await self._fetch_all()
@@ -219,9 +227,13 @@ class _Batches:
             return  # the next canary asks in the form that the service wants
         if not replies:
             reason = self.reasons.get(request_ids[0], "no reply")
-            raise AccessError(f"none of {len(request_ids)} canary requests of the batch API came back ({reason}); use --provider together, or see the account")
+            raise AccessError(
+                f"none of {len(request_ids)} canary requests of the batch API came back ({reason}); use --provider together, or see the account"
+            )
         if request.top_logprobs is not None and not any(parse(reply.body).tokens for reply in replies):
-            raise UsageError(f"the batch API returns no logprobs for {request.model}, so there is no confidence; use --provider together")
+            raise UsageError(
+                f"the batch API returns no logprobs for {request.model}, so there is no confidence; use --provider together"
+            )
         self.store.remember(_canary_key(request), True)
 
     # Fetching
@@ -238,13 +250,17 @@ class _Batches:
                 ours.add(found[0].id)
             else:  # nothing was submitted, so nothing is paid
                 self.store.transaction(
-                    [("DELETE FROM open WHERE batch=?", [number]), ("UPDATE batch SET state='dropped' WHERE number=?", [number])]
+                    [
+                        ("DELETE FROM open WHERE batch=?", [number]),
+                        ("UPDATE batch SET state='dropped' WHERE number=?", [number]),
+                    ]
                 )
 
     async def _fetch_all(self) -> None:
         """Wait until every batch has ended and its results are kept."""
         while out := self.store.query(
-            "SELECT number, batch_id, requests FROM batch WHERE task=? AND state='submitted' ORDER BY number", [self.task]
+            "SELECT number, batch_id, requests FROM batch WHERE task=? AND state='submitted' ORDER BY number",
+            [self.task],
         ):
             going = []
             for number, batch_id, count in out:
@@ -252,15 +268,16 @@ class _Batches:
                 if batch.ended:
                     await self._keep(number, batch)
                 else:
-                    going.append(f"{batch_id} {batch.status}" + ("" if batch.progress is None else f" {batch.progress:.0f} %") + f" of {count:,}")
+                    going.append(
+                        f"{batch_id} {batch.status}"
+                        + ("" if batch.progress is None else f" {batch.progress:.0f} %")
+                        + f" of {count:,}"
+                    )
             if going:
                 self.progress.text(f"{self.report.kept:,} kept; waiting for " + ", ".join(going))
                 self._stop_if_asked()
-                try:
-                    async with asyncio.timeout(self.poll):
-                        await self.stopped.wait()
-                except TimeoutError:
-                    pass
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopped.wait(), self.poll)
                 self._stop_if_asked()
 
     async def _keep(self, number: int, batch: Batch) -> None:
@@ -270,8 +287,14 @@ class _Batches:
                 "SELECT id, request_id, task, example_id, role, service, model, sent_at FROM open WHERE batch=?", [number]
             )
         }  # fmt: skip
-        files = [await self.provider.download(f, self.folder / f"{f}.jsonl") for f in (batch.output_file_id, batch.error_file_id) if f]
-        missing = Outcome(Action.RETRY, "not_sent", f"batch_{batch.status.lower()}", batch.error or "in neither result file")
+        files = [
+            await self.provider.download(f, self.folder / f"{f}.jsonl")
+            for f in (batch.output_file_id, batch.error_file_id)
+            if f
+        ]
+        missing = Outcome(
+            Action.RETRY, "not_sent", f"batch_{batch.status.lower()}", batch.error or "in neither result file"
+        )
         seen: dict[str, bool] = {}
 
         def write() -> None:
@@ -281,7 +304,14 @@ class _Batches:
                     self.store.note((), ended)
             for request_id in rows.keys() - seen.keys():
                 self._learn(request_id, missing)
-                self.store.note((), [ending(rows[request_id], Attempt("not_sent", host=self.provider.host, wire_form="batch"), missing)])
+                self.store.note(
+                    (),
+                    [
+                        ending(
+                            rows[request_id], Attempt("not_sent", host=self.provider.host, wire_form="batch"), missing
+                        )
+                    ],
+                )
             self.store.apply("UPDATE batch SET state='done', status=? WHERE number=?", [batch.status, number])
 
         self.store.durably(write)
@@ -335,7 +365,9 @@ class _Batches:
 
     def _interrupted(self, signum: int) -> str:
         again = f"fetch them with: {self.resume}" if self.resume else "the same command fetches them"
-        self.error = Interrupted(f"interrupted, nothing is lost; submitted batches go on at the service, {again}", signum)
+        self.error = Interrupted(
+            f"interrupted, nothing is lost; submitted batches go on at the service, {again}", signum
+        )
         self.stopped.set()
         return "stopping; submitted batches go on at the service (the same signal again: stop at once)"
 
@@ -358,5 +390,9 @@ def _result(value: dict[str, Any]) -> tuple[int, bytes]:
         code = error.get("code") if isinstance(error, dict) else None
         number = int(str(code)) if str(code).isdigit() else 0
         status, body = (number if 400 <= number < 600 else 500), {"error": error}
-    raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    raw = (
+        body.encode("utf-8", "surrogatepass")
+        if isinstance(body, str)
+        else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
     return (status if isinstance(status, int) else 200), raw

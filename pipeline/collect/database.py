@@ -61,7 +61,9 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         if tables:
             return
         connection.execute("BEGIN IMMEDIATE")
-        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # another process may have been quicker
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[
+            0
+        ]:  # another process may have been quicker
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -81,9 +83,13 @@ def errors(path: Path) -> Iterator[None]:
 def _translated(error: sqlite3.Error, path: Path) -> Exception:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith("SQLITE_FULL") or "disk is full" in str(error):
-        return DiskFull(f"{path}: no space left to keep replies, so none is asked for; free some and run the same command again")
+        return DiskFull(
+            f"{path}: no space left to keep replies, so none is asked for; free some and run the same command again"
+        )
     if name.startswith("SQLITE_IOERR"):
-        return DiskFull(f"{path}: replies cannot be written ({error}); see whether the disk is full, then run the same command again")
+        return DiskFull(
+            f"{path}: replies cannot be written ({error}); see whether the disk is full, then run the same command again"
+        )
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return UsageError(f"{path}: cannot be written ({error}); choose another folder with --runs-dir")
     if name.startswith("SQLITE_BUSY"):

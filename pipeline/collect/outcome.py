@@ -42,7 +42,11 @@ class Usage:
     @property
     def known(self) -> bool:
         """Both counts are there, and not both zero (a zero usage is a missing one)."""
-        return self.input_tokens is not None and self.output_tokens is not None and self.input_tokens + self.output_tokens > 0
+        return (
+            self.input_tokens is not None
+            and self.output_tokens is not None
+            and self.input_tokens + self.output_tokens > 0
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +89,21 @@ def _success(body: bytes) -> Outcome:
         value = _read(body)
     except (ValueError, RecursionError):
         if HTML.match(body):
-            return Outcome(Action.RETRY, "invalid", "html", "a web page instead of a reply: a proxy, or a wrong TOGETHER_BASE_URL?")
+            return Outcome(
+                Action.RETRY, "invalid", "html", "a web page instead of a reply: a proxy, or a wrong TOGETHER_BASE_URL?"
+            )
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON, or is cut")
     if not isinstance(value, dict):
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON object")
     usage = usage_of(value)
     if value.get("error") and not value.get("choices"):
-        return Outcome(Action.RETRY, "invalid", "error_body", message_in(body) + " (status 200: a proxy, or a wrong TOGETHER_BASE_URL?)", usage)
+        return Outcome(
+            Action.RETRY,
+            "invalid",
+            "error_body",
+            message_in(body) + " (status 200: a proxy, or a wrong TOGETHER_BASE_URL?)",
+            usage,
+        )
     if _empty(value):
         return Outcome(Action.RETRY_ONCE, "ok", "empty", "the reply holds no answer", usage)
     return Outcome(Action.KEEP, "ok", "", "", usage)
@@ -117,7 +129,9 @@ def _empty(value: dict[str, Any]) -> bool:
 
 
 def _refusal(status: int, message: str, problem: str = "") -> Outcome:
-    def outcome(action: Action, reason: str = problem or f"http_{status}", error: type[CascadeError] | None = None) -> Outcome:
+    def outcome(
+        action: Action, reason: str = problem or f"http_{status}", error: type[CascadeError] | None = None
+    ) -> Outcome:
         return Outcome(action, "rejected" if action is Action.REJECT else "http_error", reason, message, Usage(), error)
 
     if status == 401:
@@ -143,7 +157,9 @@ def usage_of(value: dict[str, Any]) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
     details = usage.get("completion_tokens_details")
-    reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else _count(usage.get("reasoning_tokens"))
+    reasoning = (
+        _count(details.get("reasoning_tokens")) if isinstance(details, dict) else _count(usage.get("reasoning_tokens"))
+    )
     return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), reasoning)
 
 

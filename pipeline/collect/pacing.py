@@ -148,7 +148,9 @@ class Pace:
                 raise ProviderDown(
                     f"the service does not answer ({round_of}); run the same command again later, nothing is lost and nothing is paid twice"
                 )
-            if wait is None or self.rounds > 3:  # full jitter: aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
+            if (
+                wait is None or self.rounds > 3
+            ):  # full jitter: aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
                 until = max(until, self._random.uniform(0, min(MOST_S, self.base * 2**self.rounds)))
         self._resume_at = max(self._resume_at, self._clock() + until)
 

@@ -104,7 +104,9 @@ def _estimate_role(wanted: Iterable[Request], price: DatedPrice, store: Response
     kept, mean_output = _experience(store, first) if first else (0, 0.0)
     input_tokens = prompt_bytes / BYTES_PER_TOKEN + TEMPLATE_TOKENS * to_send
     output_tokens = to_send * mean_output if kept else most_output
-    basis = f"{BYTES_PER_TOKEN:g} bytes a token, and " + (f"the length of {kept} kept replies" if kept else "max_tokens for every reply")
+    basis = f"{BYTES_PER_TOKEN:g} bytes a token, and " + (
+        f"the length of {kept} kept replies" if kept else "max_tokens for every reply"
+    )
     return {
         "model": first.model if first else None, "rows": rows, "requests": len(seen), "identical": identical, "from_store": from_store,
         "to_send": to_send, "input_tokens": round(input_tokens), "output_tokens": round(output_tokens), "basis": basis,
@@ -137,13 +139,20 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
         out.append(
             f"not sent: {saved['splits']:,} answers that no split needs, {saved['from_store']:,} that the store holds, {saved['identical']:,} identical to another's"
         )
-    total = f"together: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
+    total = (
+        f"together: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
+    )
     out.append(total if report["paid"] else f"{total} with the API; this provider costs nothing")
     return out
 
 
 def confirm(
-    report: Mapping[str, Any], *, max_usd: float | None, yes: bool, ask: Callable[[str], str] = input, terminal: bool | None = None
+    report: Mapping[str, Any],
+    *,
+    max_usd: float | None,
+    yes: bool,
+    ask: Callable[[str], str] = input,
+    terminal: bool | None = None,
 ) -> None:
     """Let a run pass that is cheap, capped or confirmed. Raises SpendingRefused otherwise."""
     if not report["paid"] or report["usd"] <= ASK_ABOVE_USD or yes or max_usd is not None:
@@ -152,7 +161,9 @@ def confirm(
     if not (sys.stdin.isatty() and sys.stderr.isatty() if terminal is None else terminal):
         raise SpendingRefused(f"this run would cost {amount}: confirm with --yes, or cap it with --max-usd X")
     if ask(f"This run would cost {amount}. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise SpendingRefused("not confirmed; nothing was sent. `--limit N` tries a part of the rows, `--max-usd X` caps the cost")
+        raise SpendingRefused(
+            "not confirmed; nothing was sent. `--limit N` tries a part of the rows, `--max-usd X` caps the cost"
+        )
 
 
 # Doctor
@@ -207,7 +218,12 @@ def doctor(
 
 
 def ready(
-    requests: Mapping[str, Request], prices: Mapping[str, DatedPrice], provider: Callable[[str], Provider], store: ResponseStore, *, task: str
+    requests: Mapping[str, Request],
+    prices: Mapping[str, DatedPrice],
+    provider: Callable[[str], Provider],
+    store: ResponseStore,
+    *,
+    task: str,
 ) -> dict[str, Any]:
     """Probe records per role: the remembered ones, and a call for each model that was never probed for this use.
 
@@ -232,7 +248,12 @@ def _check_price(add: Callable[..., None], role: str, price: DatedPrice, today: 
     if age < 0:
         add("price", "warn", f"{text}: that day is in the future", f"correct {role}.usd_per_million_tokens.as_of")
     elif age > STALE_PRICE_DAYS and paid:
-        add("price", "warn", f"{text}: {age} days old", "prices move by 15-30 % within months: look them up and update price and as_of")
+        add(
+            "price",
+            "warn",
+            f"{text}: {age} days old",
+            "prices move by 15-30 % within months: look them up and update price and as_of",
+        )
     else:
         add("price", "ok", text)
 
@@ -241,7 +262,9 @@ def _check_list_price(add: Callable[..., None], role: str, record: Mapping[str, 
     listed = record.get("list_price")
     if listed is None or price is None:
         return
-    if any(abs(ours - theirs) > 0.005 * theirs for ours, theirs in zip((price.input, price.output), listed, strict=True)):
+    if any(
+        abs(ours - theirs) > 0.005 * theirs for ours, theirs in zip((price.input, price.output), listed, strict=True)
+    ):
         text = f"{role}: the config says ${price.input:g} / ${price.output:g}, the service's list ${listed[0]:g} / ${listed[1]:g} per million tokens"
         add("price", "warn", text, f"update {role}.usd_per_million_tokens")
 
@@ -249,7 +272,12 @@ def _check_list_price(add: Callable[..., None], role: str, record: Mapping[str, 
 def _check_disk(add: Callable[..., None], store: ResponseStore, to_send: int) -> None:
     free, need = shutil.disk_usage(store.path.parent).free, to_send * BYTES_PER_REPLY + SPARE_BYTES
     text = f"{free / 1e9:.1f} GB free at {store.path.parent}, about {need / 1e9:.1f} GB needed"
-    add("disk", "ok" if free > need else "fail", text, None if free > need else "free some, or choose another folder with --runs-dir")
+    add(
+        "disk",
+        "ok" if free > need else "fail",
+        text,
+        None if free > need else "free some, or choose another folder with --runs-dir",
+    )
 
 
 def _check_model(add: Callable[..., None], record: Mapping[str, Any], answer: str | None) -> None:
@@ -268,13 +296,33 @@ def _check_model(add: Callable[..., None], record: Mapping[str, Any], answer: st
     add(name, "ok", "; ".join(parts))
     wanted, got = record["alternatives_wanted"], record["alternatives"]
     if wanted and got is not None and got < wanted:
-        add(name, "warn", f"{got} alternatives per token where {wanted} were asked for", record["remedy"] or "signals that need more are not used")
+        add(
+            name,
+            "warn",
+            f"{got} alternatives per token where {wanted} were asked for",
+            record["remedy"] or "signals that need more are not used",
+        )
     if record["response_model"] and record["response_model"] != record["model"] and record["service"] == "together":
-        add(name, "warn", f"answered by {record['response_model']!r}, asked for {record['model']!r}", "name the model exactly, or the policy may outlive it")
+        add(
+            name,
+            "warn",
+            f"answered by {record['response_model']!r}, asked for {record['model']!r}",
+            "name the model exactly, or the policy may outlive it",
+        )
     if not record["usage"]:
-        add(name, "warn", "the reply does not say how many tokens it used", "costs will be unknown, and a cap counts upper bounds")
+        add(
+            name,
+            "warn",
+            "the reply does not say how many tokens it used",
+            "costs will be unknown, and a cap counts upper bounds",
+        )
     if answer not in (None, "ok"):
-        add(name, "warn", f"the first row's answer {record['text']!r} is {answer}", "see whether the prompt asks for exactly one of the labels")
+        add(
+            name,
+            "warn",
+            f"the first row's answer {record['text']!r} is {answer}",
+            "see whether the prompt asks for exactly one of the labels",
+        )
 
 
 def require(report: Mapping[str, Any]) -> None:

@@ -29,7 +29,9 @@ PROBE_REPEAT = 1_000_000
 """Repeat index of the first probe whose row is answered already: it must be asked all the same."""
 
 
-def probe(request: Request, provider: Provider, store: ResponseStore, *, task: str, price: Price | None = None) -> dict[str, Any]:
+def probe(
+    request: Request, provider: Provider, store: ResponseStore, *, task: str, price: Price | None = None
+) -> dict[str, Any]:
     """Ask once, for real, and close the provider. The attempt is in the store like any other; it is the row's reply where
     the row had none.
 
@@ -42,12 +44,20 @@ def probe(request: Request, provider: Provider, store: ResponseStore, *, task: s
     return asyncio.run(_probe(request, provider, store, task, price))
 
 
-async def _probe(request: Request, provider: Provider, store: ResponseStore, task: str, price: Price | None) -> dict[str, Any]:
+async def _probe(
+    request: Request, provider: Provider, store: ResponseStore, task: str, price: Price | None
+) -> dict[str, Any]:
     try:
         attempt, outcome = await _ask(request, provider, store, task)
         found = examine(request, attempt, outcome, price)
         forms: dict[str, str] | None = getattr(provider, "forms", None)
-        if request.top_logprobs and not found["usable"] and found["form"] == "integer" and forms is not None and outcome.state == "ok":
+        if (
+            request.top_logprobs
+            and not found["usable"]
+            and found["form"] == "integer"
+            and forms is not None
+            and outcome.state == "ok"
+        ):
             forms[request.model] = "boolean"  # some servers accept the integer and then leave the logprobs out
             attempt, outcome = await _ask(request, provider, store, task)
             found = examine(request, attempt, outcome, price)
@@ -121,10 +131,15 @@ def _joined(tokens: tuple[Token, ...]) -> bytes:
     return b"".join(t.bytes if t.bytes is not None else t.token.encode("utf-8", "replace") for t in tokens)
 
 
-def _verdict(request: Request, reply: Reply, outcome: Outcome, tokens: tuple[Token, ...], fewest: int) -> tuple[str | None, str | None]:
+def _verdict(
+    request: Request, reply: Reply, outcome: Outcome, tokens: tuple[Token, ...], fewest: int
+) -> tuple[str | None, str | None]:
     """What makes the model useless for its role, and what to do; (None, None) when nothing does."""
     if outcome.state != "ok":
-        return f"the first row was refused ({outcome.reason}: {outcome.message})", "see whether the row, `params` and the model fit together"
+        return (
+            f"the first row was refused ({outcome.reason}: {outcome.message})",
+            "see whether the row, `params` and the model fit together",
+        )
     if not reply.text:
         if reply.finish_reason == "length":
             return (
@@ -136,11 +151,20 @@ def _verdict(request: Request, reply: Reply, outcome: Outcome, tokens: tuple[Tok
         return None, None
     usable = [t for t in tokens if t.logprob is not None and t.logprob <= 1e-6]
     if not usable:
-        return "no token came with a usable logprob", "choose another cheap model: without logprobs there is no confidence"
+        return (
+            "no token came with a usable logprob",
+            "choose another cheap model: without logprobs there is no confidence",
+        )
     if len(usable) >= ZEROS_SUSPECT and all(t.logprob == 0 for t in usable):
-        return "every logprob is exactly 0", "remove top_p and top_k from params and set temperature: 0, or choose another model"
+        return (
+            "every logprob is exactly 0",
+            "remove top_p and top_k from params and set temperature: 0, or choose another model",
+        )
     if request.top_logprobs > 1 and fewest == 0 and not any(len(t.alternatives) for t in tokens):
-        return None, "no alternatives came back: signals that need them (margin, entropy, label_probability) will not be used"
+        return (
+            None,
+            "no alternatives came back: signals that need them (margin, entropy, label_probability) will not be used",
+        )
     return None, None
 
 

@@ -18,7 +18,11 @@ class Progress:
         self._stream = stream or sys.stderr
         self._label, self._total, self._quiet = label, total, quiet
         self._started = self._shown = time.monotonic()
-        self._bar = tqdm(total=total, desc=label, unit="req", file=self._stream, mininterval=0.2) if not quiet and self._stream.isatty() else None
+        self._bar = (
+            tqdm(total=total, desc=label, unit="req", file=self._stream, mininterval=0.2)
+            if not quiet and self._stream.isatty()
+            else None
+        )
 
     def update(self, *, done: int, sent: int, failed: int, in_flight: int, usd: float, last: bool = False) -> None:
         """Show the state. `done` counts requests that need nothing more, `sent` those answered in this run."""
@@ -48,7 +52,12 @@ class Progress:
     def line(self, *, done: int, sent: int, failed: int, in_flight: int, usd: float, seconds: float) -> str:
         """The state as one line of text."""
         rate = sent / seconds if seconds > 0 else 0.0
-        parts = [f"{done:,} of {self._total:,} done" if self._total is not None else f"{done:,} done", f"{failed:,} failed", f"{in_flight} in flight", f"{rate:.1f} requests/s"]
+        parts = [
+            f"{done:,} of {self._total:,} done" if self._total is not None else f"{done:,} done",
+            f"{failed:,} failed",
+            f"{in_flight} in flight",
+            f"{rate:.1f} requests/s",
+        ]
         left = None if self._total is None else max(0, self._total - done - failed)
         if usd > 0:
             projected = "" if left is None or not sent else f", ${usd + usd / sent * left:.4f} projected"

@@ -102,7 +102,9 @@ def send(
             f"{waiting:,} requests of {task} lie in a batch that was submitted: fetch them first with --provider together-batch, or they would be paid twice"
         )
     shown = Progress(label or task, len(requests) if isinstance(requests, Sized) else None, quiet=not progress)
-    sender = _Sender(provider, store, task, concurrency, price, max_usd, deadline, resume, start, backoff, longest_wait, shown)
+    sender = _Sender(
+        provider, store, task, concurrency, price, max_usd, deadline, resume, start, backoff, longest_wait, shown
+    )
     try:
         asyncio.run(sender.run(requests))
     except CascadeError as error:
@@ -136,7 +138,10 @@ class _Sender:
         loop = asyncio.get_running_loop()
         paid = self.provider.paid
         self.pace = Pace(
-            self.concurrency, start=self.start or (None if paid else self.concurrency), longest_wait=self.longest_wait, base=self.backoff
+            self.concurrency,
+            start=self.start or (None if paid else self.concurrency),
+            longest_wait=self.longest_wait,
+            base=self.backoff,
         )
         self.spending = Spending(self.price, self.max_usd if paid else None)
         self.report.maybe_paid += self.store.adopt(self.task)
@@ -169,7 +174,9 @@ class _Sender:
             if damaged:
                 self.report.damaged += len(damaged)
                 self.commits.also(partial(self.store.set_aside, damaged))
-                self.progress.note(f"warning: {len(damaged)} kept replies in {self.store.path} are damaged; they are set aside and asked for again")
+                self.progress.note(
+                    f"warning: {len(damaged)} kept replies in {self.store.path} are damaged; they are set aside and asked for again"
+                )
             uses = [(self.task, request.role, request.example_id, request_id) for request_id, request in named]
             self.commits.also(partial(self.store.note_uses, uses))
             mine: set[str] = set()
@@ -310,7 +317,9 @@ class _Sender:
             self.pace.succeeded()
         elif outcome.action in (Action.RETRY, Action.RETRY_ONCE) and self.provider.paid:
             wait = wait_asked(attempt.headers) if attempt.http_status == 503 else None
-            self.pace.failed(entered, f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason, wait)
+            self.pace.failed(
+                entered, f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason, wait
+            )
 
     def _watch_refusals(self, number: int, attempt: Attempt, outcome: Outcome) -> None:
         """Many rows refused in the same words, and none answered between them, are no fault of the rows."""

@@ -97,7 +97,9 @@ class ResponseStore:
             with disk_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            raise UsageError(f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir") from None
+            raise UsageError(
+                f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir"
+            ) from None
         self._write = connect(self.path)
         try:
             prepare(self._write, self.path)
@@ -109,7 +111,9 @@ class ResponseStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -192,7 +196,9 @@ class ResponseStore:
     def bodies(self, request_id: str) -> list[bytes]:
         """Raw bodies of all attempts of a request, failed ones included, oldest first."""
         with self._errors():
-            rows = self._read.execute("SELECT body FROM attempt WHERE request_id=? AND body IS NOT NULL ORDER BY id", (request_id,)).fetchall()
+            rows = self._read.execute(
+                "SELECT body FROM attempt WHERE request_id=? AND body IS NOT NULL ORDER BY id", (request_id,)
+            ).fetchall()
         return [zlib.decompress(packed) for (packed,) in rows]
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -203,7 +209,9 @@ class ResponseStore:
     def unsound(self) -> Iterator[int]:
         """Numbers of the attempts whose kept reply fails its checksum. Reads all of them, one at a time."""
         with self._errors():
-            for number, packed, checksum in self._read.execute("SELECT id, body, checksum FROM attempt WHERE state='ok'"):
+            for number, packed, checksum in self._read.execute(
+                "SELECT id, body, checksum FROM attempt WHERE state='ok'"
+            ):
                 if not _sound(packed, checksum):
                     yield number
 
@@ -226,6 +234,7 @@ class ResponseStore:
 
     def transaction(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
         """Run statements as one durable transaction."""
+
         def run() -> None:
             with self._errors():
                 for statement, values in statements:
@@ -254,7 +263,8 @@ class ResponseStore:
         def begin() -> None:
             with self._errors():
                 self._write.execute(
-                    "INSERT INTO session (task, host, pid, started_at) VALUES (?,?,?,?)", (task, socket.gethostname(), os.getpid(), time.time())
+                    "INSERT INTO session (task, host, pid, started_at) VALUES (?,?,?,?)",
+                    (task, socket.gethostname(), os.getpid(), time.time()),
                 )
 
         self.durably(begin)
@@ -273,18 +283,23 @@ class ResponseStore:
         """Within a transaction: (task, role, example_id, request_id) of rows that a request serves."""
         with self._errors():
             self._write.executemany(
-                "INSERT INTO used VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET request_id=excluded.request_id WHERE request_id<>excluded.request_id", rows
+                "INSERT INTO used VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET request_id=excluded.request_id WHERE request_id<>excluded.request_id",
+                rows,
             )
 
     def forgive(self, numbers: Iterable[int]) -> None:
         """Within a transaction: these refusals were not the rows' fault; ask again next time."""
         with self._errors():
-            self._write.executemany("UPDATE attempt SET state='http_error' WHERE id=? AND state='rejected'", [(n,) for n in numbers])
+            self._write.executemany(
+                "UPDATE attempt SET state='http_error' WHERE id=? AND state='rejected'", [(n,) for n in numbers]
+            )
 
     def set_aside(self, numbers: Iterable[int]) -> None:
         """Within a transaction: these kept replies are damaged; they are asked for again when needed."""
         with self._errors():
-            self._write.executemany("UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", [(n,) for n in numbers])
+            self._write.executemany(
+                "UPDATE attempt SET state='damaged', reason='checksum' WHERE id=?", [(n,) for n in numbers]
+            )
 
     def adopt(self, task: str) -> int:
         """Mark what an earlier, killed run of this task left open: perhaps paid. Returns how many. Batches stay open."""
@@ -294,7 +309,10 @@ class ResponseStore:
             columns = "id, request_id, task, example_id, role, service, model, sent_at"
             self.transaction(
                 [
-                    (f"INSERT INTO attempt ({columns}, state, reason) SELECT {columns}, 'unknown', 'killed' {mine}", (task,)),
+                    (
+                        f"INSERT INTO attempt ({columns}, state, reason) SELECT {columns}, 'unknown', 'killed' {mine}",
+                        (task,),
+                    ),
                     (f"DELETE {mine}", (task,)),
                 ]
             )
@@ -312,7 +330,12 @@ class ResponseStore:
 
     def facts(self, prefix: str) -> list[tuple[str, Any]]:
         """Remembered values whose key starts with the prefix."""
-        return [(name, json.loads(value)) for name, value in self.query("SELECT key, value FROM fact WHERE substr(key, 1, ?)=?", [len(prefix), prefix])]
+        return [
+            (name, json.loads(value))
+            for name, value in self.query(
+                "SELECT key, value FROM fact WHERE substr(key, 1, ?)=?", [len(prefix), prefix]
+            )
+        ]
 
     def remember(self, key: str, value: Any) -> None:
         """Remember a JSON value."""
@@ -372,5 +395,3 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-

@@ -81,10 +81,16 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
     for g in report:
         money = "no price known" if g["usd"] is None else f"${g['usd']:.4f}"
         if g["service"] not in ("together",):
-            money = f"nothing paid ({money} at the price of the model it stands for)" if g["usd"] is not None else "nothing paid"
+            money = (
+                f"nothing paid ({money} at the price of the model it stands for)"
+                if g["usd"] is not None
+                else "nothing paid"
+            )
         failed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(g["failed"].items())) or "none"
         out.append(f"{g['task']} {g['role']} · {g['model']} ({g['service']})")
-        out.append(f"  requests {g['requests']:,} · kept {g['kept']:,} · failed {sum(g['failed'].values()):,} ({failed}) · attempts {g['attempts']:,}")
+        out.append(
+            f"  requests {g['requests']:,} · kept {g['kept']:,} · failed {sum(g['failed'].values()):,} ({failed}) · attempts {g['attempts']:,}"
+        )
         notes = [f"perhaps paid twice {g['maybe_paid']:,}"]
         notes += [f"in flight {g['in_flight']:,}"] if g["in_flight"] else []
         notes += [f"purged {g['purged']:,}"] if g["purged"] else []
@@ -94,7 +100,11 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
 
 
 def purge(
-    store: ResponseStore, *, task: str | None = None, example_id: str | None = None, older_than: dt.timedelta | None = None
+    store: ResponseStore,
+    *,
+    task: str | None = None,
+    example_id: str | None = None,
+    older_than: dt.timedelta | None = None,
 ) -> int:
     """Remove kept replies (all conditions hold together) from the file for good; returns how many requests.
 
@@ -106,16 +116,21 @@ def purge(
     conditions: list[str] = []
     values: list[str | float] = []
     if task is not None:
-        conditions.append("request_id IN (SELECT request_id FROM used WHERE task=? UNION SELECT request_id FROM attempt WHERE task=?)")
+        conditions.append(
+            "request_id IN (SELECT request_id FROM used WHERE task=? UNION SELECT request_id FROM attempt WHERE task=?)"
+        )
         values += [task, task]
     if example_id is not None:
-        conditions.append("request_id IN (SELECT request_id FROM used WHERE example_id=? UNION SELECT request_id FROM attempt WHERE example_id=?)")
+        conditions.append(
+            "request_id IN (SELECT request_id FROM used WHERE example_id=? UNION SELECT request_id FROM attempt WHERE example_id=?)"
+        )
         values += [example_id, example_id]
     if older_than is not None:
         conditions.append("coalesce(received_at, sent_at) < ?")
         values.append(time.time() - older_than.total_seconds())
     where = " AND ".join(conditions)
-    (count,) = store.query(f"SELECT count(DISTINCT request_id) FROM attempt WHERE body IS NOT NULL AND {where}", values)[0]  # noqa: S608
+    query = f"SELECT count(DISTINCT request_id) FROM attempt WHERE body IS NOT NULL AND {where}"  # noqa: S608
+    count = store.query(query, values)[0][0]
     store.transaction(
         [
             (f"UPDATE attempt SET body=NULL, checksum=NULL, state=CASE state WHEN 'ok' THEN 'purged' WHEN 'rejected' THEN 'purged' ELSE state END WHERE {where}", values),  # noqa: S608
@@ -134,7 +149,9 @@ def export(store: ResponseStore, task: str, role: str, path: Path) -> int:
     written = 0
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for chunk in chunks(_uses(store, task, role), 400):
-            replies = {reply.request_id: reply for reply in store.replies(dict.fromkeys(request_id for _, request_id in chunk))}
+            replies = {
+                reply.request_id: reply for reply in store.replies(dict.fromkeys(request_id for _, request_id in chunk))
+            }
             for example_id, request_id in chunk:
                 reply = replies.get(request_id)
                 if reply is not None:
@@ -142,7 +159,10 @@ def export(store: ResponseStore, task: str, role: str, path: Path) -> int:
                 elif (failure := store.failure(request_id)) is not None and failure.rejected:
                     bodies = store.bodies(request_id)
                     message = redact(message_in(bodies[-1]) if bodies else failure.reason)
-                    response = {"status_code": failure.http_status or 400, "body": {"error": {"message": message, "code": failure.reason}}}
+                    response = {
+                        "status_code": failure.http_status or 400,
+                        "body": {"error": {"message": message, "code": failure.reason}},
+                    }
                 else:
                     continue
                 out.write(json.dumps({"custom_id": example_id, "response": response}, ensure_ascii=True) + "\n")
@@ -153,7 +173,8 @@ def export(store: ResponseStore, task: str, role: str, path: Path) -> int:
 def _uses(store: ResponseStore, task: str, role: str) -> Iterator[tuple[str, str]]:
     last = ""
     while page := store.query(
-        "SELECT example_id, request_id FROM used WHERE task=? AND role=? AND example_id>? ORDER BY example_id LIMIT 1000", [task, role, last]
+        "SELECT example_id, request_id FROM used WHERE task=? AND role=? AND example_id>? ORDER BY example_id LIMIT 1000",
+        [task, role, last],
     ):
         yield from page
         last = page[-1][0]
@@ -163,7 +184,10 @@ def check(store: ResponseStore) -> list[str]:
     """Read the whole file; what is wrong with it, nothing when it is sound. Slow for large stores: seconds per gigabyte."""
     wrong = [f"{store.path}: {text}" for (text,) in store.query("PRAGMA quick_check", []) if text != "ok"]
     bad = list(store.unsound())
-    wrong += [f"{store.path}: the reply of attempt {number} is damaged; it will be set aside and asked for again" for number in bad[:5]]
+    wrong += [
+        f"{store.path}: the reply of attempt {number} is damaged; it will be set aside and asked for again"
+        for number in bad[:5]
+    ]
     return wrong + ([f"{store.path}: {len(bad)} damaged replies in all"] if len(bad) > 5 else [])
 
 

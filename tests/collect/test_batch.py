@@ -25,14 +25,18 @@ def batch(store, monkeypatch):
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         provider = together_batch.from_environment()
         provider.client = provider.client.with_options(max_retries=0)
-        return send_batches(requests, provider, store, **({"task": "mail", "price": PRICE, "progress": False, "poll": 0.01} | options))
+        return send_batches(
+            requests, provider, store, **({"task": "mail", "price": PRICE, "progress": False, "poll": 0.01} | options)
+        )
 
     return run
 
 
 def keep_all(store: ResponseStore, requests: list) -> None:
     for reply, req in zip(store.replies(r.request_id for r in requests), requests, strict=True):
-        assert json.loads(reply.body) == completion({"messages": list(req.messages), "model": req.model, "logprobs": req.top_logprobs})
+        assert json.loads(reply.body) == completion(
+            {"messages": list(req.messages), "model": req.model, "logprobs": req.top_logprobs}
+        )
         assert (reply.seconds, reply.wire_form, reply.service) == (None, "batch", "together")
 
 
@@ -42,7 +46,9 @@ def test_a_canary_goes_first_then_everything_else_and_the_order_of_results_does_
         assert [len(ids) for ids in api.submitted] == [5, 35]
     keep_all(store, rows(40))
     assert (report.sent, report.kept, report.failed, report.attempts) == (40, 40, 0, 40)
-    assert report.usd == pytest.approx(sum(r.input_tokens + 2 * r.output_tokens for r in store.replies(x.request_id for x in rows(40))) / 1e6)
+    assert report.usd == pytest.approx(
+        sum(r.input_tokens + 2 * r.output_tokens for r in store.replies(x.request_id for x in rows(40))) / 1e6
+    )
 
 
 def test_a_second_run_submits_nothing_and_needs_no_canary_for_new_rows(batch):
@@ -153,7 +159,11 @@ def test_a_canary_of_which_nothing_comes_back_ends_the_run(batch):
 def test_a_model_that_wants_a_boolean_gets_it_in_the_next_batch(batch):
     def picky(lines):
         wrong = [x for x in lines if x["body"]["logprobs"] is not True]
-        return "COMPLETED", [answer(x) for x in lines if x not in wrong], [error(x, "logprobs must be a boolean", 400) for x in wrong]
+        return (
+            "COMPLETED",
+            [answer(x) for x in lines if x not in wrong],
+            [error(x, "logprobs must be a boolean", 400) for x in wrong],
+        )
 
     with FakeBatchApi([picky] * 9) as api:
         report = batch(api, rows(30))
@@ -256,7 +266,9 @@ def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
         assert ask(chat, rows(5)).from_store == 5
 
 
-@pytest.mark.parametrize(("status", "raised"), [(401, AccessError), (403, AccessError), (500, ProviderDown), (429, ProviderDown)])
+@pytest.mark.parametrize(
+    ("status", "raised"), [(401, AccessError), (403, AccessError), (500, ProviderDown), (429, ProviderDown)]
+)
 def test_a_service_that_refuses_says_so_and_nothing_is_left_behind(batch, store, status, raised):
     with FakeBatchApi(refuse=lambda method, path: status if path == "/v1/files" else None) as api:
         with pytest.raises(raised, match=str(status)):

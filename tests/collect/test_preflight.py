@@ -17,7 +17,14 @@ from pipeline.errors import AccessError, CreditExhausted, ProviderDown, Spending
 pytest_plugins = ("asking_fixtures",)
 PRICE = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
 TODAY = dt.date(2026, 11, 23)
-LONG = [{"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "", "reasoning": "hmm"}, "logprobs": None}]
+LONG = [
+    {
+        "index": 0,
+        "finish_reason": "length",
+        "message": {"role": "assistant", "content": "", "reasoning": "hmm"},
+        "logprobs": None,
+    }
+]
 
 
 @pytest.fixture
@@ -27,7 +34,13 @@ def doctor(store, monkeypatch):
         monkeypatch.setenv("TOGETHER_BASE_URL", api if isinstance(api, str) else api.url)
         asked = roles or {"cheap": request("row 1."), "strong": request("row 1.", role="strong", top_logprobs=None)}
         return preflight.doctor(
-            asked, dict.fromkeys(asked, PRICE), lambda role: together.from_environment(concurrency=1), store, task="mail", paid=True, today=TODAY
+            asked,
+            dict.fromkeys(asked, PRICE),
+            lambda role: together.from_environment(concurrency=1),
+            store,
+            task="mail",
+            paid=True,
+            today=TODAY,
         )
 
     return run
@@ -38,11 +51,30 @@ def states(report):
 
 
 def entries(*logprobs, alternatives=3):
-    return {"content": [{"token": "spam", "bytes": None, "logprob": lp, "top_logprobs": [{"token": "x", "logprob": -1.0, "bytes": None}] * alternatives} for lp in logprobs]}
+    return {
+        "content": [
+            {
+                "token": "spam",
+                "bytes": None,
+                "logprob": lp,
+                "top_logprobs": [{"token": "x", "logprob": -1.0, "bytes": None}] * alternatives,
+            }
+            for lp in logprobs
+        ]
+    }
 
 
 def answer(logprobs, content="spam") -> Step:
-    return ok(choices=[{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}, "logprobs": logprobs}])
+    return ok(
+        choices=[
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": content},
+                "logprobs": logprobs,
+            }
+        ]
+    )
 
 
 # Doctor
@@ -56,7 +88,13 @@ def test_a_healthy_service_is_found_so_with_one_post_per_model_and_its_ways_reme
         host = f"127.0.0.1:{api.port}"
     assert report["ok"]
     cheap = report["models"]["cheap"]
-    assert (cheap["form"], cheap["shape"], cheap["alternatives"], cheap["usage"], cheap["response_model"]) == ("integer", "content", 3, True, "cheap-model")
+    assert (cheap["form"], cheap["shape"], cheap["alternatives"], cheap["usage"], cheap["response_model"]) == (
+        "integer",
+        "content",
+        3,
+        True,
+        "cheap-model",
+    )
     assert probe.forms(store, host) == {"cheap-model": "integer"}
     assert preflight.lines(report)[-1] == "ready"
 
@@ -71,7 +109,9 @@ def test_the_probes_reply_serves_its_row(ask, doctor):
 
 
 def test_a_model_that_wants_a_boolean_is_remembered_and_asked_so_from_then_on(doctor, store):
-    with FakeProvider(lambda p: http(400, message="logprobs must be a boolean") if p.body["logprobs"] is not True else None) as api:
+    with FakeProvider(
+        lambda p: http(400, message="logprobs must be a boolean") if p.body["logprobs"] is not True else None
+    ) as api:
         report = doctor(api, cheap=request("row 1."))
         assert len(api.posts) == 2
         assert probe.forms(store, f"127.0.0.1:{api.port}") == {"cheap-model": "boolean"}
@@ -107,7 +147,9 @@ def test_a_strong_model_needs_no_logprobs(doctor):
 
 
 def test_fewer_alternatives_than_asked_for_another_model_and_missing_usage_are_warnings(doctor):
-    with FakeProvider(lambda p: ok(choices=answer(entries(-0.1, alternatives=1)).body["choices"], model="other", usage=None)) as api:
+    with FakeProvider(
+        lambda p: ok(choices=answer(entries(-0.1, alternatives=1)).body["choices"], model="other", usage=None)
+    ) as api:
         report = doctor(api, cheap=request("row 1."))
     assert report["ok"]
     warnings = " ".join(c["text"] for c in report["checks"] if c["state"] == "warn")
@@ -143,13 +185,17 @@ def test_a_web_page_in_place_of_an_api_is_a_failed_check(doctor):
 def test_a_missing_key_is_one_failed_check_and_no_post(store, monkeypatch):
     monkeypatch.setenv("TOGETHER_BASE_URL", "https://api.together.example")
     asked = {"cheap": request("x"), "strong": request("x", role="strong")}
-    report = preflight.doctor(asked, {}, lambda role: together.from_environment(concurrency=1), store, task="mail", paid=True)
+    report = preflight.doctor(
+        asked, {}, lambda role: together.from_environment(concurrency=1), store, task="mail", paid=True
+    )
     assert [c["name"] for c in report["checks"] if c["state"] == "fail"] == ["cheap model"]
     with pytest.raises(UsageError, match="TOGETHER_API_KEY"):
         preflight.require(report)
 
 
-@pytest.mark.parametrize(("as_of", "state"), [(TODAY, "ok"), (TODAY - dt.timedelta(200), "warn"), (TODAY + dt.timedelta(2), "warn")])
+@pytest.mark.parametrize(
+    ("as_of", "state"), [(TODAY, "ok"), (TODAY - dt.timedelta(200), "warn"), (TODAY + dt.timedelta(2), "warn")]
+)
 def test_the_age_of_prices_is_looked_at(store, as_of, state):
     price = SimpleNamespace(input=1.0, output=2.0, as_of=as_of, source="a list")
     report = preflight.doctor({}, {"cheap": price}, lambda role: None, store, task="mail", paid=True, today=TODAY)
@@ -178,9 +224,17 @@ def test_a_run_probes_each_model_once_and_remembers(ask, store, monkeypatch):
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         asked = {"cheap": request("row 1.")}
         for _ in range(3):
-            preflight.ready(asked, {"cheap": PRICE}, lambda role: together.from_environment(concurrency=1), store, task="mail")
+            preflight.ready(
+                asked, {"cheap": PRICE}, lambda role: together.from_environment(concurrency=1), store, task="mail"
+            )
         assert len(api.posts) == 1
-        preflight.ready({"cheap": request("row 1.", top_logprobs=5)}, {"cheap": PRICE}, lambda role: together.from_environment(concurrency=1), store, task="mail")
+        preflight.ready(
+            {"cheap": request("row 1.", top_logprobs=5)},
+            {"cheap": PRICE},
+            lambda role: together.from_environment(concurrency=1),
+            store,
+            task="mail",
+        )
         assert len(api.posts) == 2
 
 
@@ -189,7 +243,13 @@ def test_a_run_on_a_cheap_model_without_logprobs_ends_before_it_begins(store, mo
     with FakeProvider(lambda p: answer(None)) as api:
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         with pytest.raises(UsageError, match="choose another cheap model"):
-            preflight.ready({"cheap": request("row 1.")}, {"cheap": PRICE}, lambda role: together.from_environment(concurrency=1), store, task="mail")
+            preflight.ready(
+                {"cheap": request("row 1.")},
+                {"cheap": PRICE},
+                lambda role: together.from_environment(concurrency=1),
+                store,
+                task="mail",
+            )
 
 
 # Estimate
@@ -205,7 +265,13 @@ def test_an_estimate_sends_nothing_and_counts_what_is_saved(ask, store):
         report = preflight.estimate(wanted, dict.fromkeys(wanted, PRICE), store, rows=31, paid=True)
         assert len(api.posts) == 10
     cheap = report["roles"]["cheap"]
-    assert (cheap["rows"], cheap["requests"], cheap["identical"], cheap["from_store"], cheap["to_send"]) == (31, 30, 1, 10, 20)
+    assert (cheap["rows"], cheap["requests"], cheap["identical"], cheap["from_store"], cheap["to_send"]) == (
+        31,
+        30,
+        1,
+        10,
+        20,
+    )
     assert report["saved"] == {"splits": 11, "identical": 1, "from_store": 10}
     assert report["to_send"] == 40
     assert 0 < report["usd"] < report["usd_at_most"]
@@ -240,7 +306,11 @@ def test_the_length_of_kept_replies_makes_the_estimate_better(ask, store):
 )  # fmt: skip
 def test_more_than_five_dollars_need_a_yes(usd, options, passes):
     report = {"paid": options.get("paid", True), "usd": usd, "usd_at_most": 2 * usd}
-    arguments = {"max_usd": options.get("max_usd"), "yes": options.get("yes", False), "terminal": options.get("terminal", False)}
+    arguments = {
+        "max_usd": options.get("max_usd"),
+        "yes": options.get("yes", False),
+        "terminal": options.get("terminal", False),
+    }
     if passes:
         preflight.confirm(report, ask=lambda text: options["reply"], **arguments)
     else:

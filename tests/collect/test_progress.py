@@ -14,12 +14,19 @@ pytest_plugins = ("asking_fixtures",)
 
 
 def test_the_line_tells_done_failed_in_flight_rate_dollars_projection_and_time_left():
-    line = Progress("mail cheap", 1000, stream=io.StringIO()).line(done=300, sent=200, failed=10, in_flight=32, usd=0.5, seconds=20)
-    assert line == "mail cheap: 300 of 1,000 done, 10 failed, 32 in flight, 10.0 requests/s, $0.5000 spent, $2.2250 projected, 1 min 9 s left"
+    line = Progress("mail cheap", 1000, stream=io.StringIO()).line(
+        done=300, sent=200, failed=10, in_flight=32, usd=0.5, seconds=20
+    )
+    assert (
+        line
+        == "mail cheap: 300 of 1,000 done, 10 failed, 32 in flight, 10.0 requests/s, $0.5000 spent, $2.2250 projected, 1 min 9 s left"
+    )
 
 
 def test_without_a_total_nothing_is_projected():
-    line = Progress("x", None, stream=io.StringIO()).line(done=300, sent=200, failed=0, in_flight=1, usd=0.0, seconds=20)
+    line = Progress("x", None, stream=io.StringIO()).line(
+        done=300, sent=200, failed=0, in_flight=1, usd=0.0, seconds=20
+    )
     assert line == "x: 300 done, 0 failed, 1 in flight, 10.0 requests/s"
 
 

@@ -81,7 +81,13 @@ def test_the_first_of_two_lines_with_one_id_counts_and_the_other_is_named(file, 
 
 
 def test_recorded_errors_are_failures_of_their_rows_and_are_not_waited_for(file, store):
-    provider = Recorded(file(line("a"), line("b", {"error": {"message": "maximum context length"}}, 400), {"custom_id": "c", "error": {"message": "x", "code": 500}}))
+    provider = Recorded(
+        file(
+            line("a"),
+            line("b", {"error": {"message": "maximum context length"}}, 400),
+            {"custom_id": "c", "error": {"message": "x", "code": 500}},
+        )
+    )
     _, report = ask(provider, store, ["a", "b", "c"])
     assert (report.kept, report.failed_by_reason) == (1, {"too_long": 1, "http_500": 1})
     assert report.attempts == 3
@@ -113,5 +119,11 @@ def test_real_recorded_files_are_read_whole(real_data, store):
         assert provider.missing(ids) == provider.unknown(ids) == provider.duplicates == []
         requests, report = ask(provider, store, ids)
         assert report.kept == len(ids) == 1816
-        reference = {v["custom_id"]: v["response"]["body"] for v in map(json.loads, (folder / f"{role}.jsonl").read_text().strip().split("\n"))}
-        assert all(json.loads(reply.body) == reference[reply.example_id] for reply in store.replies(r.request_id for r in requests))
+        reference = {
+            v["custom_id"]: v["response"]["body"]
+            for v in map(json.loads, (folder / f"{role}.jsonl").read_text().strip().split("\n"))
+        }
+        assert all(
+            json.loads(reply.body) == reference[reply.example_id]
+            for reply in store.replies(r.request_id for r in requests)
+        )

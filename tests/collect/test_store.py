@@ -49,9 +49,28 @@ def test_a_reply_comes_back_as_it_was_kept_and_survives_reopening(tmp_path):
         request_id = keep(store)
     with ResponseStore(tmp_path / "s.sqlite") as store:
         reply = store.get(request_id)
-    assert (reply.request_id, reply.task, reply.example_id, reply.role, reply.service, reply.model) == (request_id, "mail", "x", "cheap", "together", "cheap-model")
-    assert (reply.body, reply.seconds, reply.host, reply.wire_form, reply.http_status) == (BODY, 0.25, "host:1", "integer", 200)
-    assert (reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.usage_known, reply.attempts) == (7, 2, None, True, 1)
+    assert (reply.request_id, reply.task, reply.example_id, reply.role, reply.service, reply.model) == (
+        request_id,
+        "mail",
+        "x",
+        "cheap",
+        "together",
+        "cheap-model",
+    )
+    assert (reply.body, reply.seconds, reply.host, reply.wire_form, reply.http_status) == (
+        BODY,
+        0.25,
+        "host:1",
+        "integer",
+        200,
+    )
+    assert (reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.usage_known, reply.attempts) == (
+        7,
+        2,
+        None,
+        True,
+        1,
+    )
     assert reply.headers == {"x-request-id": "r1"}
     assert abs(reply.received_at - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
 
@@ -78,7 +97,9 @@ def test_a_damaged_reply_is_named_set_aside_and_asked_again(ask, store, change, 
         ask(api, rows(20))
         with sqlite3.connect(store.path) as direct:
             seventh, packed = direct.execute("SELECT id, body FROM attempt ORDER BY id LIMIT 1 OFFSET 6").fetchone()
-            bad = {"flip": packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:], "cut": packed[:10], "swap": None}[change]
+            bad = {"flip": packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:], "cut": packed[:10], "swap": None}[
+                change
+            ]
             if bad is None:
                 bad = direct.execute("SELECT body FROM attempt WHERE id=?", (seventh + 1,)).fetchone()[0]
             direct.execute("UPDATE attempt SET body=? WHERE id=?", (bad, seventh))
@@ -145,7 +166,12 @@ def test_a_page_of_rubbish_inside_the_file_is_named(tmp_path):
 
 
 def test_the_summary_agrees_with_the_ledger(ask, store):
-    script = {"row 3.": [http(500)], "row 4.": [http(400, message="too long for the context length")], "row 5.": [reset()], "row 6.": [reset(), reset()]}
+    script = {
+        "row 3.": [http(500)],
+        "row 4.": [http(400, message="too long for the context length")],
+        "row 5.": [reset()],
+        "row 6.": [reset(), reset()],
+    }
     with FakeProvider(script) as api:
         ask(api, rows(10))
         (group,) = upkeep.summary(store, "mail")
@@ -280,7 +306,12 @@ def test_a_note_that_is_waited_for_is_durable_and_so_is_everything_noted_before(
             group.ended(ending(opening(100 + i, "mail", req.request_id, req), came, judge(came)))
             await group.durable()
             other = sqlite3.connect(store.path)
-            seen.append((other.execute("SELECT count(*) FROM open").fetchone()[0], other.execute("SELECT count(*) FROM attempt").fetchone()[0]))
+            seen.append(
+                (
+                    other.execute("SELECT count(*) FROM open").fetchone()[0],
+                    other.execute("SELECT count(*) FROM attempt").fetchone()[0],
+                )
+            )
             other.close()
         await group.aclose()
 

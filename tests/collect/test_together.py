@@ -40,7 +40,10 @@ def complete(provider, *requests):
 
 
 def test_going_straight_to_the_transport_sends_the_same_bytes_as_the_sdk(environment):
-    req = request("Grüße, “quoted” 😀 \\ \n", params={"temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}, "stop": ["\n"]})
+    req = request(
+        "Grüße, “quoted” 😀 \\ \n",
+        params={"temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}, "stop": ["\n"]},
+    )
     with FakeProvider() as api:
         environment.setenv("TOGETHER_BASE_URL", api.url)
         straight = from_environment(concurrency=1)
@@ -50,7 +53,13 @@ def test_going_straight_to_the_transport_sends_the_same_bytes_as_the_sdk(environ
         async def by_the_sdks_own_method():
             http = from_environment(concurrency=1).client
             await http.chat.completions.with_raw_response.create(
-                model=req.model, messages=[dict(m) for m in req.messages], temperature=0, max_tokens=8, reasoning={"enabled": False}, stop=["\n"], logprobs=3
+                model=req.model,
+                messages=[dict(m) for m in req.messages],
+                temperature=0,
+                max_tokens=8,
+                reasoning={"enabled": False},
+                stop=["\n"],
+                logprobs=3,
             )
             await http.close()
 
@@ -74,9 +83,15 @@ def test_without_an_address_requests_go_where_the_sdk_sends_them(environment):
 
     async def main():
         transport = httpx.MockTransport(answer)
-        client = AsyncTogether(api_key=KEY, max_retries=0, http_client=httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(600.0, connect=10.0)))
+        client = AsyncTogether(
+            api_key=KEY,
+            max_retries=0,
+            http_client=httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(600.0, connect=10.0)),
+        )
         await Together(client, transport=transport, chat_url=together.DEFAULT_CHAT_URL).complete(request("x"))
-        await client.chat.completions.create(model="cheap-model", messages=[{"role": "user", "content": "x"}], temperature=0, max_tokens=8, logprobs=3)
+        await client.chat.completions.create(
+            model="cheap-model", messages=[{"role": "user", "content": "x"}], temperature=0, max_tokens=8, logprobs=3
+        )
         await client.close()
 
     asyncio.run(main())
@@ -156,7 +171,9 @@ def test_the_embedded_models_are_asked_through_the_same_code():
     client = AsyncTogether(api_key="embedded", base_url="http://embedded.invalid", http_client=httpx.AsyncClient(transport=(t := httpx.MockTransport(
         lambda sent: httpx.Response(200, json=completion(json.loads(sent.content)))))))  # fmt: skip
     for transport in (None, t):
-        (attempt,) = complete(Together(client, transport=transport, service="embedded", paid=False, timed=False), request("x"))
+        (attempt,) = complete(
+            Together(client, transport=transport, service="embedded", paid=False, timed=False), request("x")
+        )
         assert (attempt.http_status, attempt.seconds, attempt.host) == (200, None, "embedded.invalid")
 
 
@@ -190,8 +207,15 @@ def price_of(answer) -> object:
 
 def test_the_services_own_price_list_is_looked_up_and_its_absence_is_no_fault():
     model = {"name": "Qwen/Qwen3.5-9B", "pricing": {"input": 0.17, "output": 0.25}}
-    assert price_of(lambda sent: httpx.Response(200, json={"data": [{"name": "other", "pricing": {"input": 9, "output": 9}}, model]})) == (0.17, 0.25)
-    assert price_of(lambda sent: httpx.Response(200, json={"data": [{"name": "Qwen/Qwen3.5-9B", "pricing": None}]})) is None
+    assert price_of(
+        lambda sent: httpx.Response(
+            200, json={"data": [{"name": "other", "pricing": {"input": 9, "output": 9}}, model]}
+        )
+    ) == (0.17, 0.25)
+    assert (
+        price_of(lambda sent: httpx.Response(200, json={"data": [{"name": "Qwen/Qwen3.5-9B", "pricing": None}]}))
+        is None
+    )
     assert price_of(lambda sent: httpx.Response(200, json={"data": []})) is None
     for status, body in ((404, b"{}"), (500, b"oops"), (200, b"<html>")):
         assert price_of(lambda sent, status=status, body=body: httpx.Response(status, content=body)) is None

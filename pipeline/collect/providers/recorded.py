@@ -32,7 +32,7 @@ class Recorded:
 
     @property
     def service(self) -> str:
-        """"recorded/" and twelve hex digits of the file's sha256: another file is another source."""
+        """ "recorded/" and twelve hex digits of the file's sha256: another file is another source."""
         return f"recorded/{self._digest}"
 
     def _read(self) -> None:
@@ -49,24 +49,32 @@ class Recorded:
                             self._places[custom_id] = (offset, len(line), number)
                     offset += len(line)
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror}); `replies` of the config names the file of recorded replies") from None
+            raise DataError(
+                f"{self.path}: cannot be read ({error.strerror}); `replies` of the config names the file of recorded replies"
+            ) from None
         if not self._places:
-            raise DataError(f"{self.path}: holds no replies; expected lines of {{\"custom_id\": ..., \"response\": {{...}}}}")
+            raise DataError(
+                f'{self.path}: holds no replies; expected lines of {{"custom_id": ..., "response": {{...}}}}'
+            )
         self._digest = digest.hexdigest()[:12]
 
     def _parse(self, line: bytes, number: int) -> tuple[str, dict[str, Any]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.path}:{number}: no JSON ({error}); each line is one object with custom_id and response") from None
+            raise DataError(
+                f"{self.path}:{number}: no JSON ({error}); each line is one object with custom_id and response"
+            ) from None
         custom_id = value.get("custom_id") if isinstance(value, dict) else None
         if not isinstance(custom_id, str) or not custom_id:
-            raise DataError(f"{self.path}:{number}: no text under \"custom_id\"; it names the row's id")
+            raise DataError(f'{self.path}:{number}: no text under "custom_id"; it names the row\'s id')
         response = value.get("response")
         if not isinstance(response, dict):
             if isinstance(value.get("error"), dict):
                 return custom_id, {"status_code": 500, "body": {"error": value["error"]}}
-            raise DataError(f'{self.path}:{number}: no object under "response"; expected {{"status_code": 200, "body": {{...}}}}')
+            raise DataError(
+                f'{self.path}:{number}: no object under "response"; expected {{"status_code": 200, "body": {{...}}}}'
+            )
         if "body" not in response:
             raise DataError(f'{self.path}:{number}: no "body" in "response"')
         return custom_id, response
@@ -84,15 +92,27 @@ class Recorded:
         """The recorded reply to the request's row; a row that the file lacks is a reply that never came."""
         place = self._places.get(request.example_id)
         if place is None:
-            return Attempt("reply", 422, b'{"error": {"message": "not in the file of recorded replies"}}', host=self.path.name, problem="not_recorded")
+            return Attempt(
+                "reply",
+                422,
+                b'{"error": {"message": "not in the file of recorded replies"}}',
+                host=self.path.name,
+                problem="not_recorded",
+            )
         offset, length, number = place
         if self._handle is None:
             self._handle = self.path.open("rb")
         self._handle.seek(offset)
         _, response = self._parse(self._handle.read(length), number)
         status, body = response.get("status_code", 200), response["body"]
-        raw = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return Attempt("reply", status if isinstance(status, int) else 200, raw, host=self.path.name, wire_form="recorded")
+        raw = (
+            body.encode()
+            if isinstance(body, str)
+            else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        )
+        return Attempt(
+            "reply", status if isinstance(status, int) else 200, raw, host=self.path.name, wire_form="recorded"
+        )
 
     async def aclose(self) -> None:
         """Close the file."""

@@ -95,7 +95,9 @@ class Together:
         seconds = self._since(started)
         failed = not response.is_success
         content = redact_bytes(response.content, self._secret, patterns=failed)
-        headers = {name: redact(value, self._secret) for name, value in response.headers.multi_items() if name in KEPT_HEADERS}
+        headers = {
+            name: redact(value, self._secret) for name, value in response.headers.multi_items() if name in KEPT_HEADERS
+        }
         again = failed and form == INTEGER and wants_boolean(response.status_code, content)
         if again:
             self.forms[request.model] = BOOLEAN
@@ -130,7 +132,14 @@ class Together:
     def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
         sent, problem = left_this_machine(error)
         detail = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self._secret)[:300]
-        return Attempt("unknown" if sent else "not_sent", seconds=seconds, wire_form=form, host=self.host, problem=problem, detail=detail)
+        return Attempt(
+            "unknown" if sent else "not_sent",
+            seconds=seconds,
+            wire_form=form,
+            host=self.host,
+            problem=problem,
+            detail=detail,
+        )
 
     def _since(self, started: float) -> float | None:
         return time.perf_counter() - started if self._timed else None
@@ -143,9 +152,16 @@ class Together:
         if not str(self._chat_url).startswith(DEFAULT_CHAT_URL):
             return None
         try:
-            async for found in self.client.models.list_supported(product="PRODUCT_SERVERLESS", search=model, timeout=15):
+            async for found in self.client.models.list_supported(
+                product="PRODUCT_SERVERLESS", search=model, timeout=15
+            ):
                 price = found.pricing
-                if model in (found.name, found.serverless_endpoint) and price is not None and price.input is not None and price.output is not None:
+                if (
+                    model in (found.name, found.serverless_endpoint)
+                    and price is not None
+                    and price.input is not None
+                    and price.output is not None
+                ):
                     return float(price.input), float(price.output)
         except Exception:  # noqa: S110  a look at a price list must not keep a run from starting
             pass
@@ -196,14 +212,18 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
     return True, "timeout" if any(isinstance(e, httpx.TimeoutException | TimeoutError) for e in chain) else "cut"
 
 
-def from_environment(*, concurrency: int, allow_insecure: bool = False, forms: Mapping[str, str] | None = None) -> Together:
+def from_environment(
+    *, concurrency: int, allow_insecure: bool = False, forms: Mapping[str, str] | None = None
+) -> Together:
     """The provider for the key and address in the environment.
 
     Raises UsageError when the key is missing, or would travel unencrypted to another machine.
     """
     key, address = environment(allow_insecure=allow_insecure)
     chat_url = "/v1/chat/completions" if address else DEFAULT_CHAT_URL
-    limits = httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8, keepalive_expiry=60)
+    limits = httpx.Limits(
+        max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8, keepalive_expiry=60
+    )
     transport = AiohttpTransport(limits=limits, proxy=proxy_for(address or chat_url))
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     http = DefaultAioHttpClient(transport=transport, timeout=timeout, follow_redirects=False)
@@ -244,7 +264,9 @@ def checked_key(key: str | None, address: str | None, *, allow_insecure: bool) -
     if _loopback(parts.hostname or ""):
         return key or "no-key-needed-on-loopback"
     if not key:
-        raise UsageError(f"{KEY_VARIABLE} is not set: export it (see https://api.together.ai/settings/api-keys), or use `--provider embedded`, which needs no key")
+        raise UsageError(
+            f"{KEY_VARIABLE} is not set: export it (see https://api.together.ai/settings/api-keys), or use `--provider embedded`, which needs no key"
+        )
     if parts.scheme == "http" and not allow_insecure:
         raise UsageError(
             f"{ADDRESS_VARIABLE}={address}: the key would travel unencrypted; use https, or pass --allow-insecure if that network is yours"

@@ -75,12 +75,18 @@ class TogetherBatch:
         once = self.client.with_options(max_retries=0)
         created = await self._call(once.batches.create(endpoint="/v1/chat/completions", input_file_id=file_id))
         if created.job is None or not created.job.id:
-            raise ProviderDown(f"{self.host} answered a submission without a batch id ({created.warning}); the same command looks for it and goes on")
+            raise ProviderDown(
+                f"{self.host} answered a submission without a batch id ({created.warning}); the same command looks for it and goes on"
+            )
         return _batch(created.job)
 
     async def find(self, file_id: str) -> list[Batch]:
         """Batches that were made from a file: after a crash, one of them may be ours."""
-        return [_batch(job) for job in await self._call(self.client.batches.list()) if job.input_file_id == file_id and job.id]
+        return [
+            _batch(job)
+            for job in await self._call(self.client.batches.list())
+            if job.input_file_id == file_id and job.id
+        ]
 
     async def status(self, batch_id: str) -> Batch:
         """The state of a batch."""
@@ -103,13 +109,20 @@ class TogetherBatch:
         except together.APIStatusError as error:
             body = error.response.content if error.response.is_closed and error.response.is_stream_consumed else b""
             outcome = judge(Attempt("reply", error.status_code, body))
-            text = redact(f"{self.host} answers {error.status_code} to the batch API: {outcome.message or error.message}", self.secret)
+            text = redact(
+                f"{self.host} answers {error.status_code} to the batch API: {outcome.message or error.message}",
+                self.secret,
+            )
             if error.status_code >= 500 or error.status_code in (408, 409, 429):
                 raise ProviderDown(f"{text}; the same command goes on where this one stopped") from None
-            raise (outcome.error or AccessError)(f"{text}; check {KEY_VARIABLE}, {ADDRESS_VARIABLE} and that the account may use batches") from None
+            raise (outcome.error or AccessError)(
+                f"{text}; check {KEY_VARIABLE}, {ADDRESS_VARIABLE} and that the account may use batches"
+            ) from None
         except (together.APIConnectionError, httpx.HTTPError) as error:
             cause = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self.secret)[:200]
-            raise ProviderDown(f"{self.host} does not answer ({cause}); batches go on there, and the same command fetches them") from None
+            raise ProviderDown(
+                f"{self.host} does not answer ({cause}); batches go on there, and the same command fetches them"
+            ) from None
 
     async def aclose(self) -> None:
         """Close the client's connections."""
@@ -117,7 +130,14 @@ class TogetherBatch:
 
 
 def _batch(job: Any) -> Batch:
-    return Batch(job.id or "", str(job.status or "UNKNOWN").upper(), job.output_file_id or None, job.error_file_id or None, job.error, job.progress)
+    return Batch(
+        job.id or "",
+        str(job.status or "UNKNOWN").upper(),
+        job.output_file_id or None,
+        job.error_file_id or None,
+        job.error,
+        job.progress,
+    )
 
 
 def _lines(path: Path) -> Iterator[bytes]:
