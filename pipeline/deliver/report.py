@@ -112,7 +112,7 @@ def _explorer(report: Mapping[str, Any], drawing: figures.Drawing | None) -> dic
         "prices": None
         if prices is None
         else [
-            {"price": c["price"], "quantity": [float(f"{q:.8g}") for q in c["quantity"]]} for c in prices["components"]
+            {"price": c["price"], "quantity": [float(f"{q:.7g}") for q in c["quantity"]]} for c in prices["components"]
         ],
     }
 

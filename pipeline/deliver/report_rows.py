@@ -21,7 +21,7 @@ Codes = npt.NDArray[np.int64]
 
 LEVEL = 0.9
 FEW_ROWS = 30
-MOST_GROUPS = 100
+MOST_GROUPS = 80
 MOST_MISTAKES = 50
 EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0)
 

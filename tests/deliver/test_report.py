@@ -226,7 +226,7 @@ def test_the_page_stays_under_600_kb_with_many_thresholds_labels_segments_and_lo
     data = json.loads(dump_json(report_data.build(run, config, texts=texts)))
     assert len(data["decide"]["sweep"]["columns"]["threshold"]) <= 512
     assert max(len(m["text"]) for m in data["failures"]["mistakes"]) <= 500
-    assert len(data["failures"]["labels"]["rows"]) == 100
+    assert len(data["failures"]["labels"]["rows"]) == 80
     assert data["failures"]["labels"]["left_out"] > 0
     recommended = data["decide"]["sweep"]["recommended"]
     assert data["decide"]["sweep"]["columns"]["threshold"][recommended] == data["verdict"]["threshold"]
