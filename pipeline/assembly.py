@@ -18,9 +18,11 @@ from pipeline.collect.dataset import Example
 from pipeline.collect.prompts import letters
 from pipeline.collect.store import ResponseStore, StoredReply, chunks
 from pipeline.config import SPLITS
+from pipeline.decide import calibration
+from pipeline.decide.calibrator import Calibrator
 from pipeline.decide.expectation import mix_weights
 from pipeline.decide.levels import accepted
-from pipeline.decide.ranking import options, passages
+from pipeline.decide.ranking import options, passages, share_relevant
 from pipeline.decide.rows import Rows
 from pipeline.job import Job
 from pipeline.measure.confidence import Measurement, measure, token_rows
@@ -188,22 +190,30 @@ def rows(job: Job) -> Rows:
     return replace(found, cheap_correct=found.agree, strong_correct=np.where(np.isnan(found.agree), np.nan, 1.0))
 
 
-def ranking(job: Job, threshold: float | None) -> dict[str, Any] | None:
+def ranking(job: Job, threshold: float | None, calibrator: Calibrator) -> dict[str, Any] | None:
     """How well the test rows' passages or options are ranked, with and without escalation; None for other kinds."""
     if job.config.kind == "classify" or job.options.predictions is not None or not job.labeled:
         return None
-    frame = job.run.read_table(PREDICTIONS)
-    frame = frame[frame["split"] == ("test" if (frame["split"] == "test").any() else "certify")]
-    part, seed = Rows.from_frame(frame), job.config.seed
+    every = job.run.read_table(PREDICTIONS)
+    frame = every[every["split"] == ("test" if (every["split"] == "test").any() else "certify")]
+    part, held, seed = Rows.from_frame(frame), Rows.from_frame(every[every["split"] == "certify"]), job.config.seed
     kept = accepted(part.confidence, threshold)
     chances = [None if p is None else {e["label"]: e["probability"] for e in p} for p in frame["label_probabilities"]]
     if job.config.kind == "choose":
         names = {e.id: letters(len(e.options or ())) for e in job.dataset.examples}
         return options(part.label, [names[i] for i in part.example_id], chances, part.strong_answer, kept, seed=seed)
     yes = job.answers.labels[0] if job.answers is not None else "yes"
-    says = np.array([np.nan if s is None else float(s == yes) for s in part.strong_answer])
+
+    def says(answers: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.array([np.nan if a is None else float(a == yes) for a in answers])
+
     score = np.array([np.nan if p is None else p[yes] for p in chances])
-    return passages(part.group, (part.label == yes).astype(float), score, says, kept, seed=seed)
+    sure = calibration.apply(calibrator, part.confidence)
+    return passages(
+        part.group, says(part.label), score, says(part.strong_answer), kept, seed=seed,
+        relevance=np.where(part.cheap_answer == yes, sure, 1 - sure),
+        strong_share=share_relevant(says(held.label), says(held.strong_answer)),
+    )  # fmt: skip
 
 
 def mix(rows: Rows, prevalence: Mapping[str, float] | None) -> np.ndarray[Any, np.dtype[np.float64]] | None:

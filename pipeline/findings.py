@@ -118,7 +118,7 @@ def recommendation_record(job: Job, rows: Rows, found: Recommendation) -> dict[s
     return {
         "schema": "cascade-recommendation/1", "task": job.config.task, "run_id": job.run_id, **found.to_json(),
         "calibrated_threshold": calibrator(threshold), "baselines": _baselines(job, rows, found),
-        "ranking": assembly.ranking(job, threshold),
+        "ranking": assembly.ranking(job, threshold, calibrator),
     }  # fmt: skip
 
 

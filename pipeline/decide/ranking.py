@@ -57,18 +57,26 @@ def passages(
     strong_says: Floats,
     kept: npt.NDArray[np.bool_],
     *,
+    relevance: Floats,
+    strong_share: tuple[float, float],
     seed: int,
 ) -> dict[str, Any]:
     """Metrics over queries of the cheap model alone, the cascade and the strong model; arrays of shape (n,).
 
     `relevant` 1 or 0; `score` the cheap model's P(yes), NaN null; `strong_says` 1, 0 or NaN; `kept` rows that the cheap
-    model answers. In a cascade an escalated passage is scored by the strong answer, then by the cheap score. Queries
+    model answers. The two models' words meet on one scale, the probability of being relevant: `relevance` of a kept row
+    (calibrated), and for an escalated one `strong_share`, how often passages are relevant that the strong model answers
+    with no and with yes (see `share_relevant`); the cheap score breaks ties among them. A bare 1 or 0 would lose the
+    order. Queries
     without a relevant passage have no average precision and no nDCG, and are counted. Where strong answers are missing
     throughout, its entries are None. Intervals are a bootstrap over queries.
     """
     orders: dict[str, tuple[Floats, ...]] = {"cheap": (score,)}
     if not np.isnan(strong_says).all():
-        orders |= {"cascade": (np.where(kept, score, strong_says), score), "strong": (strong_says,)}
+        orders |= {
+            "cascade": (np.where(kept, relevance, np.where(strong_says == 1, *reversed(strong_share))), score),
+            "strong": (strong_says,),
+        }
     _, code = np.unique(group.astype(str), return_inverse=True)
     queries = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
     measures: dict[str, Callable[[Floats], float]] = {"ndcg_at_10": ndcg, "map": average_precision}
@@ -84,6 +92,14 @@ def passages(
         ranked = [ranked_relevance(relevant[q], *(s[q] for s in orders[who])) for q in queries]
         out[who] = {name: _mean(np.array([f(r) for r in ranked]), seed) for name, f in measures.items()}
     return out
+
+
+def share_relevant(relevant: Floats, strong_says: Floats) -> tuple[float, float]:
+    """Share of relevant passages where the strong model says no, and where it says yes, each with half a row added to both
+    sides so that neither is ever 0 or 1. From rows that are not the ones ranked."""
+    counts = [(np.nansum(relevant[strong_says == says]), (strong_says == says).sum()) for says in (0, 1)]
+    no, yes = (float((k + 0.5) / (n + 1)) for k, n in counts)
+    return no, yes
 
 
 def options(

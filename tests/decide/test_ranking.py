@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from pipeline.decide.ranking import average_precision, ndcg, options, passages, precision_at, ranked_relevance
+from pipeline.decide.ranking import (
+    average_precision,
+    ndcg,
+    options,
+    passages,
+    precision_at,
+    ranked_relevance,
+    share_relevant,
+)
 
 
 def test_measures_equal_scikit_learns_on_untied_scores() -> None:
@@ -40,14 +48,27 @@ def test_a_cascade_that_keeps_all_is_the_cheap_model_and_one_that_keeps_none_sta
     relevant = (rng.random(n) < 0.4).astype(float)
     score = np.clip(relevant * 0.3 + rng.random(n) * 0.7, 0, 1)
     strong = np.where(rng.random(n) < 0.9, relevant, 1 - relevant)
-    everything = passages(group, relevant, score, strong, np.ones(n, bool), seed=1)
+    common = {"relevance": score, "strong_share": (0.1, 0.8), "seed": 1}
+    everything = passages(group, relevant, score, strong, np.ones(n, bool), **common)
     assert everything["cascade"] == everything["cheap"]
-    nothing = passages(group, relevant, score, strong, np.zeros(n, bool), seed=1)
+    nothing = passages(group, relevant, score, strong, np.zeros(n, bool), **common)
     assert nothing["cascade"]["map"]["value"] >= nothing["strong"]["map"]["value"]
     by_hand = np.mean([relevant[q][np.lexsort((-score[q], -strong[q]))][0] for q in np.split(np.arange(n), n // 3)])
     assert nothing["cascade"]["precision_at_1"]["value"] == pytest.approx(by_hand)
     assert nothing["queries"] == n // 3
-    assert passages(group, relevant, score, np.full(n, np.nan), np.ones(n, bool), seed=1)["cascade"] is None
+    assert passages(group, relevant, score, np.full(n, np.nan), np.ones(n, bool), **common)["cascade"] is None
+
+
+def test_an_escalated_passage_ranks_by_how_often_the_strong_model_is_right() -> None:
+    group = np.array(["q"] * 3, dtype=object)
+    relevant, score = np.array([1.0, 0.0, 0.0]), np.array([0.95, 0.5, 0.4])
+    kept = np.array([True, False, False])
+    found = passages(
+        group, relevant, score, np.array([1.0, 1.0, 0.0]), kept, relevance=score, strong_share=(0.1, 0.9), seed=1
+    )
+    assert found["cascade"]["map"]["value"] == 1  # .95 of a kept answer goes before .9 of a strong yes
+    no, yes = share_relevant(np.array([1.0, 1, 0, 0, 0]), np.array([1.0, 1, 1, 0, 0]))
+    assert (no, yes) == pytest.approx((0.5 / 3, 2.5 / 4))
 
 
 def test_options_are_ranked_by_probability_and_escalated_rows_start_with_the_strong_answer() -> None:
