@@ -66,7 +66,11 @@ TOO_LONG = re.compile(
     r"|tokens.{0,40}(exceed|must be <=)",
     re.IGNORECASE | re.DOTALL,
 )
-FILTERED = re.compile(r"content.?(filter|policy|management)|moderation|safety|ResponsibleAI", re.IGNORECASE)
+FILTERED = re.compile(
+    r"content.?(filter|policy|management)|ResponsibleAI|(safety|moderation).{0,30}(block|filter|flag|violat|reject)"
+    r"|(block|filter|flag|violat|reject)\w*.{0,30}(safety|moderation|policy)",
+    re.IGNORECASE | re.DOTALL,
+)
 CREDIT = re.compile(r"credit|billing|insufficient.?(quota|funds)|spending.?limit|payment", re.IGNORECASE)
 HTML = re.compile(rb"^\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 

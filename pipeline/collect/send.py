@@ -323,7 +323,11 @@ class _Sender:
 
     def _watch_refusals(self, number: int, attempt: Attempt, outcome: Outcome) -> None:
         """Many rows refused in the same words, and none answered between them, are no fault of the rows."""
-        if outcome.action is not Action.REJECT or not outcome.reason.startswith("http_"):
+        # long or filtered rows may well come in a row, but hardly so before any other was ever answered
+        suspect = outcome.reason.startswith("http_") or (
+            self.provider.paid and self.report.kept + self.report.from_store == 0
+        )
+        if outcome.action is not Action.REJECT or not suspect:
             if outcome.state == "ok":
                 self.alike = ("", [])
             return

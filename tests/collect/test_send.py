@@ -107,6 +107,22 @@ def test_rows_refused_one_after_the_other_in_the_same_words_stop_the_run_and_are
         assert ask(api, rows(100)).sent == 100
 
 
+def test_a_parameter_that_the_service_calls_too_long_does_not_cost_every_row_its_answer(ask):
+    """The message reads like a row's fault, but nothing was ever answered."""
+    with FakeProvider(lambda post: http(400, message="max_tokens exceeds the context length of 4096")) as api:
+        with pytest.raises(AccessError, match="in a row"):
+            ask(api, rows(100), concurrency=2)
+        assert len(api.posts) <= 12
+
+
+def test_long_rows_one_after_the_other_are_each_recorded_and_the_run_goes_on(ask):
+    with FakeProvider(
+        lambda post: http(400, message="maximum context length is 4096") if 5 < post.number < 45 else None
+    ) as api:
+        report = ask(api, rows(60), concurrency=2)
+    assert (report.kept, report.failed_by_reason) == (21, {"too_long": 39})
+
+
 def test_memory_does_not_hold_the_rows(ask):
     """The iterator is read only a little ahead of what is in flight."""
     read = 0
