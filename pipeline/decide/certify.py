@@ -129,7 +129,7 @@ def certify(
     fit             the rows that fixed `levels`: a fallback sequence starts where they promise to keep most, and they tell
                     how alike the rows of a group are
     fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
-    seed            draws one row per group, and the bootstraps
+    seed            of the bootstraps of total_cost and of a budget in dollars; a promise depends on no seed
 
     Where groups have several rows the promise is about groups: see `pipeline.decide.groups`; `method` says which way was
     taken and `unit` is "groups". Without any row nothing is certified. Raises ValueError for a target that makes no sense.
@@ -147,13 +147,11 @@ def certify(
         return replace(
             total_cost.optimize(rows, goal.usd_per_error, human=human, seed=seed), target=goal.to_json(), look=look
         )
-    drawn = trial.sample(rows, goal, fit=fit, human=human, seed=seed)
+    drawn = trial.sample(rows, goal, fit=fit, human=human)
     if goal.kind == "budget":
         found = _budget(drawn.rows, goal, levels, drawn.strong_correct, seed)
     else:
-        found = trial.of_sample(
-            drawn, goal, levels=levels, fit=fit, fit_confidence=fit_confidence, seed=seed
-        ).certificate()
+        found = trial.of_sample(drawn, goal, levels=levels, fit=fit, fit_confidence=fit_confidence).certificate()
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)

@@ -90,8 +90,7 @@ class Expectation:
             "usd_per_1000": self._mean(spent).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
             "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
-            "latency_p50_s": self._quantile(waited, 0.5),
-            "latency_p95_s": self._quantile(waited, 0.95),
+            **waiting(waited, self._split),
         }
 
     def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
@@ -141,21 +140,29 @@ class Expectation:
         lower, upper = _bootstrap_mean(x[known], weights, self._seed)
         return Estimate(value, lower, upper, LEVEL, n, self._split)
 
-    def _quantile(self, x: Floats, q: float) -> Estimate:
-        ordered = np.sort(x[~np.isnan(x)])
-        n = len(ordered)
-        if n == 0:
-            return self._unknown()
-        tail = (1 - LEVEL) / 2
-        low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
-        value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
-        return Estimate(
-            value, float(ordered[low - 1]) if low >= 1 else None, float(ordered[high - 1]) if high <= n else None,
-            LEVEL, n, self._split,
-        )  # fmt: skip
-
     def _unknown(self) -> Estimate:
         return Estimate(None, None, None, LEVEL, 0, self._split)
+
+
+def waiting(seconds: Floats, split: str) -> dict[str, Estimate]:
+    """Median and 95th percentile of `seconds` (n,), NaN where unknown: latency_p50_s and latency_p95_s.
+
+    The value is the smallest observed time that covers the share; the interval is of order statistics, whatever the law.
+    """
+    return {"latency_p50_s": _quantile(seconds, 0.5, split), "latency_p95_s": _quantile(seconds, 0.95, split)}
+
+
+def _quantile(x: Floats, q: float, split: str) -> Estimate:
+    ordered = np.sort(x[~np.isnan(x)])
+    n = len(ordered)
+    if n == 0:
+        return Estimate(None, None, None, LEVEL, 0, split)
+    tail = (1 - LEVEL) / 2
+    low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
+    value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
+    lower = float(ordered[low - 1]) if low >= 1 else None
+    upper = float(ordered[high - 1]) if high <= n else None
+    return Estimate(value, lower, upper, LEVEL, n, split)
 
 
 def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:

@@ -7,6 +7,7 @@ its mean, with a betting test that needs nothing but bounded, independent groups
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ LARGEST_VARIANCE = 0.5
 FEWEST_GROUPS = 20
 """Groups of several rows needed to say anything about their correlation."""
 _LARGEST_BET = 0.98
-ONE_ROW = "one seeded row per group"
+ONE_ROW = "one row per group, drawn by hash"
 MEANS = "all rows by the means of their groups"
 
 
@@ -93,11 +94,19 @@ def codes(group: npt.NDArray[np.object_]) -> Codes:
     )
 
 
-def one_row_each(group: Codes, seed: int) -> npt.NDArray[np.intp]:
-    """Index of one row per group, each row of a group equally likely, in row order."""
-    shuffled = np.random.default_rng(seed).permutation(len(group))
-    _, first = np.unique(group[shuffled], return_index=True)
-    return np.sort(shuffled[first])
+def one_row_each(group: Codes, name: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:
+    """Index of one row per group, each row of a group equally likely, in row order.
+
+    The smallest hash of the rows' names decides, so no seed can draw again until the outcome pleases. `name` (n,) are
+    example ids; where they are None the row number stands in.
+    """
+    key = np.zeros(len(group), dtype=np.uint64)
+    for i in np.flatnonzero(np.bincount(group)[group] > 1):
+        text = f"one row per group:{i if name[i] is None else name[i]}"
+        key[i] = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    order = np.lexsort((key, group))
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    return np.sort(order[first])
 
 
 def means(group: Codes, values: Floats) -> Floats:
@@ -105,9 +114,7 @@ def means(group: Codes, values: Floats) -> Floats:
     return np.asarray(np.bincount(group, values) / np.bincount(group), dtype=np.float64)
 
 
-def evidence(
-    laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes, seed: int
-) -> Evidence:
+def evidence(laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes) -> Evidence:
     """Each group enters by the mean of a value per row whose expectation is at least 0 where the promise is broken.
 
     What is missing counts against the promise, as in `pipeline.decide.evidence`.
@@ -123,7 +130,7 @@ def evidence(
     else:
         kept, sent, largest = wrong - (1 - goal.limit), ~(strong_correct == 1) - (1 - goal.limit), goal.limit
     columns = [means(group, np.where(accepted(rows.confidence, float(t)), kept, sent)) for t in laid.thresholds]
-    averages, p_values = np.array([c.mean() for c in columns]), betting_p(columns, largest, seed)
+    averages, p_values = np.array([c.mean() for c in columns]), betting_p(columns, largest)
     count = int(group.max()) + 1
     return Evidence(
         p_values=p_values,
@@ -135,17 +142,17 @@ def evidence(
     )
 
 
-def betting_p(columns: Iterable[Floats], largest: float, seed: int) -> Floats:
+def betting_p(columns: Iterable[Floats], largest: float) -> Floats:
     """P-values of H: E[value] >= 0, one per column of independent values that never exceed `largest` > 0.
 
     The capital of a gambler who bets on values below 0 grows beyond 1/p with probability at most p under H (Ville). The
-    stake follows the mean and variance seen so far (Kelly's approximation), in one seeded order of the groups.
+    stake follows the mean and variance seen so far (Kelly's approximation), in one fixed shuffled order of the groups.
     """
-    return np.array([_bet(column, largest, seed) for column in columns], dtype=np.float64)
+    return np.array([_bet(column, largest) for column in columns], dtype=np.float64)
 
 
-def _bet(values: Floats, largest: float, seed: int) -> float:
-    x = np.random.default_rng(seed).permutation(values)
+def _bet(values: Floats, largest: float) -> float:
+    x = np.random.default_rng(0).permutation(values)
     seen = np.arange(1, len(x) + 1)
     # a prior group at the worst value that is still harmless keeps the first stakes moderate
     mean = (np.cumsum(x) + 0.0) / (seen + 1)

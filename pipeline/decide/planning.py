@@ -52,7 +52,6 @@ def labels_needed(
     levels: npt.ArrayLike | None,
     fit: Rows | None = None,
     human: bool = False,
-    seed: int,
 ) -> int | None:
     """How many further rows like these would certify the target with probability about 0.8, if their rates are the true ones.
 
@@ -61,8 +60,8 @@ def labels_needed(
     """
     if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or np.isnan(rows.confidence).all():
         return None
-    drawn = trial.sample(rows, goal, fit=fit, human=human, seed=seed)
-    prepared = trial.of_sample(drawn, goal, levels=levels, fit=fit, seed=seed)
+    drawn = trial.sample(rows, goal, fit=fit, human=human)
+    prepared = trial.of_sample(drawn, goal, levels=levels, fit=fit)
 
     def enough(factor: float) -> bool:
         return prepared.lowest(prepared.found.planned(factor)) is not None
@@ -79,7 +78,6 @@ def tightest(
     levels: npt.ArrayLike | None,
     fit: Rows | None = None,
     human: bool = False,
-    seed: int,
 ) -> dict[str, Any] | None:
     """The strictest round value of the target that these rows would certify for a tenth of the traffic or more.
 
@@ -90,10 +88,10 @@ def tightest(
         return None
     name = "within" if goal.paired else "at_least"
     steps = sorted({*WITHIN_STEPS, goal.limit}) if goal.paired else sorted({*AT_LEAST_STEPS, goal.limit}, reverse=True)
-    drawn, found = trial.sample(rows, goal, fit=fit, human=human, seed=seed), dict[int, Certificate]()
+    drawn, found = trial.sample(rows, goal, fit=fit, human=human), dict[int, Certificate]()
 
     def passes(i: int) -> bool:
-        found[i] = trial.of_sample(drawn, _at(goal, steps[i]), levels=levels, fit=fit, seed=seed).certificate()
+        found[i] = trial.of_sample(drawn, _at(goal, steps[i]), levels=levels, fit=fit).certificate()
         return found[i].threshold is not None and found[i].escalation_rate <= 1 - USEFUL_SHARE
 
     first = _first_true(len(steps), passes)

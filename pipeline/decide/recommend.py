@@ -15,7 +15,7 @@ from pipeline.decide import planning, wording
 from pipeline.decide.binomial_tests import too_few_errors_p
 from pipeline.decide.caveats import Warning, caveats
 from pipeline.decide.certificate import Certificate, finite
-from pipeline.decide.expectation import Estimate, Expectation, mix_weights
+from pipeline.decide.expectation import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.goal import Goal, TargetLike
 from pipeline.decide.rows import Rows
 from pipeline.decide.wording import Story, percent, usd
@@ -92,9 +92,7 @@ def recommend(
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
-    further = planning.labels_needed(
-        held, goal, certificate=certificate, levels=levels, fit=fit, human=human, seed=seed
-    )
+    further = planning.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
     if further is not None and len(held):
         # new labels spread over the splits as the present ones do
         further = math.ceil(further * len(rows) / len(held))
@@ -113,10 +111,10 @@ def recommend(
         warnings=caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
         certificate=certificate,
         expected=expected,
-        ends=_ends(expected),
+        ends=_ends(part, expected, split),
         optimism=_optimism(sweep, certificate),
         labels_needed=further,
-        tightest=planning.tightest(held, goal, levels=levels, fit=fit, human=human, seed=seed),
+        tightest=planning.tightest(held, goal, levels=levels, fit=fit, human=human),
     )
 
 
@@ -181,10 +179,16 @@ def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | 
     return float(np.mean(held.cheap_usd[known] + np.where(kept, 0.0, strong))), float(strong.mean())
 
 
-def _ends(expected: Mapping[str, Estimate]) -> dict[str, dict[str, Estimate]]:
+def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str, dict[str, Estimate]]:
+    """Each model alone on the same rows: accuracy, dollars, seconds."""
+    waits = {"cheap": waiting(part.cheap_s, split), "strong": waiting(part.strong_s, split)}
     return {
-        "cheap_only": {"accuracy": expected["cheap_accuracy"], "usd_per_1000": expected["cheap_usd_per_1000"]},
-        "strong_only": {"accuracy": expected["strong_accuracy"], "usd_per_1000": expected["strong_usd_per_1000"]},
+        f"{role}_only": {
+            "accuracy": expected[f"{role}_accuracy"],
+            "usd_per_1000": expected[f"{role}_usd_per_1000"],
+            **waits[role],
+        }
+        for role in ("cheap", "strong")
     }
 
 

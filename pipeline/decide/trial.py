@@ -115,11 +115,11 @@ class Sample:
         return self.plan.group if self.plan.way == groups.MEANS else None
 
 
-def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool, seed: int) -> Sample:
-    """The rows that a promise counts: all of them, or one seeded row of each group. People (`human`) are always right."""
+def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool) -> Sample:
+    """The rows that a promise counts: all of them, or one row of each group. People (`human`) are always right."""
     plan = groups.plan(rows, goal, fit)
     if plan.way == groups.ONE_ROW:
-        rows = rows.take(groups.one_row_each(plan.group, seed))
+        rows = rows.take(groups.one_row_each(plan.group, rows.example_id))
     return Sample(rows, np.ones(len(rows)) if human else rows.strong_correct, human, plan)
 
 
@@ -130,7 +130,6 @@ def of_sample(
     levels: npt.ArrayLike | None,
     fit: Rows | None,
     fit_confidence: npt.ArrayLike | None = None,
-    seed: int,
 ) -> Trial:
     """The trial of any of the first four goals; 0.0 is a candidate in any case. No levels at all count as None.
 
@@ -149,7 +148,7 @@ def of_sample(
         weights = _informed(laid, fit, goal, len(rows) / len(fit), weights, human)
     if drawn.group is not None:
         agree = rows.cheap_correct if human else rows.agree
-        found = groups.evidence(laid, rows, strong, agree, goal, drawn.group, seed)
+        found = groups.evidence(laid, rows, strong, agree, goal, drawn.group)
     else:
         found = _evidence(laid, rows, strong, goal, human)
     return Trial(laid, found, goal, weights)

@@ -35,7 +35,8 @@ def sentence(story: Story) -> str:
     """One or two sentences that answer: what to do, with what effect, at what cost."""
     other = story.other
     if story.verdict == "uncertified":
-        return f"No threshold is certified, so everything goes to {other} for now: {story.why}."
+        rest = _worse(story)
+        return f"No threshold is certified, so everything goes to {other} for now: {story.why}{'; ' + rest if rest else ''}."
     if story.verdict == "strong_only":
         return f"Send everything to {other} alone: {story.why}. {_sent_alone(story)}".strip()
     if story.verdict == "cheap_only":
@@ -47,7 +48,7 @@ def sentence(story: Story) -> str:
         start = f"Escalate when confidence is below {story.threshold}"
         if rate is not None:
             start += f": {_about(rate)} go to {other}"
-    parts = [start + ("" if story.verdict != "cheap_only" else ":"), _quality(story), _cost(story)]
+    parts = [start + ("" if story.verdict != "cheap_only" else ":"), _quality(story), _cost(story), _worse(story)]
     if story.verdict == "cheap_only":
         return f"{parts[0]} " + "; ".join(p for p in parts[1:] if p) + "."
     text = "; ".join(p for p in parts if p) + "."
@@ -150,6 +151,13 @@ def _quality(story: Story) -> str:
         if strong.value is not None
         else ", that of the strong model alone unknown"
     )
+
+
+def _worse(story: Story) -> str:
+    cheap, strong = story.expected["cheap_accuracy"].value, story.expected["strong_accuracy"].value
+    if story.human or cheap is None or strong is None or strong >= cheap:
+        return ""
+    return "the strong model is the less accurate of the two here"
 
 
 def _cost(story: Story) -> str:

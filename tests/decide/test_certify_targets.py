@@ -291,12 +291,20 @@ def test_the_intraclass_correlation_is_what_was_put_in():
 
 def test_a_drawn_row_represents_its_group_evenly():
     group = np.array([0, 0, 0, 1, 1, 2])
-    picks = np.array([groups.one_row_each(group, seed) for seed in range(3000)])
+    picks = np.array([groups.one_row_each(group, texts([f"{draw}-{i}" for i in range(6)])) for draw in range(3000)])
     assert picks.shape == (3000, 3)
     for column, size in zip(picks.T, (3, 2, 1), strict=True):
         _, counts = np.unique(column, return_counts=True)
         assert len(counts) == size
         assert stats.chisquare(counts).pvalue > 1e-4 if size > 1 else True
+
+
+def test_no_seed_changes_a_promise(rows):
+    held = rows.of("certify")
+    twice = held.take(np.concatenate([np.arange(len(held)), np.arange(200)]))
+    twice = replace(twice, example_id=texts([f"copy {i}" for i in range(len(twice))]))
+    for goal in (Goal("match_strong", 0.1, within=0.03), Goal("budget", 0.1, escalation_rate=0.3)):
+        assert certify(twice, goal, levels=None, seed=1) == certify(twice, goal, levels=None, seed=2)
 
 
 def test_means_inside_groups_are_means():

@@ -11,7 +11,7 @@ from scipy import stats
 from pipeline.config import Target
 from pipeline.decide import wording
 from pipeline.decide.certify import certify
-from pipeline.decide.expectation import mix_weights
+from pipeline.decide.expectation import mix_weights, waiting
 from pipeline.decide.levels import candidate_levels, sweep_levels
 from pipeline.decide.recommend import VERDICTS, recommend
 from pipeline.decide.sweep import sweep
@@ -105,12 +105,8 @@ def test_the_figures_are_those_of_the_test_split_with_exact_intervals(rows):
 
 def test_order_statistics_cover_a_quantile_as_often_as_they_say():
     rng, hits = np.random.default_rng(0), 0
-    from pipeline.decide.expectation import Expectation
-
-    base = evaluated(60)
     for _ in range(400):
-        part = replace(base, cheap_s=rng.exponential(size=60))
-        found = Expectation(part, 0.0, split="test", seed=0)._quantile(part.cheap_s, 0.5)
+        found = waiting(rng.exponential(size=60), "test")["latency_p50_s"]
         hits += found.lower <= np.log(2) <= found.upper
     assert 0.88 <= hits / 400 <= 0.98
 
@@ -204,6 +200,7 @@ def test_a_worse_strong_model_is_a_grave_warning(rows):
     )
     assert found.verdict == "cheap_only"
     assert next(w for w in found.warnings if w.code == "strong_worse").gravity == 3
+    assert "the strong model is the less accurate of the two here" in found.sentence
 
 
 def test_optimized_verdicts_promise_nothing(rows):
@@ -320,6 +317,8 @@ def test_the_optimism_gap_sets_certify_beside_test(rows):
     assert gap["gap"] == pytest.approx(gap["certify"] - gap["test"])
     assert found.ends["cheap_only"]["usd_per_1000"].value == pytest.approx(0.2)
     assert found.ends["strong_only"]["usd_per_1000"].value == pytest.approx(1.0)
+    strong = np.sort(rows.of("test").strong_s)
+    assert found.ends["strong_only"]["latency_p50_s"].value == strong[int(np.ceil(0.5 * len(strong))) - 1]
 
 
 @pytest.mark.parametrize(
