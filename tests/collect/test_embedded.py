@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import subprocess
 import sys
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import together
 from conftest import ROOT
 
-from pipeline.collect.prompts import messages
+from pipeline.collect.prompts import lettered, messages
 from pipeline.collect.providers.embedded import BASE_URL, EmbeddedTransport, client
 from pipeline.collect.providers.weights import Model, load
 from pipeline.config_file import load as read_config
@@ -22,9 +23,13 @@ from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import measure
 
 TASK = ROOT / "datasets" / "email_triage"
-CONFIG = read_config(ROOT / "configs" / "email_triage.yaml")
 MODELS = {role: load(TASK / "models" / f"{role}.npz") for role in ("cheap", "strong")}
 CHEAP = MODELS["cheap"]
+# Promised range of the cheap model's accuracy; the strong one is at least 5 points above it.
+RANGES = {
+    "email_triage": (0.78, 0.92), "content_moderation": (0.78, 0.92),
+    "retrieval_relevance": (0.72, 0.82), "autocomplete_ranking": (0.72, 0.85),
+}  # fmt: skip
 ASKED = [{"role": "user", "content": "Subject: Sunday\n\nMum asked if you can bring the cake."}]
 
 
@@ -180,30 +185,42 @@ def test_inference_needs_neither_torch_nor_a_tokenizer_library_nor_a_socket() ->
     assert done.stdout.split("\n")[:2] == ["stop", "[]"]
 
 
-def test_the_weights_are_named_as_what_they_are_and_stay_small() -> None:
-    for role, model in MODELS.items():
-        assert model.name.startswith(f"embedded/email-triage-{role}@")
-        assert model.stands_in_for == getattr(CONFIG, role).model
+@pytest.mark.parametrize("task", RANGES)
+def test_the_weights_are_named_as_what_they_are(task: str) -> None:
+    settings = read_config(ROOT / "configs" / f"{task}.yaml")
+    for role in ("cheap", "strong"):
+        model = load(ROOT / "datasets" / task / "models" / f"{role}.npz")
+        assert re.fullmatch(rf"embedded/(tfidf-logreg-)?{task.replace('_', '-')}-{role}@[0-9a-f]{{12}}", model.name)
+        assert model.stands_in_for == getattr(settings, role).model
+
+
+def test_the_weights_stay_small() -> None:
     assert sum(path.stat().st_size for path in (TASK / "models").iterdir()) < 4_000_000
     assert sum(path.stat().st_size for path in (ROOT / "datasets").glob("*/models/*.npz")) < 8_000_000
 
 
-def test_the_cheap_model_is_right_as_often_as_promised_and_the_strong_one_more_often() -> None:
-    """300 mails spread over the set: the promised ranges, widened by two standard errors of a mean of 300."""
-    rows = [json.loads(line) for line in (TASK / "examples.jsonl").read_text(encoding="utf-8").splitlines()][::10][:300]
-    labels = AnswerSet.classify(["work", "personal", "spam", "other"])
-    assert CONFIG.prompt is not None
-    right = {role: [] for role in MODELS}
+@pytest.mark.parametrize("task", RANGES)
+def test_the_cheap_model_is_right_as_often_as_promised_and_the_strong_one_more_often(task: str) -> None:
+    """300 rows spread over the set: the promised ranges, widened by two standard errors of a mean of 300."""
+    settings = read_config(ROOT / "configs" / f"{task}.yaml")
+    assert settings.prompt is not None
+    models = {role: load(ROOT / "datasets" / task / "models" / f"{role}.npz") for role in ("cheap", "strong")}
+    lines = (ROOT / "datasets" / task / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines[:: len(lines) // 300]][:300]
+    right: dict[str, list[bool]] = {role: [] for role in models}
     measured = []
     for row in rows:
-        asked = messages(CONFIG.prompt, {name: row[name] for name in CONFIG.prompt.columns})
-        for role, model in MODELS.items():
-            reply = ask(asking(model=model.name, messages=asked, logprobs=5))
-            found = measure(reply.content, labels, role=role)
+        columns = {name: row[name] for name in settings.prompt.columns}
+        asked = messages(settings.prompt, {k: lettered(v) if isinstance(v, list) else v for k, v in columns.items()})
+        answers = AnswerSet.choose(len(row["options"])) if "options" in row else AnswerSet.classify(settings.answers)
+        for role, model in models.items():
+            reply = ask(asking(model=model.name, messages=asked, logprobs=5), {model.name: model})
+            found = measure(reply.content, answers, role=role)
             right[role].append(found.answer == row["label"])
             measured.append((role, found.status, found.signals["first_token"]))
     cheap, strong = (sum(right[role]) / len(rows) for role in ("cheap", "strong"))
-    assert 0.78 - 0.04 <= cheap <= 0.92 + 0.04
+    low, high = RANGES[task]
+    assert low - 0.045 <= cheap <= high + 0.045
     assert strong - cheap >= 0.05 - 0.035
     assert sum(status != "ok" for _, status, _ in measured) <= 0.03 * len(measured)
     assert all(0 < signal <= 1 for role, status, signal in measured if (role, status) == ("cheap", "ok"))

@@ -39,7 +39,7 @@ def load(path: Path) -> Model:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             kind = json.loads(arrays["metadata"].tobytes())["kind"]
             return KINDS[kind](arrays, hashlib.sha256(raw).hexdigest()[:12])
-    except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not the weight file of an embedded model ({type(error).__name__}: {error})"
         ) from error
