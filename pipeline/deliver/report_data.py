@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline import run as artefacts
 from pipeline.config import TaskConfig
-from pipeline.deliver import report_health, report_provenance, report_rows, report_sweep, report_trust
+from pipeline.deliver import report_health, report_prices, report_provenance, report_rows, report_sweep, report_trust
 from pipeline.deliver.report_rows import ReportRows
 from pipeline.run import Run, finite
 
@@ -86,7 +86,15 @@ def build(
     sweep = (
         None
         if found.sweep is None or found.sweep.empty
-        else report_sweep.table(found.sweep, found.rows, split, threshold, found.sweep_metadata)
+        else report_sweep.table(
+            found.sweep,
+            found.rows,
+            split,
+            threshold,
+            found.sweep_metadata,
+            alone=_ends(found, split)["strong_only"],
+            prevalence=_prevalence(config),
+        )
     )
     if sweep is not None:
         report_sweep.adopt(sweep, expected)
@@ -239,6 +247,11 @@ def _warnings(advice: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda w: -int(w["gravity"]))
 
 
+def _prevalence(config: TaskConfig) -> dict[str, float] | None:
+    """Production's label mix, where the labeled set has another."""
+    return None if config.dataset is None or config.dataset.prevalence is None else dict(config.dataset.prevalence)
+
+
 def _decide(
     found: Artefacts,
     config: TaskConfig,
@@ -249,7 +262,7 @@ def _decide(
     baselines = [dict(b) for b in found.advice.get("baselines") or [] if b.get("split") in (split, None)]
     priced = None
     if sweep is not None and found.rows is not None:
-        priced = report_sweep.prices(sweep, found.rows, found.replies, models)
+        priced = report_prices.prices(sweep, found.rows, found.replies, models, _prevalence(config))
     target = dict(
         (found.advice.get("certificate") or {}).get("target")
         or config.target.model_dump(mode="json", exclude_none=True)
@@ -263,7 +276,8 @@ def _decide(
         "target": target,
         "target_line": _target_line(target, ends),
         "human": models["strong"]["human"],
-        "reweighted": config.dataset is not None and config.dataset.prevalence is not None,
+        "reweighted": _prevalence(config),
+        "ranking": found.advice.get("ranking"),
         "prices": priced,
     }
 
@@ -289,6 +303,7 @@ def _failures(
         "split": split,
         "gold": rows.gold,
         "labels": report_rows.groups(rows, "label", split, threshold, floors) if rows.texts["label"].values else None,
+        "floors": report_rows.recall_floors(rows, split, threshold, floors or {}, config.target.label_groups or {}),
         "segments": report_rows.groups(rows, "segment", split, threshold)
         if len(rows.texts["segment"].values) > 1
         else None,

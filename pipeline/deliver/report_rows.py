@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ class ReportRows:
         with np.errstate(invalid="ignore"):
             return np.asarray(self.numbers["confidence"] >= threshold)
 
+    def weights(self, split: str, prevalence: Mapping[str, float] | None) -> Floats:
+        """How much each row of a split counts, mean 1: production's label mix over that of the rows; else all alike."""
+        codes, values = self.texts["label"].codes[self.of(split)], self.texts["label"].values
+        if not prevalence:
+            return np.ones(len(codes))
+        counts = np.bincount(codes[codes >= 0], minlength=len(values))
+        factor = [prevalence.get(v, 0.0) * len(codes) / c if c else 0.0 for v, c in zip(values, counts, strict=True)]
+        return np.array([*factor, 0.0])[codes]
+
     @property
     def agree(self) -> Floats:
         """1.0 where both models answered the same, 0.0 where not, NaN where one is missing."""
@@ -133,10 +142,14 @@ def rate(hits: float, n: float, split: str) -> dict[str, Any]:
     }
 
 
-def mean_rate(right: Floats, split: str) -> dict[str, Any]:
-    """The share of ones among what is known."""
+def mean_rate(right: Floats, split: str, weights: Floats | None = None) -> dict[str, Any]:
+    """The share of ones among what is known. With weights the interval is that of Kish's effective number of rows."""
     known = ~np.isnan(right)
-    return rate(float(right[known].sum()), float(known.sum()), split)
+    if weights is None or not known.any():
+        return rate(float(right[known].sum()), float(known.sum()), split)
+    w = weights[known]
+    share, effective = float(w @ right[known] / w.sum()), float(w.sum() ** 2 / (w @ w))
+    return {**rate(share * effective, effective, split), "value": share, "n": int(known.sum())}
 
 
 def groups(
@@ -177,6 +190,31 @@ def groups(
         )
         out.append(entry)
     return {"by": by, "split": split, "rows": out, "left_out": max(0, len(order) - MOST_GROUPS)}
+
+
+def recall_floors(
+    rows: ReportRows,
+    split: str,
+    threshold: float | None,
+    floors: Mapping[str, float],
+    members: Mapping[str, Sequence[str]],
+) -> list[dict[str, Any]]:
+    """How often rows of a label, or of one of several, get an answer among them, beside the least that was asked for."""
+    inside, kept = rows.of(split), rows.kept(threshold)
+    out = []
+    for name, floor in floors.items():
+        labels = tuple(members.get(name, (name,)))
+
+        def among(column: str, labels: Sequence[str] = labels) -> npt.NDArray[np.bool_]:
+            coded = rows.texts[column]
+            return np.isin(coded.codes, [i for i, v in enumerate(coded.values) if v in labels])
+
+        told = np.where(kept, among("cheap_answer"), among("strong_answer"))
+        mine = inside & among("label")
+        recall = rate(float((told & mine).sum()), float(mine.sum()), split)
+        broken = recall["value"] is not None and recall["value"] < floor
+        out.append({"name": name, "labels": list(labels), "floor": floor, "recall": recall, "broken": broken})
+    return out
 
 
 def confusion(rows: ReportRows, split: str, threshold: float | None, at_most: int = 12) -> dict[str, Any] | None:

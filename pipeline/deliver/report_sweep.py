@@ -1,4 +1,4 @@
-"""ReportSweep: the sweep as the page shows it: one split, at most 512 thresholds, and what each would cost at other prices."""
+"""ReportSweep: the sweep as the page shows it: one split, at most 512 thresholds, and the wrong answers that each keeps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.decide.intervals import clopper_pearson
-from pipeline.deliver.report_rows import LEVEL, ReportRows, mean_rate
+from pipeline.deliver.report_rows import LEVEL, ReportRows
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,11 +46,18 @@ def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> npt.NDArr
 
 
 def table(
-    sweep: pd.DataFrame, rows: ReportRows | None, split: str, threshold: float | None, metadata: Mapping[str, str]
+    sweep: pd.DataFrame,
+    rows: ReportRows | None,
+    split: str,
+    threshold: float | None,
+    metadata: Mapping[str, str],
+    *,
+    alone: Mapping[str, Any],
+    prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The sweep of one split as columns, ascending in threshold; the last row escalates everything (threshold null).
 
-    `recommended` is the index of the recommended row. Where no label is known, quality is the agreement with the strong
+    `alone` is the strong model by itself {accuracy, usd_per_1000}, the figures of that last row. `recommended` is the index of the recommended row. Where no label is known, quality is the agreement with the strong
     model, and "wrong" are kept answers that differ from its answer.
     """
     part = sweep[sweep["split"] == split].sort_values("threshold", kind="stable").reset_index(drop=True)
@@ -72,8 +76,8 @@ def table(
     for name in (*PLAIN, *WHOLE_CURVE):
         columns[name] = _column(part, name)
     if rows is not None:
-        _count_wrong(columns, rows, split, gold)
-        _escalate_everything(columns, rows, split, gold)
+        _count_wrong(columns, rows, split, gold, prevalence)
+    _escalate_everything(columns, alone, gold)
     n = int(rows.of(split).sum()) if rows is not None else int(part["n"].iloc[0]) if "n" in part and len(part) else None
     recommended = (
         int(np.flatnonzero(picks == at[0])[0])
@@ -105,36 +109,40 @@ def _column(part: pd.DataFrame, name: str) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in part[name].to_numpy(dtype=float)]
 
 
-def _count_wrong(columns: dict[str, list[Any]], rows: ReportRows, split: str, gold: bool) -> None:
-    """Fill wrong answers kept per 1,000 requests with exact bounds; without labels also agreement in accuracy's place."""
+def _count_wrong(
+    columns: dict[str, list[Any]], rows: ReportRows, split: str, gold: bool, prevalence: Mapping[str, float] | None
+) -> None:
+    """Fill wrong answers kept per 1,000 requests; without labels also agreement in accuracy's place.
+
+    Bounds are Clopper-Pearson's, at Kish's effective number of rows where rows are weighted.
+    """
     inside = rows.of(split)
-    confidence = rows.numbers["confidence"][inside]
-    wrong = rows.numbers["cheap_correct"][inside] == 0 if gold else rows.agree[inside] == 0
-    known = bool(np.isfinite(rows.numbers["cheap_correct"][inside] if gold else rows.agree[inside]).any())
-    if not known or not len(confidence):
+    confidence, weights = rows.numbers["confidence"][inside], rows.weights(split, prevalence)
+    right = rows.right[inside]
+    if not len(confidence) or not np.isfinite(right).any():
         return
-    values = np.sort(confidence[wrong & ~np.isnan(confidence)])
-    n = len(confidence)
-    hits = len(values) - np.searchsorted(values, np.array(columns["threshold"], dtype=float), side="left")
-    lower, upper = clopper_pearson(hits, n, LEVEL)
-    for suffix, amounts in (("", hits / n), ("_lower", lower), ("_upper", upper)):
+    wrong = (right == 0) & ~np.isnan(confidence)
+    order = np.argsort(confidence[wrong], kind="stable")
+    above = np.concatenate([np.cumsum(weights[wrong][order][::-1])[::-1], [0.0]])
+    at = np.searchsorted(confidence[wrong][order], np.array(columns["threshold"], dtype=float), side="left")
+    share = above[at] / weights.sum()
+    effective = weights.sum() ** 2 / (weights @ weights)
+    lower, upper = clopper_pearson(share * effective, effective, LEVEL)
+    for suffix, amounts in (("", share), ("_lower", lower), ("_upper", upper)):
         columns["wrong_per_1000" + suffix] = [float(1000 * a) for a in amounts]
     if not gold and all(v is None for v in columns["system_accuracy"]):
-        columns["system_accuracy"] = [float(1 - h / n) for h in hits]
+        columns["system_accuracy"] = [float(1 - a) for a in share]
         columns["system_accuracy_lower"] = [float(1 - u) for u in upper]
         columns["system_accuracy_upper"] = [float(1 - low) for low in lower]
 
 
-def _escalate_everything(columns: dict[str, list[Any]], rows: ReportRows, split: str, gold: bool) -> None:
+def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any], gold: bool) -> None:
     """Append the row without a threshold: every request goes straight to the strong model, the cheap one is not asked."""
-    inside = rows.of(split)
-    quality = mean_rate(rows.numbers["strong_correct"][inside], split) if gold else {"value": 1.0}
-    cost = mean_usd(rows.numbers["strong_usd"][inside], split)
     ends = {
         "escalation_rate": {"value": 1.0},  # these three are so by construction, without an interval
         "coverage": {"value": 0.0},
-        "system_accuracy": quality,
-        "usd_per_1000": cost,
+        "system_accuracy": alone["accuracy"] if gold else {"value": 1.0},
+        "usd_per_1000": alone["usd_per_1000"],
         "wrong_per_1000": {"value": 0.0},
     }
     for name, values in columns.items():
@@ -143,13 +151,14 @@ def _escalate_everything(columns: dict[str, list[Any]], rows: ReportRows, split:
 
 
 def mean_usd(usd: Floats, split: str) -> dict[str, Any]:
-    """Mean dollars per 1,000 requests with a normal interval; unknown unless every row's is known."""
-    n = len(usd)
-    if not n or np.isnan(usd).any():
-        return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": n, "split": split}
+    """Mean dollars per 1,000 requests over the rows where they are known, with a normal interval."""
+    known = usd[~np.isnan(usd)]
+    n = len(known)
+    if not n:
+        return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0, "split": split}
     mean, half = (
-        1000 * float(usd.mean()),
-        1000 * 1.6448536269514722 * float(usd.std(ddof=1 if n > 1 else 0)) / float(np.sqrt(n)),
+        1000 * float(known.mean()),
+        1644.8536269514722 * float(known.std(ddof=min(1, n - 1))) / float(np.sqrt(n)),
     )
     return {"value": mean, "lower": max(0.0, mean - half), "upper": mean + half, "level": LEVEL, "n": n, "split": split}
 
@@ -178,91 +187,3 @@ def at_row(of: Mapping[str, Any], index: int | None, name: str) -> dict[str, Any
         return {"value": None, "lower": None, "upper": None, "level": of["level"], "n": of["n"], "split": of["split"]}
     bounds = {end: columns.get(f"{name}_{end}", [None] * (index + 1))[index] for end in ("lower", "upper")}
     return {"value": columns[name][index], **bounds, "level": of["level"], "n": of["n"], "split": of["split"]}
-
-
-def prices(
-    of: Mapping[str, Any], rows: ReportRows, replies_path: Any, models: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """How the cost of each threshold is made up, so that the page can price it anew: cost = sum of price x quantity.
-
-    A component is a price that a person can look up. `quantity` is per 1,000 requests, one number for each row of the
-    sweep. Where tokens and prices explain the recorded dollars, components are dollars per million input and output
-    tokens; otherwise dollars per 1,000 calls of the model. None when dollars are unknown.
-    """
-    inside = rows.of(of["split"])
-    cheap, strong = rows.numbers["cheap_usd"][inside], rows.numbers["strong_usd"][inside]
-    thresholds = of["columns"]["threshold"]
-    n = len(cheap)
-    if not np.isfinite(cheap).any() or not np.isfinite(strong).any():
-        return None
-    confidence = rows.numbers["confidence"][inside]
-    surest_last = np.where(np.isnan(confidence), -np.inf, confidence)
-    order = np.argsort(surest_last, kind="stable")
-    ranked = surest_last[order]
-    cut = np.array([n if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
-    asked = np.array([0.0 if t is None else 1.0 for t in thresholds])
-
-    def per_request(role: str, amounts: Floats) -> Floats:
-        """Mean amount per request at each threshold, over the rows where it is known, as the sweep's dollars are."""
-        if role == "cheap":
-            return np.asarray(asked * np.nanmean(amounts))
-        known = ~np.isnan(amounts[order])
-        sums, counts = (
-            np.concatenate([[0.0], np.cumsum(v)])[cut]
-            for v in (np.where(known, amounts[order], 0.0), known.astype(float))
-        )
-        share = cut / n
-        return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
-
-    tokens = _tokens(replies_path, rows, inside)
-    components: list[dict[str, Any]] = []
-    for role, usd in (("cheap", cheap), ("strong", strong)):
-        price = (models.get(role) or {}).get("price") or {}
-        used = tokens.get(role)
-        if used is not None and price.get("input") and price.get("output"):
-            rate = 1 - float(price.get("batch_discount") or 0)
-            again = rate * (used[0] * price["input"] + used[1] * price["output"]) / 1e6
-            if np.allclose(again, usd, rtol=1e-6, atol=1e-12, equal_nan=True):
-                components += [
-                    {
-                        "role": role,
-                        "what": f"{what} tokens",
-                        "unit": "USD per million tokens",
-                        "price": float(price[what]),
-                        "quantity": [float(q) for q in per_request(role, amount) * rate / 1000],
-                    }
-                    for what, amount in (("input", used[0]), ("output", used[1]))
-                ]
-                continue
-        mean = float(f"{1000 * np.nanmean(usd):.6g}")  # a price that fits into a field
-        if mean <= 0:
-            return None
-        quantity = [float(q) for q in 1000 * per_request(role, usd) / mean]
-        components.append(
-            {"role": role, "what": "1,000 calls", "unit": "USD per 1,000 calls", "price": mean, "quantity": quantity}
-        )
-    if any(not np.isfinite(c["quantity"]).all() for c in components):
-        return None
-    return {"split": of["split"], "components": components}
-
-
-def _tokens(path: Any, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
-    """Input and output tokens of each role for the rows of a split, NaN where unknown."""
-    if path is None or "example_id" not in pq.read_schema(rows.path).names:
-        return {}
-    wanted = ["example_id", "role", "input_tokens", "output_tokens"]
-    if not set(wanted) <= set(pq.read_schema(path).names):
-        return {}
-    ids = pq.read_table(rows.path, columns=["example_id"])["example_id"].filter(pa.array(inside)).cast(pa.string())
-    out: dict[str, tuple[Floats, ...]] = {}
-    for role in ("cheap", "strong"):
-        part = pq.read_table(path, columns=wanted, filters=[("role", "=", role)])
-        if not part.num_rows:
-            continue
-        # looked up by id: the table may hold a role's rows in any order, and not all of them
-        at = pc.index_in(part["example_id"].cast(pa.string()), value_set=ids.combine_chunks())
-        found = at.drop_null().to_numpy()
-        out[role] = tuple(np.full(len(ids), np.nan) for _ in range(2))
-        for amounts, name in zip(out[role], ("input_tokens", "output_tokens"), strict=True):
-            amounts[found] = pc.cast(part[name].filter(at.is_valid()), pa.float64()).to_numpy()
-    return out

@@ -27,6 +27,7 @@ class Scene:
     prices: bool = True
     latency: bool = True
     gold: bool = True
+    prevalence: dict[str, float] | None = None
     human: bool = False
     """People in place of the strong model."""
     provider: str = "embedded"

@@ -29,6 +29,8 @@ def config_of(scene: Scene) -> TaskConfig:
         "split": {"fit": 0.25, "certify": 0.5, "test": 0.25},
     }
     target = dict(scene.target)
+    if scene.prevalence:
+        dataset["prevalence"] = scene.prevalence
     if scene.gold:
         dataset["label"] = "label"
     else:

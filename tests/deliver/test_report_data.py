@@ -142,3 +142,51 @@ def test_a_million_rows_are_counted_from_the_needed_columns_only(tmp_path: Path)
         assert sum(g["n"] for g in data["failures"]["labels"]["rows"]) == data["decide"]["sweep"]["n"]
         sizes.append(len(dump_json(data)))
     assert np.ptp(sizes) < 0.2 * max(sizes)
+
+
+def test_an_enriched_set_is_reweighted_to_productions_mix(tmp_path: Path) -> None:
+    """Every row counts its label's share in production over that in the rows: by hand, one threshold at a time."""
+    mix = {"work": 0.7, "personal": 0.2, "spam": 0.1}
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=400, prevalence=mix)
+    data = report_data.build(run, config)
+    frame = run.read_table(names.PREDICTIONS)
+    test = frame[frame["split"] == "test"].reset_index(drop=True)
+    weight = test["label"].map({k: v / (test["label"] == k).mean() for k, v in mix.items()}).fillna(0.0)
+    columns, parts = data["decide"]["sweep"]["columns"], data["decide"]["prices"]["components"]
+    for i in (0, 6, 13):
+        kept = test["confidence"] >= columns["threshold"][i]
+        wrong = kept & test["cheap_correct"].eq(False).fillna(False).astype(bool)
+        assert columns["wrong_per_1000"][i] == pytest.approx(1000 * (weight * wrong).sum() / weight.sum())
+        assert columns["wrong_per_1000_lower"][i] <= columns["wrong_per_1000"][i] <= columns["wrong_per_1000_upper"][i]
+        usd = (weight * (test["cheap_usd"] + ~kept * test["strong_usd"])).sum() / weight.sum() * 1000
+        assert sum(p["price"] * p["quantity"][i] for p in parts) == pytest.approx(usd)
+    assert "re-weighted" in report.render(json.loads(dump_json(data)), {})
+
+
+def test_a_floor_on_several_labels_counts_an_answer_among_them_as_found(tmp_path: Path) -> None:
+    target = {"kind": "match_strong", "within": 0.02, "label_floors": {"unwanted": 0.999, "work": 0.1}}
+    target["label_groups"] = {"unwanted": ["spam", "other"]}
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=400, target=target)
+    data = report_data.build(run, config)
+    frame = run.read_table(names.PREDICTIONS)
+    test, found = frame[frame["split"] == "test"], {f["name"]: f for f in data["failures"]["floors"]}
+    for name, members in (("unwanted", {"spam", "other"}), ("work", {"work"})):
+        mine = test[test["label"].isin(members)]
+        final = mine["cheap_answer"].where(mine["confidence"] >= data["verdict"]["threshold"], mine["strong_answer"])
+        assert found[name]["recall"]["value"] == pytest.approx(final.isin(members).mean())
+        assert found[name]["recall"]["n"] == len(mine)
+    assert [found[n]["broken"] for n in ("unwanted", "work")] == [True, False]
+    assert "below its floor" in report.render(json.loads(dump_json(data)), {})
+
+
+def test_ranking_measures_are_shown_with_and_without_escalation(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200, kind="choose")
+    advice = run.read_json(names.RECOMMENDATION)
+    figure = {"value": 0.8125, "lower": 0.7, "upper": 0.9, "level": 0.9, "n": 48}
+    advice["ranking"] = {"kind": "options", "rows": 48, "null_scores": 2, "cheap": {"top_1": figure, "mrr": figure}}
+    advice["ranking"] |= {"cascade": {"top_1": figure, "mrr": figure}, "strong": {"top_1": figure, "mrr": None}}
+    run.write_json(names.RECOMMENDATION, advice)
+    words = report.render(json.loads(dump_json(report_data.build(run, config))), {})
+    assert words.count("0.8125") == 5
+    assert "Top-1 accuracy" in words
+    assert "nDCG" not in words.split("As a ranking")[1].split("<table")[1]
