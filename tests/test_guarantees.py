@@ -299,8 +299,8 @@ def test_the_tables_of_escalation_are_reproduced(target, name, number, n, table)
 @pytest.mark.parametrize("n", [200, 500, 1000])
 @pytest.mark.parametrize("name", NAMES)
 def test_promises_hold_over_many_draws_with_fixed_levels_and_with_ranks(name, n, grain, ranks):
-    rates = violations(name, grain, n, 400, ranks)
-    assert max(rates.values()) <= limit(400), rates
+    rates = violations(name, grain, n, 300, ranks)
+    assert max(rates.values()) <= limit(300), rates
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Warn
         yield Warning(
             "groups",
             1,
-            f"Groups have several rows, so the promise is about {certificate.n:,} groups: {certificate.method.rsplit(', ', 1)[-1]}.",
+            f"Some rows share a group or are copies, so the promise counts {certificate.n:,} groups: {certificate.method.rsplit(', ', 1)[-1]}.",
         )
     if reweighted:
         yield Warning(

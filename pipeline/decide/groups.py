@@ -28,7 +28,7 @@ LARGEST_VARIANCE = 0.5
 FEWEST_GROUPS = 20
 """Groups of several rows needed to say anything about their correlation."""
 _LARGEST_BET = 0.98
-ONE_ROW = "one row per group, drawn by hash"
+ONE_ROW = "one row per group drawn by hash"
 MEANS = "all rows by the means of their groups"
 
 

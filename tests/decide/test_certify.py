@@ -190,3 +190,28 @@ def test_no_rows_and_no_levels_certify_nothing():
     ):
         assert (certificate.threshold, certificate.escalation_rate, certificate.n_accepted) == (None, 1.0, 0)
         assert certificate.reason
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_what_a_certificate_counts_is_what_its_threshold_does(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 400))
+    confidence = np.round(rng.beta(4, 1, n), int(rng.integers(1, 6)))
+    confidence[rng.random(n) < 0.1] = np.nan
+    cheap, strong = ((rng.random(n) < q).astype(float) for q in (0.93, 0.97))
+    for side in (cheap, strong):
+        side[rng.random(n) < 0.03] = np.nan
+    levels = None if seed % 2 else np.round(rng.random(30), 2)
+    for found in (
+        certify_match_strong(confidence, cheap, strong, within=0.1, delta=0.2, levels=levels),
+        certify_accepted_accuracy(confidence, cheap, at_least=0.8, delta=0.2, levels=levels),
+        certify_system_accuracy(confidence, cheap, strong, at_least=0.8, delta=0.2, levels=levels),
+        certify_agreement(confidence, cheap, within=0.2, delta=0.2, levels=levels),
+    ):
+        with np.errstate(invalid="ignore"):
+            kept = np.zeros(n, dtype=bool) if found.threshold is None else confidence >= found.threshold
+        assert found.n == n
+        assert found.n_accepted == kept.sum()
+        assert found.escalation_rate == pytest.approx(1 - kept.mean())
+        assert (found.threshold == 0.0) == (kept.sum() == np.count_nonzero(~np.isnan(confidence)) > 0)
+        assert found.threshold is None or found.p_value <= 0.2

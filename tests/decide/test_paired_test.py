@@ -39,9 +39,9 @@ def test_p_values_equal_an_enumeration_of_all_sequences(n, within):
             tie = 1 - 2 * win - within
             return float((many * (win + within) ** a * win**b * max(tie, 0.0) ** (n - a - b))[extreme].sum())
 
-        inside = max(chance(w) for w in np.linspace(0, bound, 1500))
+        inside = max(chance(w) for w in np.linspace(0, bound, 700))
         # the searched grid ends at the first point beyond the bound
-        beyond = max(inside, max(chance(w) for w in np.linspace(bound, min(1.3 * bound, (1 - within) / 2), 300)))
+        beyond = max(inside, max(chance(w) for w in np.linspace(bound, min(1.3 * bound, (1 - within) / 2), 150)))
         if p < 0.3:  # where decisions are made; near 1 the grid is coarser and nobody minds
             assert inside + GAMMA <= p
         assert p <= beyond * (1 + GRID_MARGIN) + GAMMA + 1e-5
