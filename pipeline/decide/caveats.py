@@ -19,7 +19,7 @@ UNINFORMATIVE_AUROC = 0.55
 
 
 @dataclass(frozen=True)
-class Warning:
+class Caveat:
     """`gravity` 3: read before using the result; 2: may change it; 1: good to know."""
 
     code: str
@@ -35,7 +35,7 @@ def caveats(
     human: bool,
     needed: int | None,
     reweighted: bool,
-) -> tuple[Warning, ...]:
+) -> tuple[Caveat, ...]:
     """All warnings, gravest first. `needed`: rows (or groups) without which no candidate can pass; None when unknown."""
     found = [
         *_of_size(rows, certificate, needed),
@@ -47,79 +47,79 @@ def caveats(
     return tuple(sorted(found, key=lambda w: -w.gravity))
 
 
-def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Warning]:
+def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Caveat]:
     fit, held, test = (len(rows.of(split)) for split in ("fit", "certify", "test"))
     if held == 0:
-        yield Warning("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
+        yield Caveat("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
     elif needed is not None and certificate.n < needed:
-        yield Warning(
+        yield Caveat(
             "too_few_rows", 3,
             f"{certificate.n:,} {certificate.unit} certify; this target needs at least {needed:,} even without a single error.",
         )  # fmt: skip
     if 0 < fit < SMALL_SPLIT:
-        yield Warning(
+        yield Caveat(
             "small_fit", 2, f"Only {fit:,} rows fixed the candidate levels and the calibration; both are coarse."
         )
     if fit == 0:
-        yield Warning(
+        yield Caveat(
             "no_fit",
             2,
             "No row was set apart to fix candidate levels; ranks of the certify rows stand in, which only simulations support.",
         )
     if test == 0:
-        yield Warning(
+        yield Caveat(
             "no_test",
             2,
             "No row was set apart to test, so the figures are of the rows that chose the threshold and flatter it.",
         )
     elif test < SMALL_SPLIT:
-        yield Warning("small_test", 1, f"The figures rest on {test:,} test rows; mind their intervals.")
+        yield Caveat("small_test", 1, f"The figures rest on {test:,} test rows; mind their intervals.")
 
 
-def _of_models(held: Rows, human: bool) -> Iterator[Warning]:
+def _of_models(held: Rows, human: bool) -> Iterator[Caveat]:
     known = held.cheap_correct[~np.isnan(held.cheap_correct)]
     if len(known) and len(np.unique(known)) == 1:
         which = "right" if known[0] == 1 else "wrong"
-        yield Warning(
+        yield Caveat(
             "one_class",
             3,
             f"The cheap model is {which} on every certify row; check labels and answers before believing it.",
         )
     labels = {y for y in held.label if y is not None}
     if len(labels) == 1:
-        yield Warning("one_class", 3, f"Every certify row has the same label, {next(iter(labels))!r}.")
+        yield Caveat("one_class", 3, f"Every certify row has the same label, {next(iter(labels))!r}.")
     if human:
         return
     both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_correct)
     gain = (held.strong_correct - held.cheap_correct)[both]
     if len(gain) and gain.mean() < 0:
         sure = "" if gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0 else ", though that may be chance"
-        yield Warning(
+        yield Caveat(
             "strong_worse",
             3,
             f"The strong model is less accurate than the cheap one by {percent(-float(gain.mean()))} of the certify rows{sure}; escalating then costs money and accuracy.",
         )
     missing = float(np.isnan(held.strong_correct).mean()) if len(held) else 0.0
     if missing > 0 and len(known):
-        yield Warning(
+        yield Caveat(
             "missing_strong",
             2 if missing > 0.01 else 1,
             f"{percent(missing)} of the certify rows have no strong answer that can be graded; they count against the promise.",
         )
 
 
-def _of_confidence(held: Rows) -> Iterator[Warning]:
+def _of_confidence(held: Rows) -> Iterator[Caveat]:
     if len(held) == 0:
         return
     has = ~np.isnan(held.confidence)
     nulls = float((~has).mean())
     if nulls == 1:
-        yield Warning(
+        yield Caveat(
             "no_confidence", 3, "No certify row has a confidence, so nothing can be kept: see the statuses for why."
         )
         return
     if nulls > 0:
-        yield Warning(
+        yield Caveat(
             "null_confidence",
             2 if nulls > MANY_NULLS else 1,
             f"{percent(nulls)} of the certify rows have no confidence and escalate whatever the threshold.",
@@ -128,14 +128,14 @@ def _of_confidence(held: Rows) -> Iterator[Warning]:
     top = int(counts.argmax())
     share = float(counts[top] / len(held))
     if share > HEAVY_TIE:
-        yield Warning(
+        yield Caveat(
             "ties",
             2 if share > 0.5 else 1,
             f"{percent(share)} of the certify rows share the confidence {float(values[top]):.6g}; a threshold can only keep or escalate them together.",
         )
     auroc = _auroc(held.confidence[has], held.cheap_correct[has])
     if auroc is not None and auroc < UNINFORMATIVE_AUROC:
-        yield Warning(
+        yield Caveat(
             "uninformative",
             3 if auroc < 0.5 else 2,
             f"The confidence hardly tells right answers from wrong ones (AUROC {auroc:.2f}; 0.5 is chance).",
@@ -152,13 +152,13 @@ def _auroc(
     return float(below.mean() / (2 * len(wrong)))
 
 
-def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[Warning]:
+def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[Caveat]:
     told = rows.take(rows.split != "fit")  # fit rows need no strong answer, so its price is not missing
     unknown = float((np.isnan(told.cheap_usd) | np.isnan(told.strong_usd)).mean()) if len(told) else 0.0
     if unknown == 1:
-        yield Warning("costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving.")
+        yield Caveat("costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving.")
     elif unknown > 0:
-        yield Warning(
+        yield Caveat(
             "costs_unknown",
             1,
             f"The dollars of {percent(unknown)} of the rows are unknown on a side; they are left out of sums.",
@@ -166,27 +166,27 @@ def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterato
     mine, strong = expected["usd_per_1000"].value, expected["strong_usd_per_1000"].value
     if mine is not None and strong is not None and mine > strong:
         other = "people" if human else "the strong model"
-        yield Warning(
+        yield Caveat(
             "costs_more", 3, f"The cascade costs {usd(mine)} per 1,000 where {other} alone costs {usd(strong)}."
         )
 
 
-def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Warning]:
+def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Caveat]:
     if certificate.look > 1 and certificate.delta is not None:
         total = min(1.0, certificate.look * certificate.delta)
-        yield Warning(
+        yield Caveat(
             "looks", 3 if total >= 0.5 else 2,
             f"This is the {ordinal(certificate.look)} look at these certify rows. Over all looks together the chance that some promise "
             f"breaks is only bounded by {percent(total)}; fresh rows reset the count.",
         )  # fmt: skip
     if certificate.unit == "groups":
-        yield Warning(
+        yield Caveat(
             "groups",
             1,
             f"Some rows share a group or are copies, so the promise counts {certificate.n:,} groups: {certificate.method.rsplit(', ', 1)[-1]}.",
         )
     if reweighted:
-        yield Warning(
+        yield Caveat(
             "prevalence",
             2,
             "The labeled set's label mix is not production's: the figures are re-weighted, the promise is for the set's own mix.",

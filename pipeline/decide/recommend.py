@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.decide import planning, wording
 from pipeline.decide.binomial_tests import too_few_errors_p
-from pipeline.decide.caveats import Warning, caveats
+from pipeline.decide.caveats import Caveat, caveats
 from pipeline.decide.certificate import Certificate, finite
 from pipeline.decide.expectation import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.goal import Goal, TargetLike
@@ -37,7 +37,7 @@ class Recommendation:
     sentence: str
     promise: str
     not_said: str
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Caveat, ...]
     certificate: Certificate
     expected: Mapping[str, Estimate]
     ends: Mapping[str, Mapping[str, Estimate]]
