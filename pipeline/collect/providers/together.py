@@ -6,9 +6,11 @@ SDK client answers in process.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import os
+import ssl
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -126,8 +128,7 @@ class Together:
         """What the SDK's client sends with a request, authentication included."""
         ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
-        with httpx.Client(trust_env=False) as plain:  # the defaults of httpx: accept-encoding and connection
-            return httpx.Headers({**plain.headers, **{k.lower(): v for k, v in ours.items()}})
+        return httpx.Headers({"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours)
 
     def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
         sent, problem = left_this_machine(error)
@@ -224,11 +225,17 @@ def from_environment(
     limits = httpx.Limits(
         max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8, keepalive_expiry=60
     )
-    transport = AiohttpTransport(limits=limits, proxy=proxy_for(address or chat_url))
+    transport = AiohttpTransport(verify=tls(), limits=limits, proxy=proxy_for(address or chat_url))
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     http = DefaultAioHttpClient(transport=transport, timeout=timeout, follow_redirects=False)
     client = AsyncTogether(api_key=key, base_url=address, max_retries=0, http_client=http)
     return Together(client, transport=transport, chat_url=chat_url, forms=forms)
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """How certificates are checked; reading them takes longer than a request, so it is done once."""
+    return httpx.create_ssl_context()
 
 
 def environment(*, allow_insecure: bool) -> tuple[str, str | None]:

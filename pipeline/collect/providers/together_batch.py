@@ -22,6 +22,7 @@ from pipeline.collect.providers.together import (
     KEY_VARIABLE,
     READ_TIMEOUT_S,
     environment,
+    tls,
     wire_body,
 )  # fmt: skip
 from pipeline.collect.redact import redact
@@ -151,5 +152,7 @@ def from_environment(*, allow_insecure: bool = False, forms: Mapping[str, str] |
     """The batch API for the key and address in the environment. Raises UsageError as `together.from_environment` does."""
     key, address = environment(allow_insecure=allow_insecure)
     # Results may be served by a redirect to a storage service; httpx sends the key to no other host
-    http = httpx.AsyncClient(timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), follow_redirects=True)
+    http = httpx.AsyncClient(
+        verify=tls(), timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), follow_redirects=True
+    )
     return TogetherBatch(AsyncTogether(api_key=key, base_url=address, max_retries=4, http_client=http), forms=forms)
