@@ -272,7 +272,7 @@ def _decide(
         "split": split,
         "sweep": sweep,
         "ends": ends,
-        "baselines": baselines,
+        "baselines": baselines if _comparable(baselines, ends["cheap_only"]) else [],
         "target": target,
         "target_line": _target_line(target, ends),
         "human": models["strong"]["human"],
@@ -280,6 +280,13 @@ def _decide(
         "ranking": found.advice.get("ranking"),
         "prices": priced,
     }
+
+
+def _comparable(baselines: list[dict[str, Any]], cheap: Mapping[str, Any]) -> bool:
+    """Whether the baselines weigh rows as the curve does: escalating nothing at random is the cheap model alone."""
+    none = [b for b in baselines if b.get("name") == "random" and b.get("escalation_rate") == 0]
+    pair = (none[0].get("system_accuracy") if none else None, cheap["accuracy"]["value"])
+    return None in pair or abs(pair[0] - pair[1]) < 1e-6
 
 
 def _target_line(target: Mapping[str, Any], ends: Mapping[str, Any]) -> float | None:

@@ -190,3 +190,13 @@ def test_ranking_measures_are_shown_with_and_without_escalation(tmp_path: Path) 
     assert words.count("0.8125") == 5
     assert "Top-1 accuracy" in words
     assert "nDCG" not in words.split("As a ranking")[1].split("<table")[1]
+
+
+def test_baselines_that_weigh_rows_otherwise_are_left_out(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200)
+    assert report_data.build(run, config)["decide"]["baselines"]
+    advice = run.read_json(names.RECOMMENDATION)
+    for baseline in advice["baselines"]:
+        baseline["system_accuracy"] -= 0.05
+    run.write_json(names.RECOMMENDATION, advice)
+    assert report_data.build(run, config)["decide"]["baselines"] == []
