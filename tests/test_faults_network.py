@@ -84,9 +84,17 @@ def test_single_server_errors_are_retried_and_counted(ask, status):
 
 
 def test_a_burst_of_503_is_waited_out(ask):
-    with FakeProvider(lambda post: http(503) if 20 <= post.number < 50 else None) as api:
-        report = ask(api, rows(100), concurrency=16, backoff=0.02)
+    ends: list[float] = []
+
+    def answer(post):
+        if post.number == 20:
+            ends.append(post.at + 0.3)
+        return http(503) if ends and post.at < ends[0] else None
+
+    with FakeProvider(answer) as api:
+        report = ask(api, rows(100), concurrency=16, backoff=0.1)
     assert (report.kept, report.failed) == (100, 0)
+    assert report.troubles["http_503"] >= 1
 
 
 def test_a_service_that_stays_down_ends_the_run_before_every_row_has_failed(ask, store):

@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx
 import together
-from httpx_aiohttp import AiohttpTransport
+import yarl
 from together import AsyncTogether, DefaultAioHttpClient
 
 from pipeline.collect.prompts import Request
@@ -34,7 +35,6 @@ DEFAULT_CHAT_URL = "https://api-inference.together.ai/v1/chat/completions"
 
 READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
 """The sender's own deadline is shorter than the first; a connection that takes longer than the second was never made."""
-TIMEOUTS = {"timeout": {"connect": CONNECT_TIMEOUT_S, "read": READ_TIMEOUT_S, "write": READ_TIMEOUT_S, "pool": None}}
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 """As the SDK encodes a body."""
@@ -46,9 +46,9 @@ INTEGER, BOOLEAN = "integer", "boolean"
 class Together:
     """Asks with an AsyncTogether client's key, address and headers; `max_retries` must be 0, since every try is recorded.
 
-    With `transport`, requests go straight to it: the SDK's building of a request and of a response costs several times
-    what sending costs. What arrives at the service is the same, byte for byte (tested). Without it, the client's own
-    `post` is used.
+    With `direct`, requests go straight to aiohttp: the SDK's building of a request and of a response costs several times
+    what sending costs. What arrives at the service is the same, byte for byte (tested). Otherwise the client's own `post`
+    is used, over whatever transport it was made with.
     `forms` says which request form a model understands; models not named start with the integer form and switch once
     when the service rejects it.
     """
@@ -57,19 +57,19 @@ class Together:
         self,
         client: AsyncTogether,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        direct: bool = False,
         service: str = "together",
         paid: bool = True,
         timed: bool = True,
         chat_url: str = "/v1/chat/completions",
         forms: Mapping[str, str] | None = None,
     ) -> None:
-        self.client, self._transport, self._service, self._paid, self._timed = client, transport, service, paid, timed
-        self._chat_url = httpx.URL(chat_url) if "://" in chat_url else client.base_url.join(chat_url.lstrip("/"))
-        self.host = self._chat_url.netloc.decode()
+        self.client, self._direct, self._service, self._paid, self._timed = client, direct, service, paid, timed
+        url = httpx.URL(chat_url) if "://" in chat_url else client.base_url.join(chat_url.lstrip("/"))
+        self._chat_url, self.host = str(url), url.netloc.decode()
         self.forms = dict(forms or {})
         self._secret = client.api_key if paid else None
-        self._template: httpx.Headers | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     @property
     def service(self) -> str:
@@ -91,44 +91,43 @@ class Together:
         body = self.body(request)
         started = time.perf_counter()
         try:
-            response = await (self._post(body) if self._transport is None else self._send(self._transport, body))
+            status, headers, content = await (self._ask(body) if self._direct else self._post(body))
         except Exception as error:  # whatever a transport raises, the question is only whether the request had left
             return self._lost(error, form, self._since(started))
         seconds = self._since(started)
-        failed = not response.is_success
-        content = redact_bytes(response.content, self._secret, patterns=failed)
-        headers = {
-            name: redact(value, self._secret) for name, value in response.headers.multi_items() if name in KEPT_HEADERS
-        }
-        again = failed and form == INTEGER and wants_boolean(response.status_code, content)
+        failed = not 200 <= status < 300
+        content = redact_bytes(content, self._secret, patterns=failed)
+        kept = {name: redact(headers[name], self._secret) for name in KEPT_HEADERS if name in headers}
+        again = failed and form == INTEGER and wants_boolean(status, content)
         if again:
             self.forms[request.model] = BOOLEAN
-        return Attempt("reply", response.status_code, content, headers, seconds, form, self.host, again=again)
+        return Attempt("reply", status, content, kept, seconds, form, self.host, again=again)
 
-    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+    async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            return await self.client.post(str(self._chat_url), cast_to=httpx.Response, body=body)
+            response = await self.client.post(self._chat_url, cast_to=httpx.Response, body=body)
         except together.APIStatusError as error:
-            return error.response
+            response = error.response
+        return response.status_code, response.headers, response.content
 
-    async def _send(self, transport: httpx.AsyncBaseTransport, body: dict[str, Any]) -> httpx.Response:
-        if self._template is None:
-            self._template = self._headers()
-        content = _JSON.encode(body).encode()
-        request = httpx.Request("POST", self._chat_url, headers=self._template, content=content, extensions=TIMEOUTS)
-        request.headers.encoding = "ascii"  # else httpx tries encodings anew for every header that the transport reads
-        response = await transport.handle_async_request(request)
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
-        return response
+    async def _ask(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+        if self._session is None:
+            self._session = self._open()
+        data = _JSON.encode(body).encode()
+        async with self._session.post(self._address, data=data, allow_redirects=False, proxy=self._proxy) as response:
+            return response.status, response.headers, await response.read()
 
-    def _headers(self) -> httpx.Headers:
-        """What the SDK's client sends with a request, authentication included."""
+    def _open(self) -> aiohttp.ClientSession:
+        """A session that sends what the SDK's client sends, authentication included. The sender limits connections."""
+        self._address, self._proxy = yarl.URL(self._chat_url, encoded=True), proxy_for(self._chat_url)
         ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
-        return httpx.Headers({"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
+            headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
 
     def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
         sent, problem = left_this_machine(error)
@@ -150,7 +149,7 @@ class Together:
 
         None when it has no list (any server but Together), does not name the model, or does not answer.
         """
-        if not str(self._chat_url).startswith(DEFAULT_CHAT_URL):
+        if self._chat_url != DEFAULT_CHAT_URL:
             return None
         try:
             async for found in self.client.models.list_supported(
@@ -169,7 +168,9 @@ class Together:
         return None
 
     async def aclose(self) -> None:
-        """Close the client's connections."""
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
         await self.client.close()
 
 
@@ -194,8 +195,6 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
 
     httpx-aiohttp 0.2.0 reports a connection that breaks after the request as ConnectTimeout, so the causes decide.
     """
-    import aiohttp
-
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -222,14 +221,11 @@ def from_environment(
     """
     key, address = environment(allow_insecure=allow_insecure)
     chat_url = "/v1/chat/completions" if address else DEFAULT_CHAT_URL
-    limits = httpx.Limits(
-        max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8, keepalive_expiry=60
-    )
-    transport = AiohttpTransport(verify=tls(), limits=limits, proxy=proxy_for(address or chat_url))
+    limits = httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8)
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    http = DefaultAioHttpClient(transport=transport, timeout=timeout, follow_redirects=False)
+    http = DefaultAioHttpClient(verify=tls(), limits=limits, timeout=timeout, follow_redirects=False)
     client = AsyncTogether(api_key=key, base_url=address, max_retries=0, http_client=http)
-    return Together(client, transport=transport, chat_url=chat_url, forms=forms)
+    return Together(client, direct=True, chat_url=chat_url, forms=forms)
 
 
 @functools.cache
@@ -244,14 +240,14 @@ def environment(*, allow_insecure: bool) -> tuple[str, str | None]:
     return checked_key(os.environ.get(KEY_VARIABLE), address, allow_insecure=allow_insecure), address
 
 
-def proxy_for(address: str) -> httpx.Proxy | None:
+def proxy_for(address: str) -> str | None:
     """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
     parts = urlsplit(address)
     proxies = urllib.request.getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
     if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return httpx.Proxy(found if "://" in found else f"http://{found}")
+    return found if "://" in found else f"http://{found}"
 
 
 def base_url(given: str | None) -> str | None:
