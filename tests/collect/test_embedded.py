@@ -81,8 +81,9 @@ def test_every_entry_has_token_bytes_and_a_logprob_of_at_most_zero() -> None:
 def test_both_forms_of_asking_for_logprobs_give_the_same() -> None:
     by_number, by_flag = ask(asking(logprobs=3)).json(), ask(asking(logprobs=True, top_logprobs=3)).json()
     assert by_number["choices"] == by_flag["choices"]
-    assert through_sdk(**asking(logprobs=True, extra_body={"top_logprobs": 3})).choices[0].logprobs.content == (
-        by_flag["choices"][0]["logprobs"]["content"]
+    assert (
+        through_sdk(**asking(logprobs=True, extra_body={"top_logprobs": 3})).choices[0].logprobs.content
+        == (by_flag["choices"][0]["logprobs"]["content"])
     )
 
 
@@ -139,7 +140,9 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 
 def test_parts_of_a_message_are_joined() -> None:
     parts = [{"type": "text", "text": ASKED[0]["content"][:9]}, {"type": "text", "text": ASKED[0]["content"][9:]}]
-    assert ask(asking(messages=[{"role": "user", "content": parts}])).json()["choices"] == ask(asking()).json()["choices"]
+    assert (
+        ask(asking(messages=[{"role": "user", "content": parts}])).json()["choices"] == ask(asking()).json()["choices"]
+    )
 
 
 def test_the_models_are_listed_and_other_routes_do_not_exist() -> None:

@@ -153,7 +153,9 @@ def test_a_choice_weighs_each_option_with_its_context_and_not_its_place(tmp_path
         thing, options = rng.choice(list(partner)), rng.sample(list(partner.values()), 3)
         if partner[thing] not in options:
             options[rng.randrange(3)] = partner[thing]
-        rows.append({"context": f"for the {thing} I need", "options": options, "label": "ABC"[options.index(partner[thing])]})
+        rows.append(
+            {"context": f"for the {thing} I need", "options": options, "label": "ABC"[options.index(partner[thing])]}
+        )
     settings = config("choose", "{context}\n\n{options}", options="options")
     model = saved(tmp_path / "x.npz", settings, rows, tuple("ABCDEFGH"))
     for row in rows[:50]:
@@ -207,7 +209,17 @@ def test_answers_are_cut_where_a_sign_begins() -> None:
 
 def test_features_of_texts_and_pairs() -> None:
     assert text_features("The cat, the dog") == {"the", "cat", "dog", "the cat", "cat the", "the dog"}
-    assert pair_features("red cat", "cat sat") == {"red cat", "red sat", "cat cat", "cat sat", "+cat", "+sat", "=cat", "#1", "+"}
+    assert pair_features("red cat", "cat sat") == {
+        "red cat",
+        "red sat",
+        "cat cat",
+        "cat sat",
+        "+cat",
+        "+sat",
+        "=cat",
+        "#1",
+        "+",
+    }
 
 
 def test_a_pair_of_huge_texts_is_bounded_work() -> None:

@@ -17,7 +17,10 @@ from pipeline.collect.providers.bpe import FIRST_BYTE, MESSAGE_END, MESSAGE_STAR
 from pipeline.collect.providers.tiny_lm import PromptTooLongError, TinyLM, log_softmax, top
 
 MODELS = ROOT / "datasets" / "email_triage" / "models"
-SYSTEM = {"role": "system", "content": "You sort e-mail. Answer with exactly one of these labels: work, personal, spam, other."}
+SYSTEM = {
+    "role": "system",
+    "content": "You sort e-mail. Answer with exactly one of these labels: work, personal, spam, other.",
+}
 MAILS = [
     "Subject: Minutes\n\nPlease send me the budget before Friday.",
     "Subject: Sunday\n\nMum asked if you can bring the cake. The kids miss you already.",
@@ -108,7 +111,9 @@ def test_generation_with_cache_and_prefix_equals_greedy_decoding_by_full_recompu
 
 
 def test_an_answer_does_not_depend_on_what_was_asked_before(model: TinyLM) -> None:
-    once = [TinyLM.load(MODELS / f"{model.metadata['name'].rsplit('-')[-1]}.npz").generate(chat(m), 8, 5) for m in MAILS]
+    once = [
+        TinyLM.load(MODELS / f"{model.metadata['name'].rsplit('-')[-1]}.npz").generate(chat(m), 8, 5) for m in MAILS
+    ]
     for number in (3, 0, 2, 1, 0):
         assert model.generate(chat(MAILS[number]), 8, 5) == once[number]
     other = [{"role": "system", "content": "Sort this."}, {"role": "user", "content": MAILS[0]}]
@@ -238,6 +243,7 @@ def test_what_prompts_share_does_not_depend_on_the_mail() -> None:
 
 def test_labels_are_of_one_and_of_two_tokens() -> None:
     pieces = {
-        label: [TOKENIZER.token_bytes[i] for i in TOKENIZER.encode(label)] for label in ("work", "personal", "spam", "other")
+        label: [TOKENIZER.token_bytes[i] for i in TOKENIZER.encode(label)]
+        for label in ("work", "personal", "spam", "other")
     }
     assert pieces == {"work": [b"work"], "personal": [b"person", b"al"], "spam": [b"spam"], "other": [b"other"]}

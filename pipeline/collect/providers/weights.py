@@ -29,7 +29,10 @@ class Model(Protocol):
         """A greedy answer of at most `max_tokens` tokens, `top_k` alternatives each; ValueError if it cannot answer."""
 
 
-KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Model]] = {tiny_lm.KIND: tiny_lm.TinyLM, linear_lm.KIND: linear_lm.LinearLM}
+KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Model]] = {
+    tiny_lm.KIND: tiny_lm.TinyLM,
+    linear_lm.KIND: linear_lm.LinearLM,
+}
 
 
 def load(path: Path) -> Model:
