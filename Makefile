@@ -82,8 +82,11 @@ screenshots: $(VENV)/ready-dev ## Pictures of the report for the README
 	@$(PY) scripts/screenshots.py $(ARGS)
 browser: ## Install Debian's chromium for the browser tests
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
-train: $(VENV)/ready ## Retrain the demonstration models (needs the extra `train`)
-	@$(PY) -m pip install -q -e '.[train]' && for role in cheap strong; do $(PY) datasets/train_tiny.py $(if $(filter all,$(TASK)),email_triage,$(TASK)) --role $$role; done
+TRAINER = $(if $(filter retrieval_relevance autocomplete_ranking,$(TASK)),train_linear,train_tiny)
+train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transformers need the extra `train`)
+	@test "$(TASK)" != all || { echo 'name one task: make train TASK=email_triage' >&2; exit 2; }
+	@test $(TRAINER) = train_linear || $(PY) -m pip install -q -e '.[train]'
+	@for role in cheap strong; do $(PY) datasets/$(TRAINER).py $(TASK) --role $$role || exit 1; done
 lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
