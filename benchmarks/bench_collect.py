@@ -1,6 +1,6 @@
 """How fast requests are sent and kept, against a stub on loopback in a second process; everything in one run.
 
-    python benchmarks/bench_collect.py [--seconds 4] [--rows]      --rows adds the memory comparison (a minute or two)
+    python benchmarks/bench_collect.py [--seconds 6] [--rows]      --rows adds the memory comparison (a minute or two)
 
 Each way of sending runs in a process of its own, one after the other. Printed for each: CPU of the client per request
 (the sum over its threads), and requests per second as a share of what concurrency / latency allows.
@@ -266,7 +266,7 @@ def memory() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement at the limit's pace")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement at the limit's pace")
     parser.add_argument("--rows", action="store_true", help="compare the memory of 10,000 and 100,000 requests")
     arguments = parser.parse_args()
     for concurrency in (64, 256):

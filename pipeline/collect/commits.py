@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -102,3 +103,40 @@ class GroupCommit:
         self._wake.set()
         await self._task
         self._thread.shutdown(wait=True)
+
+
+class Turnstile:
+    """Lets a few replies through per turn of the event loop.
+
+    Replies that arrive together would otherwise be finished together, committed together and sent together, for ever:
+    each would wait for the last of the crowd. This way a commit can leave while the crowd is still being finished.
+    """
+
+    def __init__(self, per_turn: int = 2) -> None:
+        self._per_turn = self._left = per_turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+
+    async def enter(self) -> None:
+        """Return when it is this reply's turn, first come, first served."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+        if self._left > 0 and not self._waiting:
+            self._left -= 1
+            return
+        place = self._loop.create_future()
+        self._waiting.append(place)
+        await place
+
+    def _turn(self) -> None:
+        self._left = self._per_turn
+        while self._waiting and self._left > 0:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                self._left -= 1
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            self._loop.call_soon(self._turn)

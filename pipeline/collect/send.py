@@ -12,10 +12,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from pipeline.collect.commits import GroupCommit
+from pipeline.collect.commits import GroupCommit, Turnstile
 from pipeline.collect.outcome import Action, Outcome, advice, judge
 from pipeline.collect.pacing import LONGEST_WAIT_S, Pace, wait_asked
 from pipeline.collect.progress import Progress
@@ -35,7 +36,7 @@ DRAIN_S = 10.0
 ALIKE = 10
 """So many rows refused one after the other with the same words: the fault is not theirs, and the run stops."""
 LOOKAHEAD = 256
-COMMIT_SHARE = 0.05
+COMMIT_SHARE = 0.01
 """Part of a reply's time that a note may wait for others to share its commit."""
 
 
@@ -150,7 +151,7 @@ class _Sender:
         self.open: set[str] = set()
         self.failed: set[str] = set()
         self.alike: tuple[str, list[int]] = ("", [])
-        self.commits = GroupCommit(self.store, busy=lambda: self.out > 0)
+        self.commits, self.turnstile = GroupCommit(self.store, busy=lambda: self.out > 0), Turnstile()
         self.todo = self._missing(requests)
         with caught(loop, self._interrupted):
             workers = [loop.create_task(self._work()) for _ in range(self.concurrency)]
@@ -289,6 +290,9 @@ class _Sender:
             attempt = Attempt("unknown", problem="interrupted")
         finally:
             self.out -= 1
+        if self.provider.paid:
+            with suppress(asyncio.CancelledError):  # a reply that is here is kept, whatever happens
+                await self.turnstile.enter()
         self.commits.window += 0.1 * (COMMIT_SHARE * (time.monotonic() - begun) - self.commits.window)
         outcome = judge(attempt)
         # Not waited for: this worker's next request leaves after a later commit, so this one is on disk by then

@@ -319,6 +319,30 @@ def test_a_note_that_is_waited_for_is_durable_and_so_is_everything_noted_before(
     assert seen == [(i, i) for i in range(1, 6)]
 
 
+def test_replies_that_arrive_together_are_finished_a_few_at_a_time_and_in_order():
+    turn, passed = 0, []
+
+    async def main() -> None:
+        nonlocal turn
+        turnstile = commits.Turnstile(per_turn=2)
+
+        async def one(number: int) -> None:
+            await turnstile.enter()
+            passed.append((turn, number))
+
+        everybody = asyncio.gather(*(one(i) for i in range(20)))
+        while not everybody.done():
+            turn += 1
+            await asyncio.sleep(0)
+        await everybody
+
+    asyncio.run(main())
+    assert [number for _, number in passed] == list(range(20))
+    turns = [turn for turn, _ in passed]
+    assert max(turns.count(t) for t in turns) <= 4
+    assert len(set(turns)) >= 5
+
+
 def test_a_full_disk_stops_sending_and_keeps_what_was_committed(ask, store):
     with FakeProvider() as api:
         ask(api, rows(10))
