@@ -57,8 +57,8 @@ def batch_provider(job: Job, store: ResponseStore) -> TogetherBatch:
 
 
 def concurrency(job: Job) -> int:
-    """Requests in flight: what was asked for; in process a few are enough."""
-    return job.options.concurrency or (CONCURRENCY if job.costs_money else 4)
+    """Requests in flight: what was asked for; in process as many as share one commit to the disk."""
+    return job.options.concurrency or (CONCURRENCY if job.costs_money else 64)
 
 
 def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
