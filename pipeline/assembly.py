@@ -172,11 +172,11 @@ def read_signal(job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads(metadata[b"signal"]), json.loads(metadata[b"signal_table"])
 
 
-def rows(job: Job) -> Rows:
+def rows(job: Job, *, stand_in: bool = True) -> Rows:
     """The run's predictions as arrays, with the seconds of each reply.
 
-    Where there are no labels, being right is unknown, and agreement with the strong model stands in its place: the strong
-    model is then right by definition.
+    Where there are no labels, being right is unknown. With `stand_in`, agreement with the strong model then takes its
+    place, and the strong model is right by definition.
     """
     frame = job.run.read_table(PREDICTIONS)
     if job.run.has(REPLIES):
@@ -185,7 +185,7 @@ def rows(job: Job) -> Rows:
             seconds = replies.loc[replies["role"] == role].set_index("example_id")["seconds"]
             frame[f"{role}_s"] = frame["example_id"].map(seconds)
     found = Rows.from_frame(frame)
-    if job.labeled:
+    if job.labeled or not stand_in:
         return found
     return replace(found, cheap_correct=found.agree, strong_correct=np.where(np.isnan(found.agree), np.nan, 1.0))
 

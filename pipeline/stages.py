@@ -89,7 +89,7 @@ def sweep(job: Job, also: float | None = None) -> None:
 
 def recommend(job: Job) -> None:
     """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
-    rows, target, seed = assembly.rows(job), job.config.target, job.config.seed
+    rows, target, seed = assembly.rows(job, stand_in=False), job.config.target, job.config.seed
     fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
     levels = candidate_levels(fit.confidence)
     asked = look(job.options.runs_dir, sketch(held.example_id), findings.question(job))

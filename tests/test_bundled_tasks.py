@@ -53,7 +53,9 @@ def test_weights_stay_small() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_each_task_certifies_something_useful_at_its_default_target(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_task_certifies_something_useful_at_its_default_target(
+    task: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result, run = evaluated(CONFIGS / f"{task}.yaml", folder, capsys)
     advice = json.loads((run / "recommendation.json").read_text())
     assert result["verdict"] == "certified"

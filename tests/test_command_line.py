@@ -247,3 +247,20 @@ def test_route_reads_a_completion_on_stdin(project: Path) -> None:
     decision = json.loads(done.stdout)
     assert decision["action"] == "escalate"  # nothing is certified on sixty rows
     assert set(decision) >= {"action", "answer", "confidence", "calibrated_confidence", "threshold", "reason"}
+
+
+def test_without_labels_agreement_is_certified_and_called_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = project / "configs" / "tickets.yaml"
+    text = (
+        config.read_text()
+        .replace("label: label, ", "")
+        .replace("match_strong, within: 0.02", "agree_with_strong, within: 0.2")
+    )
+    config.write_text(text)
+    code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["verdict"] == "cheap_only"  # both models always say the same
+    assert "no labels" in result["sentence"]
+    policy = json.loads(Path(result["policy"]).read_text())
+    assert policy["expected"]["system_accuracy"]["value"] is None
