@@ -357,5 +357,5 @@ class _Sender:
         report = self.report
         self.progress.update(
             done=report.kept + report.from_store + report.identical, sent=report.kept + report.failed, failed=report.failed,
-            in_flight=self.out, usd=self.spending.usd, last=last,
+            in_flight=self.out, usd=self.spending.usd if self.provider.paid else 0.0, last=last,
         )  # fmt: skip
