@@ -188,6 +188,11 @@ def test_a_broken_connection_that_httpx_calls_a_connect_timeout_counts_as_sent()
     refused = httpx.ConnectError("x")
     refused.__cause__ = aiohttp.ClientConnectorError(None, OSError(111, "refused"))
     assert left_this_machine(refused) == (False, "refused")
+    assert left_this_machine(aiohttp.ClientConnectionResetError("Cannot write to closing transport")) == (
+        False,
+        "closed",
+    )
+    assert left_this_machine(aiohttp.ServerDisconnectedError()) == (True, "cut")
     slow = httpx.ConnectTimeout("x")
     slow.__cause__ = aiohttp.ConnectionTimeoutError()
     assert left_this_machine(slow) == (False, "refused")

@@ -123,7 +123,7 @@ class Together:
         ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=15),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
             headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -203,6 +203,8 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
     if any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in chain):
         names = " ".join(type(e).__name__ for e in chain)
         return False, "dns" if "DNS" in names else "tls" if "SSL" in names or "Certificate" in names else "refused"
+    if any(isinstance(e, aiohttp.ClientConnectionResetError) for e in chain):
+        return False, "closed"  # by the server, before the last byte was written: half a request is no request
     if any(isinstance(e, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError) for e in chain):
         return False, "bad_address"
     if any(isinstance(e, aiohttp.ClientError) for e in chain):
