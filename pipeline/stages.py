@@ -93,9 +93,7 @@ def recommend(job: Job) -> None:
     fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
     levels = candidate_levels(fit.confidence)
     asked = look(job.options.runs_dir, sketch(held.example_id), findings.question(job))
-    certificate = certify(
-        held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed
-    )
+    certificate = certify(held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed)
     if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
     found = recommendation(
