@@ -120,7 +120,7 @@ def first_requests(job: Job) -> dict[str, Request]:
 def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
     """What a run would send and cost; sends nothing."""
     batch = job.provider == "together-batch"
-    discount = {role: 1 - float(price.batch_discount) for role, price in prices(job).items()} if batch else None
+    discount = {role: float(price.batch_discount) for role, price in prices(job).items()} if batch else None
     return preflight.estimate(
         {role: Requests(job, role) for role in job.roles},
         prices(job),
