@@ -264,3 +264,24 @@ def test_without_labels_agreement_is_certified_and_called_so(project: Path, caps
     assert "no labels" in result["sentence"]
     policy = json.loads(Path(result["policy"]).read_text())
     assert policy["expected"]["system_accuracy"]["value"] is None
+
+
+def test_a_batch_costs_the_full_price_less_its_discount_and_a_dear_one_asks_first(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimated(*more: str) -> float:
+        code, out, err = run(capsys, "estimate", "tickets", "--json", "--quiet", *more)
+        assert code == 0, err
+        return float(json.loads(out)["usd"])
+
+    full = estimated("--provider", "together")
+    assert full > 0
+    assert estimated("--provider", "together-batch") == pytest.approx(full)
+    halved = [f"--set={role}.usd_per_million_tokens.batch_discount=0.5" for role in ("cheap", "strong")]
+    assert estimated("--provider", "together-batch", *halved) == pytest.approx(full / 2)
+    monkeypatch.setenv("TOGETHER_API_KEY", "canary-1234")
+    monkeypatch.setenv("TOGETHER_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
+    dear = ["--set", "strong.usd_per_million_tokens.input=100000"]
+    code, _, err = run(capsys, "collect", "tickets", "--provider", "together-batch", "--quiet", *dear)
+    assert code == 2
+    assert "confirm with --yes" in err
