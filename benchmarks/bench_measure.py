@@ -3,15 +3,16 @@
     python benchmarks/bench_measure.py [replies]
 
 Bodies are invented: one-token labels, five alternatives, values rounded as 16-bit logits are. Only the ratios mean anything
-elsewhere; the machine's own speed is shown by what json.loads alone takes.
+elsewhere; the machine's own speed is shown by what json.loads alone takes. "From the store" is what `collect` and `measure`
+run: requests are built and digested anew, replies found by their keys, checked, unpacked, and written as both tables.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import tables
+from pipeline import assembly, tables
+from pipeline.collect.outcome import judge
+from pipeline.collect.provider import Attempt
+from pipeline.collect.store import ResponseStore, ending, opening
+from pipeline.config_file import load
+from pipeline.job import Job, Options
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import measure, token_rows
 from pipeline.measure.tokens import parse
@@ -117,7 +123,52 @@ def tokens_of_ours(bodies: list[str], answers: AnswerSet, path: Path) -> None:
         for number, text in enumerate(bodies):
             reply = parse(text)
             ids = {"request_id": f"{number:064x}", "example_id": f"e{number}", "role": "cheap"}
-            table.add({**ids, **row} for row in token_rows(reply, measure(reply, answers)))
+            table.add({**ids, **row} for row in token_rows(reply, measure(reply, answers, only="first_token")))
+
+
+CONFIG = """
+task: bench
+kind: classify
+description: Sort texts.
+dataset: {path: rows.jsonl, id: id, label: label}
+labels: [work, spam, personal, other]
+prompt: {system: "Answer with one label.", user: "{text}"}
+provider: together
+cheap:
+  model: a/b
+  usd_per_million_tokens: {input: 0.1, output: 0.1, as_of: 2026-11-22, source: invented}
+  params: {temperature: 0, max_tokens: 4}
+  top_logprobs: 5
+strong:
+  human: true
+  usd_per_request: 0.1
+target: {kind: match_strong, within: 0.02, certainty: 0.9}
+"""
+
+
+def stored(bodies: list[str], folder: Path) -> Job:
+    """A job whose store holds a reply to each of its requests."""
+    with (folder / "rows.jsonl").open("w") as rows:
+        for number in range(len(bodies)):
+            text = f"Text {number}: " + "the usual words of a short message " * 8
+            rows.write(json.dumps({"id": f"e{number}", "text": text, "label": LABELS[number % 4]}) + "\n")
+    (folder / "bench.yaml").write_text(CONFIG)
+    job = Job(load(folder / "bench.yaml"), Options(runs_dir=folder / "runs", quiet=True))
+    with ResponseStore(job.store_path) as store:
+        ended = []
+        for number, (request, text) in enumerate(zip(job.requests("cheap"), bodies, strict=True)):
+            reply = Attempt("reply", 200, text.encode(), seconds=0.2)
+            ended.append(ending(opening(number, "bench", request.request_id, request), reply, judge(reply)))
+        store.durably(lambda: store.note((), ended))
+    return job
+
+
+def of_store(job: Job, work: Callable[[Job, ResponseStore], Any]) -> Callable[[], None]:
+    def run() -> None:
+        with ResponseStore(job.store_path) as store:
+            work(job, store)
+
+    return run
 
 
 def rates(works: dict[str, Callable[[], Any]], replies: int, rounds: int) -> dict[str, float]:
@@ -171,24 +222,27 @@ def main(count: int) -> None:
     for name, speed in found.items():
         print(f"{name:32}{speed:10,.0f} replies/s {1e6 / speed:8.1f} us {speed / found[plain]:6.1f} x pandas")
 
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {
-            "JSON text to tokens.parquet": Path(folder) / "ours",
-            "json + pandas to Parquet": Path(folder) / "pandas",
-        }
-        ours, plain = paths
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = stored(bodies, folder)
+        text, store, plain = "JSON text to tokens.parquet", "store to both tables", "json + pandas to Parquet"
+        paths = {text: folder / "ours", plain: folder / "pandas", store: job.run.path("tokens.parquet")}
         written = rates(
             {
-                ours: lambda: tokens_of_ours(bodies, answers, paths[ours]),
+                text: lambda: tokens_of_ours(bodies, answers, paths[text]),
+                store: of_store(job, assembly.write_replies),
+                "store to predictions and signals": of_store(job, assembly.graded),
                 plain: lambda: tokens_with_pandas(bodies, paths[plain]),
             },
             count,
-            rounds=3,
+            rounds=5,
         )
         for name, speed in written.items():
-            size = paths[name].stat().st_size / count
-            print(f"{name:32}{speed:10,.0f} replies/s {size:8.1f} bytes a token {speed / written[plain]:6.1f} x pandas")
+            size = f"{paths[name].stat().st_size / count:8.1f} bytes a token" if name in paths else " " * 23
+            print(f"{name:32}{speed:10,.0f} replies/s {size} {speed / written[plain]:6.1f} x pandas")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("replies", nargs="?", type=int, default=10_000)
+    main(arguments.parse_args().replies)

@@ -8,6 +8,7 @@ import string
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pipeline.config import Model, Prompt, TaskConfig
@@ -85,12 +86,17 @@ def messages(prompt: Prompt, columns: Mapping[str, str]) -> tuple[dict[str, str]
 
 def _fill(template: str, columns: Mapping[str, str]) -> str:
     parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
+    for literal, name in _parts(template):
         parts.append(literal)
         if name is not None:
             # A lone surrogate cannot be sent as UTF-8; NUL is refused by some servers.
             parts.append(columns[name].replace("\x00", "�").encode("utf-8", "replace").decode())
     return "".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
+    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(template))
 
 
 def prompt_digest(prompt: Prompt) -> str:

@@ -152,13 +152,14 @@ class ResponseStore:
     def _reply(self, row: Sequence[Any], attempts: int) -> StoredReply | None:
         (request_id, task, example_id, role, service, model, host, form, state, status, seconds, headers, received,
          input_tokens, output_tokens, reasoning, packed, checksum, number) = row  # fmt: skip
-        if not _sound(packed, checksum):
+        body = _sound(packed, checksum)
+        if body is None:
             self.damaged.append(request_id)
             self.durably(partial(self.set_aside, [number]))
             return None
         return StoredReply(
-            request_id, task, example_id, role, service, model, host, form, state, status, zlib.decompress(packed), seconds,
-            json.loads(headers or "{}"), dt.datetime.fromtimestamp(received or 0, dt.UTC), attempts, input_tokens, output_tokens, reasoning,
+            request_id, task, example_id, role, service, model, host, form, state, status, body, seconds,
+            json.loads(headers) if headers else {}, dt.datetime.fromtimestamp(received or 0, dt.UTC), attempts, input_tokens, output_tokens, reasoning,
         )  # fmt: skip
 
     def known(self, request_ids: Sequence[str]) -> tuple[dict[str, tuple[str, int]], list[int]]:
@@ -176,7 +177,7 @@ class ResponseStore:
                     chunk,
                 ).fetchall()
             for request_id, state, number, packed, checksum in rows:
-                if state == "ok" and not _sound(packed, checksum):
+                if state == "ok" and _sound(packed, checksum) is None:
                     damaged.append(number)
                 elif found.get(request_id, ("",))[0] != "ok":
                     found[request_id] = state, number
@@ -212,7 +213,7 @@ class ResponseStore:
             for number, packed, checksum in self._read.execute(
                 "SELECT id, body, checksum FROM attempt WHERE state='ok'"
             ):
-                if not _sound(packed, checksum):
+                if _sound(packed, checksum) is None:
                     yield number
 
     # Writing: rows are written on the calling thread, `commit` alone waits for the disk
@@ -362,11 +363,13 @@ def price_key(service: str, model: str) -> str:
     return f"price:{service}:{model}"
 
 
-def _sound(packed: bytes | None, checksum: bytes) -> bool:
+def _sound(packed: bytes | None, checksum: bytes) -> bytes | None:
+    """The raw body; None where it is gone or is not what was written."""
     try:
-        return packed is not None and checksum_of(zlib.decompress(packed)) == checksum
+        body = None if packed is None else zlib.decompress(packed)
     except zlib.error:
-        return False
+        return None
+    return body if body is not None and checksum_of(body) == checksum else None
 
 
 def opening(number: int, task: str, request_id: str, request: Request) -> Row:
