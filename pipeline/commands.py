@@ -63,15 +63,23 @@ def estimate(args: Args) -> Any:
     def one(job: Job) -> dict[str, Any]:
         with ResponseStore(job.store_path) as store:
             found = sourcing.estimate(job, store)
-        _print(job, f"{job.config.task} ({job.provider}): {len(job.dataset):,} rows", *preflight.estimate_lines(found))
-        return {"task": job.config.task, **found}
+        past = job.changes()
+        _print(job, f"{job.config.task} ({job.provider}): {len(job.dataset):,} rows", *([past.line] if past else []),
+               *preflight.estimate_lines(found))  # fmt: skip
+        told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
+        return {"task": job.config.task, **found, "changes": told}
 
     return _each(args, one)
 
 
 def collect(args: Args) -> Any:
     """Send what is missing."""
-    return _each(args, lambda job: _stage(job, stages.collect))
+
+    def begun(job: Job) -> None:
+        stages.begin(job)
+        stages.collect(job)
+
+    return _each(args, lambda job: _stage(job, begun))
 
 
 def measure(args: Args) -> Any:
@@ -94,6 +102,7 @@ def recommend(args: Args) -> Any:
 
     def one(job: Job) -> dict[str, Any]:
         stages.recommend(job)
+        job.run.update(**job.provenance)
         found = job.run.read_json(RECOMMENDATION)
         _print(
             job,
@@ -255,6 +264,7 @@ def _out(args: Args, *lines: str) -> None:
 
 def _stage(job: Job, stage: Callable[[Job], Any]) -> dict[str, Any]:
     stage(job)
+    job.run.update(**job.provenance)
     _print(job, f"{job.config.task}: done; run {job.run.directory}")
     return {"task": job.config.task, "run_id": job.run_id, "run": str(job.run.directory)}
 

@@ -129,7 +129,9 @@ def _override(plain: dict[str, Any], item: str) -> None:
     try:
         node[parts[-1]] = _plain(YAML(typ="rt").load(value)) if value else None
     except YAMLError:
-        raise ConfigError(f"--set {item!r}: {value!r} is not a YAML value") from None
+        raise ConfigError(
+            f"--set {item!r}: {value!r} is not a YAML value; quote text that YAML would read otherwise: '{key}=\"text\"'"
+        ) from None
 
 
 def _line(tree: Any, loc: Sequence[int | str]) -> int | None:

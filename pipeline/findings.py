@@ -138,8 +138,9 @@ def _baselines(job: Job, rows: Rows, found: Recommendation) -> list[dict[str, An
 
 def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
     """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds."""
-    run, fitted = job.run.read_json(RUN), job.run.read_json(CALIBRATION)
-    digests, models, seen = run["digests"], run["models"], run.get("measured", {}).get("response_models", {})
+    run, fitted = job.provenance, job.run.read_json(CALIBRATION)
+    measured = job.run.read_json(RUN).get("measured", {})
+    digests, models, seen = run["digests"], run["models"], measured.get("response_models", {})
     held = rows.of("certify")
     statuses = job.run.read_table("predictions.parquet")
     facts = monitor_facts(
@@ -148,7 +149,7 @@ def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     return policy_document(
         task=job.config.task, kind=job.config.kind, provider=None if run["provider"] == "given" else run["provider"], verdict=advice["verdict"], threshold=advice["threshold"],
-        signal=fitted["signal"] | {"whole_output": run.get("measured", {}).get("whole_output")}, calibrator=fitted["calibrator"], labels=job.config.answers, cheap=_side(job, models, seen, "cheap"),
+        signal=fitted["signal"] | {"whole_output": measured.get("whole_output")}, calibrator=fitted["calibrator"], labels=job.config.answers, cheap=_side(job, models, seen, "cheap"),
         strong=_side(job, models, seen, "strong"), prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"),
         expected=advice["expected"], certificate=advice["certificate"], monitor=facts, versions=run["versions"],
     )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline.changes import Changes, since_last_run
 from pipeline.collect import dataset as datasets
 from pipeline.collect.dataset import Dataset, Example
 from pipeline.collect.prompts import Request, digest, prompt_digest, request_for
@@ -209,6 +210,7 @@ class Job:
         if not self.options.quiet:
             print(f"{self.config.task}: {text}", file=sys.stderr, flush=True)
 
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """What run.json says of how this run came about, secrets never among it."""
         config = self.config
@@ -230,6 +232,13 @@ class Job:
                          **{name: version(name) for name in PACKAGES}},
             "git": _git(),
         }  # fmt: skip
+
+    def changes(self) -> Changes | None:
+        """What differs from the task's last run; None for a first run, and for a table of predictions."""
+        if self.options.predictions is not None:
+            return None
+        record = {**self.provenance, "counts": self.dataset.health}
+        return since_last_run(self.options.runs_dir, self.config.task, self.run_id, record)
 
 
 def now() -> str:

@@ -17,7 +17,7 @@ from pipeline.collect.provider import Provider
 from pipeline.collect.send import SendReport, send
 from pipeline.collect.store import ResponseStore
 from pipeline.config import Price
-from pipeline.errors import RunLocked
+from pipeline.errors import CascadeError, RunLocked
 from pipeline.job import Job
 from pipeline.run import disk_errors
 
@@ -61,50 +61,52 @@ def concurrency(job: Job) -> int:
     return job.options.concurrency or (CONCURRENCY if job.costs_money else 64)
 
 
-def collect(job: Job, store: ResponseStore) -> dict[str, Any]:
-    """Send what the store does not hold, role by role; return what run.json says of it.
+def collect(job: Job, store: ResponseStore) -> None:
+    """Send what the store does not hold, role by role; run.json says what that took, also when it is stopped.
 
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
-    spent: dict[str, Any] = {}
     with locked(job):
         if job.costs_money:
             expected = estimate(job, store)
+            for line in preflight.estimate_lines(expected)[-2:]:
+                job.say(line)
             preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
             # a batch proves by a canary of its own that logprobs arrive
             if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
-                job.run.update(
-                    probes=preflight.ready(
-                        first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task
-                    )
+                found = preflight.ready(
+                    first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task
                 )
+                job.run.update(probes=found)
+        left = job.options.max_usd if job.costs_money else None
         for role in job.roles:
-            left = (
-                None
-                if job.options.max_usd is None
-                else job.options.max_usd - sum(s["usd"] + s["unknown_usd"] for s in spent.values())
-            )
-            price = prices(job)[role]
-            common: dict[str, Any] = {
-                "task": job.config.task, "price": price, "max_usd": left if job.costs_money else None,
-                "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
-            }  # fmt: skip
-            if job.provider == "together-batch":
-                from pipeline.collect.batches import send_batches
+            try:
+                done = _send(job, role, store, left)
+            except CascadeError as error:
+                if isinstance(report := getattr(error, "report", None), SendReport):
+                    job.run.update(spending={role: _record(report)})
+                raise
+            job.run.update(spending={role: _record(done)})
+            if left is not None:
+                left -= done.usd + done.unknown_usd
 
-                done = send_batches(
-                    Requests(job, role),
-                    batch_provider(job, store),
-                    store,
-                    discount=float(price.batch_discount),
-                    **common,
-                )
-            else:
-                done = send(
-                    Requests(job, role), provider(job, role, store), store, concurrency=concurrency(job), **common
-                )
-            spent[role] = _record(done)
-    return spent
+
+def _send(job: Job, role: str, store: ResponseStore, max_usd: float | None) -> SendReport:
+    price = prices(job)[role]
+    common: dict[str, Any] = {
+        "task": job.config.task, "price": price, "max_usd": max_usd,
+        "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
+    }  # fmt: skip
+    if job.provider == "together-batch":
+        from pipeline.collect.batches import send_batches
+
+        one = batch_provider(job, store)
+        job.run.update(base_url=one.address)
+        return send_batches(Requests(job, role), one, store, discount=float(price.batch_discount), **common)
+    asked = provider(job, role, store)
+    if job.costs_money:
+        job.run.update(base_url=asked.address)
+    return send(Requests(job, role), asked, store, concurrency=concurrency(job), **common)
 
 
 def prices(job: Job) -> dict[str, Price]:

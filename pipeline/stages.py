@@ -31,12 +31,20 @@ from pipeline.looks import look, sketch
 from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP
 
 
+def begin(job: Job) -> None:
+    """Say what changed since the task's last run, and write down in run.json what is about to be run."""
+    found = job.changes()
+    if found is not None and found.what:
+        job.say(found.line)
+    job.run.update(**job.provenance, started=now(), finished=None)
+
+
 def collect(job: Job) -> None:
     """Send what the store does not hold yet; write replies.parquet and tokens.parquet."""
     with ResponseStore(job.store_path) as store:
-        spent = sourcing.collect(job, store)
+        job.run.update(counts=job.dataset.health)
+        sourcing.collect(job, store)
         assembly.write_replies(job, store)
-    job.run.update(counts=job.dataset.health, spending=spent)
 
 
 def measure(job: Job) -> None:
@@ -115,7 +123,7 @@ STAGES: tuple[Callable[[Job], object], ...] = (collect, measure, calibrate, swee
 
 def evaluate(job: Job) -> Path:
     """All stages in order: the main job. With a table of predictions nothing is collected."""
-    job.run.update(**job.provenance(), started=now(), finished=None)
+    begin(job)
     for stage in STAGES if job.options.predictions is None else STAGES[1:]:
         begun = time.monotonic()
         job.say(f"{stage.__name__} ...")

@@ -144,17 +144,54 @@ def test_credentials_in_the_address_are_neither_sent_nor_kept(ask, store):
 # Row 35
 
 
-def test_a_changed_prompt_sends_what_changed_and_keeps_the_old_run(project, monkeypatch):
-    with FakeProvider() as api:
+def change(project: Path, old: str, new: str) -> None:
+    config = project / "secretive.yaml"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+
+
+def test_a_changed_model_is_told_before_spending_sends_its_own_requests_only_and_keeps_the_old_run(
+    project, monkeypatch, capfd
+):
+    told: list[str] = []
+
+    def listen(post):
+        if post.body["model"] == "larger":
+            told.append(capfd.readouterr().err)
+
+    with FakeProvider(listen) as api:
         assert run(project, api, monkeypatch, "collect") == 0
+        assert "changed since" not in capfd.readouterr().err
         first = len(api.posts)
-        config = project / "secretive.yaml"
-        config.write_text(
-            config.read_text().replace('"small"', "small").replace("strong: {model: large", "strong: {model: larger")
-        )
+        change(project, "strong: {model: large", "strong: {model: larger")
         assert run(project, api, monkeypatch, "collect") == 0
         assert {p.body["model"] for p in api.posts[first:]} == {"larger"}
+        assert "strong model: large → larger" in told[0], "what changed is said before the first request leaves"
     assert len(list((project / "runs" / "secretive").iterdir())) == 2
+
+
+def test_estimate_lists_what_changed_and_sends_nothing(project, monkeypatch, capfd):
+    with FakeProvider() as api:
+        assert run(project, api, monkeypatch, "collect") == 0
+        sent = len(api.posts)
+        capfd.readouterr()
+
+        def estimated() -> dict:
+            assert run(project, api, monkeypatch, "estimate", "--json") == 0
+            return json.loads(capfd.readouterr().out)
+
+        same = estimated()
+        assert (same["changes"]["what"], same["to_send"]) == ([], 0)
+        change(project, "within: 0.05", "within: 0.06")
+        assert (found := estimated())["changes"]["what"] == ["target.within: 0.05 → 0.06"]
+        assert found["to_send"] == 0, "another target asks nothing anew"
+        change(project, 'user: "{text}"', 'user: "Mail: {text}"')
+        assert estimated()["changes"]["what"] == ["prompt.user: {text} → Mail: {text}", "target.within: 0.05 → 0.06"]
+        assert estimated()["to_send"] == sent
+        rows = (project / "rows.jsonl").read_text().splitlines(keepends=True)
+        (project / "rows.jsonl").write_text("".join(rows[:-2]))
+        assert f"({len(rows):,} before, {len(rows) - 2:,} now)" in estimated()["changes"]["what"][0]
+        assert len(api.posts) == sent
 
 
 # Row 61

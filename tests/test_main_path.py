@@ -172,6 +172,19 @@ def test_stages_can_be_run_one_by_one_and_say_what_is_missing(
         assert command(stage, str(CONFIG), "--limit", "700", folder=folder) == 0
 
 
+def test_stages_run_one_by_one_from_nothing_end_in_the_same_artefacts(
+    job: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    for stage in ("collect", "measure", "calibrate", "sweep", "recommend", "report"):
+        assert command(stage, str(CONFIG), "--limit", "700", folder=tmp_path) == 0, stage
+    whole, run = run_of(job), run_of((tmp_path, job[1]))
+    for name in set(ARTEFACTS) - {"run.json", "replies.parquet"}:
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    recorded, expected = (json.loads((r / "run.json").read_text()) for r in (run, whole))
+    for part in ("config", "digests", "models", "versions", "counts", "measured"):
+        assert recorded[part] == expected[part], part
+
+
 def test_another_target_on_the_same_rows_is_another_look(job: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = job
     looks = [json.loads(line) for line in (folder / "runs" / "looks.jsonl").read_text().splitlines()]

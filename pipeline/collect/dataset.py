@@ -117,7 +117,7 @@ def _require_columns(table: TableFile, number: int, row: dict[str, Any], wanted:
             near = difflib.get_close_matches(column, list(row), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint} Columns here: {', '.join(map(repr, row))}"
+                f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint}; columns here: {', '.join(map(repr, row))}"
             )
 
 
@@ -245,7 +245,7 @@ class _Reader:
             near = difflib.get_close_matches(value, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{where}: label {value!r} is not one of the config's labels {known}{hint} Add it to `labels` or mend the row"
+                f"{where}: label {value!r} is not one of the config's labels {known}{hint}; add it to `labels` or mend the row"
             )
         return label
 

@@ -46,6 +46,10 @@ class Provider(Protocol):
         """Name that enters the key of a request: "together", "embedded/...", "recorded/<digest>"."""
 
     @property
+    def address(self) -> str:
+        """Where requests go, for people: an address without credentials, or a file's name."""
+
+    @property
     def paid(self) -> bool:
         """Whether a request costs money, so that every try is noted before it leaves."""
 

@@ -24,6 +24,7 @@ class Recorded:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.address = self.path.name
         self._places: dict[str, tuple[int, int, int]] = {}
         self.duplicates: list[str] = []
         """Ids that occur on more than one line; the first line counts."""

@@ -66,7 +66,7 @@ class Together:
     ) -> None:
         self.client, self._direct, self._service, self._paid, self._timed = client, direct, service, paid, timed
         url = httpx.URL(chat_url) if "://" in chat_url else client.base_url.join(chat_url.lstrip("/"))
-        self._chat_url, self.host = str(url), url.netloc.decode()
+        self.address, self.host = str(url), url.netloc.decode()
         self.forms = dict(forms or {})
         self._secret = client.api_key if paid else None
         self._session: aiohttp.ClientSession | None = None
@@ -105,7 +105,7 @@ class Together:
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            response = await self.client.post(self._chat_url, cast_to=httpx.Response, body=body)
+            response = await self.client.post(self.address, cast_to=httpx.Response, body=body)
         except together.APIStatusError as error:
             response = error.response
         return response.status_code, response.headers, response.content
@@ -114,12 +114,12 @@ class Together:
         if self._session is None:
             self._session = self._open()
         data = _JSON.encode(body).encode()
-        async with self._session.post(self._address, data=data, allow_redirects=False, proxy=self._proxy) as response:
+        async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
             return response.status, response.headers, await response.read()
 
     def _open(self) -> aiohttp.ClientSession:
         """A session that sends what the SDK's client sends, authentication included. The sender limits connections."""
-        self._address, self._proxy = yarl.URL(self._chat_url, encoded=True), proxy_for(self._chat_url)
+        self._url, self._proxy = yarl.URL(self.address, encoded=True), proxy_for(self.address)
         ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
         return aiohttp.ClientSession(
@@ -149,7 +149,7 @@ class Together:
 
         None when it has no list (any server but Together), does not name the model, or does not answer.
         """
-        if self._chat_url != DEFAULT_CHAT_URL:
+        if self.address != DEFAULT_CHAT_URL:
             return None
         try:
             async for found in self.client.models.list_supported(

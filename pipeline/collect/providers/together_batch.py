@@ -58,7 +58,7 @@ class TogetherBatch:
 
     def __init__(self, client: AsyncTogether, *, forms: Mapping[str, str] | None = None) -> None:
         self.client = client
-        self.host = client.base_url.netloc.decode().rpartition("@")[2]
+        self.address, self.host = str(client.base_url), client.base_url.netloc.decode().rpartition("@")[2]
         self.forms = dict(forms or {})
         self.secret = client.api_key
 
