@@ -37,7 +37,7 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -64,6 +64,23 @@ _TRAILING = " \t\r\n\f\v\"'`*_”’“».}"  # what may stand after an answer w
 
 def _nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
+
+
+Reach = tuple[tuple[int, ...], bytes]
+"""Indices of labels, and the bytes that they begin with, as compared."""
+
+
+class _Remembered(dict[bytes, Reach]):
+    """Results of a pure function by its argument: found again without a call. Of bounded size."""
+
+    def __init__(self, function: Callable[[bytes], Reach]) -> None:
+        self._function = function
+
+    def __missing__(self, data: bytes) -> Reach:
+        found = self._function(data)
+        if len(self) < _MEMORY:
+            self[data] = found
+        return found
 
 
 class AnswerSet:
@@ -99,7 +116,7 @@ class AnswerSet:
         self._folded = {label: index for index, label in enumerate(folded)}
         self._keys = [label.encode("utf-8", "surrogatepass") for label in folded]
         self._answers: dict[str, tuple[int, int, int] | None] = {}
-        self._reached: dict[bytes, tuple[tuple[int, ...], bytes]] = {}
+        self._reached = _Remembered(self._reach)
 
     @classmethod
     def classify(cls, labels: Sequence[str]) -> AnswerSet:
@@ -189,23 +206,20 @@ class AnswerSet:
         """The label whose compared form is exactly these bytes."""
         return self._keys.index(folded) if folded in self._keys else None
 
-    def reach(self, data: bytes) -> tuple[tuple[int, ...], bytes]:
+    def reach(self, data: bytes) -> Reach:
         """Labels that an answer can still become once its first bytes are ``data``, and those bytes as compared.
 
         Leading white space, quotes and emphasis do not count; what ends an answer (a quote, a period) leaves exactly the
         label that it ends. Bytes that stop within a character are fine. Empty when no label is left, or nothing but
         format characters was seen.
         """
-        try:
-            return self._reached[data]
-        except KeyError:
-            pass
-        found = self._reach(data)
-        if len(self._reached) < _MEMORY:
-            self._reached[data] = found
-        return found
+        return self._reached[data]
 
-    def _reach(self, data: bytes) -> tuple[tuple[int, ...], bytes]:
+    def reach_each(self, pieces: Iterable[bytes]) -> Iterator[Reach]:
+        """`reach` of several."""
+        return map(self._reached.__getitem__, pieces)
+
+    def _reach(self, data: bytes) -> Reach:
         text, tail = _whole_characters(data)
         text = self._fold_inside(text).lstrip()
         for stem in (text, text.lstrip(_LEADING)):

@@ -68,8 +68,8 @@ class Measurement(NamedTuple):
     signals: dict[str, float | None]
     reasons: dict[str, str]
     """Why a signal is null, by its name."""
-    in_answer: tuple[bool, ...]
-    """Per token, whether it is part of the answer."""
+    span: Span | None
+    """The answer's tokens; None where they were not located."""
     label_probabilities: dict[str, float] | None
     """Probability of every label, summing to 1: P(yes) of a judge, an option's score of choose. None where
     label_probability is."""
@@ -78,13 +78,26 @@ class Measurement(NamedTuple):
     exact_zero: bool | None
     """Whether the token at which the answer parts from all other labels has a logprob of exactly 0. Nearly all rows so
     means processed logprobs (top_p, a constraint)."""
-    long_answer: bool
-    """More than LONG_ANSWER_TOKENS tokens were generated."""
     reply: Reply
     detail: str = ""
     """Why the status is not ok."""
     unseen_mass: float | None = None
     """Probability not returned or not decided: bounds of a label's mass are [M, M + unseen_mass]."""
+
+    @property
+    def in_answer(self) -> tuple[bool, ...]:
+        """Per token, whether it is part of the answer."""
+        count, span = len(self.reply.tokens or ()), self.span
+        if span is None:
+            return (False,) * count
+        inside = span.last - span.first + 1
+        return (False,) * span.first + (True,) * inside + (False,) * (count - span.first - inside)
+
+    @property
+    def long_answer(self) -> bool:
+        """More than LONG_ANSWER_TOKENS tokens were generated."""
+        tokens = self.reply.output_tokens if self.reply.tokens is None else len(self.reply.tokens)
+        return tokens is not None and tokens > LONG_ANSWER_TOKENS
 
     def bounds(self, label: str) -> tuple[float, float] | None:
         """Lower and upper bound of a label's unrenormalised mass; None where label_probability is."""
@@ -112,34 +125,31 @@ def measure(
     if only is not None and only not in SIGNALS:
         raise KeyError(f"unknown signal {only!r}; known are {', '.join(SIGNALS)}")
     found = read_answer(reply, answers, role=role)
-    tokens = reply.tokens or ()
-    in_answer = _in_answer(len(tokens), found.span)
     if found.status != "ok" or role != "cheap" or found.span is None or found.label is None:
         names = SIGNALS if only is None else (only,)
         reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
         return Measurement(
-            found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), in_answer,
-            None, None, None, _is_long(reply), reply, found.detail,
+            found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), found.span,
+            None, None, None, reply, found.detail,
         )  # fmt: skip
-    return _measured(reply, tokens, found.span, found.label, answers, learned, only, in_answer)
+    return _measured(reply, found.span, found.label, answers, learned, only)
 
 
 def _measured(
     reply: Reply,
-    tokens: tuple[Token, ...],
     span: Span,
     label: int,
     answers: AnswerSet,
     learned: Mapping[str, Any] | None,
     only: str | None,
-    in_answer: tuple[bool, ...],
 ) -> Measurement:
     """`measure` for a reply whose status is ok."""
+    tokens = reply.tokens or ()
     everything = only is None or only == "learned"
     signals: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     if everything or only in _WITHOUT_ALTERNATIVES:
-        signals.update(_of_the_span(tokens, span))
+        signals = _of_the_span(tokens, span)
     shares = captured = missing = None
     if everything or only not in _WITHOUT_ALTERNATIVES:
         options = candidates(tokens[span.first], span.spelling)
@@ -161,18 +171,20 @@ def _measured(
         signals = {only: signals[only]}
         reasons = {only: reasons[only]} if only in reasons else {}
     return Measurement(
-        answers.labels[label], "ok", signals, reasons, in_answer,
-        dict(zip(answers.labels, shares, strict=True)) if shares else None, captured,
-        _exact_zero(tokens, span, answers), _is_long(reply), reply, "", missing,
+        answers.labels[label], "ok", signals, reasons, span,
+        dict(zip(answers.labels, shares)) if shares else None, captured,
+        _exact_zero(tokens, span, answers), reply, "", missing,
     )  # fmt: skip
 
 
 def _of_the_span(tokens: tuple[Token, ...], span: Span) -> dict[str, float | None]:
     """The signals that need the answer's own logprobs only."""
-    values = [min(token.logprob, 0.0) for token in tokens[span.first : span.last + 1] if token.logprob is not None]
-    if len(values) == 1:  # the formulas agree
-        value = exp(values[0])
+    if span.first == span.last:  # the formulas agree
+        logprob = tokens[span.first].logprob
+        assert logprob is not None  # the status is ok
+        value = exp(logprob) if logprob < 0.0 else 1.0
         return {"first_token": value, "label_sequence": value, "mean": value, "minimum": value}
+    values = [min(token.logprob, 0.0) for token in tokens[span.first : span.last + 1] if token.logprob is not None]
     total = fsum(values)
     return {
         "first_token": exp(values[0]),
@@ -189,10 +201,11 @@ def _shares(
     mass = label_mass(tokens, span, label, answers, options)
     if not isinstance(mass, LabelMass):
         return None, None, None, mass
-    total = fsum(mass.masses)
+    masses, rest = mass
+    total = fsum(masses)
     if total <= 0.0:
         return None, None, None, "no probability on any label"
-    return [value / total for value in mass.masses], min(1.0, total), min(1.0, mass.rest), ""
+    return [value / total for value in masses], total if total < 1.0 else 1.0, rest if rest < 1.0 else 1.0, ""
 
 
 def _margin(options: Candidates) -> float:
@@ -206,7 +219,7 @@ def _entropy(options: Candidates) -> float:
     nats = -fsum(map(mul, options.probabilities, options.logprobs))
     if options.unseen > 0.0:
         nats -= options.unseen * log(options.unseen)
-    return exp(-max(0.0, nats))
+    return exp(-nats) if nats > 0.0 else 1.0
 
 
 def _add_learned(
@@ -230,19 +243,6 @@ def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bo
             break
         position, skip = position + 1, 0
     return tokens[position].logprob == 0.0
-
-
-def _in_answer(count: int, span: Span | None) -> tuple[bool, ...]:
-    if span is None:
-        return (False,) * count
-    inside = span.last - span.first + 1
-    return (False,) * span.first + (True,) * inside + (False,) * (count - span.first - inside)
-
-
-def _is_long(reply: Reply) -> bool:
-    if reply.tokens is not None:
-        return len(reply.tokens) > LONG_ANSWER_TOKENS
-    return reply.output_tokens is not None and reply.output_tokens > LONG_ANSWER_TOKENS
 
 
 def token_rows(reply: Reply, measurement: Measurement) -> Iterator[dict[str, Any]]:

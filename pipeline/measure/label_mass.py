@@ -17,7 +17,7 @@ from __future__ import annotations
 from math import exp, fsum
 from typing import NamedTuple
 
-from pipeline.measure.alignment import SPECIAL, Span, Spelling
+from pipeline.measure.alignment import SPECIAL, Span, Spelling, by_bytes
 from pipeline.measure.answers import POSITIVE_TOLERANCE, SENTINEL, AnswerSet
 from pipeline.measure.tokens import Token
 
@@ -54,26 +54,29 @@ def candidates(token: Token, spelling: Spelling) -> Candidates | None:
 
     The same bytes with another logprob are another token of the vocabulary, so both count.
     """
-    data = [spelling(other) for other in token.alternatives]
-    known = [other.logprob for other in token.alternatives]
+    data: list[bytes] = []
+    known: list[float | None] = []
+    if token.alternatives:
+        _, given, values = zip(*token.alternatives)
+        plain = spelling is by_bytes and None not in given  # as nearly always: no call for each
+        data, known = list(given) if plain else [spelling(other) for other in token.alternatives], list(values)
     emitted = spelling(token)
     if emitted not in data:
         data.append(emitted)
         known.append(token.logprob if usable(token.logprob) else None)
     if len(set(data)) < len(data):
-        distinct = dict.fromkeys(zip(data, known, strict=True))
+        distinct = dict.fromkeys(zip(data, known))
         data, known = [piece for piece, _ in distinct], [logprob for _, logprob in distinct]
-    logprobs, probabilities = [], []
+    logprobs: list[float] = []
     for logprob in known:
         if logprob is None or logprob > POSITIVE_TOLERANCE:
             return None
-        if SENTINEL < logprob <= 0.0:
-            logprobs.append(logprob)
-            probabilities.append(exp(logprob))
-        else:
-            logprobs.append(0.0 if logprob > 0.0 else SENTINEL)
-            probabilities.append(1.0 if logprob > 0.0 else 0.0)
-    return Candidates(data, logprobs, probabilities, max(0.0, 1.0 - fsum(probabilities)))
+        logprobs.append(logprob if SENTINEL < logprob <= 0.0 else SENTINEL if logprob < 0.0 else 0.0)
+    probabilities = list(map(exp, logprobs))
+    if SENTINEL in logprobs:
+        probabilities = [0.0 if logprob == SENTINEL else p for logprob, p in zip(logprobs, probabilities)]
+    unseen = 1.0 - fsum(probabilities)
+    return Candidates(data, logprobs, probabilities, unseen if unseen > 0.0 else 0.0)
 
 
 def label_mass(
@@ -102,9 +105,9 @@ def label_mass(
         hits, key = answers.reach(said + emitted) if position <= last else ((label,), b"")
         if label not in hits:
             return f"token {position} does not begin the answer"
-        reached = [_reach(answers, said, piece) for piece in pieces] if said else map(answers.reach, pieces)
+        reached = [_reach(answers, said, piece) for piece in pieces] if said else answers.reach_each(pieces)
         shared = 0.0
-        for (labels, stem), probability in zip(reached, probabilities, strict=True):
+        for (labels, stem), probability in zip(reached, probabilities):
             if len(labels) == 1:
                 masses[labels[0]] += path * probability
             elif labels and stem == key:
