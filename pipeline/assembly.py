@@ -59,34 +59,29 @@ def write_replies(job: Job, store: ResponseStore) -> None:
         for role in job.roles:
             for example, request_id, reply, m in measured(job, store, role, only="first_token"):
                 replies.add([_reply_row(job, role, example, request_id, reply, m)])
-                ids = {"request_id": request_id, "example_id": example.id, "role": role}
-                tokens.add({**ids, **row} for row in token_rows(m.reply, m))
+                tokens.add([(request_id, example.id, role, *row) for row in token_rows(m)])
 
 
 def _reply_row(
     job: Job, role: str, example: Example, request_id: str, reply: StoredReply | None, m: Measurement
-) -> dict[str, Any]:
+) -> tuple[Any, ...]:
+    """A row of replies.parquet, in its order."""
     read = m.reply
-    return {
-        "request_id": request_id, "example_id": example.id, "role": role, "provider": job.provider,
-        "model": job.services[role].model, "response_model": utf8(read.model), "state": reply.state if reply else "failed",
-        "http_status": reply.http_status if reply else None, "finish_reason": utf8(read.finish_reason), "shape": read.shape,
-        "text": utf8(read.text), "input_tokens": read.input_tokens, "output_tokens": read.output_tokens,
-        "reasoning_tokens": read.reasoning_tokens, "usd": usd(job, role, m), "seconds": reply.seconds if reply else None,
-        "attempts": reply.attempts if reply else None,
-        "received_at": reply.received_at.isoformat(timespec="milliseconds") if reply else None,
-    }  # fmt: skip
+    here = (None,) * 4 if reply is None else (
+        reply.http_status, reply.seconds, reply.attempts, reply.received_at.isoformat(timespec="milliseconds")
+    )  # fmt: skip
+    status, seconds, attempts, received_at = here
+    return (
+        request_id, example.id, role, job.provider, job.services[role].model, read.model, "failed" if reply is None else reply.state,
+        status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens,
+        usd(job, role, m), seconds, attempts, received_at,
+    )  # fmt: skip
 
 
 def usd(job: Job, role: str, m: Measurement) -> float | None:
     """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
     price = job.settings(role).usd_per_million_tokens
     return price.usd(m.reply.input_tokens, m.reply.output_tokens, batch=job.provider == "together-batch")
-
-
-def utf8(text: str | None) -> str | None:
-    """Text that can be stored: a lone surrogate becomes a question mark (the raw reply keeps it)."""
-    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def graded(job: Job, store: ResponseStore) -> tuple[pd.DataFrame, dict[str, Any]]:

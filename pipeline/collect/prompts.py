@@ -15,6 +15,8 @@ from pipeline.config import Model, Prompt, TaskConfig
 
 KEY_VERSION = 1
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -61,8 +63,7 @@ class Request:
 
 def digest(value: Any) -> str:
     """sha256 of a JSON value in canonical form: sorted keys, no white space, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def letters(count: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from pipeline.collect.database import connect, errors, prepare
 from pipeline.collect.outcome import Outcome, Usage
@@ -42,8 +42,7 @@ REPLY_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReply:
+class StoredReply(NamedTuple):
     """A kept reply. `body` is what came over the wire, decompressed; `attempts` counts every try for this request."""
 
     request_id: str

@@ -7,7 +7,7 @@ with l_j the logprob of token j (clipped at 0), S the answer's tokens, j1 the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import exp, expm1, fsum, log
 from operator import mul
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from pipeline.measure.alignment import Span
 from pipeline.measure.answers import SENTINEL, AnswerSet, read_answer
 from pipeline.measure.label_mass import Candidates, LabelMass, candidates, label_mass
 from pipeline.measure.learned import features, learned_confidence
-from pipeline.measure.tokens import Reply, Token, parse, storable
+from pipeline.measure.tokens import Alternative, Reply, Token, parse
 
 LONG_ANSWER_TOKENS = 8
 """A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
@@ -245,21 +245,13 @@ def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bo
     return tokens[position].logprob == 0.0
 
 
-def token_rows(reply: Reply, measurement: Measurement) -> Iterator[dict[str, Any]]:
-    """Rows of tokens.parquet for one reply, without the ids: position, token, bytes, logprob, in_answer, alternatives.
+TokenRow = tuple[int, str, bytes | None, float | None, bool, tuple[Alternative, ...]]
 
-    Text that UTF-8 cannot hold (a lone surrogate) is written with a backslash escape: Parquet has no other way to keep it.
-    """
-    in_answer = measurement.in_answer
-    for position, token in enumerate(reply.tokens or ()):
-        yield {
-            "position": position,
-            "token": storable(token.token),
-            "bytes": token.bytes,
-            "logprob": token.logprob,
-            "in_answer": in_answer[position],
-            "alternatives": [
-                {"token": storable(other.token), "bytes": other.bytes, "logprob": other.logprob}
-                for other in token.alternatives
-            ],
-        }
+
+def token_rows(measurement: Measurement) -> list[TokenRow]:
+    """Rows of tokens.parquet for one reply, without the ids: position, token, bytes, logprob, in_answer, alternatives."""
+    tokens = measurement.reply.tokens or ()
+    return [
+        (position, token, data, logprob, inside, alternatives)
+        for (position, (token, data, logprob, alternatives)), inside in zip(enumerate(tokens), measurement.in_answer)
+    ]

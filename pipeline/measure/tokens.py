@@ -292,10 +292,3 @@ def _legacy(logprobs: dict[str, Any]) -> tuple[Token, ...]:
         token = name if type(name) is str else ""
         rows.append(Token(token, _written_bytes(token), _number(value), _alternatives(others)))
     return tuple(rows)
-
-
-def storable(text: str) -> str:
-    """The text, with lone surrogates (which no UTF-8 file can hold) written as ``\\udXXX``."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

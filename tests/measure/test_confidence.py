@@ -221,16 +221,15 @@ def test_token_rows_give_back_every_byte() -> None:
     )
     body = chat("😊d", entries)
     reply = parse(body)
-    rows = list(token_rows(reply, measure(reply, AnswerSet.classify(["😊d", "x"]))))
-    assert [row["position"] for row in rows] == [0, 1, 2, 3]
-    assert b"".join(row["bytes"] or b"" for row in rows) == "😊d".encode()
-    assert [row["logprob"] for row in rows] == [-0.1, None, -0.5, float("-inf")]
-    assert [row["in_answer"] for row in rows] == [True, True, True, False]
-    assert rows[3]["token"] == "\\ud800"
-    assert rows[3]["bytes"] is None
-    assert rows[2]["alternatives"] == [{"token": "d", "bytes": b"d", "logprob": -0.5}]
-    assert rows[3]["alternatives"] == [{"token": "\\udfff", "bytes": None, "logprob": -1.0}]
-    json.dumps([row["token"] for row in rows]).encode()
+    rows = token_rows(measure(reply, AnswerSet.classify(["😊d", "x"])))
+    positions, tokens, data, logprobs, inside, alternatives = zip(*rows, strict=True)
+    assert positions == (0, 1, 2, 3)
+    assert b"".join(piece or b"" for piece in data) == "😊d".encode()
+    assert logprobs == (-0.1, None, -0.5, float("-inf"))
+    assert inside == (True, True, True, False)
+    assert (tokens[3], data[3]) == ("\ud800", None)
+    assert alternatives[2] == (("d", b"d", -0.5),)
+    assert alternatives[3] == (("\udfff", None, -1.0),)
 
 
 numbers = st.one_of(
@@ -317,5 +316,5 @@ def test_no_reply_has_a_confidence_outside_the_unit_interval_or_without_the_stat
         chosen = [token.logprob for token, inside in zip(tokens, measured.in_answer, strict=True) if inside]
         assert chosen
         assert all(logprob is not None and -100 < logprob <= 1e-6 for logprob in chosen), "null never became a number"
-    assert len(list(token_rows(measured.reply, measured))) == len(measured.reply.tokens or ())
+    assert len(token_rows(measured)) == len(measured.reply.tokens or ())
     assert repr(measure(body, ANSWERS, role=role, learned=MODEL)) == repr(measured), "deterministic, NaN aside"

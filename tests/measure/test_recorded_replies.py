@@ -8,11 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import measure, token_rows
 from pipeline.measure.tokens import parse
+from pipeline.tables import TOKENS, table_writer
 
 REAL = os.environ.get("REAL_DATA_DIR")
 pytestmark = pytest.mark.skipif(not REAL, reason="REAL_DATA_DIR is not set")
@@ -93,19 +95,15 @@ def test_legacy_completions_give_back_their_text_and_values() -> None:
 
 
 def test_token_rows_of_recorded_replies_round_trip_through_parquet_byte_for_byte(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    answers = AnswerSet.classify(["m", "M"])
-    rows = []
-    for record in lines("model_outputs/judge_gpt4turbo_A_responses.jsonl"):
-        reply = parse({"choices": [record["choice"]] if record["choice"] else []})
-        rows += token_rows(reply, measure(reply, answers))
-    alternative = pa.struct([("token", pa.string()), ("bytes", pa.binary()), ("logprob", pa.float64())])
-    schema = pa.schema(
-        [("position", pa.int32()), ("token", pa.string()), ("bytes", pa.binary()), ("logprob", pa.float64()),
-         ("in_answer", pa.bool_()), ("alternatives", pa.list_(alternative))]
-    )  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "tokens.parquet", compression="zstd")
-    assert pq.read_table(tmp_path / "tokens.parquet").to_pylist() == rows
-    assert len(rows) == 2409
+    answers, rows = AnswerSet.classify(["m", "M"]), []
+    with table_writer(tmp_path / "tokens.parquet", TOKENS) as table:
+        for number, record in enumerate(lines("model_outputs/judge_gpt4turbo_A_responses.jsonl")):
+            reply = parse({"choices": [record["choice"]] if record["choice"] else []})
+            mine = [(f"r{number}", f"e{number}", "cheap", *row) for row in token_rows(measure(reply, answers))]
+            table.add(mine)
+            rows += mine
+    read = pq.read_table(tmp_path / "tokens.parquet").to_pylist()
+    assert len(read) == len(rows) == 2409
+    for row, wanted in zip(read, rows, strict=True):
+        *values, alternatives = row.values()
+        assert (*values, tuple(tuple(other.values()) for other in alternatives)) == wanted

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure.bodies import chat, entry, legacy
 
-from pipeline.measure.tokens import UNREADABLE, Alternative, Reply, Token, parse, storable
+from pipeline.measure.tokens import UNREADABLE, Alternative, Reply, Token, parse
 
 
 def test_both_shapes_of_one_reply_give_the_same_token_rows() -> None:
@@ -171,15 +171,3 @@ def test_no_json_makes_the_parser_raise(body: Any) -> None:
 @given(st.text() | st.binary())
 def test_no_text_makes_the_parser_raise(body: str | bytes) -> None:
     assert isinstance(parse(body), Reply)
-
-
-@given(st.text())
-def test_what_is_stored_is_always_utf8_and_unchanged_where_it_can_be(text: str) -> None:
-    kept = storable(text)
-    kept.encode()
-    if not any(0xD800 <= ord(character) < 0xE000 for character in text):
-        assert kept == text
-
-
-def test_a_lone_surrogate_is_stored_as_an_escape() -> None:
-    assert storable("a\ud800") == "a\\ud800"
