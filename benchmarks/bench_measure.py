@@ -165,25 +165,13 @@ def stored(bodies: list[str], folder: Path) -> Job:
     return job
 
 
-def of_store(job: Job, work: Callable[[Job, ResponseStore], Any]) -> Callable[[], None]:
-    def run() -> None:
-        with ResponseStore(job.store_path) as store:
-            work(job, store)
-
-    return run
-
-
-def tokens_of_store(job: Job, ids: list[str], path: Path) -> Callable[[], None]:
+def tokens_of_store(job: Job, ids: list[str], path: Path) -> None:
     """Kept replies by their ids, checked, unpacked, read, and their tokens written."""
     assert job.answers is not None
-
-    def work(job: Job, store: ResponseStore) -> None:
-        with tables.table_writer(path, tables.TOKENS, {}) as table:
-            for reply in store.replies(ids):
-                found = measure(reply.body, job.answers, only="first_token")
-                table.add([(reply.request_id, reply.example_id, reply.role, *row) for row in token_rows(found)])
-
-    return of_store(job, work)
+    with ResponseStore(job.store_path) as store, tables.table_writer(path, tables.TOKENS, {}) as table:
+        for reply in store.replies(ids):
+            found = measure(reply.body, job.answers, only="first_token")
+            table.add([(reply.request_id, reply.example_id, reply.role, *row) for row in token_rows(found)])
 
 
 def rates(works: dict[str, Callable[[], Any]], replies: int, rounds: int) -> dict[str, float]:
@@ -246,9 +234,9 @@ def main(count: int) -> None:
         written = rates(
             {
                 text: lambda: tokens_of_ours(bodies, answers, paths[text]),
-                store: tokens_of_store(job, ids, paths[store]),
-                "keys, store to both tables": of_store(job, assembly.write_replies),
-                "keys, store to predictions": of_store(job, assembly.graded),
+                store: lambda: tokens_of_store(job, ids, paths[store]),
+                "keys, store to both tables": lambda: assembly.write_replies(job),
+                "keys, store to predictions": lambda: assembly.graded(job),
                 plain: lambda: tokens_with_pandas(bodies, paths[plain]),
             },
             count,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import tables
-from pipeline.collect.dataset import Example
+from pipeline import engine, shards, tables
 from pipeline.collect.prompts import letters
-from pipeline.collect.store import ResponseStore, StoredReply, chunks
 from pipeline.config import SPLITS
 from pipeline.decide import calibration
 from pipeline.decide.calibrator import Calibrator
@@ -25,115 +22,25 @@ from pipeline.decide.levels import accepted
 from pipeline.decide.ranking import options, passages, share_relevant
 from pipeline.decide.rows import Rows
 from pipeline.job import Job
-from pipeline.measure.confidence import Measurement, measure, token_rows
-from pipeline.measure.prediction import prediction, with_strong
 from pipeline.run import PREDICTIONS, REPLIES, TOKENS
 
-READ_AHEAD = 256
 
-
-def measured(
-    job: Job, store: ResponseStore, role: str, only: str | None = None
-) -> Iterator[tuple[Example, str, StoredReply | None, Measurement]]:
-    """Every wanted row of a role with its request id, its kept reply if there is one, and what that reply says."""
-    for chunk in chunks(job.wanted(role), READ_AHEAD):
-        ids = [job.request(role, example).request_id for example in chunk]
-        kept = {reply.request_id: reply for reply in store.replies(ids)}
-        for example, request_id in zip(chunk, ids, strict=True):
-            reply = kept.get(request_id)
-            yield (
-                example,
-                request_id,
-                reply,
-                measure(b"" if reply is None else reply.body, job.answers_of(example), role=role, only=only),
-            )
-
-
-def write_replies(job: Job, store: ResponseStore) -> None:
-    """replies.parquet and tokens.parquet from the store, a row group at a time."""
+def write_replies(job: Job) -> None:
+    """replies.parquet and tokens.parquet from the store."""
     metadata = {"schema": "cascade-tables/1", "task": job.config.task, "run_id": job.run_id}
-    with (
-        tables.table_writer(job.run.path(REPLIES), tables.REPLIES, metadata) as replies,
-        tables.table_writer(job.run.path(TOKENS), tables.TOKENS, metadata) as tokens,
-    ):
-        for role in job.roles:
-            for example, request_id, reply, m in measured(job, store, role, only="first_token"):
-                replies.add([_reply_row(job, role, example, request_id, reply, m)])
-                tokens.add([(request_id, example.id, role, *row) for row in token_rows(m)])
+    with shards.planned(job) as parts:
+        done = list(engine.run(shards.tabulate, parts))
+        for artefact, schema in ((REPLIES, tables.REPLIES), (TOKENS, tables.TOKENS)):
+            tables.merge(shards.results(parts, done, artefact), job.run.path(artefact), schema, metadata)
 
 
-def _reply_row(
-    job: Job, role: str, example: Example, request_id: str, reply: StoredReply | None, m: Measurement
-) -> tuple[Any, ...]:
-    """A row of replies.parquet, in its order."""
-    read = m.reply
-    here = (None,) * 4 if reply is None else (
-        reply.http_status, reply.seconds, reply.attempts, reply.received_at.isoformat(timespec="milliseconds")
-    )  # fmt: skip
-    status, seconds, attempts, received_at = here
-    return (
-        request_id, example.id, role, job.provider, job.services[role].model, read.model, "failed" if reply is None else reply.state,
-        status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens,
-        usd(job, role, m), seconds, attempts, received_at,
-    )  # fmt: skip
-
-
-def usd(job: Job, role: str, m: Measurement) -> float | None:
-    """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
-    price = job.settings(role).usd_per_million_tokens
-    return price.usd(m.reply.input_tokens, m.reply.output_tokens, batch=job.provider == "together-batch")
-
-
-def graded(job: Job, store: ResponseStore) -> tuple[pd.DataFrame, dict[str, Any]]:
+def graded(job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A row per example with both answers graded and every signal, and the counts that the report shows."""
-    rows: dict[str, dict[str, Any]] = {}
-    facts: dict[str, Any] = {
-        "exact_zeros": 0,
-        "long_answers": 0,
-        "whole_output": True,
-        "reasons": Counter(),
-        "captured_mass": None,
-    }
-    captured: list[float] = []
-    form = None
-    seen: dict[str, Counter[str]] = {role: Counter() for role in ("cheap", "strong")}
-    for example, _, reply, m in measured(job, store, "cheap"):
-        row = prediction(
-            example.id, example.split, example.group, example.segment, example.label, m, usd(job, "cheap", m)
-        )
-        if job.config.kind == "classify":
-            row["label_probabilities"] = None  # nothing is ranked
-        rows[example.id] = row
-        facts["exact_zeros"] += bool(m.exact_zero)
-        facts["long_answers"] += m.long_answer
-        facts["whole_output"] &= m.status != "ok" or all(m.in_answer)
-        if m.captured_mass is not None:
-            captured.append(m.captured_mass)
-        form = reply.wire_form if reply is not None and reply.wire_form in ("integer", "boolean") else form
-        facts["reasons"].update(
-            f"{name}: {why}" for name, why in m.reasons.items() if m.status == "ok" and name != "learned"
-        )
-        seen["cheap"][m.reply.model or "(none)"] += m.status != "failed"
-    if job.human:
-        for example in job.dataset.examples:
-            if example.split in job.human.splits:
-                rows[example.id] = with_strong(rows[example.id], example.label, "ok", float(job.human.usd_per_request))
-    else:
-        for example, _, _, m in measured(job, store, "strong"):
-            rows[example.id] = with_strong(rows[example.id], m.answer, m.status, usd(job, "strong", m))
-            seen["strong"][m.reply.model or "(none)"] += m.status != "failed"
-    frame = pd.DataFrame(list(rows.values()))
-    facts["response_models"] = {role: sorted(name for name, n in c.items() if n) for role, c in seen.items()} | {
-        "cheap_form": form
-    }
-    facts["captured_mass"] = float(np.mean(captured)) if captured else None
-    facts["reasons"] = dict(facts["reasons"].most_common(20))
-    facts["statuses"] = {role: _counts(frame[f"{role}_status"]) for role in ("cheap", "strong")}
-    return frame, facts
-
-
-def _counts(column: pd.Series) -> dict[str, int]:
-    return {str(k): int(v) for k, v in column.dropna().value_counts().sort_index().items()}
+    with shards.planned(job) as parts:
+        done = list(engine.run(shards.grade, parts))
+        table = pa.concat_tables(pq.read_table(path) for path in shards.results(parts, done, PREDICTIONS))
+    frame: pd.DataFrame = table.to_pandas()
+    return frame, shards.total(manifest.facts for manifest in done)
 
 
 def failed_rows(frame: pd.DataFrame) -> int:
@@ -157,7 +64,7 @@ def write_predictions(
 
 def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
     if pa.types.is_list(kind):
-        return pa.array([value if isinstance(value, list) else None for value in column], type=kind)
+        return pa.array([list(v) if isinstance(v, list | np.ndarray) else None for v in column], type=kind)
     return pa.array(column, type=kind, from_pandas=True)
 
 

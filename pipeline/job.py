@@ -65,16 +65,7 @@ class Job:
     @cached_property
     def answers(self) -> AnswerSet | None:
         """The closed set of answers; None for kind choose, whose set depends on the row."""
-        if self.config.kind == "choose":
-            return None
-        return AnswerSet.judge() if self.config.labels is None else AnswerSet.classify(self.config.labels)
-
-    def answers_of(self, example: Example) -> AnswerSet:
-        """The answer set of one row."""
-        if self.answers is not None:
-            return self.answers
-        assert example.options is not None
-        return AnswerSet.choose(len(example.options))
+        return answer_set(self.config)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -239,6 +230,13 @@ class Job:
             return None
         record = {**self.provenance, "counts": self.dataset.health}
         return since_last_run(self.options.runs_dir, self.config.task, self.run_id, record)
+
+
+def answer_set(config: TaskConfig) -> AnswerSet | None:
+    """The closed set of answers; None for kind choose, whose set depends on the row."""
+    if config.kind == "choose":
+        return None
+    return AnswerSet.judge() if config.labels is None else AnswerSet.classify(config.labels)
 
 
 def now() -> str:

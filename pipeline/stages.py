@@ -44,7 +44,7 @@ def collect(job: Job) -> None:
     with ResponseStore(job.store_path) as store:
         job.run.update(counts=job.dataset.health)
         sourcing.collect(job, store)
-        assembly.write_replies(job, store)
+    assembly.write_replies(job)
 
 
 def measure(job: Job) -> None:
@@ -53,8 +53,7 @@ def measure(job: Job) -> None:
         frame, facts = given.read(job.options.predictions, job.split), given.FACTS
         signal, table = given.SIGNAL, given.NO_TABLE
     else:
-        with ResponseStore(job.store_path) as store:
-            frame, facts = assembly.graded(job, store)
+        frame, facts = assembly.graded(job)
         fit = frame[frame["split"] == "fit"]
         signal, table = findings.chosen_signal(job, fit, assembly.outcome(job, fit))
         frame["confidence"] = findings.confidence_of(frame, signal)

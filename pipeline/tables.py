@@ -81,6 +81,24 @@ PREDICTIONS = pa.schema(
 )
 
 
+GRADED = pa.schema([field for field in PREDICTIONS if field.name != "confidence"])
+"""Predictions before a signal is chosen."""
+
+SHARD_ROWS = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("segment", pa.string()),
+        ("label", pa.string()),
+        ("options", pa.int32()),
+        ("cheap_request_id", pa.string()),
+        ("strong_request_id", pa.string()),
+    ]
+)
+"""What is known of a row before its replies are read: how many options it has, and which requests are its own (null: none)."""
+
+
 def utf8(text: str) -> str:
     """The text, with lone surrogates (which no UTF-8 file can hold) written as ``\\udXXX``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -92,7 +110,10 @@ def _column(kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
         struct, flat = kind.value_type, list(chain.from_iterable(value or () for value in values))
         parts = zip(*flat, strict=True) if flat else [()] * struct.num_fields
         columns = [_column(field.type, part) for field, part in zip(struct, parts, strict=True)]
-        offsets = list(accumulate((len(value) if value else 0 for value in values), initial=0))
+        offsets: list[int | None] = list(accumulate((len(value) if value else 0 for value in values), initial=0))
+        for place, value in enumerate(values) if None in values else ():
+            if value is None:
+                offsets[place] = None  # unknown, not empty
         return pa.ListArray.from_arrays(
             pa.array(offsets, type=pa.int32()), pa.StructArray.from_arrays(columns, fields=list(struct))
         )
@@ -146,3 +167,12 @@ def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | No
             writer.flush()
         finally:
             writer.writer.close()
+
+
+def merge(parts: Iterable[Path], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+    """Put files of one schema together, a row group at a time."""
+    with table_writer(path, schema, metadata) as whole:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    whole.writer.write_table(file.read_row_group(group))

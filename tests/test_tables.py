@@ -35,6 +35,15 @@ def test_lists_of_structs_come_back_as_they_were(tmp_path: Path) -> None:
         assert row["alternatives"] == [dict(zip(names, other, strict=True)) for other in ALTERNATIVES[i % 3]]
 
 
+def test_a_list_that_is_unknown_stays_unknown_and_an_empty_one_empty(tmp_path: Path) -> None:
+    schema = pa.schema([tables.PREDICTIONS.field("label_probabilities")])
+    given = [[("a", 0.5)], None, [], [("b", 0.25), ("c", None)], None]
+    with table_writer(tmp_path / "t", schema) as table:
+        table.add((value,) for value in given)
+    read_back = [row["label_probabilities"] for row in read(tmp_path / "t")]
+    assert [value and [tuple(e.values()) for e in value] for value in read_back] == given
+
+
 def test_memory_holds_one_row_group_and_the_file_has_as_many_as_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ def prediction(
 ) -> dict[str, Any]:
     """The cheap model's half of a row of predictions.parquet; the strong half is null until it is added.
 
-    `label_probabilities` is what options and passages are ranked by: [{label, probability}], None where null.
+    `label_probabilities` is what options and passages are ranked by: [(label, probability)], None where null.
     """
     ranked = cheap.label_probabilities if cheap.status == "ok" else None
     return {
@@ -33,7 +33,7 @@ def prediction(
         "cheap_answer": cheap.answer, "cheap_status": cheap.status,
         "cheap_correct": correctness(cheap.answer, cheap.status, label), "cheap_usd": cheap_usd,
         "strong_answer": None, "strong_status": None, "strong_correct": None, "strong_usd": None,
-        "label_probabilities": None if ranked is None else [{"label": k, "probability": v} for k, v in ranked.items()],
+        "label_probabilities": None if ranked is None else list(ranked.items()),
         **{f"signal_{name}": value for name, value in cheap.signals.items()},
     }  # fmt: skip
 

@@ -1,0 +1,227 @@
+"""Shards: a run's kept replies, read a part at a time by functions that need nothing but what they are told."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import fsum
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import tables
+from pipeline.collect.store import ResponseStore, StoredReply, chunks
+from pipeline.config import Human, Model, TaskConfig
+from pipeline.engine import Manifest
+from pipeline.errors import DataError
+from pipeline.job import Job, answer_set
+from pipeline.measure.answers import AnswerSet
+from pipeline.measure.confidence import Measurement, measure, token_rows
+from pipeline.measure.prediction import prediction, with_strong
+from pipeline.run import PREDICTIONS, REPLIES, TOKENS
+
+SHARD = 10_000
+"""Rows of a shard. Part of the plan: it decides where row groups begin, and nothing else."""
+READ_AHEAD = 256
+ROLES = ("cheap", "strong")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a run's rows, and what reading their replies takes: plain values, so that any process can do it."""
+
+    rows: Path
+    """Parquet file of `tables.SHARD_ROWS`."""
+    out: Path
+    """Where results go: this name, with the artefact's name appended."""
+    store: Path
+    config: TaskConfig
+    provider: str
+    models: dict[str, str]
+    """The name that each role's model answers under."""
+
+    def result(self, artefact: str) -> Path:
+        """The file of this shard that becomes part of an artefact."""
+        return self.out.with_name(f"{self.out.name}-{artefact}")
+
+
+@contextmanager
+def planned(job: Job) -> Iterator[list[Shard]]:
+    """The job's rows in shards, written to a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cascade-shards-") as name:
+        folder, shards = Path(name), []
+        wanted = {
+            role: set(getattr(getattr(job.config, role), "splits", ("fit", "certify", "test"))) for role in job.roles
+        }
+        models = {role: service.model for role, service in job.services.items()}
+        for number, examples in enumerate(chunks(job.dataset.examples, SHARD)):
+            rows, out = folder / f"rows-{number:05d}.parquet", folder / f"{number:05d}"
+            with tables.table_writer(rows, tables.SHARD_ROWS) as table:
+                table.add(
+                    (
+                        e.id, e.split, e.group, e.segment, e.label, None if e.options is None else len(e.options),
+                        *(job.request(role, e).request_id if role in wanted and e.split in wanted[role] else None for role in ROLES),
+                    )
+                    for e in examples
+                )  # fmt: skip
+            shards.append(Shard(rows, out, job.store_path, job.config, job.provider, models))
+        yield shards
+
+
+def tabulate(shard: Shard) -> Manifest:
+    """Write the shard's part of replies.parquet and tokens.parquet: cheap rows first, then strong ones."""
+    paths = shard.result(REPLIES), shard.result(TOKENS)
+    count = 0
+    with (
+        ResponseStore(shard.store) as store,
+        tables.table_writer(paths[0], tables.REPLIES) as replies,
+        tables.table_writer(paths[1], tables.TOKENS) as tokens,
+    ):
+        for role in ROLES:
+            for example_id, request_id, reply, m in _measured(shard, store, role, only="first_token"):
+                replies.add([_reply_row(shard, role, example_id, request_id, reply, m)])
+                tokens.add([(request_id, example_id, role, *token) for token in token_rows(m)])
+                count += 1
+    return Manifest({str(path): digest_of(path) for path in paths}, count)
+
+
+def grade(shard: Shard) -> Manifest:
+    """Write the shard's part of the predictions: both answers graded and every signal. Its facts are the report's counts."""
+    path, human = shard.result(PREDICTIONS), shard.config.strong
+    facts: dict[str, Any] = {
+        "exact_zeros": 0, "long_answers": 0, "whole_output": True, "reasons": Counter(), "captured": [], "cheap_form": None,
+        "statuses": {role: Counter() for role in ROLES}, "seen": {role: Counter() for role in ROLES},
+    }  # fmt: skip
+    rows: dict[str, dict[str, Any]] = {row["example_id"]: row for row in pq.read_table(shard.rows).to_pylist()}
+    with ResponseStore(shard.store) as store:
+        for example_id, _, reply, m in _measured(shard, store, "cheap"):
+            rows[example_id] = _graded(shard, rows[example_id], m)
+            _count(facts, reply, m)
+        if isinstance(human, Human):
+            for example_id, row in rows.items():
+                if row["split"] in human.splits:
+                    rows[example_id] = with_strong(row, row["label"], "ok", float(human.usd_per_request))
+        else:
+            for example_id, _, _, m in _measured(shard, store, "strong"):
+                rows[example_id] = with_strong(rows[example_id], m.answer, m.status, _usd(shard, "strong", m))
+                facts["seen"]["strong"][m.reply.model or "(none)"] += m.status != "failed"
+    for role in ROLES:
+        facts["statuses"][role].update(s for row in rows.values() if (s := row[f"{role}_status"]) is not None)
+    facts["captured"] = (fsum(facts["captured"]), len(facts["captured"]))
+    in_order = itemgetter(*tables.GRADED.names)
+    with tables.table_writer(path, tables.GRADED) as table:
+        table.add(map(in_order, rows.values()))
+    return Manifest({str(path): digest_of(path)}, len(rows), facts)
+
+
+def total(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The facts of all shards as run.json holds them."""
+    found = list(parts)
+
+    def summed(*path: str) -> Any:
+        counts: Counter[str] = Counter()
+        for value in found:
+            for key in path:
+                value = value[key]
+            counts.update(value)
+        return counts
+
+    captured = [part["captured"] for part in found]
+    known = sum(n for _, n in captured)
+    forms = [part["cheap_form"] for part in found if part["cheap_form"]]
+    return {
+        "exact_zeros": sum(part["exact_zeros"] for part in found), "long_answers": sum(part["long_answers"] for part in found),
+        "whole_output": all(part["whole_output"] for part in found), "reasons": dict(summed("reasons").most_common(20)),
+        "captured_mass": fsum(s for s, _ in captured) / known if known else None,
+        "response_models": {role: sorted(name for name, n in summed("seen", role).items() if n) for role in ROLES}
+        | {"cheap_form": forms[-1] if forms else None},
+        "statuses": {role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
+    }  # fmt: skip
+
+
+def results(parts: Iterable[Shard], done: Iterable[Manifest], artefact: str) -> Iterator[Path]:
+    """The shards' files of an artefact, in order. Raises DataError for a file that is not what was written."""
+    for part, manifest in zip(parts, done, strict=True):
+        path = part.result(artefact)
+        if digest_of(path) != manifest.sha256[str(path)]:
+            raise DataError(
+                f"{path}: changed while {artefact} was put together; run the stage again, nothing is paid twice"
+            )
+        yield path
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _measured(
+    shard: Shard, store: ResponseStore, role: str, *, only: str | None = None
+) -> Iterator[tuple[str, str, StoredReply | None, Measurement]]:
+    """Example id and request id of every row that gets an answer of the role, its kept reply if there is one, and what
+    that says."""
+    answers = answer_set(shard.config)
+    columns = ["example_id", f"{role}_request_id", "options"]
+    for batch in pq.ParquetFile(shard.rows).iter_batches(READ_AHEAD, columns=columns):
+        rows = [row for row in zip(*(batch[name].to_pylist() for name in columns), strict=True) if row[1] is not None]
+        kept = {reply.request_id: reply for reply in store.replies([request_id for _, request_id, _ in rows])}
+        for example_id, request_id, options in rows:
+            reply = kept.get(request_id)
+            mine = AnswerSet.choose(options) if answers is None else answers
+            yield (
+                example_id,
+                request_id,
+                reply,
+                measure(b"" if reply is None else reply.body, mine, role=role, only=only),
+            )
+
+
+def _graded(shard: Shard, row: dict[str, Any], m: Measurement) -> dict[str, Any]:
+    found = prediction(
+        row["example_id"], row["split"], row["group"], row["segment"], row["label"], m, _usd(shard, "cheap", m)
+    )
+    return found if shard.config.kind != "classify" else found | {"label_probabilities": None}  # nothing is ranked
+
+
+def _count(facts: dict[str, Any], reply: StoredReply | None, m: Measurement) -> None:
+    facts["exact_zeros"] += bool(m.exact_zero)
+    facts["long_answers"] += m.long_answer
+    facts["whole_output"] &= m.status != "ok" or all(m.in_answer)
+    if m.captured_mass is not None:
+        facts["captured"].append(m.captured_mass)
+    if reply is not None and reply.wire_form in ("integer", "boolean"):
+        facts["cheap_form"] = reply.wire_form
+    if m.status == "ok":
+        facts["reasons"].update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
+    facts["seen"]["cheap"][m.reply.model or "(none)"] += m.status != "failed"
+
+
+def _reply_row(
+    shard: Shard, role: str, example_id: str, request_id: str, reply: StoredReply | None, m: Measurement
+) -> tuple[Any, ...]:
+    """A row of replies.parquet, in its order."""
+    read = m.reply
+    here = (None,) * 4 if reply is None else (
+        reply.http_status, reply.seconds, reply.attempts, reply.received_at.isoformat(timespec="milliseconds")
+    )  # fmt: skip
+    status, seconds, attempts, received_at = here
+    return (
+        request_id, example_id, role, shard.provider, shard.models[role], read.model, "failed" if reply is None else reply.state,
+        status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens,
+        _usd(shard, role, m), seconds, attempts, received_at,
+    )  # fmt: skip
+
+
+def _usd(shard: Shard, role: str, m: Measurement) -> float | None:
+    """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
+    model = getattr(shard.config, role)
+    assert isinstance(model, Model)
+    batch = shard.provider == "together-batch"
+    return model.usd_per_million_tokens.usd(m.reply.input_tokens, m.reply.output_tokens, batch=batch)

@@ -1,0 +1,117 @@
+"""The same work in one process or in several, and what a process that dies costs: row 34 of the fault matrix."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shard_work import Part, refuse, work
+
+from pipeline import assembly, config_file, engine, shards, stages
+from pipeline.errors import DataError, Stopped
+from pipeline.job import Job, Options
+
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "email_triage.yaml"
+
+
+def parts(folder: Path, count: int = 5, **deaths: int) -> list[Part]:
+    return [Part(i, folder, deaths.get(f"of_{i}", 0)) for i in range(count)]
+
+
+def test_one_process_or_several_give_the_same_manifests_in_order(tmp_path: Path) -> None:
+    here = list(engine.run(work, parts(tmp_path), workers=1))
+    assert [m.facts["number"] for m in here] == [0, 1, 2, 3, 4]
+    assert list(engine.run(work, parts(tmp_path), workers=2)) == here
+
+
+def test_a_killed_process_costs_its_own_shard_only_and_ends_in_the_same_digests(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = list(engine.run(work, parts(tmp_path / "whole"), workers=2))
+    killed = list(engine.run(work, parts(tmp_path / "killed", of_1=1, of_3=2), workers=2))
+    assert [list(m.sha256.values()) for m in killed] == [list(m.sha256.values()) for m in whole]
+    assert Counter((tmp_path / "killed" / "begun").read_text().split()) == {"0": 1, "1": 2, "2": 1, "3": 3, "4": 1}
+
+
+def test_a_shard_whose_process_dies_again_and_again_stops_the_run_resumably(tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match=r"died 3 times .* \(signal 9\)") as stopped:
+        list(engine.run(work, parts(tmp_path, of_2=9), workers=2))
+    assert stopped.value.exit_code == 3
+    assert Counter((tmp_path / "begun").read_text().split())["2"] == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_work_raises_is_raised(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(DataError, match="part 0 is odd"):
+        list(engine.run(refuse, parts(tmp_path), workers=workers))
+
+
+# A real run
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A collected task of 240 rows in shards of 50."""
+    monkeypatch.setattr(shards, "SHARD", 50)
+    options = Options(limit=240, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
+    made = Job(config_file.load(CONFIG), options)
+    monkeypatch.setattr(engine, "processors", lambda: 1)
+    stages.begin(made)
+    stages.collect(made)
+    stages.measure(made)
+    return made
+
+
+def written(job: Job) -> dict[str, bytes]:
+    return {
+        name: job.run.path(name).read_bytes() for name in ("replies.parquet", "tokens.parquet", "predictions.parquet")
+    }
+
+
+def kill_one(found: list[int]) -> None:
+    """Kill the first working process that is seen well under way."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                time.sleep(0.3)
+                os.kill(child.pid, signal.SIGKILL)
+                found.append(child.pid)
+                return
+        time.sleep(0.005)
+
+
+def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = written(job)
+    facts: dict[str, Any] = job.run.read_json("run.json")["measured"]
+    monkeypatch.setattr(engine, "processors", lambda: 2)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_one, args=(killed,))
+    killer.start()
+    assembly.write_replies(job)
+    killer.join()
+    assert killed, "no working process was there to be killed"
+    stages.measure(job)
+    assert written(job) == one
+    assert job.run.read_json("run.json")["measured"] == facts
+
+
+def test_a_shard_file_that_changed_is_noticed(job: Job) -> None:
+    with shards.planned(job) as plan:
+        done = [shards.tabulate(part) for part in plan]
+        assert len(plan) == 5
+        path = plan[1].result("tokens.parquet")
+        path.write_bytes(path.read_bytes()[:-9] + b"x" + path.read_bytes()[-8:])
+        with pytest.raises(DataError, match="changed while"):
+            list(shards.results(plan, done, "tokens.parquet"))
+        folder = plan[0].rows.parent
+    assert not folder.exists()
