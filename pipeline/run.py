@@ -159,11 +159,21 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise DiskFull(
                 f"{path}: no space left to write; free some and run the same command again, nothing is lost"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise UsageError(
                 f"{path}: cannot be written ({error.strerror}); choose another folder with --runs-dir or --reports-dir"
             ) from error
         raise
+
+
+def require_writable(*folders: Path) -> None:
+    """Try to write into each folder, so that nobody pays for what cannot be kept. Raises UsageError or DiskFull."""
+    for folder in folders:
+        probe = folder / f".{os.getpid()}.probe"
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"x")
+            probe.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -28,11 +28,15 @@ from pipeline.deliver import report as reporting
 from pipeline.errors import TooManyFailures
 from pipeline.job import Job, now
 from pipeline.looks import look, sketch
-from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP
+from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP, require_writable
 
 
 def begin(job: Job) -> None:
-    """Say what changed since the task's last run, and write down in run.json what is about to be run."""
+    """Say what changed since the task's last run, and write down in run.json what is about to be run.
+
+    Raises UsageError, before anything is sent, when results could not be written.
+    """
+    require_writable(job.options.runs_dir, job.options.reports_dir)
     found = job.changes()
     if found is not None and found.what:
         job.say(found.line)

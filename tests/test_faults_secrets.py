@@ -1,4 +1,4 @@
-"""Secrets and other people's machines: rows 53, 59, 35 and 61 of the fault matrix."""
+"""Secrets and other people's machines: rows 53, 59, 35, 29 and 61 of the fault matrix."""
 
 from __future__ import annotations
 
@@ -192,6 +192,21 @@ def test_estimate_lists_what_changed_and_sends_nothing(project, monkeypatch, cap
         (project / "rows.jsonl").write_text("".join(rows[:-2]))
         assert f"({len(rows):,} before, {len(rows) - 2:,} now)" in estimated()["changes"]["what"][0]
         assert len(api.posts) == sent
+
+
+# Row 29
+
+
+@pytest.mark.parametrize("option", ["--runs-dir", "--reports-dir"])
+def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_sent(project, monkeypatch, capfd, option):
+    (project / "file").write_text("in the way")
+    for place in ("file", "file/below"):
+        with FakeProvider() as api:
+            assert run(project, api, monkeypatch, "evaluate", option, str(project / place)) == 2
+            assert not api.posts
+        err = capfd.readouterr().err
+        assert f"{project / place}: cannot be written" in err
+        assert option in err
 
 
 # Row 61
