@@ -127,7 +127,7 @@ class TableWriter:
     """Rows in, row groups out. A row is a tuple in the schema's order; a struct within a list is one too."""
 
     def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
-        self.schema = schema.with_metadata(dict(metadata or {}))
+        self.path, self.schema = path, schema.with_metadata(dict(metadata or {}))
         self.writer = pq.ParquetWriter(path, self.schema, **parquet_options(schema))
         self.rows: list[tuple[Any, ...]] = []
         self.batches: list[pa.RecordBatch] = []

@@ -218,7 +218,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pipeline(api: FakeProvider, project: Path, runs: Path, command: str, *options: str, task: str = "first") -> Forked:
+def pipeline(
+    api: FakeProvider, project: Path, runs: Path, command: str, *options: str, task: str = "first", **environ: str
+) -> Forked:
     words = [
         command,
         str(project / f"{task}.yaml"),
@@ -228,7 +230,7 @@ def pipeline(api: FakeProvider, project: Path, runs: Path, command: str, *option
         str(runs / "reports"),
         *options,
     ]
-    return start(["pipeline", *words], environment(api))
+    return start(["pipeline", *words], {**environment(api), **environ})
 
 
 TIMES = {"seconds", "attempts", "received_at"}
@@ -270,6 +272,41 @@ def test_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_pat
     assert {"replies.parquet", "tokens.parquet"} <= dict(artefacts(tmp_path / "whole")).keys()
 
 
+WRITES = [
+    ("write", "replies.parquet"), ("rename", "tokens.parquet"), ("rename", "predictions.parquet"), ("write", "predictions.parquet"),
+    ("rename", "run.json"), ("rename", "sweep.parquet"), ("rename", "recommendation.json"), ("rename", "policy.json"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> dict[str, object]:
+    """The artefacts of an evaluation that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with FakeProvider() as api:
+        out, err = (process := pipeline(api, project, folder, "evaluate")).communicate(timeout=300)
+        assert process.returncode == 0, out + err
+    return dict(artefacts(folder))
+
+
+@pytest.mark.parametrize(
+    ("point", "name"), [pytest.param(*w, marks=() if i < 3 else pytest.mark.slow) for i, w in enumerate(WRITES)]
+)
+def test_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_nothing_again(
+    tmp_path, project, evaluated, point, name
+):
+    with FakeProvider() as api:
+        dying = pipeline(api, project, tmp_path, "evaluate", DIE_AT=f"{point}:{name}")
+        _, err = dying.communicate(timeout=300)
+        assert dying.returncode == -signal.SIGKILL, err
+        posts = len(api.posts)
+        assert posts == (0 if name == "run.json" else len({(p.body["model"], p.text) for p in api.posts}))
+        out, err = (again := pipeline(api, project, tmp_path, "evaluate")).communicate(timeout=300)
+        assert again.returncode == 0, out + err
+        assert len(api.posts) == posts or name == "run.json"
+    assert dict(artefacts(tmp_path)) == evaluated
+    assert not list(tmp_path.rglob("*.tmp")), "what the killed process left is swept up"
+
+
 def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task_goes_on(tmp_path, project):
     with FakeProvider(lambda post: hang(60) if "first" in str(post.body) and post.number > 5 else None) as api:
         one = pipeline(api, project, tmp_path, "collect")
@@ -293,12 +330,7 @@ def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_path_factory, tmp_path, project, seed):
-    whole = tmp_path_factory.getbasetemp() / "whole-evaluation"
-    if not whole.exists():
-        with FakeProvider() as api:
-            out, err = (process := pipeline(api, project, whole, "evaluate")).communicate(timeout=300)
-            assert process.returncode == 0, out + err
+def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_path, project, evaluated, seed):
     chance = random.Random(seed)
     with FakeProvider(latency=0.02) as api:
         process = pipeline(api, project, tmp_path, "evaluate", "--concurrency", "4")
@@ -319,5 +351,5 @@ def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_
         third = pipeline(api, project, tmp_path, "collect")
         third.communicate(timeout=300)
         assert (third.returncode, len(api.posts)) == (0, posts)
-    assert dict(artefacts(tmp_path)) == dict(artefacts(whole))
+    assert dict(artefacts(tmp_path)) == evaluated
     assert not list(tmp_path.rglob("*.tmp"))

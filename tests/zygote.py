@@ -81,6 +81,28 @@ class Zygote:
         return Forked(self, answer["pid"], out, err)
 
 
+def die_writing(point: str, artefact: str) -> None:
+    """Die with SIGKILL while an artefact is written ("write"), or when it is whole but not yet in its place ("rename")."""
+    from pipeline import tables
+
+    replace, write = Path.replace, tables.TableWriter.flush
+
+    def dying_replace(self: Path, target: Path) -> Path:
+        if Path(target).name == artefact:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(self, target)
+
+    def dying_flush(self: tables.TableWriter) -> None:
+        write(self)
+        if artefact in str(self.path):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if point == "rename":
+        Path.replace = dying_replace  # type: ignore[method-assign]
+    else:
+        tables.TableWriter.flush = dying_flush  # type: ignore[method-assign]
+
+
 def become(message: dict[str, Any]) -> None:
     """In the fork: run the command and leave with its exit code."""
     with contextlib.suppress(BaseException):
@@ -99,6 +121,8 @@ def become(message: dict[str, Any]) -> None:
         else:
             from pipeline.__main__ import main
 
+            if point := os.environ.get("DIE_AT"):
+                die_writing(*point.split(":"))
             code = main(words[1:])
     except SystemExit as stop:
         code = int(stop.code or 0)
