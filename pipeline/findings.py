@@ -16,11 +16,12 @@ from pipeline.decide import calibration, metrics, selection
 from pipeline.decide.baselines import baselines
 from pipeline.decide.calibrator import Calibrator
 from pipeline.decide.recommend import Recommendation
+from pipeline.decide.reply_caveats import ReplyCounts
 from pipeline.decide.rows import Rows
 from pipeline.deliver.policy_document import monitor_facts, policy_document
 from pipeline.errors import UsageError
 from pipeline.job import Job
-from pipeline.measure.confidence import SIGNALS
+from pipeline.measure.confidence import LONG_ANSWER_TOKENS, SIGNALS
 from pipeline.measure.learned import features, learned_confidence
 from pipeline.run import CALIBRATION, RUN
 
@@ -103,6 +104,19 @@ def question(job: Job) -> str:
     """What is asked of the certify rows: another target, signal, prompt or model is another look at them."""
     signal = job.run.read_json(CALIBRATION)["signal"]
     return digest([job.config.target.model_dump(mode="json"), job.run_id, signal["name"], signal["version"]])
+
+
+def reply_counts(job: Job) -> ReplyCounts | None:
+    """What was counted over the replies; None with a table of predictions."""
+    if job.options.predictions is not None:
+        return None
+    measured = job.run.read_json(RUN).get("measured", {})
+    seen = measured.get("response_models", {})
+    return ReplyCounts(
+        measured.get("statuses", {}).get("cheap", {}), measured.get("long_answers"), LONG_ANSWER_TOKENS, measured.get("exact_zeros"),
+        measured.get("few_alternatives"), job.settings("cheap").top_logprobs,
+        {role: service.model for role, service in job.services.items()}, {role: tuple(seen.get(role, ())) for role in job.roles},
+    )  # fmt: skip
 
 
 def data_name(job: Job) -> str:

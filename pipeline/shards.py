@@ -95,14 +95,15 @@ def grade(shard: Shard) -> Manifest:
     """Write the shard's part of the predictions: both answers graded and every signal. Its facts are the report's counts."""
     path, human = shard.result(PREDICTIONS), shard.config.strong
     facts: dict[str, Any] = {
-        "exact_zeros": 0, "long_answers": 0, "whole_output": True, "reasons": Counter(), "captured": [], "cheap_form": None,
+        "exact_zeros": 0, "long_answers": 0, "few_alternatives": 0, "whole_output": True, "reasons": Counter(), "captured": [], "cheap_form": None,
         "statuses": {role: Counter() for role in ROLES}, "seen": {role: Counter() for role in ROLES},
     }  # fmt: skip
+    wanted = shard.config.cheap.top_logprobs if shard.config.cheap else 0
     rows: dict[str, dict[str, Any]] = {row["example_id"]: row for row in pq.read_table(shard.rows).to_pylist()}
     with ResponseStore(shard.store) as store:
         for example_id, _, reply, m in _measured(shard, store, "cheap"):
             rows[example_id] = _graded(shard, rows[example_id], m)
-            _count(facts, reply, m)
+            _count(facts, reply, m, wanted)
         if isinstance(human, Human):
             for example_id, row in rows.items():
                 if row["split"] in human.splits:
@@ -136,7 +137,7 @@ def total(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     known = sum(n for _, n in captured)
     forms = [part["cheap_form"] for part in found if part["cheap_form"]]
     return {
-        "exact_zeros": sum(part["exact_zeros"] for part in found), "long_answers": sum(part["long_answers"] for part in found),
+        **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
         "whole_output": all(part["whole_output"] for part in found), "reasons": dict(summed("reasons").most_common(20)),
         "captured_mass": fsum(s for s, _ in captured) / known if known else None,
         "response_models": {role: sorted(name for name, n in summed("seen", role).items() if n) for role in ROLES}
@@ -190,7 +191,7 @@ def _graded(shard: Shard, row: dict[str, Any], m: Measurement) -> dict[str, Any]
     return found if shard.config.kind != "classify" else found | {"label_probabilities": None}  # nothing is ranked
 
 
-def _count(facts: dict[str, Any], reply: StoredReply | None, m: Measurement) -> None:
+def _count(facts: dict[str, Any], reply: StoredReply | None, m: Measurement, wanted: int) -> None:
     facts["exact_zeros"] += bool(m.exact_zero)
     facts["long_answers"] += m.long_answer
     facts["whole_output"] &= m.status != "ok" or all(m.in_answer)
@@ -198,7 +199,8 @@ def _count(facts: dict[str, Any], reply: StoredReply | None, m: Measurement) -> 
         facts["captured"].append(m.captured_mass)
     if reply is not None and reply.wire_form in ("integer", "boolean"):
         facts["cheap_form"] = reply.wire_form
-    if m.status == "ok":
+    if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
+        facts["few_alternatives"] += len(m.reply.tokens[m.span.first].alternatives) < wanted
         facts["reasons"].update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
     facts["seen"]["cheap"][m.reply.model or "(none)"] += m.status != "failed"
 

@@ -109,7 +109,7 @@ def recommend(job: Job) -> None:
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
     found = recommendation(
         rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), human=human, levels=levels, seed=seed,
-        prevalence=job.prevalence, data=findings.data_name(job),
+        prevalence=job.prevalence, data=findings.data_name(job), replies=findings.reply_counts(job),
     )  # fmt: skip
     advice = findings.recommendation_record(job, rows, found)
     job.run.write_json(RECOMMENDATION, advice)

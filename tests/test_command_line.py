@@ -142,6 +142,37 @@ def test_missing_replies_beyond_the_allowed_rate_end_with_4_and_keep_predictions
     assert code == 0
 
 
+def test_what_speaks_against_the_replies_is_said_beside_the_verdict(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Long answers are measured on their label alone, exact zeros are no confidence, another model answered."""
+    lines = []
+    for i in range(60):
+        record = json.loads(reply(f"r{i}", "billing", 0.0))
+        body = record["response"]["body"]
+        said = ["{", '"', "label", '"', ":", ' "', "billing", '"', "}", " "]
+        body["choices"][0]["message"]["content"] = "".join(said)
+        body["choices"][0]["logprobs"]["content"] = [
+            {"token": t, "bytes": list(t.encode()), "logprob": 0.0, "top_logprobs": []} for t in said
+        ]
+        body["model"] = "small-0124" if i % 2 else "small"
+        lines.append(json.dumps(record) + "\n")
+    (project / "cheap.jsonl").write_text("".join(lines))
+    code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
+    assert code == 0, err
+    found = json.loads(next((project / "runs" / "tickets").glob("*/recommendation.json")).read_text())["warnings"]
+    texts = {w["code"]: w["text"] for w in found}
+    assert texts["long_answers"].startswith("100 % of the cheap replies are longer than 8 tokens")
+    assert texts["exact_zeros"].startswith("100 % of the cheap replies have a log-probability of exactly 0")
+    others = [w["text"] for w in found if w["code"] == "other_model"]
+    assert [text.split(" asked")[0] for text in others] == ["The cheap model", "The strong model"]
+    assert "small-0124" in others[0]
+    assert [w["gravity"] for w in found] == sorted((w["gravity"] for w in found), reverse=True)
+    page = Path(json.loads(out)["report"]).read_text()
+    assert "Check data" in page
+    assert "their confidence is that of the label" in page.casefold()
+
+
 def test_a_table_of_predictions_needs_no_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

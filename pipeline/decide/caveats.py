@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -35,16 +36,18 @@ def caveats(
     human: bool,
     needed: int | None,
     reweighted: bool,
-) -> tuple[Caveat, ...]:
-    """All warnings, gravest first. `needed`: rows (or groups) without which no candidate can pass; None when unknown."""
-    found = [
-        *_of_size(rows, certificate, needed),
-        *_of_models(rows.of("certify"), human),
-        *_of_confidence(rows.of("certify")),
-        *_of_costs(rows, expected, human),
-        *_of_the_promise(certificate, reweighted),
-    ]
-    return tuple(sorted(found, key=lambda w: -w.gravity))
+) -> Iterator[Caveat]:
+    """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown."""
+    yield from _of_size(rows, certificate, needed)
+    yield from _of_models(rows.of("certify"), human)
+    yield from _of_confidence(rows.of("certify"))
+    yield from _of_costs(rows, expected, human)
+    yield from _of_the_promise(certificate, reweighted)
+
+
+def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:
+    """All warnings, gravest first, else in the order given."""
+    return tuple(sorted(chain(*parts), key=lambda w: -w.gravity))
 
 
 def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Caveat]:

@@ -13,10 +13,11 @@ import pandas as pd
 
 from pipeline.decide import planning, wording
 from pipeline.decide.binomial_tests import too_few_errors_p
-from pipeline.decide.caveats import Caveat, caveats
+from pipeline.decide.caveats import Caveat, caveats, gravest_first
 from pipeline.decide.certificate import Certificate, finite
 from pipeline.decide.expectation import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.goal import Goal, TargetLike
+from pipeline.decide.reply_caveats import ReplyCounts, reply_caveats
 from pipeline.decide.rows import Rows
 from pipeline.decide.wording import Story, percent, usd
 
@@ -76,6 +77,7 @@ def recommend(
     prevalence: Mapping[str, float] | None = None,
     levels: npt.ArrayLike | None = None,
     data: str = "the rows evaluated",
+    replies: ReplyCounts | None = None,
     seed: int,
 ) -> Recommendation:
     """Turn the certificate into a verdict with its figures, words and warnings.
@@ -86,6 +88,7 @@ def recommend(
     prevalence  production's share of each label, to re-weight the estimates
     levels      candidate levels of the certificate, for planning
     data        how the promise names the data
+    replies     what was counted over the cheap model's replies, for warnings
     """
     goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit")
     split = "test" if len(rows.of("test")) else "certify"
@@ -108,7 +111,10 @@ def recommend(
         sentence=wording.sentence(story),
         promise=wording.promise(story, goal),
         not_said=wording.not_said(story, goal, reweighted=prevalence is not None),
-        warnings=caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
+        warnings=gravest_first(
+            caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
+            () if replies is None else reply_caveats(replies),
+        ),
         certificate=certificate,
         expected=expected,
         ends=_ends(part, expected, split),

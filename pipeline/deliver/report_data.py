@@ -149,7 +149,7 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
     }
 
 
-CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative")
+CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative", "exact_zeros")
 """Grave warnings that point at the rows or their labels rather than at their number."""
 
 
