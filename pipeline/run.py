@@ -7,6 +7,7 @@ import glob
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +137,20 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
 
 
 @contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for this process alone; gone afterwards."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_up(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary)
+
+
+@contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; on success it is synced and renamed over it, on failure nothing changes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -152,11 +167,11 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _sweep_up(path: Path) -> None:
-    """Remove what killed processes left of earlier attempts at this file."""
+    """Remove what killed processes left of earlier attempts at this file or folder."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         owner = left.name.split(".")[-2]
         if owner.isdecimal() and not _alive(int(owner)):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

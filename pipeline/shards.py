@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pipeline.job import Job, answer_set
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import Measurement, measure, token_rows
 from pipeline.measure.prediction import prediction, with_strong
-from pipeline.run import PREDICTIONS, REPLIES, TOKENS
+from pipeline.run import PREDICTIONS, REPLIES, TOKENS, scratch
 
 SHARD = 10_000
 """Rows of a shard. Part of the plan: it decides where row groups begin, and nothing else."""
@@ -54,8 +53,8 @@ class Shard:
 @contextmanager
 def planned(job: Job) -> Iterator[list[Shard]]:
     """The job's rows in shards, written to a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="cascade-shards-") as name:
-        folder, shards = Path(name), []
+    with scratch(job.run.path("shards")) as folder:
+        shards = []
         wanted = {
             role: set(getattr(getattr(job.config, role), "splits", ("fit", "certify", "test"))) for role in job.roles
         }
