@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import engine, shards, tables
+from pipeline import engine, facts, shards, tables
 from pipeline.collect.prompts import letters
 from pipeline.config import SPLITS
 from pipeline.decide import calibration
@@ -40,7 +40,7 @@ def graded(job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
         done = list(engine.run(shards.grade, parts))
         table = pa.concat_tables(pq.read_table(path) for path in shards.results(parts, done, PREDICTIONS))
     frame: pd.DataFrame = table.to_pandas()
-    return frame, shards.total(manifest.facts for manifest in done)
+    return frame, facts.total(manifest.facts for manifest in done)
 
 
 def failed_rows(frame: pd.DataFrame) -> int:

@@ -153,8 +153,12 @@ class Job:
 
     def wanted(self, role: str) -> Iterator[Example]:
         """The rows that get an answer of this role, in the dataset's order."""
+        return (e for e in self.dataset.examples if self.wants(role, e))
+
+    def wants(self, role: str, example: Example) -> bool:
+        """Whether a model of this role is asked about a row."""
         splits = getattr(getattr(self.config, role), "splits", None)
-        return (e for e in self.dataset.examples if splits is None or e.split in splits)
+        return role in self.roles and (splits is None or example.split in splits)
 
     def request(self, role: str, example: Example) -> Request:
         """What is asked for one row."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import fsum
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from pipeline.collect.store import ResponseStore, StoredReply, chunks
 from pipeline.config import Human, Model, TaskConfig
 from pipeline.engine import Manifest
 from pipeline.errors import DataError
+from pipeline.facts import ROLES, Facts
 from pipeline.job import Job, answer_set
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import Measurement, measure, token_rows
@@ -28,7 +27,6 @@ from pipeline.run import PREDICTIONS, REPLIES, TOKENS, scratch
 SHARD = 10_000
 """Rows of a shard. Part of the plan: it decides where row groups begin, and nothing else."""
 READ_AHEAD = 256
-ROLES = ("cheap", "strong")
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,12 @@ class Shard:
     models: dict[str, str]
     """The name that each role's model answers under."""
 
+    def model(self, role: str) -> Model:
+        """The config of one role's model."""
+        found = getattr(self.config, role)
+        assert isinstance(found, Model)
+        return found
+
     def result(self, artefact: str) -> Path:
         """The file of this shard that becomes part of an artefact."""
         return self.out.with_name(f"{self.out.name}-{artefact}")
@@ -55,9 +59,6 @@ def planned(job: Job) -> Iterator[list[Shard]]:
     """The job's rows in shards, written to a folder that is gone afterwards."""
     with scratch(job.run.path("shards")) as folder:
         shards = []
-        wanted = {
-            role: set(getattr(getattr(job.config, role), "splits", ("fit", "certify", "test"))) for role in job.roles
-        }
         models = {role: service.model for role, service in job.services.items()}
         for number, examples in enumerate(chunks(job.dataset.examples, SHARD)):
             rows, out = folder / f"rows-{number:05d}.parquet", folder / f"{number:05d}"
@@ -65,7 +66,7 @@ def planned(job: Job) -> Iterator[list[Shard]]:
                 table.add(
                     (
                         e.id, e.split, e.group, e.segment, e.label, None if e.options is None else len(e.options),
-                        *(job.request(role, e).request_id if role in wanted and e.split in wanted[role] else None for role in ROLES),
+                        *(job.request(role, e).request_id if job.wants(role, e) else None for role in ROLES),
                     )
                     for e in examples
                 )  # fmt: skip
@@ -92,17 +93,13 @@ def tabulate(shard: Shard) -> Manifest:
 
 def grade(shard: Shard) -> Manifest:
     """Write the shard's part of the predictions: both answers graded and every signal. Its facts are the report's counts."""
-    path, human = shard.result(PREDICTIONS), shard.config.strong
-    facts: dict[str, Any] = {
-        "exact_zeros": 0, "long_answers": 0, "few_alternatives": 0, "whole_output": True, "reasons": Counter(), "captured": [], "cheap_form": None,
-        "statuses": {role: Counter() for role in ROLES}, "seen": {role: Counter() for role in ROLES},
-    }  # fmt: skip
-    wanted = shard.config.cheap.top_logprobs if shard.config.cheap else 0
+    path, human, facts = shard.result(PREDICTIONS), shard.config.strong, Facts()
     rows: dict[str, dict[str, Any]] = {row["example_id"]: row for row in pq.read_table(shard.rows).to_pylist()}
+    wanted = shard.model("cheap").top_logprobs
     with ResponseStore(shard.store) as store:
         for example_id, _, reply, m in _measured(shard, store, "cheap"):
             rows[example_id] = _graded(shard, rows[example_id], m)
-            _count(facts, reply, m, wanted)
+            facts.count("cheap", m, form=None if reply is None else reply.wire_form, wanted=wanted)
         if isinstance(human, Human):
             for example_id, row in rows.items():
                 if row["split"] in human.splits:
@@ -110,39 +107,11 @@ def grade(shard: Shard) -> Manifest:
         else:
             for example_id, _, _, m in _measured(shard, store, "strong"):
                 rows[example_id] = with_strong(rows[example_id], m.answer, m.status, _usd(shard, "strong", m))
-                facts["seen"]["strong"][m.reply.model or "(none)"] += m.status != "failed"
-    for role in ROLES:
-        facts["statuses"][role].update(s for row in rows.values() if (s := row[f"{role}_status"]) is not None)
-    facts["captured"] = (fsum(facts["captured"]), len(facts["captured"]))
-    in_order = itemgetter(*tables.GRADED.names)
+                facts.count("strong", m, form=None, wanted=0)
+    facts.grade(rows.values())
     with tables.table_writer(path, tables.GRADED) as table:
-        table.add(map(in_order, rows.values()))
-    return Manifest({str(path): digest_of(path)}, len(rows), facts)
-
-
-def total(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The facts of all shards as run.json holds them."""
-    found = list(parts)
-
-    def summed(*path: str) -> Any:
-        counts: Counter[str] = Counter()
-        for value in found:
-            for key in path:
-                value = value[key]
-            counts.update(value)
-        return counts
-
-    captured = [part["captured"] for part in found]
-    known = sum(n for _, n in captured)
-    forms = [part["cheap_form"] for part in found if part["cheap_form"]]
-    return {
-        **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
-        "whole_output": all(part["whole_output"] for part in found), "reasons": dict(summed("reasons").most_common(20)),
-        "captured_mass": fsum(s for s, _ in captured) / known if known else None,
-        "response_models": {role: sorted(name for name, n in summed("seen", role).items() if n) for role in ROLES}
-        | {"cheap_form": forms[-1] if forms else None},
-        "statuses": {role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
-    }  # fmt: skip
+        table.add(map(itemgetter(*tables.GRADED.names), rows.values()))
+    return Manifest({str(path): digest_of(path)}, len(rows), facts.packed())
 
 
 def results(parts: Iterable[Shard], done: Iterable[Manifest], artefact: str) -> Iterator[Path]:
@@ -190,20 +159,6 @@ def _graded(shard: Shard, row: dict[str, Any], m: Measurement) -> dict[str, Any]
     return found if shard.config.kind != "classify" else found | {"label_probabilities": None}  # nothing is ranked
 
 
-def _count(facts: dict[str, Any], reply: StoredReply | None, m: Measurement, wanted: int) -> None:
-    facts["exact_zeros"] += bool(m.exact_zero)
-    facts["long_answers"] += m.long_answer
-    facts["whole_output"] &= m.status != "ok" or all(m.in_answer)
-    if m.captured_mass is not None:
-        facts["captured"].append(m.captured_mass)
-    if reply is not None and reply.wire_form in ("integer", "boolean"):
-        facts["cheap_form"] = reply.wire_form
-    if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
-        facts["few_alternatives"] += len(m.reply.tokens[m.span.first].alternatives) < wanted
-        facts["reasons"].update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
-    facts["seen"]["cheap"][m.reply.model or "(none)"] += m.status != "failed"
-
-
 def _reply_row(
     shard: Shard, role: str, example_id: str, request_id: str, reply: StoredReply | None, m: Measurement
 ) -> tuple[Any, ...]:
@@ -222,7 +177,5 @@ def _reply_row(
 
 def _usd(shard: Shard, role: str, m: Measurement) -> float | None:
     """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
-    model = getattr(shard.config, role)
-    assert isinstance(model, Model)
     batch = shard.provider == "together-batch"
-    return model.usd_per_million_tokens.usd(m.reply.input_tokens, m.reply.output_tokens, batch=batch)
+    return shard.model(role).usd_per_million_tokens.usd(m.reply.input_tokens, m.reply.output_tokens, batch=batch)

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from shard_work import Part, refuse, work
 
@@ -103,6 +104,23 @@ def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
     stages.measure(job)
     assert written(job) == one
     assert job.run.read_json("run.json")["measured"] == facts
+
+
+def test_the_number_of_shards_changes_no_row_and_no_count(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = job.run.read_json("run.json")["measured"]
+    tables = {name: pq.read_table(job.run.path(name)) for name in ("replies.parquet", "tokens.parquet")}
+    predictions = job.run.path("predictions.parquet").read_bytes()
+    monkeypatch.setattr(shards, "SHARD", 1000)
+    assembly.write_replies(job)
+    stages.measure(job)
+    whole: dict[str, Any] = job.run.read_json("run.json")["measured"]
+    assert whole.pop("captured_mass") == pytest.approx(facts.pop("captured_mass"), abs=1e-12)
+    assert whole == facts
+    assert sum(facts["statuses"]["cheap"].values()) == 240
+    assert job.run.path("predictions.parquet").read_bytes() == predictions
+    for name, table in tables.items():
+        order = [("role", "ascending"), ("example_id", "ascending")] + [("position", "ascending")] * ("tokens" in name)
+        assert pq.read_table(job.run.path(name)).sort_by(order).equals(table.sort_by(order)), name
 
 
 def test_a_shard_file_that_changed_is_noticed(job: Job) -> None:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pipeline"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORRIDOR = {"config", "errors", "run", "tables", "config_file", "looks", "changes", "engine"}
 # who may know all rooms: the main path, its desk, and the command line
-WHOLE_PATH = {"__main__", "commands", "stages", "job", "sourcing", "assembly", "shards", "findings"}
+WHOLE_PATH = {"__main__", "commands", "stages", "job", "sourcing", "assembly", "shards", "facts", "findings"}
 ALLOWED = {
     "collect": {"collect", "measure.tokens"},
     "measure": {"measure"},
