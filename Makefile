@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (default: every bundled task), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate calibrate sweep recommend report export monitor status \
-        test test-slow lint types check format bench screenshots browser train lock clean
+        test test-slow lint types check format bench screenshots browser local-servers train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -14,7 +14,7 @@ ARGS ?=
 RUN = $(PY) -m pipeline $@ $(TASK) $(if $(PROVIDER),--provider $(PROVIDER)) $(ARGS)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  TASK=email_triage  one task or config (default: all bundled)     PROVIDER=together  spend money'
 	@echo '  ARGS="--limit 500" further options; see $(PY) -m pipeline --help'
@@ -82,6 +82,9 @@ screenshots: $(VENV)/ready-dev ## Pictures of the report for the README
 	@$(PY) scripts/screenshots.py $(ARGS)
 browser: ## Install Debian's chromium for the browser tests
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+local-servers: $(VENV)/ready-dev ## Compile real inference servers for the tests, once
+	@command -v c++ >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends g++; }
+	@$(PY) scripts/local_servers.py build
 TRAINER = $(if $(filter retrieval_relevance autocomplete_ranking,$(TASK)),train_linear,train_tiny)
 train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transformers need the extra `train`)
 	@test "$(TASK)" != all || { echo 'name one task: make train TASK=email_triage' >&2; exit 2; }

@@ -75,7 +75,6 @@ class Expectation:
     def all(self) -> dict[str, Estimate]:
         """Every figure of the recommendation, by name."""
         rows, kept = self._rows, self.kept
-        spent = rows.strong_usd if self._alone else rows.cheap_usd + np.where(kept, 0.0, rows.strong_usd)
         waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
         wrong = np.where(kept, 1 - rows.cheap_correct, 0.0)
         return {
@@ -87,10 +86,10 @@ class Expectation:
             "cheap_accuracy": self._share(rows.cheap_correct),
             "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
             "wrong_accepted_per_1000": self._share(wrong).times(1000),
-            "usd_per_1000": self._mean(spent).times(1000),
+            "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
             "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
-            **waiting(waited, self._split),
+            **waiting(waited if self._told(waited) else np.full(len(rows), np.nan), self._split),
         }
 
     def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
@@ -140,6 +139,43 @@ class Expectation:
         lower, upper = _bootstrap_mean(x[known], weights, self._seed)
         return Estimate(value, lower, upper, LEVEL, n, self._split)
 
+    def _told(self, x: Floats) -> bool:
+        """Whether something is known of the kept rows, and of the escalated ones: else one part would stand for both."""
+        return self._alone or all((part & ~np.isnan(x)).any() for part in (self.kept, ~self.kept) if part.any())
+
+    def _spent(self) -> Estimate:
+        """Mean dollars of a request, as the sweep counts them: mean cheap dollars, and the escalated share times the mean
+        strong dollars of the escalated rows, each over the rows where they are known; unknown where none is."""
+        cheap, strong, away = self._rows.cheap_usd, self._rows.strong_usd, ~self.kept
+        whole = cheap + np.where(away, strong, 0.0)
+        if not np.isnan(whole).any():
+            return self._mean(whole)
+        weights = np.ones(len(cheap)) if self._weights is None else self._weights
+        of_cheap, of_strong = weights * ~np.isnan(cheap), weights * (away & ~np.isnan(strong))
+        columns = [
+            of_cheap * np.nan_to_num(cheap),
+            of_cheap,
+            of_strong * np.nan_to_num(strong),
+            of_strong,
+            weights * away,
+            weights,
+        ]
+
+        def mean(sums: Floats) -> Floats:
+            paid, asked, more, known, escalated, total = sums
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray(paid / asked + np.where(escalated > 0, escalated / total * more / known, 0.0))
+
+        value = float(mean(np.array([c.sum() for c in columns])))
+        if math.isnan(value):
+            return self._unknown()
+        drawn = mean((_drawn(columns, self._seed)).T)
+        lower, upper = (
+            np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if np.isfinite(drawn).all() else (None, None)
+        )
+        n = int((~np.isnan(whole)).sum())
+        return Estimate(value, _float(lower), _float(upper), LEVEL, n, self._split)
+
     def _unknown(self) -> Estimate:
         return Estimate(None, None, None, LEVEL, 0, self._split)
 
@@ -177,15 +213,23 @@ def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float])
 
 def _bootstrap_mean(x: Floats, weights: Floats, seed: int) -> tuple[float | None, float | None]:
     """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
-    blocks = min(BLOCKS, len(x))
-    block = np.random.default_rng(seed).permutation(len(x)) % blocks
-    sums, mass = np.bincount(block, weights * x, blocks), np.bincount(block, weights, blocks)
-    drawn = _resamples(blocks, seed)
-    below = drawn @ mass
-    if not (below > 0).all():
+    sums, mass = _drawn([weights * x, weights], seed).T
+    if not (mass > 0).all():
         return None, None
-    lower, upper = np.quantile((drawn @ sums) / below, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    lower, upper = np.quantile(sums / mass, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(lower), float(upper)
+
+
+def _drawn(columns: list[Floats], seed: int) -> Floats:
+    """Resampled sums of columns (n,), shape (replicates, columns)."""
+    n = len(columns[0])
+    blocks = min(BLOCKS, n)
+    block = np.random.default_rng(seed).permutation(n) % blocks
+    return _resamples(blocks, seed) @ np.column_stack([np.bincount(block, c, blocks) for c in columns])
+
+
+def _float(x: float | None) -> float | None:
+    return None if x is None else float(x)
 
 
 @lru_cache(maxsize=1)

@@ -43,7 +43,8 @@ def sweep(
     usd_per_1000             mean cheap dollars of all rows + share escalated x mean strong dollars of the escalated,
                              each over the rows where they are known, times 1,000
     latency_p50_s, latency_p95_s       smallest time within which that share of rows is answered; escalated rows wait for
-                             both calls; over rows whose times are known, each counted once
+                             both calls; over rows whose times are known, each counted once; NaN where those of the kept
+                             rows, or those of the escalated, are all unknown
     <x>_lower, <x>_upper           pointwise band of x at `level`
     <x>_sim_lower, <x>_sim_upper   simultaneous band: holds for all thresholds of a split together
 
@@ -106,5 +107,14 @@ def _missing(segments: Segments, if_kept: Floats, if_escalated: Floats) -> npt.N
 
 
 def _latency(segments: Segments, rows: Rows) -> dict[str, Floats]:
-    p50, p95 = cascade_quantiles(segments.segment, rows.cheap_s, rows.strong_s, segments.levels, (0.5, 0.95))
+    quantiles = cascade_quantiles(segments.segment, rows.cheap_s, rows.strong_s, segments.levels, (0.5, 0.95))
+    silent = np.zeros(segments.levels, dtype=bool)  # a part has rows and no time of any: the other cannot stand for it
+    for kept, times in ((True, rows.cheap_s), (False, rows.cheap_s + rows.strong_s)):
+        counts = [
+            np.cumsum(np.bincount(segments.segment[which], minlength=segments.levels + 1))
+            for which in (slice(None), ~np.isnan(times))
+        ]
+        those, known = (c[-1] - c[:-1] if kept else c[:-1] for c in counts)
+        silent |= (those > 0) & (known == 0)
+    p50, p95 = np.where(silent, np.nan, quantiles)
     return {"latency_p50_s": p50, "latency_p95_s": p95}

@@ -142,7 +142,9 @@ def _quality(story: Story) -> str:
         same = story.expected["agreement_with_strong"]
         if same.value is None:
             return "accuracy unknown"
-        return f"{_tenths(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, there are no labels"
+        text = f"{_tenths(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, "
+        labeled = story.expected["cheap_accuracy"].value is not None
+        return text + (f"no escalated row has a graded answer of {story.other}" if labeled else "there are no labels")
     text = f"accuracy {_tenths(mine.value)} {_interval(mine)}"
     if story.human:
         return f"{text} where people's answers count as right"

@@ -356,3 +356,29 @@ def test_looks_are_counted_in_words():
         "103rd",
         "111th",
     ]
+
+
+def test_dollars_that_some_escalated_rows_do_not_tell_are_not_taken_for_nothing(rows):
+    whole = advise(rows, kind="match_strong", within=0.02, with_sweep=True)
+    rng = np.random.default_rng(3)
+    gone = np.where(rng.random(len(rows)) < 0.6, np.nan, rows.strong_usd)
+    found = advise(replace(rows, strong_usd=gone), kind="match_strong", within=0.02)
+    part, cost = replace(rows, strong_usd=gone).of("test"), found.expected["usd_per_1000"]
+    away = ~(part.confidence >= found.threshold)
+    by_hand = 1000 * (part.cheap_usd.mean() + away.mean() * np.nanmean(part.strong_usd[away]))
+    assert cost.value == pytest.approx(by_hand)
+    assert cost.value == pytest.approx(whole.expected["usd_per_1000"].value, rel=0.05)
+    assert cost.lower < whole.expected["usd_per_1000"].value < cost.upper
+    table = sweep(replace(rows, strong_usd=gone), [found.threshold], replicates=20, seed=0).query("split == 'test'")
+    assert cost.value == pytest.approx(table["usd_per_1000"].item()), "the sweep says the same"
+
+
+def test_what_no_escalated_row_tells_is_unknown(rows):
+    silent = replace(rows, strong_usd=np.full(len(rows), np.nan), strong_s=np.full(len(rows), np.nan))
+    found = advise(silent, kind="match_strong", within=0.02)
+    assert found.expected["usd_per_1000"].value is None
+    assert found.expected["latency_p50_s"].value is None
+    assert "cost unknown" in found.sentence
+    ungraded = replace(rows, strong_correct=np.where(np.isnan(rows.confidence), rows.strong_correct, np.nan))
+    told = advise(ungraded, kind="accepted_accuracy", at_least=0.9)
+    assert "there are no labels" not in told.sentence

@@ -36,7 +36,9 @@ def by_hand(rows: Rows, threshold: float) -> dict[str, float]:
     sent = [i for i in range(n) if not keep[i]]
     accuracy, strong = known_mean(rows.cheap_correct[kept]), known_mean(rows.strong_correct[sent])
     dollars = known_mean(rows.strong_usd[sent])
-    times = sorted(t for i in range(n) if not np.isnan(t := rows.cheap_s[i] + (0 if keep[i] else rows.strong_s[i])))
+    waited = [rows.cheap_s[i] + (0 if keep[i] else rows.strong_s[i]) for i in range(n)]
+    told = all(not np.isnan([waited[i] for i in part]).all() for part in (kept, sent) if part)
+    times = sorted(t for t in waited if not np.isnan(t)) if told else []
     graded = [rows.cheap_correct[i] if keep[i] else rows.strong_correct[i] for i in range(n)]
     paid = [rows.cheap_usd[i] + (0 if keep[i] else rows.strong_usd[i]) for i in range(n)]
     return {
