@@ -15,7 +15,7 @@ from pipeline.collect import preflight, upkeep
 from pipeline.collect.store import ResponseStore
 from pipeline.errors import CascadeError, PromiseBroken, UsageError
 from pipeline.job import Job, Options
-from pipeline.run import POLICY, RECOMMENDATION, RUN, STORE, Run, write_bytes
+from pipeline.run import POLICY, RECOMMENDATION, RUN, STORE, Run, disk_errors, write_bytes
 
 Args = argparse.Namespace
 
@@ -194,10 +194,16 @@ def status(args: Args) -> dict[str, Any]:
         return {"store": found, "runs": runs}
     with ResponseStore(args.runs_dir / STORE) as store:
         found = upkeep.summary(store, task)
+        if task is not None and not found and not Run.all(args.runs_dir, task):
+            known = sorted({g["task"] for g in upkeep.summary(store)})
+            raise UsageError(
+                f"{args.runs_dir / STORE}: nothing of a task {task!r}; it holds: {', '.join(known) or 'nothing yet'}"
+            )
         if args.export_replies is not None:
             for name, role in sorted({(g["task"], g["role"]) for g in found}):
                 path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
-                path.parent.mkdir(parents=True, exist_ok=True)
+                with disk_errors(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 _out(args, f"wrote {upkeep.export(store, name, role, path):,} replies to {path}")
     runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
     _out(
@@ -242,9 +248,11 @@ def purge(args: Args) -> dict[str, Any]:
         removed = upkeep.purge(
             store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
         )
+    if removed == 0:
+        raise UsageError(f"{args.runs_dir / STORE}: no kept reply of {', '.join(chosen)}; nothing was removed")
     _out(
         args,
-        f"removed {removed:,} replies; reports and runs that show texts of theirs are in runs/<task> and reports/<task>",
+        f"removed {removed:,} replies; what runs and reports show of them lies in {args.runs_dir}/ and in the reports' folder",
     )
     return {"removed": removed}
 

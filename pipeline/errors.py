@@ -5,7 +5,8 @@
     │   ├── ConfigError       2   names file, line, key, value, rule and remedy
     │   ├── DataError         2   names file, line or row, value, rule and remedy
     │   ├── SpendingRefused   2   a paid run was not confirmed
-    │   ├── AccessError       2   the service refused the key, the model or the address (401, 403, 404)
+    │   ├── AccessError       2   the service refused the model or the address (403, 404)
+    │   │   └── KeyRefused    2   the service refused the key (401)
     │   └── RunLocked         2   another process works on the same task
     ├── Stopped               3   resumable: the same command goes on where this one stopped
     │   ├── CreditExhausted   3   402
@@ -51,6 +52,10 @@ class SpendingRefused(UsageError):
 
 class AccessError(UsageError):
     """The service refuses the key, the model or the address; a retry would not help."""
+
+
+class KeyRefused(AccessError):
+    """The service refuses the key, whatever is asked."""
 
 
 class RunLocked(UsageError):

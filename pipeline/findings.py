@@ -100,6 +100,14 @@ def calibration_record(
     }  # fmt: skip
 
 
+def contents(job: Job, held: Rows) -> list[str]:
+    """What tells these rows from others, whatever they are called: their texts; of a table, their ids within the task."""
+    if job.options.predictions is not None:
+        return [f"{job.config.task}\x1f{example_id}" for example_id in held.example_id]
+    texts = {e.id: "\x1f".join(e.texts) for e in job.dataset.examples}
+    return [texts[example_id] for example_id in held.example_id]
+
+
 def question(job: Job) -> str:
     """What is asked of the certify rows: another target, signal, prompt or model is another look at them."""
     signal = job.run.read_json(CALIBRATION)["signal"]

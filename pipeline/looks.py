@@ -13,9 +13,9 @@ from pipeline.run import LOOKS, write_bytes
 SKETCH = 64
 
 
-def sketch(row_names: Iterable[str]) -> list[str]:
+def sketch(contents: Iterable[str]) -> list[str]:
     """The 64 smallest hashes of the rows' contents: two sets that overlap much share some, disjoint ones none."""
-    return sorted(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16] for name in set(row_names))[
+    return sorted(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16] for name in set(contents))[
         :SKETCH
     ]
 

@@ -100,7 +100,7 @@ class Run:
         if not path.is_file():
             stage = {REPLIES: "collect", TOKENS: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",
                      SWEEP: "sweep", RECOMMENDATION: "recommend", POLICY: "recommend"}.get(name, "evaluate")  # fmt: skip
-            raise UsageError(f"{path}: not there yet; run `python -m pipeline {stage} {self.task}` first")
+            raise UsageError(f"{path}: not there yet; run the stage `{stage}` first, with the same options")
         return path
 
     @classmethod
@@ -186,6 +186,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
+CANNOT = (
+    errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+)  # fmt: skip
+"""Errors that another place to write to would mend."""
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Say what a full or read-only disk means, with the path."""
@@ -196,9 +202,9 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise DiskFull(
                 f"{path}: no space left to write; free some and run the same command again, nothing is lost"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in CANNOT:
             raise UsageError(
-                f"{path}: cannot be written ({error.strerror}); choose another folder with --runs-dir or --reports-dir"
+                f"{path}: cannot be written ({error.strerror}); choose another place, for runs and reports with --runs-dir and --reports-dir"
             ) from error
         raise
 

@@ -69,7 +69,7 @@ def collect(job: Job, store: ResponseStore) -> None:
     with locked(job):
         if job.costs_money:
             expected = estimate(job, store)
-            for line in preflight.estimate_lines(expected)[-2:]:
+            for line in preflight.estimate_lines(expected):
                 job.say(line)
             preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
             # a batch proves by a canary of its own that logprobs arrive

@@ -20,12 +20,13 @@ from pipeline.collect import given
 from pipeline.collect.store import ResponseStore
 from pipeline.decide import calibration
 from pipeline.decide.certify import certify
+from pipeline.decide.goal import Goal
 from pipeline.decide.levels import candidate_levels, sweep_levels
 from pipeline.decide.recommend import recommend as recommendation
 from pipeline.decide.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
 from pipeline.deliver import report as reporting
-from pipeline.errors import TooManyFailures
+from pipeline.errors import TooManyFailures, UsageError
 from pipeline.job import Job, now
 from pipeline.looks import look, sketch
 from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP, require_writable
@@ -58,22 +59,32 @@ def measure(job: Job) -> None:
         signal, table = given.SIGNAL, given.NO_TABLE
     else:
         frame, facts = assembly.graded(job)
+        if set(facts["statuses"]["cheap"]) == {"failed"}:
+            raise UsageError(f"{job.config.task}: no reply of the cheap model is kept; run the stage `collect` first")
         fit = frame[frame["split"] == "fit"]
         signal, table = findings.chosen_signal(job, fit, assembly.outcome(job, fit))
         frame["confidence"] = findings.confidence_of(frame, signal)
     assembly.write_predictions(job, frame, signal, table)
     job.run.update(measured=facts)
+    refuse_failures(job)
+
+
+def refuse_failures(job: Job) -> None:
+    """Raise TooManyFailures when more rows have no reply than the config allows: nothing is recommended from the rest."""
+    frame = job.run.read_table(PREDICTIONS)
     failed = assembly.failed_rows(frame)
     if failed > job.config.max_failure_rate * len(frame):
         raise TooManyFailures(
             f"{failed} of {len(frame)} rows have no reply, more than max_failure_rate {job.config.max_failure_rate:g} allows; "
-            f"predictions are in {job.run.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; "
-            "the same command asks for them again"
+            f"predictions are in {job.run.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; collecting again "
+            "asks for those that broke on the way, and for those that the service refused only once `purge` has removed the refusal"
         )
 
 
 def calibrate(job: Job) -> None:
     """Fit the calibrator on the fit split; write calibration.json and reliability.parquet."""
+    if job.options.predictions is not None and not job.run.has(PREDICTIONS):
+        measure(job)
     rows = assembly.rows(job)
     fit = rows.of("fit")
     calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=job.config.calibration, seed=job.config.seed)
@@ -100,10 +111,15 @@ def sweep(job: Job, also: float | None = None) -> None:
 
 def recommend(job: Job) -> None:
     """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
+    refuse_failures(job)
     rows, target, seed = assembly.rows(job, stand_in=False), job.config.target, job.config.seed
     fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
     levels = candidate_levels(fit.confidence)
-    asked = look(job.options.runs_dir, sketch(held.example_id), findings.question(job))
+    asked = (
+        look(job.options.runs_dir, sketch(findings.contents(job, held)), findings.question(job))
+        if Goal.of(target).promises
+        else 1
+    )
     certificate = certify(held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed)
     if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates

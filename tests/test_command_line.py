@@ -138,6 +138,10 @@ def test_missing_replies_beyond_the_allowed_rate_end_with_4_and_keep_predictions
     assert "10 of 60 rows" in err
     assert len(list((project / "runs" / "tickets").glob("*/predictions.parquet"))) == 1
     assert not list((project / "runs" / "tickets").glob("*/recommendation.json"))
+    for stage in ("calibrate", "sweep"):
+        assert run(capsys, stage, "tickets", "--quiet")[0] == 0
+    assert run(capsys, "recommend", "tickets", "--quiet")[0] == 4, "not by the back door either"
+    assert run(capsys, "export", "tickets", "--quiet")[0] == 2
     code, _, _ = run(capsys, "evaluate", "tickets", "--quiet", "--set", "max_failure_rate=0.2")
     assert code == 0
 
@@ -316,3 +320,79 @@ def test_a_batch_costs_the_full_price_less_its_discount_and_a_dear_one_asks_firs
     code, _, err = run(capsys, "collect", "tickets", "--provider", "together-batch", "--quiet", *dear)
     assert code == 2
     assert "confirm with --yes" in err
+
+
+def test_a_stage_names_the_one_that_is_missing_whatever_the_config_is_called(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "measure", "tickets", "--quiet")
+    assert code == 2
+    assert "run the stage `collect` first" in err
+    assert run(capsys, "collect", "tickets", "--quiet")[0] == 0
+    code, _, err = run(capsys, "sweep", "configs/tickets.yaml", "--quiet")
+    assert code == 2
+    assert "run the stage `measure` first, with the same options" in err
+
+
+def test_a_table_of_predictions_can_be_calibrated_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("task: mine\nkind: classify\ntarget: {kind: match_strong, within: 0.05}\n")
+    lines = [f"r{i},{1 - (i % 97) / 200},{int(i % 13 != 0)},{int(i % 29 != 0)}" for i in range(900)]
+    Path("table.csv").write_text("example_id,confidence,cheap_correct,strong_correct\n" + "\n".join(lines) + "\n")
+    for stage in ("calibrate", "sweep", "recommend", "report"):
+        code, _, err = run(capsys, stage, "mine.yaml", "--predictions", "table.csv", "--quiet")
+        assert code == 0, (stage, err)
+
+
+def test_looks_are_counted_by_what_rows_hold_and_only_where_something_is_promised(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def looked() -> int:
+        path = project / "runs" / "looks.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    cost = ["--set", "target={kind: total_cost, usd_per_error: 0.1}"]
+    assert run(capsys, "evaluate", "tickets", "--quiet", *cost)[0] == 0
+    assert looked() == 0, "an estimate is no look"
+    assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
+    assert looked() == 1
+    config = (project / "configs" / "tickets.yaml").read_text()
+    (project / "configs" / "other.yaml").write_text(
+        config.replace("task: tickets", "task: other").replace("rows.csv", "others.csv")
+    )
+    (project / "others.csv").write_text(ROWS.replace("text ", "another text "))
+    code, _, err = run(capsys, "evaluate", "other", "--quiet", "--json")
+    assert code == 0, err
+    found = json.loads(next((project / "runs" / "other").glob("*/recommendation.json")).read_text())
+    assert found["certificate"]["look"] == 1, "the same ids, other rows"
+
+
+def test_a_task_that_nothing_is_kept_of_is_named_and_not_passed_over(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "collect", "tickets", "--quiet")[0] == 0
+    code, _, err = run(capsys, "status", "tikets")
+    assert code == 2
+    assert "it holds: tickets" in err
+    for words in (("tikets",), ("--example-id", "nobody")):
+        code, _, err = run(capsys, "purge", *words, "--yes")
+        assert code == 2
+        assert "nothing was removed" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("export", "tickets", "--allow-uncertified", "--output"), ("status", "tickets", "--export-replies")]
+)
+def test_a_place_that_cannot_be_written_is_named_and_is_no_bug(
+    project: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
+    (project / "afile").write_text("")
+    (project / "folder").mkdir()
+    place = "folder" if words[0] == "export" else "afile"
+    code, _, err = run(capsys, *words, str(project / place))
+    assert code == 2, err
+    assert f"{project / place}" in err
+    assert "cannot be written" in err

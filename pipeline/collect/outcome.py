@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt
-from pipeline.errors import AccessError, CascadeError, CreditExhausted
+from pipeline.errors import AccessError, CascadeError, CreditExhausted, KeyRefused
 
 
 class Action(Enum):
@@ -139,7 +139,7 @@ def _refusal(status: int, message: str, problem: str = "") -> Outcome:
         return Outcome(action, "rejected" if action is Action.REJECT else "http_error", reason, message, Usage(), error)
 
     if status == 401:
-        return outcome(Action.STOP, error=AccessError)
+        return outcome(Action.STOP, error=KeyRefused)
     if status == 402 or (status in (403, 429) and CREDIT.search(message)):
         return outcome(Action.STOP, "credit", CreditExhausted)
     if status in (400, 403, 413, 422) and TOO_LONG.search(message):

@@ -14,7 +14,7 @@ from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
 from pipeline.collect.spending import usd_bound
 from pipeline.collect.store import ResponseStore, chunks
-from pipeline.errors import CascadeError, SpendingRefused, UsageError
+from pipeline.errors import CascadeError, CreditExhausted, KeyRefused, SpendingRefused, Stopped, UsageError
 
 ASK_ABOVE_USD = 5.0
 STALE_PRICE_DAYS = 90
@@ -184,13 +184,23 @@ def doctor(
     """Check what a run needs; one call per model, with the first row of `requests` per role.
 
     `provider` makes the provider of a role, `status` may judge a probe's answer ("ok", "out_of_set" ...), `to_send` sizes
-    the disk that is needed. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy}],
+    the disk that is needed. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy, exit_code}],
     models {role: probe record}, usd. Problems are reported, not raised; see `require`.
     """
     checks: list[dict[str, Any]] = []
 
-    def add(name: str, state: str, text: str, remedy: str | None = None) -> None:
-        checks.append({"name": name, "state": state, "text": text, "remedy": remedy})
+    def add(
+        name: str, state: str, text: str, remedy: str | None = None, *, exit_code: int = UsageError.exit_code
+    ) -> None:
+        checks.append(
+            {
+                "name": name,
+                "state": state,
+                "text": text,
+                "remedy": remedy,
+                "exit_code": exit_code if state == "fail" else 0,
+            }
+        )
 
     for role, price in prices.items():
         _check_price(add, role, price, today or dt.datetime.now(dt.UTC).date(), paid=paid)
@@ -206,7 +216,9 @@ def doctor(
             store.remember(key(host, request), record)
         except CascadeError as error:
             if not any(str(error) == c["text"] for c in checks):  # a missing key is one fault, not two
-                add(f"{role} model", "fail", str(error))
+                add(f"{role} model", "fail", str(error), exit_code=error.exit_code)
+            if isinstance(error, KeyRefused | CreditExhausted):
+                break  # whatever is asked
             continue
         _check_list_price(add, role, record, prices.get(role))
         answer = status(request, record) if status is not None and record["usable"] else None
@@ -326,10 +338,11 @@ def _check_model(add: Callable[..., None], record: Mapping[str, Any], answer: st
 
 
 def require(report: Mapping[str, Any]) -> None:
-    """Raise UsageError with the first failed check and its remedy."""
+    """Raise UsageError, or Stopped where waiting or credit helps, with the first failed check and its remedy."""
     for check in report["checks"]:
         if check["state"] == "fail":
-            raise UsageError(f"{check['name']}: {check['text']}" + (f"; {check['remedy']}" if check["remedy"] else ""))
+            kind = Stopped if check["exit_code"] == Stopped.exit_code else UsageError
+            raise kind(f"{check['name']}: {check['text']}" + (f"; {check['remedy']}" if check["remedy"] else ""))
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:

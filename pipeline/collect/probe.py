@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from pipeline.collect.outcome import Action, Outcome, advice, judge
-from pipeline.collect.pacing import wait_asked
+from pipeline.collect.pacing import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt, Provider
 from pipeline.collect.spending import Price, usd_of
-from pipeline.collect.store import ResponseStore, ending, opening
+from pipeline.collect.store import ResponseStore, ending, opening, price_key
 from pipeline.errors import ProviderDown, UsageError
 from pipeline.measure.tokens import Reply, Token, parse
 
@@ -35,12 +35,16 @@ def probe(
     """Ask once, for real, and close the provider. The attempt is in the store like any other; it is the row's reply where
     the row had none.
 
-    Keys: role, model, service, host, usable, problem, remedy, form ("integer", "boolean", "none"), shape ("content",
+    Keys: role, model, service, host, usable, problem, remedy, state (of the attempt), form ("integer", "boolean", "none"), shape ("content",
     "legacy", "none"), tokens, alternatives_wanted, alternatives (fewest that came with a token), exact_zero_share,
     reasoning_in_logprobs, reasoning_tokens, response_model, finish_reason, text, usage, usd, seconds, checked_at,
     list_price (what the service's own list says, in dollars per million tokens in and out; None: unknown).
     Raises AccessError or CreditExhausted when the service refuses, ProviderDown when it does not answer.
     """
+    if price is not None and provider.paid:
+        store.remember(
+            price_key(request.service, request.model), {"input": float(price.input), "output": float(price.output)}
+        )
     return asyncio.run(_probe(request, provider, store, task, price))
 
 
@@ -72,7 +76,8 @@ async def _ask(request: Request, provider: Provider, store: ResponseStore, task:
     """Up to a few tries, since a probe must not fail by chance. Each is recorded."""
     request = _fresh(request, store)
     request_id = request.request_id
-    tries, number = 0, store.session(task)
+    tries = waits = 0
+    number = store.session(task)
     while True:
         number += 1
         opened = opening(number, task, request_id, request)
@@ -86,6 +91,15 @@ async def _ask(request: Request, provider: Provider, store: ResponseStore, task:
         store.durably(partial(store.note, (), [ending(opened, attempt, outcome)]))
         if outcome.error is not None:
             raise outcome.error(advice(attempt, outcome, request))
+        if outcome.action is Action.WAIT:
+            waits += 1
+            pause = wait_asked(attempt.headers)
+            if waits > ROUNDS or (pause is not None and pause > LONGEST_WAIT_S):
+                raise ProviderDown(
+                    f"{attempt.host} keeps asking for a slower pace (http_429); run the same command again later, nothing is lost"
+                )
+            await asyncio.sleep(2 ** min(waits, 5) if pause is None else pause)
+            continue
         tries += outcome.action is not Action.AGAIN
         if outcome.action in (Action.KEEP, Action.REJECT) or (outcome.state == "ok" and tries > 1):
             return attempt, outcome
@@ -116,7 +130,7 @@ def examine(request: Request, attempt: Attempt, outcome: Outcome, price: Price |
     problem, remedy = _verdict(request, reply, outcome, tokens, min(counts, default=0))
     return {
         "role": request.role, "model": request.model, "service": request.service, "host": attempt.host,
-        "usable": problem is None, "problem": problem, "remedy": remedy,
+        "usable": problem is None, "problem": problem, "remedy": remedy, "state": outcome.state,
         "form": attempt.wire_form, "shape": reply.shape if wants else "none", "tokens": len(tokens),
         "alternatives_wanted": request.top_logprobs, "alternatives": min(counts, default=0) if wants else None,
         "exact_zero_share": sum(t.logprob == 0 for t in tokens) / len(tokens) if tokens else None,
@@ -180,12 +194,14 @@ def forms(store: ResponseStore, host: str) -> Mapping[str, str]:
 
 
 def remembered(store: ResponseStore, host: str, request: Request) -> dict[str, Any] | None:
-    """The last probe of this model for this use, if it was usable."""
+    """The last probe of this model for this use, if a reply came: a row that was refused says nothing about the model."""
     record = store.fact(key(host, request))
-    return record if isinstance(record, dict) and record.get("usable") else None
+    return record if isinstance(record, dict) and (record.get("usable") or record.get("state") == "ok") else None
 
 
 def refuse(record: Mapping[str, Any]) -> None:
     """Raise UsageError when the model cannot do what its role needs."""
     if not record["usable"]:
-        raise UsageError(f"{record['role']} model {record['model']}: {record['problem']}; {record['remedy']}")
+        raise UsageError(
+            f"{record['role']} model {record['model']}: {record['problem']}; {record['remedy']} (found at {record['checked_at']}; `doctor` asks again)"
+        )

@@ -25,8 +25,8 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
 
     Keys: task, role, service, model, requests (asked at least once), kept, purged, failed (reason -> requests without a
     reply), attempts, maybe_paid (attempts that left and never came back), in_flight (left, still open), input_tokens,
-    output_tokens, replies_without_usage, usd (at the last known price; None when none is known), price, first, last
-    (UTC times).
+    output_tokens (of replies that tell; None when none does), replies_without_usage, usd (of the tokens that are known, at
+    the last known price; None when either is not), price, first, last (UTC times).
     """
     where, values = ("WHERE task=?", [task]) if task else ("", [])
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -70,6 +70,9 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         group["output_tokens"] += output_tokens
         if group["price"]:
             group["usd"] += (input_tokens * group["price"]["input"] + output_tokens * group["price"]["output"]) / 1e6
+    for group in groups.values():
+        if group["replies_without_usage"] and not group["input_tokens"]:  # none tells, so nothing is known
+            group["usd"] = group["input_tokens"] = group["output_tokens"] = None
     return [{**group, "failed": dict(group["failed"])} for group in groups.values()]
 
 
@@ -79,7 +82,11 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
         return ["the store holds nothing yet"]
     out = []
     for g in report:
-        money = "no price known" if g["usd"] is None else f"${g['usd']:.4f}"
+        untold = g["replies_without_usage"]
+        if g["usd"] is None:
+            money = "no price known" if g["price"] is None else "dollars unknown"
+        else:
+            money = f"{'at least ' if untold else ''}${g['usd']:.4f}"
         if g["service"] not in ("together",):
             money = (
                 f"nothing paid ({money} at the price of the model it stands for)"
@@ -94,8 +101,9 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
         notes = [f"perhaps paid twice {g['maybe_paid']:,}"]
         notes += [f"in flight {g['in_flight']:,}"] if g["in_flight"] else []
         notes += [f"purged {g['purged']:,}"] if g["purged"] else []
-        notes += [f"replies without usage {g['replies_without_usage']:,}"] if g["replies_without_usage"] else []
-        out.append(f"  tokens {g['input_tokens']:,} in, {g['output_tokens']:,} out · {money} · " + " · ".join(notes))
+        notes += [f"replies without usage {untold:,}"] if untold else []
+        tokens = "unknown" if g["input_tokens"] is None else f"{g['input_tokens']:,} in, {g['output_tokens']:,} out"
+        out.append(f"  tokens {tokens} · {money} · " + " · ".join(notes))
     return out
 
 

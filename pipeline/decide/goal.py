@@ -72,6 +72,11 @@ class Goal:
         """Whether candidates are tested in one fixed sequence, each per cent of the rows, rather than by fallback."""
         return self.kind in ("match_strong", "agree_with_strong")
 
+    @property
+    def promises(self) -> bool:
+        """Whether a test stands behind it: the lowest total cost and a budget in dollars are estimates."""
+        return self.kind != "total_cost" and self.usd_per_1000 is None
+
     def to_json(self) -> dict[str, Any]:
         """The target as a config would say it."""
         shown = {name: getattr(self, name) for name in ("kind", *_FIELDS) if getattr(self, name) is not None}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.collect.outcome import Action, judge, message_in
 from pipeline.collect.provider import Attempt
-from pipeline.errors import AccessError, CreditExhausted
+from pipeline.errors import AccessError, CreditExhausted, KeyRefused
 
 REFUSALS = [
     (400, "unknown parameter safety_model", Action.REJECT, "http_400", None),
@@ -31,7 +31,7 @@ REFUSALS = [
     ),
     (403, "Input token count + max_tokens exceeds the context window", Action.REJECT, "too_long", None),
     (403, "You do not have access to this model", Action.STOP, "http_403", AccessError),
-    (401, "", Action.STOP, "http_401", AccessError),
+    (401, "", Action.STOP, "http_401", KeyRefused),
     (402, "", Action.STOP, "credit", CreditExhausted),
     (404, "", Action.STOP, "http_404", AccessError),
     (307, "", Action.STOP, "http_307", AccessError),

@@ -12,7 +12,7 @@ from fake_provider import FakeProvider, Step, http, ok, raw
 
 from pipeline.collect import preflight, probe
 from pipeline.collect.providers import together
-from pipeline.errors import AccessError, CreditExhausted, ProviderDown, SpendingRefused, UsageError
+from pipeline.errors import AccessError, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
 
 pytest_plugins = ("asking_fixtures",)
 PRICE = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
@@ -325,3 +325,68 @@ def test_a_service_that_does_not_answer_is_no_fault_of_the_config(store, monkeyp
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         with pytest.raises(ProviderDown, match="timeout"):
             probe.probe(request("x"), together.from_environment(concurrency=1), store, task="mail")
+
+
+# The start of a paid run
+
+
+@pytest.fixture
+def ready(store, monkeypatch):
+    def run(api, *roles):
+        monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        asked = {role: request("row 1.", role=role, top_logprobs=3 if role == "cheap" else None) for role in roles}
+        return preflight.ready(
+            asked,
+            dict.fromkeys(asked, PRICE),
+            lambda role: together.from_environment(concurrency=1),
+            store,
+            task="mail",
+        )
+
+    return run
+
+
+def test_a_model_found_useless_is_refused_again_without_asking_and_doctor_asks(ready, doctor, store):
+    with FakeProvider(lambda post: answer(None)) as api:
+        for _ in range(3):
+            with pytest.raises(UsageError, match=r"no token came with a usable logprob.*doctor"):
+                ready(api, "cheap")
+        asked = len(api.posts)
+        assert asked == 2, "one in each request form, in the first run alone"
+    with FakeProvider() as api:
+        assert doctor(api, cheap=request("row 1."))["ok"]
+        assert len(api.posts) == 1
+        assert ready(api, "cheap")["cheap"]["usable"]
+
+
+def test_a_refused_first_row_says_nothing_about_the_model(ready):
+    with FakeProvider({"row 1.": [http(422, message="odd row")]}) as api:
+        with pytest.raises(UsageError, match="odd row"):
+            ready(api, "cheap")
+        assert ready(api, "cheap")["cheap"]["usable"]
+
+
+def test_a_busy_service_is_waited_for_before_the_first_row_too(ready):
+    steps = [http(429, {"Retry-After": "0.01"}, message="slow down")] * 5
+    with FakeProvider({"row 1.": steps}) as api:
+        assert ready(api, "cheap")["cheap"]["usable"]
+        assert len(api.posts) == 6
+    with FakeProvider(lambda post: http(429, {"Retry-After": "400"})) as api:
+        with pytest.raises(ProviderDown, match="slower pace"):
+            ready(api, "strong")
+        assert len(api.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "posts"),
+    [(http(402, message="credit"), 3, 1), (http(401, message="no"), 2, 1), (http(404, message="no model"), 2, 2)],
+    ids=["402", "401", "404"],
+)
+def test_doctor_ends_with_the_code_that_the_run_would_end_with(doctor, step, code, posts):
+    with FakeProvider(lambda post: step) as api:
+        report = doctor(api)
+        assert len(api.posts) == posts
+    with pytest.raises((UsageError, Stopped)) as refused:
+        preflight.require(report)
+    assert refused.value.exit_code == code

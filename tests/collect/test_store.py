@@ -381,3 +381,17 @@ def completion_with(text: str) -> object:
     body = completion({"messages": [{"content": "x"}]})
     body["choices"][0]["message"]["content"] = text
     return body["choices"]
+
+
+def test_dollars_of_replies_that_tell_no_usage_are_unknown_and_of_a_few_a_lower_bound(ask, store):
+    with FakeProvider(lambda post: ok(usage=None)) as api:
+        ask(api, rows(3))
+    (group,) = upkeep.summary(store)
+    assert (group["usd"], group["input_tokens"], group["output_tokens"]) == (None, None, None)
+    assert group["replies_without_usage"] == 3
+    assert "tokens unknown · dollars unknown" in "\n".join(upkeep.lines([group]))
+    with FakeProvider() as api:
+        ask(api, rows(5))
+        (group,) = upkeep.summary(store)
+        assert group["usd"] == pytest.approx(api.usd)
+    assert f"at least ${group['usd']:.4f}" in "\n".join(upkeep.lines([group]))
