@@ -9,6 +9,7 @@ from math import fsum
 from typing import Any
 
 from pipeline.measure.confidence import Measurement
+from pipeline.measure.label_mass import CERTAIN
 
 ROLES = ("cheap", "strong")
 MOST_REASONS = 20
@@ -26,7 +27,7 @@ class Facts:
     """Cheap replies whose label is decided at a token with a logprob of exactly 0."""
     long_answers: int = 0
     few_alternatives: int = 0
-    """Usable cheap replies with fewer alternatives at the label's first token than were asked for."""
+    """Usable cheap replies with fewer alternatives at the label's first token than were asked for, and not all there are."""
     more_than_the_answer: int = 0
     """Usable cheap replies that hold tokens beside the answer's."""
     captured: list[float] = field(default_factory=list)
@@ -52,7 +53,8 @@ class Facts:
         if m.captured_mass is not None:
             self.captured.append(m.captured_mass)
         if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
-            self.few_alternatives += len(m.reply.tokens[m.span.first].alternatives) < wanted
+            few = len(m.reply.tokens[m.span.first].alternatives) < wanted
+            self.few_alternatives += few and (m.unseen_mass is None or m.unseen_mass > CERTAIN)
             self.more_than_the_answer += not all(m.in_answer)
             self.reasons.update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.expectation import Estimate
 from pipeline.decide.rows import Rows
-from pipeline.decide.wording import ordinal, percent, usd
+from pipeline.decide.wording import ordinal, percent, points, usd
 
 SMALL_SPLIT = 100
 HEAVY_TIE = 0.2
@@ -39,7 +39,9 @@ def caveats(
 ) -> Iterator[Caveat]:
     """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown."""
     yield from _of_size(rows, certificate, needed)
-    yield from _of_models(rows.of("certify"), human)
+    yield from _of_models(
+        rows.of("certify"), human, paired=(certificate.target or {}).get("kind") != "accepted_accuracy"
+    )
     yield from _of_confidence(rows.of("certify"))
     yield from _of_costs(rows, expected, human)
     yield from _of_the_promise(certificate, reweighted)
@@ -79,7 +81,7 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
         yield Caveat("small_test", 1, f"The figures rest on {test:,} test rows; mind their intervals.")
 
 
-def _of_models(held: Rows, human: bool) -> Iterator[Caveat]:
+def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
     known = held.cheap_correct[~np.isnan(held.cheap_correct)]
     if len(known) and len(np.unique(known)) == 1:
         which = "right" if known[0] == 1 else "wrong"
@@ -100,14 +102,15 @@ def _of_models(held: Rows, human: bool) -> Iterator[Caveat]:
         yield Caveat(
             "strong_worse",
             3,
-            f"The strong model is less accurate than the cheap one by {percent(-float(gain.mean()))} of the certify rows{sure}; escalating then costs money and accuracy.",
+            f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 4))} on the certify rows{sure}; escalating then costs money and accuracy.",
         )
     missing = float(np.isnan(held.strong_correct).mean()) if len(held) else 0.0
     if missing > 0 and len(known):
         yield Caveat(
             "missing_strong",
-            2 if missing > 0.01 else 1,
-            f"{percent(missing)} of the certify rows have no strong answer that can be graded; they count against the promise.",
+            2 if missing > 0.01 and paired else 1,
+            f"{percent(missing)} of the certify rows have no strong answer that can be graded; "
+            + ("they count against the promise." if paired else "nothing is said about the escalated ones among them."),
         )
 
 
@@ -189,8 +192,7 @@ def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Cave
             f"Some rows share a group or are copies, so the promise counts {certificate.n:,} groups: {certificate.method.rsplit(', ', 1)[-1]}.",
         )
     if reweighted:
+        promise = "" if certificate.delta is None else ", the promise is for the set's own mix"
         yield Caveat(
-            "prevalence",
-            2,
-            "The labeled set's label mix is not production's: the figures are re-weighted, the promise is for the set's own mix.",
+            "prevalence", 2, f"The labeled set's label mix is not production's: the figures are re-weighted{promise}."
         )

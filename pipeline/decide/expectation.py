@@ -123,7 +123,7 @@ class Expectation:
         total = float(weights.sum())
         if total <= 0:
             return self._unknown()
-        value = float(weights @ x / total)
+        value = float(x[0]) if np.ptp(x) == 0 else float(weights @ x / total)
         spread = float(np.sqrt((weights**2) @ (x - value) ** 2) / total)
         z = float(stats.norm.ppf((1 + LEVEL) / 2))
         lower, upper = max(0.0, value - z * spread), value + z * spread
@@ -134,6 +134,9 @@ class Expectation:
         n = int(known.sum())
         if n == 0:
             return self._unknown()
+        if np.ptp(x[known]) == 0:  # exact, where sums would round
+            same = float(x[known][0])
+            return Estimate(same, same, same, LEVEL, n, self._split)
         weights = np.ones(n) if self._weights is None else self._weights[known]
         value = float(weights @ x[known] / weights.sum()) if weights.sum() > 0 else float("nan")
         lower, upper = _bootstrap_mean(x[known], weights, self._seed)

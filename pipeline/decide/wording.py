@@ -127,7 +127,7 @@ def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
             "This does not say that each label or segment does as well as the whole, nor that a single answer is right"
         )
     text += "; it no longer holds once the model, the prompt or the mix of requests changes."
-    if reweighted:
+    if reweighted and target.promises:
         text += (
             " The figures are re-weighted to production's label mix; the promise is about the labeled set's own mix."
         )

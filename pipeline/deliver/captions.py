@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.deliver.formatting import count, estimate, number, share, threshold, usd
+from pipeline.deliver.report_sweep import priced
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,6 @@ def _decide(report: Mapping[str, Any]) -> Caption:
             money = f" at {usd(end['usd_per_1000']['value'])}" if end["usd_per_1000"]["value"] is not None else ""
             who = "People" if role == "strong" and decide["human"] else f"The {role} model"
             takeaway += f" {who} alone: {share(end['accuracy']['value'])}{money}."
-    priced = sum(v is not None for v in sweep["columns"]["usd_per_1000"]) > 1
     whole = any(v is not None for v in sweep["columns"]["system_accuracy_sim_lower"])
     wide = (
         "; the wide, pale one covers the whole line at once, so use that one to pick a threshold by eye"
@@ -70,7 +70,7 @@ def _decide(report: Mapping[str, Any]) -> Caption:
         "The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
     )
     return Caption(
-        f"{'Cost' if priced else 'Escalation'} against {quality}, {sweep['split']} split (n\u00a0=\u00a0{count(sweep['n'])})",
+        f"{'Cost' if priced(sweep) else 'Escalation'} against {quality}, {sweep['split']} split (n\u00a0=\u00a0{count(sweep['n'])})",
         takeaway,
         reading,
     )
@@ -142,5 +142,6 @@ def _signals(signals: list[Mapping[str, Any]]) -> Caption:
     return Caption(
         "The signals compared on the fit split",
         takeaway,
-        "Each signal is a way to read a confidence from the same reply. The simplest is taken unless another is better by more than one standard error.",
+        "Each signal is a way to read a confidence from the same reply. Its AURC is the mean over ten parts of the rows. The simplest is taken whose "
+        "distance to the best, part by part, is no more than the standard error of that distance.",
     )

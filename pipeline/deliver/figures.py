@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.deliver import formatting
+from pipeline.deliver.report_sweep import priced
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, INK, GREY = (
     "#0072B2",
@@ -173,8 +174,8 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
     # the last row asks no cheap model: it is the strong model's own point, not one of the curve
     last = -1 if sweep["columns"]["threshold"][-1] is None else None
     columns = {name: values[:last] for name, values in sweep["columns"].items()}
-    priced = sum(v is not None for v in columns["usd_per_1000"]) > 1
-    across = "usd_per_1000" if priced else "escalation_rate"
+    dollars = priced(sweep)
+    across = "usd_per_1000" if dollars else "escalation_rate"
     x, y, low, high = _known(
         columns[across], columns["system_accuracy"], columns["system_accuracy_lower"], columns["system_accuracy_upper"]
     )
@@ -208,7 +209,7 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
         axes.axhline(decide["target_line"], color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.1, label="target")
     for role, marker, colour, at in (("cheap", "s", ORANGE, 0.0), ("strong", "D", GREEN, 1.0)):
         end = decide["ends"][f"{role}_only"]
-        ex, ey = (end["usd_per_1000"]["value"] if priced else at), end["accuracy"]["value"]
+        ex, ey = (end["usd_per_1000"]["value"] if dollars else at), end["accuracy"]["value"]
         if ex is not None and ey is not None and sweep["quality"] == "accuracy":
             axes.plot(
                 [ex],
@@ -234,8 +235,8 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
             label="recommended",
             zorder=5,
         )
-    axes.set_xlabel("cost, USD per 1,000 requests" if priced else "escalation rate")
-    if not priced:
+    axes.set_xlabel("cost, USD per 1,000 requests" if dollars else "escalation rate")
+    if not dollars:
         _percent_axis(axes.xaxis)
     axes.set_ylabel("accuracy" if sweep["quality"] == "accuracy" else "agreement with the strong model")
     _percent_axis(axes.yaxis)

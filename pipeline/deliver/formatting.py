@@ -25,9 +25,9 @@ def share(value: float | None, digits: int = 1) -> str:
 
 
 def _percent(value: float, digits: int = 1) -> str:
-    """The number before the per cent sign."""
-    if value in (0.0, 1.0):
-        return f"{value * 100:.0f}"
+    """The number before the per cent sign. What differs from 0 or 1 by rounding alone is 0 or 1."""
+    if min(abs(value), abs(value - 1)) < 1e-12:
+        return f"{round(value) * 100:d}"
     text = f"{value * 100:.{digits}f}"
     while float(text) in (0.0, 100.0) and digits < 8:
         digits += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.changes import differences
 from pipeline.deliver.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
 from pipeline.run import read_json, write_bytes
@@ -69,12 +70,15 @@ def _line(report: dict[str, Any], name: str) -> dict[str, Any]:
         "escalation": cards["escalation"],
         "cost": cards["cost"],
         "dataset": (report["provenance"]["digests"] or {}).get("dataset"),
-        "models": [report["models"][role]["name"] for role in ("cheap", "strong")],
-    }
+        "record": {
+            "config": report["provenance"]["config"] or {}, "digests": report["provenance"]["digests"] or {}, "provider": report["provider"],
+            "models": {role: {"name": report["models"][role]["name"]} for role in ("cheap", "strong")},
+        },
+    }  # fmt: skip
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the run before: verdict, threshold, accuracy, cost, dataset. None where it cannot be known."""
+    """What differs from the run before: verdict, threshold, accuracy, cost, dataset (None where it cannot be known), settings."""
 
     def difference(key: str) -> float | None:
         pair = (now[key]["value"], before[key]["value"])
@@ -90,4 +94,5 @@ def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         "quality": difference("quality"),
         "cost": None if cost is None or not old else cost / old - 1,
         "dataset": differs("dataset"),
+        "settings": [what for what in differences(before["record"], now["record"]) if not what.startswith("the rows")],
     }

@@ -15,6 +15,7 @@ from pipeline import run as artefacts
 from pipeline.config import TaskConfig
 from pipeline.deliver import captions, figures, index, report_data
 from pipeline.deliver.notation import to_yaml
+from pipeline.deliver.report_sweep import priced
 from pipeline.deliver.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
 from pipeline.run import Run, dump_json, read_json, write_bytes
@@ -92,11 +93,7 @@ def _explorer(report: Mapping[str, Any], drawing: figures.Drawing | None) -> dic
     if sweep is None or not sweep["columns"]["threshold"]:
         return None
     columns, prices = sweep["columns"], report["decide"]["prices"]
-    across = (
-        columns["usd_per_1000"]
-        if sum(v is not None for v in columns["usd_per_1000"]) > 1
-        else columns["escalation_rate"]
-    )
+    across = columns["usd_per_1000" if priced(sweep) else "escalation_rate"]
     marks = None
     if drawing is not None:
         (x0, dx), (y0, dy) = drawing.to_x, drawing.to_y

@@ -36,6 +36,15 @@ def shown_split(sweep: pd.DataFrame | None, expected: Mapping[str, Any]) -> str:
     return next((s for s in (*named, "test", "certify", "all") if s in have), "test")
 
 
+def priced(sweep: Mapping[str, Any]) -> bool:
+    """Whether the curve can be drawn against dollars: more than one of its thresholds has a cost."""
+    columns = sweep["columns"]
+    return (
+        sum(t is not None and v is not None for t, v in zip(columns["threshold"], columns["usd_per_1000"], strict=True))
+        > 1
+    )
+
+
 def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> npt.NDArray[np.int64]:
     """At most so many indices below `size`, evenly spread, with all of `keep`, the first and the last among them."""
     if size <= at_most:
