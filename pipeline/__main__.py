@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see pipeline.errors)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
-    args.line = "python -m pipeline " + " ".join(arguments)
+    args.line = f"{_python()} -m pipeline {shlex.join(arguments)}"
     from pipeline import commands  # the libraries behind the stages load only when a command runs
 
     try:
@@ -74,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:
         _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
         return 1
+
+
+def _python() -> str:
+    """How the user can call this very Python: by its path when it is the project's own, else by name."""
+    here, own = Path.cwd(), Path(sys.executable)
+    return str(own.relative_to(here)) if own.is_relative_to(here) else "python"
 
 
 def redacted(text: str) -> str:

@@ -167,7 +167,7 @@ def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterato
         yield Caveat(
             "costs_unknown",
             1,
-            f"The dollars of {percent(unknown)} of the rows are unknown on a side; they are left out of sums.",
+            f"The dollars of {percent(unknown)} of the rows are unknown on a side; means are over those that are known.",
         )
     mine, strong = expected["usd_per_1000"].value, expected["strong_usd_per_1000"].value
     if mine is not None and strong is not None and mine > strong:

@@ -77,3 +77,9 @@ def test_a_time_reads_as_utc_and_other_text_stays() -> None:
     assert f.moment("2026-11-23T01:47:47+00:00") == "2026-11-23 01:47:47 UTC"
     assert f.moment("yesterday") == "yesterday"
     assert f.moment(None) == "not recorded"
+
+
+def test_what_differs_from_a_whole_by_rounding_alone_is_the_whole() -> None:
+    assert f.share(0.9999999999999997) == f.share(1.0)
+    assert f.share(1e-16) == f.share(0.0)
+    assert f.share(0.9999) == "99.99\N{NO-BREAK SPACE}%"

@@ -55,6 +55,18 @@ def test_what_changed_is_the_difference_of_two_report_json(folder: Path) -> None
     assert changed["verdict"] is None
 
 
+def test_settings_that_changed_are_named(folder: Path) -> None:
+    path = folder / "triage" / f"{2:012d}" / "report.json"
+    data = json.loads(path.read_text())
+    data["provenance"]["config"]["target"]["within"] = 0.125
+    data["models"]["strong"]["name"] = "another/model"
+    path.write_text(json.dumps(data))
+    settings = index.collect(folder)[0][0]["runs"][0]["changes"]["settings"]
+    assert any("another/model" in what for what in settings)
+    assert any(what.startswith("target.within: ") and what.endswith("→ 0.125") for what in settings)
+    assert "another/model" in index.refresh(folder).read_text("utf-8")
+
+
 def test_the_page_links_every_run_and_names_verdicts(folder: Path) -> None:
     path = index.refresh(folder)
     page = Page(path.read_text("utf-8"))
