@@ -139,9 +139,7 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
         out.append(
             f"not sent: {saved['splits']:,} answers that no split needs, {saved['from_store']:,} that the store holds, {saved['identical']:,} identical to another's"
         )
-    total = (
-        f"in all: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
-    )
+    total = f"in all: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
     out.append(total if report["paid"] else f"{total} with the API; this provider costs nothing")
     return out
 

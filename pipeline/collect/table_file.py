@@ -51,7 +51,7 @@ class TableFile:
             return open(self.path, "rb")
         except FileNotFoundError:
             raise DataError(
-                f"{self.path}: there is no such file; check dataset.path (it is relative to the config's folder)"
+                f"{self.path}: there is no such file; check its name (a config's dataset.path is relative to the config's own folder)"
             ) from None
         except (ImportError, ValueError) as error:
             raise DataError(f"{self.path}: {error}; install the package that serves this kind of address") from None

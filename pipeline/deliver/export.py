@@ -44,6 +44,10 @@ def export(
         )
     doubts = _doubts(policy)
     _refuse(policy, [] if allow_uncertified else doubts)
+    if format in ("litellm", "vllm-semantic-router") and policy.document["strong"].get("human"):
+        raise NotExportable(
+            f"{policy.where}: people are the strong side, and {format} sends requests to models only; take --format json or env"
+        )
     if format == "vllm-semantic-router":
         check_router(policy)
         doubts += router_doubts(policy)

@@ -169,7 +169,7 @@ def test_the_router_accepts_the_boundary_itself() -> None:
         ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": False}}, "outside the answer"),
         ({"signal": {"name": "mean", "version": 1, "params": {}}}, "not known"),
         ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "threshold": 0.04}, "scale ends"),
-        ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "strong": {"human": True, "usd_per_request": 0.4}}, "two models"),
+        ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "strong": {"human": True, "usd_per_request": 0.4}}, "to models only"),
     ],
 )  # fmt: skip
 def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_otherwise(
@@ -177,6 +177,13 @@ def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_ot
 ) -> None:
     with pytest.raises(NotExportable, match=why):
         export(document(**changes), "vllm-semantic-router", allow_uncertified=True)
+
+
+def test_people_are_no_model_that_a_gateway_could_send_requests_to() -> None:
+    made = certified(strong={"human": True, "usd_per_request": 0.4})
+    with pytest.raises(NotExportable, match="people are the strong side"):
+        export(made, "litellm")
+    assert "CASCADE" in export(made, "env").upper()
 
 
 def test_the_signal_is_the_first_thing_named_when_the_router_cannot_take_it() -> None:
