@@ -139,10 +139,7 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
     """A folder beside `path` for this process alone; gone afterwards."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_up(path)
+    with _beside(path) as temporary:
         temporary.mkdir()
         try:
             yield temporary
@@ -153,10 +150,7 @@ def scratch(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; on success it is synced and renamed over it, on failure nothing changes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_up(path)
+    with _beside(path) as temporary:
         try:
             yield temporary
             with open(temporary, "rb+") as handle:
@@ -164,6 +158,15 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name of this process's own beside `path`; what killed processes left under theirs is swept up."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_up(path)
+        yield path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _sweep_up(path: Path) -> None:
