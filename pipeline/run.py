@@ -105,9 +105,15 @@ class Run:
 
     @classmethod
     def all(cls, runs_dir: Path, task: str | None = None) -> list[Run]:
-        """Every run of a task, or of all tasks, newest first."""
-        found = [cls(runs_dir, p.parent.parent.name, p.parent.name) for p in runs_dir.glob(f"{task or '*'}/*/{RUN}")]
-        return sorted(found, key=lambda r: (r.read_json(RUN).get("started") or "", r.run_id), reverse=True)
+        """Every run of a task, or of all tasks, newest first; those whose record is damaged are left out."""
+        found = []
+        for path in runs_dir.glob(f"{task or '*'}/*/{RUN}"):
+            run = cls(runs_dir, path.parent.parent.name, path.parent.name)
+            try:
+                found.append((str(run.read_json(RUN).get("started") or ""), run.run_id, run))
+            except DataError:  # a damaged record of one run must not stop the others
+                continue
+        return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:

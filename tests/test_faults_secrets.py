@@ -192,6 +192,11 @@ def test_estimate_lists_what_changed_and_sends_nothing(project, monkeypatch, cap
         (project / "rows.jsonl").write_text("".join(rows[:-2]))
         assert f"({len(rows):,} before, {len(rows) - 2:,} now)" in estimated()["changes"]["what"][0]
         assert len(api.posts) == sent
+    (record,) = (project / "runs" / "secretive").glob("*/run.json")
+    record.write_text("{")
+    with FakeProvider() as api:
+        capfd.readouterr()
+        assert estimated()["changes"] is None, "a damaged record of another run is in nobody's way"
 
 
 # Row 29
