@@ -12,6 +12,7 @@ count up cost next to nothing, those of the store are 32 random bytes a reply, w
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import random
@@ -126,6 +127,17 @@ def tokens_of_ours(bodies: list[str], answers: AnswerSet, path: Path) -> None:
             reply = parse(text)
             ids = (f"{number:064x}", f"e{number}", "cheap")
             table.add([(*ids, *row) for row in token_rows(measure(reply, answers, only="first_token"))])
+
+
+def bytes_a_token(per_reply: int, path: Path, replies: int = 4_000) -> float:
+    """Size of tokens.parquet for replies of so many tokens, with request ids as they are: random."""
+    with tables.table_writer(path, tables.TOKENS, {}) as table:
+        for number in range(replies):
+            ids = (hashlib.sha256(str(number).encode()).hexdigest(), f"e{number}", "cheap")
+            for position in range(per_reply):
+                (token,) = parse(body(number * 50 + position)).tokens or ()
+                table.add([(*ids, position, token.token, token.bytes, token.logprob, True, token.alternatives)])
+    return path.stat().st_size / replies / per_reply
 
 
 CONFIG = """
@@ -245,6 +257,8 @@ def main(count: int) -> None:
         for name, speed in written.items():
             size = f"{paths[name].stat().st_size / count:8.1f} bytes a token" if name in paths else " " * 23
             print(f"{name:32}{speed:10,.0f} replies/s {size} {speed / written[plain]:6.1f} x pandas")
+        sizes = {n: bytes_a_token(n, folder / "sized") for n in (1, 3, 8)}
+    print("bytes a token, by tokens a reply:", ", ".join(f"{n}: {size:.1f}" for n, size in sizes.items()))
 
 
 if __name__ == "__main__":
