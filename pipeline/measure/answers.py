@@ -366,10 +366,10 @@ def read_answer(reply: Reply, answers: AnswerSet, *, role: str = "cheap") -> Ans
 
 def _fault(tokens: tuple[Token, ...], span: Span) -> str:
     """Which token of the answer has no usable logprob; empty when none."""
-    for position in range(span.first, span.last + 1):
-        value = tokens[position].logprob
+    for position, token in enumerate(tokens[span.first : span.last + 1], span.first):
+        value = token.logprob
         if value is None:
             return f"token {position} of the answer has no logprob"
-        if value > POSITIVE_TOLERANCE or value <= SENTINEL:
+        if not SENTINEL < value <= POSITIVE_TOLERANCE:
             return f"token {position} of the answer has the impossible logprob {value!r}"
     return ""
