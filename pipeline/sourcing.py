@@ -66,6 +66,7 @@ def collect(job: Job, store: ResponseStore) -> None:
 
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
+    left = job.options.max_usd if job.costs_money else None
     with locked(job):
         if job.costs_money:
             expected = estimate(job, store)
@@ -74,11 +75,16 @@ def collect(job: Job, store: ResponseStore) -> None:
             preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
             # a batch proves by a canary of its own that logprobs arrive
             if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
-                found = preflight.ready(
-                    first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task
+                found, spent = preflight.ready(
+                    first_requests(job),
+                    prices(job),
+                    lambda role: provider(job, role),
+                    store,
+                    task=job.config.task,
+                    max_usd=left,
                 )
+                left = None if left is None else left - spent
                 job.run.update(probes=found)
-        left = job.options.max_usd if job.costs_money else None
         for role in job.roles:
             try:
                 done = _send(job, role, store, left)

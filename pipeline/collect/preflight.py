@@ -14,7 +14,7 @@ from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
 from pipeline.collect.spending import usd_bound
 from pipeline.collect.store import ResponseStore, chunks
-from pipeline.errors import CascadeError, CreditExhausted, KeyRefused, SpendingRefused, Stopped, UsageError
+from pipeline.errors import CapReached, CascadeError, CreditExhausted, KeyRefused, SpendingRefused, Stopped, UsageError
 
 ASK_ABOVE_USD = 5.0
 STALE_PRICE_DAYS = 90
@@ -234,22 +234,32 @@ def ready(
     store: ResponseStore,
     *,
     task: str,
-) -> dict[str, Any]:
-    """Probe records per role: the remembered ones, and a call for each model that was never probed for this use.
+    max_usd: float | None = None,
+) -> tuple[dict[str, Any], float]:
+    """Probe records per role (the remembered ones, and a call for each model that was never probed for this use), and what
+    the calls cost in dollars, at their upper bound where that is not told.
 
     For the start of a paid run: a cheap model without usable logprobs is refused (UsageError) before the other requests.
+    Raises CapReached when a call could cost more than `max_usd` leaves.
     """
-    records = {}
+    records, spent = {}, 0.0
     for role, request in requests.items():
         one = provider(role)
         host = getattr(one, "host", one.service)
         record = remembered(store, host, request)
         if record is None:
+            bound = 2 * usd_bound(request, prices.get(role))  # it may be asked in both forms
+            if max_usd is not None and spent + bound > max_usd:
+                raise CapReached(
+                    f"stopped before the cap: ${max_usd:g} leaves no room for the first request to {request.model}, which could cost up to "
+                    f"${bound:g}; the same command with a larger --max-usd goes on"
+                )
             record = probe(request, one, store, task=task, price=prices.get(role))
+            spent += bound if record["usd"] is None else record["usd"]
             store.remember(key(host, request), record)
         refuse(record)
         records[role] = record
-    return records
+    return records, spent
 
 
 def _check_price(add: Callable[..., None], role: str, price: DatedPrice, today: dt.date, *, paid: bool) -> None:

@@ -12,7 +12,7 @@ from fake_provider import FakeProvider, Step, http, ok, raw
 
 from pipeline.collect import preflight, probe
 from pipeline.collect.providers import together
-from pipeline.errors import AccessError, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
+from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
 
 pytest_plugins = ("asking_fixtures",)
 PRICE = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
@@ -332,7 +332,7 @@ def test_a_service_that_does_not_answer_is_no_fault_of_the_config(store, monkeyp
 
 @pytest.fixture
 def ready(store, monkeypatch):
-    def run(api, *roles):
+    def run(api, *roles, max_usd=None):
         monkeypatch.setenv("TOGETHER_API_KEY", KEY)
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         asked = {role: request("row 1.", role=role, top_logprobs=3 if role == "cheap" else None) for role in roles}
@@ -342,6 +342,7 @@ def ready(store, monkeypatch):
             lambda role: together.from_environment(concurrency=1),
             store,
             task="mail",
+            max_usd=max_usd,
         )
 
     return run
@@ -357,20 +358,20 @@ def test_a_model_found_useless_is_refused_again_without_asking_and_doctor_asks(r
     with FakeProvider() as api:
         assert doctor(api, cheap=request("row 1."))["ok"]
         assert len(api.posts) == 1
-        assert ready(api, "cheap")["cheap"]["usable"]
+        assert ready(api, "cheap")[0]["cheap"]["usable"]
 
 
 def test_a_refused_first_row_says_nothing_about_the_model(ready):
     with FakeProvider({"row 1.": [http(422, message="odd row")]}) as api:
         with pytest.raises(UsageError, match="odd row"):
             ready(api, "cheap")
-        assert ready(api, "cheap")["cheap"]["usable"]
+        assert ready(api, "cheap")[0]["cheap"]["usable"]
 
 
 def test_a_busy_service_is_waited_for_before_the_first_row_too(ready):
     steps = [http(429, {"Retry-After": "0.01"}, message="slow down")] * 5
     with FakeProvider({"row 1.": steps}) as api:
-        assert ready(api, "cheap")["cheap"]["usable"]
+        assert ready(api, "cheap")[0]["cheap"]["usable"]
         assert len(api.posts) == 6
     with FakeProvider(lambda post: http(429, {"Retry-After": "400"})) as api:
         with pytest.raises(ProviderDown, match="slower pace"):
@@ -390,3 +391,14 @@ def test_doctor_ends_with_the_code_that_the_run_would_end_with(doctor, step, cod
     with pytest.raises((UsageError, Stopped)) as refused:
         preflight.require(report)
     assert refused.value.exit_code == code
+
+
+def test_the_first_calls_count_against_the_cap_and_are_not_made_where_it_leaves_no_room(ready):
+    with FakeProvider() as api:
+        with pytest.raises(CapReached, match="leaves no room for the first request to cheap-model"):
+            ready(api, "cheap", "strong", max_usd=0.0001)
+        assert not api.posts
+        _, spent = ready(api, "cheap", "strong", max_usd=1)
+        assert spent == pytest.approx(api.usd)
+        _, spent = ready(api, "cheap", "strong", max_usd=1)
+        assert (spent, len(api.posts)) == (0.0, 2), "what is remembered costs nothing"
