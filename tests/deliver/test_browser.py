@@ -134,6 +134,9 @@ def test_the_explorer_works_by_keyboard_and_the_address_remembers(page: Page, ma
     assert cards(page)["escalation"].replace("\u00a0", " ") == "100 %"  # straight to the strong model
     assert page.evaluate("location.hash") == "#t=all"
     assert marker(page) != start
+    page.locator("nav.sections a[href='#trust']").press("Enter")  # a link within the page leaves the address its values
+    page.wait_for_function("Math.abs(document.getElementById('trust').getBoundingClientRect().top) < 200")
+    assert page.evaluate("[location.hash, document.activeElement.id]") == ["#t=all", "trust"]
     page.goto(made.url + hashed)
     assert page.locator("#explorer-output").inner_text() == repr(made.columns["threshold"][home + 3])
     page.locator("#explorer-reset").press("Enter")

@@ -178,6 +178,17 @@
   });
   addEventListener("hashchange", restore);
 
+  // A link within the page would put its own name in the address in place of what is explored there.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    const target = link && byId(link.hash.slice(1));
+    if (!target || !location.hash.startsWith("#t=") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    target.scrollIntoView();
+    target.tabIndex = -1;
+    target.focus({ preventScroll: true });
+  });
+
   form.hidden = false;
   range.value = String(home);
   if (restore()) form.scrollIntoView(); else show(true);
