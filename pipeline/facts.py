@@ -9,7 +9,6 @@ from math import fsum
 from typing import Any
 
 from pipeline.measure.confidence import Measurement
-from pipeline.measure.label_mass import CERTAIN
 
 ROLES = ("cheap", "strong")
 MOST_REASONS = 20
@@ -28,6 +27,8 @@ class Facts:
     long_answers: int = 0
     few_alternatives: int = 0
     """Usable cheap replies with fewer alternatives at the label's first token than were asked for, and not all there are."""
+    fewest_alternatives: int | None = None
+    """Of the usable cheap replies that have signals from alternatives, as few as the fewest came with (of those asked for)."""
     more_than_the_answer: int = 0
     """Usable cheap replies that hold tokens beside the answer's."""
     captured: list[float] = field(default_factory=list)
@@ -53,8 +54,11 @@ class Facts:
         if m.captured_mass is not None:
             self.captured.append(m.captured_mass)
         if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
-            few = len(m.reply.tokens[m.span.first].alternatives) < wanted
-            self.few_alternatives += few and (m.unseen_mass is None or m.unseen_mass > CERTAIN)
+            self.few_alternatives += m.fewer_alternatives_than(wanted)
+            fewest = wanted if self.fewest_alternatives is None else self.fewest_alternatives
+            if m.signals.get("margin") is not None and m.fewer_alternatives_than(fewest):
+                fewest = len(m.reply.tokens[m.span.first].alternatives)
+            self.fewest_alternatives = fewest
             self.more_than_the_answer += not all(m.in_answer)
             self.reasons.update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
 
@@ -84,6 +88,9 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     known, forms = sum(part["captured_n"] for part in found), summed("forms").most_common(1)
     return {
         **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
+        "fewest_alternatives": min(
+            (part["fewest_alternatives"] for part in found if part["fewest_alternatives"] is not None), default=None
+        ),
         "whole_output": not any(part["more_than_the_answer"] for part in found),
         "reasons": dict(summed("reasons").most_common(MOST_REASONS)),
         "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,

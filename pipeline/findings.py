@@ -29,32 +29,36 @@ Floats = npt.NDArray[np.float64]
 
 
 def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
-    """Every signal that some row supports, NaN for null, by name."""
-    found = {
+    """Every signal that was measured, NaN for null, by name."""
+    return {
         n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64, na_value=np.nan)
         for n in SIGNAL_NAMES
         if f"signal_{n}" in frame
     }
-    return {n: v for n, v in found.items() if not np.isnan(v).all()}
 
 
-def chosen_signal(job: Job, fit: pd.DataFrame, outcome: Floats) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def chosen_signal(
+    job: Job, fit: pd.DataFrame, outcome: Floats, reasons: Mapping[str, int]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The config's signal, or the one with the best risk-coverage curve on the fit rows; and the table it came from.
 
-    `outcome` (n,): 1 right, 0 wrong, NaN unknown. Raises UsageError when the wanted signal is null on every row.
+    `outcome` (n,): 1 right, 0 wrong, NaN unknown; `reasons`: counts of "signal: why it is null" over usable replies, told in
+    the table. Raises UsageError when the wanted signal is null on every row.
     """
     signals, wanted = signals_of(fit), job.config.signal
-    if not signals:
+    usable = [n for n, v in signals.items() if not np.isnan(v).all()]
+    if not usable:
         raise UsageError(
             f"{job.config.task}: no reply of the cheap model carries a usable confidence on the fit rows; `doctor` shows what its "
             "replies hold; choose a model that returns logprobs"
         )
     name, table = selection.select_signal(signals, outcome, seed=job.config.seed)
+    table = [{**row, "why_null": _why_null(row["signal"], reasons)} for row in table]
     if wanted != "auto":
-        if wanted != "learned" and wanted not in signals:
+        if wanted != "learned" and wanted not in usable:
             raise UsageError(
                 f"{job.config.task}: signal {wanted} is null on every fit row ({SIGNALS[wanted].null_when}); it needs "
-                f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(signals)}"
+                f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(usable)}"
             )
         name = wanted
         table = [{**row, "chosen": row["signal"] == name} for row in table]
@@ -67,6 +71,12 @@ def chosen_signal(job: Job, fit: pd.DataFrame, outcome: Floats) -> tuple[dict[st
             )
         params = fitted
     return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
+
+
+def _why_null(signal: str, reasons: Mapping[str, int]) -> str | None:
+    """The reason for which most usable replies give the signal no value; None where each of them gives one."""
+    told = {why: n for reason, n in reasons.items() for name, _, why in [reason.partition(": ")] if name == signal}
+    return max(told, key=lambda why: told[why], default=None)
 
 
 def confidence_of(frame: pd.DataFrame, signal: Mapping[str, Any]) -> Floats:
@@ -162,7 +172,7 @@ def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
     """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds."""
     run, fitted = job.provenance, job.run.read_json(CALIBRATION)
     measured = job.run.read_json(RUN).get("measured", {})
-    digests, models, seen = run["digests"], run["models"], measured.get("response_models", {})
+    digests, models = run["digests"], run["models"]
     held = rows.of("certify")
     statuses = job.run.read_table("predictions.parquet")
     facts = monitor_facts(
@@ -171,14 +181,14 @@ def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     return policy_document(
         task=job.config.task, kind=job.config.kind, provider=None if run["provider"] == "given" else run["provider"], verdict=advice["verdict"], threshold=advice["threshold"],
-        signal=fitted["signal"] | {"whole_output": measured.get("whole_output")}, calibrator=fitted["calibrator"], labels=job.config.answers, cheap=_side(job, models, seen, "cheap"),
-        strong=_side(job, models, seen, "strong"), prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"),
+        signal=fitted["signal"] | {"whole_output": measured.get("whole_output")}, calibrator=fitted["calibrator"], labels=job.config.answers,
+        cheap=_side(job, models, measured, "cheap"), strong=_side(job, models, measured, "strong"), prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"),
         expected=advice["expected"], certificate=advice["certificate"], monitor=facts, versions=run["versions"],
     )  # fmt: skip
 
 
-def _side(job: Job, models: Mapping[str, Any], seen: Mapping[str, Any], role: str) -> dict[str, Any] | None:
-    model = models.get(role)
+def _side(job: Job, models: Mapping[str, Any], measured: Mapping[str, Any], role: str) -> dict[str, Any] | None:
+    model, seen = models.get(role), measured.get("response_models", {})
     if model is None:
         return None
     side = {k: v for k, v in model.items() if k not in ("name", "service")} | {"model": model["name"]}
@@ -187,4 +197,5 @@ def _side(job: Job, models: Mapping[str, Any], seen: Mapping[str, Any], role: st
         if role == "cheap":
             side["top_logprobs"] = job.settings("cheap").top_logprobs
             side["logprobs_form"] = seen.get("cheap_form")
+            side["fewest_alternatives"] = measured.get("fewest_alternatives")
     return side

@@ -62,7 +62,7 @@ def measure(job: Job) -> None:
         if set(facts["statuses"]["cheap"]) == {"failed"}:
             raise UsageError(f"{job.config.task}: no reply of the cheap model is kept; run the stage `collect` first")
         fit = frame[frame["split"] == "fit"]
-        signal, table = findings.chosen_signal(job, fit, assembly.outcome(job, fit))
+        signal, table = findings.chosen_signal(job, fit, assembly.outcome(job, fit), facts["reasons"])
         frame["confidence"] = findings.confidence_of(frame, signal)
     assembly.write_predictions(job, frame, signal, table)
     job.run.update(measured=facts)

@@ -50,7 +50,8 @@ def select_signal(
     simpler signal in the order of SIMPLICITY.
 
     Returns the name and a table in order of simplicity: signal, aurc, aurc_se (over folds), gap and gap_se (to the best),
-    auroc (all rows; cross-fitted for learned), n, null_rate, chosen. Unknown figures are None.
+    auroc (all rows; cross-fitted for learned), n, null_rate, chosen. Unknown figures are None; a signal that is null on every
+    row has no others.
     Raises ValueError when no signal has a value at all.
     """
     y = np.asarray(correct, dtype=np.float64)
@@ -195,7 +196,7 @@ def _aurc(values: Floats, y: Floats) -> float:
 
 
 def _entry(name: str, values: Floats, y: Floats) -> dict[str, Any]:
-    auroc = _figure("auroc", values, y)
+    auroc = float("nan") if np.isnan(values).all() else _figure("auroc", values, y)
     return {
         "signal": name,
         "aurc": None,

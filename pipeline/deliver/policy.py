@@ -5,7 +5,7 @@ the last bit. The rules, in the order in which they apply:
 
 1. no readable reply, or an answer that is not whole and in the set            -> escalate
 2. a reply of a model whose name was not seen in calibration, another prompt   -> escalate
-3. no confidence                                                               -> escalate
+3. no confidence, or one from fewer alternatives than in calibration           -> escalate
 4. the policy has no threshold (uncertified, strong_only)                      -> escalate
 5. confidence < threshold                                                      -> escalate; a tie stays with the cheap model
 """
@@ -77,6 +77,8 @@ class Policy:
         self.signal: str | None = _known_signal(signal, where)
         self._learned = signal["params"] if self.signal == "learned" else None
         self._prompt: str | None = self.document["prompt_sha256"]
+        needed = 0 if self.signal is None else SIGNALS[self.signal].needs_alternatives
+        self._fewest: int = self.document["cheap"].get("fewest_alternatives") or 0 if needed else 0
         self._models = frozenset(self.document["cheap"]["response_models_seen"])
         try:
             self._calibrator = Calibrator.from_numbers(self.document["calibrator"])
@@ -128,6 +130,10 @@ class Policy:
             why = found.reasons.get(self.signal) or f"status {found.status}"
             reason = f"no confidence: {why}" + (f", {found.detail}" if found.detail else "")
             return self._escalate(reason, found.answer, found.status, model)
+        if self._fewest and found.fewer_alternatives_than(self._fewest):
+            return self._escalate(
+                f"fewer alternatives than the {self._fewest} of calibration", found.answer, found.status, model
+            )
         return self._decided(confidence, found.answer, found.status, model)
 
     def decide_confidence(self, value: float | None) -> Decision:

@@ -51,8 +51,8 @@ def policy_document(
 
     `signal`: name, version (None when the confidences came from a table), params, and whole_output where known.
     `calibrator`: `Calibrator.to_numbers()`; None means the confidence itself.
-    `cheap`, `strong`: model, params, usd_per_million_tokens, response_models_seen; for cheap also top_logprobs and
-    logprobs_form; for demonstration models stands_in_for; for people in place of a model human and usd_per_request.
+    `cheap`, `strong`: model, params, usd_per_million_tokens, response_models_seen; for cheap also top_logprobs,
+    fewest_alternatives and logprobs_form; for demonstration models stands_in_for; for people in place of a model human and usd_per_request.
     `expected`, `certificate`, `monitor`: entries by the names in EXPECTED, CERTIFICATE and MONITOR; see `monitor_facts`.
 
     A verdict without a promise to keep carries no threshold: for uncertified and strong_only it is None, for cheap_only

@@ -45,7 +45,7 @@ def trust(
     found = calibration or {}
     return {
         "signal": found.get("signal"),
-        "signals": list(found.get("signal_table") or []),
+        "signals": [{"why_null": None, **row} for row in found.get("signal_table") or []],
         "calibrator": found.get("calibrator"),
         "selection": list(found.get("selection") or []),
         "metrics": found.get("metrics") or {},

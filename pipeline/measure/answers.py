@@ -54,6 +54,7 @@ SENTINEL = -100.0
 
 _MEMORY = 4096  # entries remembered per answer set; pure functions of their argument, so only time is saved
 _PAIRS = {'"': '"', "'": "'", "`": "`", "*": "*", "_": "_", "“": "”", "‘": "’", "„": "“", "«": "»"}
+_THOUGHT_TAG = re.compile(r"</?(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _NAME = re.compile(r"([*_]{0,3})(?:final\s+)?(?:label|answer|category|class)\s*(?::\1|\1\s*:)\s*", re.IGNORECASE)
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
@@ -197,21 +198,21 @@ class AnswerSet:
                 return None
         return None
 
-    def is_beginning(self, label: int) -> bool:
-        """Whether another label begins with this one, as "workshop" does with "work"."""
-        key = self._keys[label]
-        return any(other.startswith(key) for index, other in enumerate(self._keys) if index != label)
-
-    def index_of(self, folded: bytes) -> int | None:
-        """The label whose compared form is exactly these bytes."""
-        return self._keys.index(folded) if folded in self._keys else None
+    def ended(self, data: bytes) -> int | None:
+        """The label that these first bytes of an answer spell, if the answer ends there."""
+        key, tail = _whole_characters(self.reach(data)[1])
+        return (
+            None
+            if tail
+            else next((self._folded[end] for end in (key, key.rstrip(_TRAILING)) if end in self._folded), None)
+        )
 
     def reach(self, data: bytes) -> Reach:
         """Labels that an answer can still become once its first bytes are ``data``, and those bytes as compared.
 
-        Leading white space, quotes and emphasis do not count; what ends an answer (a quote, a period) leaves exactly the
-        label that it ends. Bytes that stop within a character are fine. Empty when no label is left, or nothing but
-        format characters was seen.
+        Leading white space, quotes and emphasis do not count; where they are all that was seen, every label is left. What
+        may end an answer (a quote, a period, white space) leaves the label that it ends, and a longer one that goes on so.
+        Bytes that stop within a character are fine. Empty when no label is left.
         """
         return self._reached[data]
 
@@ -224,13 +225,14 @@ class AnswerSet:
         text = self._fold_inside(text).lstrip()
         for stem in (text, text.lstrip(_LEADING)):
             key = stem.encode("utf-8", "surrogatepass") + tail
-            hits = tuple(index for index, label in enumerate(self._keys) if label.startswith(key)) if key else ()
+            hits = {index for index, label in enumerate(self._keys) if label.startswith(key)} if key else set()
+            ended = None if tail else self._folded.get(stem.rstrip(_TRAILING))
+            if ended is not None:
+                hits.add(ended)
             if hits:
-                return hits, key
-            ended = stem.rstrip(_TRAILING).encode("utf-8", "surrogatepass")
-            if not tail and ended in self._keys:
-                return (self._keys.index(ended),), ended
-        return (), b""
+                return tuple(sorted(hits)), key
+        undecided = data and not tail and not any(map(str.isalnum, _THOUGHT_TAG.sub("", text)))
+        return (tuple(range(len(self.labels))) if undecided else ()), b""
 
 
 @lru_cache(maxsize=32)
@@ -272,22 +274,23 @@ def _whole_characters(data: bytes) -> tuple[str, bytes]:
 
 
 def _json_value(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """Span, without its quotes, of the text value that a JSON object gives as its answer."""
+    """Span, without its quotes, of the text or number that a JSON object gives as its answer."""
     try:
         json.loads(text[start:end])
     except (ValueError, RecursionError):
         return None
     values: list[tuple[str, tuple[int, int] | None]] = []
-    depth, key, expects_value = 0, "", False
+    depth, key, colon, expects_value = 0, "", 0, False
     for piece in _JSON_PIECE.finditer(text, start, end):
         mark = piece[0]
         if depth == 1 and expects_value and mark[0] in '"[{,}':
-            values.append((key, (piece.start() + 1, piece.end() - 1) if mark[0] == '"' else None))
+            inside = (piece.start() + 1, piece.end() - 1) if mark[0] == '"' else _trim(text, colon, piece.start())
+            values.append((key, None if mark[0] in "[{" or text[inside[0] : inside[1]] == "null" else inside))
             expects_value = False
         elif depth == 1 and mark[0] == '"':
             key = mark[1:-1]
         if depth == 1 and mark == ":":
-            expects_value = True
+            expects_value, colon = True, piece.end()
         depth += (mark in "{[") - (mark in "}]")
     named = [value for key, value in values if key.casefold() in _JSON_NAMES]
     if len(values) == 1:
@@ -347,7 +350,7 @@ def read_answer(reply: Reply, answers: AnswerSet, *, role: str = "cheap") -> Ans
         return _no_answer("out_of_set", "the text is not a label")
     assert text is not None
     index, start, end = found
-    if at_limit and answers.is_beginning(index) and end == len(text):
+    if at_limit and len(answers.reach(text[start:].encode("utf-8", "surrogatepass"))[0]) > 1:
         return _no_answer("truncated", "cut where a longer label begins alike: raise max_tokens")
     label = answers.labels[index]
     if problem == wire.LENGTHS_DIFFER or not reply.tokens:

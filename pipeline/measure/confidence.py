@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pipeline.measure.alignment import Span
 from pipeline.measure.answers import SENTINEL, AnswerSet, read_answer
-from pipeline.measure.label_mass import Candidates, LabelMass, candidates, label_mass
+from pipeline.measure.label_mass import CERTAIN, Candidates, LabelMass, candidates, label_mass
 from pipeline.measure.learned import features, learned_confidence
 from pipeline.measure.tokens import Alternative, Reply, Token, parse
 
@@ -37,7 +37,8 @@ class Signal(NamedTuple):
     """When the signal is null although the status is ok."""
 
 
-_FEW = "fewer than two alternatives came for the answer's first token, or one of them has no usable logprob"
+_FEW = "fewer than two alternatives came for the answer's first token"
+_UNUSABLE = "an alternative of the answer's first token has no usable logprob"
 
 SIGNALS: dict[str, Signal] = {
     signal.name: signal
@@ -47,13 +48,13 @@ SIGNALS: dict[str, Signal] = {
         Signal("mean", 1, "mean of l_j over S", 0, "exp(x)", "never"),
         Signal("minimum", 1, "minimum of l_j over S", 0, "exp(x)", "never"),
         Signal("margin", 1, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
-               "1 - exp(-x)", _FEW),
+               "1 - exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
         Signal("entropy", 1, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
-               "a lower bound", 2, "exp(-x)", _FEW),
-        Signal("label_probability", 1, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
+               "a lower bound", 2, "exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
+        Signal("label_probability", 2, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
                "followed down the tokens while labels share them", 2, "x",
-               f"{_FEW}; or so for a later token that labels share; or a token does not begin the answer"),
-        Signal("learned", 1, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
+               f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
+        Signal("learned", 2, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
                "no model is given, or a feature of it is null"),
     )
 }  # fmt: skip
@@ -98,6 +99,16 @@ class Measurement(NamedTuple):
         """More than LONG_ANSWER_TOKENS tokens were generated."""
         tokens = self.reply.output_tokens if self.reply.tokens is None else len(self.reply.tokens)
         return tokens is not None and tokens > LONG_ANSWER_TOKENS
+
+    def fewer_alternatives_than(self, count: int) -> bool:
+        """Whether the answer's first token came with fewer alternatives than that, although there are more."""
+        if self.span is None or self.reply.tokens is None:
+            return False
+        token = self.reply.tokens[self.span.first]
+        if len(token.alternatives) >= count:
+            return False
+        seen = candidates(token, self.span.spelling)
+        return seen is None or seen.unseen > CERTAIN
 
     def bounds(self, label: str) -> tuple[float, float] | None:
         """Lower and upper bound of a label's unrenormalised mass; None where label_probability is."""
@@ -154,8 +165,9 @@ def _measured(
     if everything or only not in _WITHOUT_ALTERNATIVES:
         options = candidates(tokens[span.first], span.spelling)
         if options is None or len(options.data) < 2 or len(tokens[span.first].alternatives) < 2:
+            why = _UNUSABLE if options is None else _FEW
             signals["margin"] = signals["entropy"] = signals["label_probability"] = None
-            reasons["margin"] = reasons["entropy"] = reasons["label_probability"] = _FEW
+            reasons["margin"] = reasons["entropy"] = reasons["label_probability"] = why
         else:
             if only != "label_probability":
                 signals["margin"] = _margin(options)
@@ -211,7 +223,7 @@ def _shares(
 def _margin(options: Candidates) -> float:
     """1 - e^-(gap between the two largest logprobs); 1 where the second has no probability at all."""
     second, first = sorted(options.logprobs)[-2:]
-    return 1.0 if second <= SENTINEL else -expm1(second - first)
+    return 1.0 if second <= SENTINEL else 0.0 - expm1(second - first)  # a tie is 0.0, not -0.0
 
 
 def _entropy(options: Candidates) -> float:

@@ -5,11 +5,13 @@ With A the returned alternatives at the answer's first token (the emitted one ad
     M(y) = sum of e^logprob over u in A such that what u spells begins y and no other label
 
 so that " Work", "work" and "Work" all count for *work*. Where a token begins several labels, the emitted path is
-followed and the mass at its next token is multiplied on, until one label is left; where the emitted label ends but another
-goes on ("work", "workshop"), the token after the answer decides, if it was returned. Mass on shared beginnings that
-were not emitted stays undecided. The tail of a label behind its deciding token is taken as 1, so masses are first-order
-for labels that were not emitted. Renormalised: C(y) = M(y) / sum of M. Bounds of the mass: [M(y), M(y) + rest], where
-rest is what was not returned, or undecided.
+followed and the mass at its next token is multiplied on, until one label is left. Where the emitted label ends but another
+goes on ("work", "workshop"), the token after the answer decides, if it was returned: whatever stands there ended the
+label, be it an end token, a JSON comma or the stop word, and its mass is the label's. Mass on shared beginnings that were
+not emitted, on format alone (a quote, a thought's tag), and on tokens that may end the label or not stays undecided. The
+tail of a label behind its deciding token is taken as 1, so masses are first-order for labels that were not emitted.
+Renormalised: C(y) = M(y) / sum of M. Bounds of the mass: [M(y), M(y) + rest], where rest is what was not returned, or
+undecided.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from math import exp, fsum
 from typing import NamedTuple
 
 from pipeline.measure.alignment import SPECIAL, Span, Spelling, by_bytes
-from pipeline.measure.answers import POSITIVE_TOLERANCE, SENTINEL, AnswerSet
+from pipeline.measure.answers import POSITIVE_TOLERANCE, SENTINEL, AnswerSet, Reach
 from pipeline.measure.tokens import Token
 
 CERTAIN = 1e-9
@@ -50,7 +52,8 @@ def usable(logprob: float | None) -> bool:
 
 
 def candidates(token: Token, spelling: Spelling) -> Candidates | None:
-    """Alternatives of a token, the emitted one included, each once; None if one of them has no usable logprob.
+    """Alternatives of a token, the emitted one included, each once; None if one of them has no usable logprob, or
+    the emitted one is listed as impossible.
 
     The same bytes with another logprob are another token of the vocabulary, so both count.
     """
@@ -74,6 +77,8 @@ def candidates(token: Token, spelling: Spelling) -> Candidates | None:
         logprobs.append(logprob if SENTINEL < logprob <= 0.0 else SENTINEL if logprob < 0.0 else 0.0)
     probabilities = list(map(exp, logprobs))
     if SENTINEL in logprobs:
+        if all(logprob == SENTINEL for piece, logprob in zip(data, logprobs) if piece == emitted):
+            return None  # the token that was chosen is listed as impossible
         probabilities = [0.0 if logprob == SENTINEL else p for logprob, p in zip(logprobs, probabilities)]
     unseen = 1.0 - fsum(probabilities)
     return Candidates(data, logprobs, probabilities, unseen if unseen > 0.0 else 0.0)
@@ -101,11 +106,17 @@ def label_mass(
         emitted = spelling(token)
         if lead and position == first:
             opening, emitted = emitted[:lead], emitted[lead:]
-            pieces = [piece.removeprefix(opening) for piece in pieces]
-        hits, key = answers.reach(said + emitted) if position <= last else ((label,), b"")
-        if label not in hits:
+            pieces = [piece.removeprefix(opening) or b" " for piece in pieces]
+        hits, key = _reach(answers, said, emitted) if said else answers.reach(emitted)
+        ended = position > last and (label not in hits or len(hits) == 1)
+        if ended:
+            hits = (label,)
+        elif label not in hits:
             return f"token {position} does not begin the answer"
         reached = [_reach(answers, said, piece) for piece in pieces] if said else answers.reach_each(pieces)
+        if said and answers.ended(said) is not None:
+            reached, unclear = _endings(pieces, list(reached), probabilities, emitted if ended else None, label)
+            rest += path * unclear
         shared = 0.0
         for (labels, stem), probability in zip(reached, probabilities):
             if len(labels) == 1:
@@ -130,9 +141,22 @@ def label_mass(
     return LabelMass(masses, rest + fsum(waiting.values()) if waiting else rest)
 
 
-def _reach(answers: AnswerSet, said: bytes, data: bytes) -> tuple[tuple[int, ...], bytes]:
+def _endings(
+    pieces: list[bytes], reached: list[Reach], probabilities: list[float], emitted: bytes | None, label: int
+) -> tuple[list[Reach], float]:
+    """Where a label may end: the emitted token (if it did) ends it, and others that begin no word perhaps: their mass."""
+    found = [((label,), b"") if piece == emitted else reach for piece, reach in zip(pieces, reached)]
+    perhaps = (
+        probability
+        for piece, (labels, _), probability in zip(pieces, found, probabilities)
+        if not labels and not piece.decode("utf-8", "replace")[:1].isalnum()
+    )
+    return found, fsum(perhaps)
+
+
+def _reach(answers: AnswerSet, said: bytes, data: bytes) -> Reach:
     """`AnswerSet.reach`, where an end token ends the label that was said."""
     if not data or SPECIAL.fullmatch(data):
-        whole = answers.index_of(answers.reach(said)[1])
+        whole = answers.ended(said)
         return ((), b"") if whole is None else ((whole,), b"")
     return answers.reach(said + data)

@@ -85,11 +85,11 @@ def parse(body: Mapping[str, Any] | str | bytes) -> Reply:
     """
     found: Any = body
     if isinstance(body, (str, bytes)):
-        text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+        text = (body if isinstance(body, str) else body.decode("utf-8", "replace")).removeprefix("\ufeff")
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
-            return _unreadable(STREAMING if text.lstrip().startswith(("data:", "event:")) else NOT_JSON)
+            return _unreadable(STREAMING if text.lstrip().startswith(("data:", "event:", ":")) else NOT_JSON)
     if not isinstance(found, dict):
         if not isinstance(found, Mapping):
             return _unreadable(NOT_AN_OBJECT)
@@ -110,10 +110,12 @@ def _choice(body: dict[str, Any]) -> dict[str, Any] | str:
         error = body["error"]
         filtered = isinstance(error, dict) and error.get("code") == "content_filter"
         return {"finish_reason": "content_filter"} if filtered else ERROR_BODY
-    if choices is None and "choices" not in body:
+    if choices is None and ("choices" not in body or kind == "response"):
         if "output" in body and (kind == "response" or isinstance(body["output"], list)):
             return RESPONSES_API
         if "done" in body:
+            if body["done"] is False:
+                return STREAMING
             return {**body, "text": body.get("response"), "finish_reason": body.get("done_reason")}
         if "delta" in body:
             return STREAMING
@@ -151,7 +153,7 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
         logprobs = {"content": logprobs}
     if isinstance(logprobs, dict):
         content = logprobs.get("content")
-        if isinstance(content, list):
+        if isinstance(content, list) and (content or not logprobs.get("tokens")):
             tokens, shape = tuple([_entry(entry) for entry in content]), "content"
         elif isinstance(logprobs.get("tokens"), list):
             tokens, shape = _legacy(logprobs), "legacy"

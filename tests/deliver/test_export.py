@@ -165,7 +165,7 @@ def test_the_router_accepts_the_boundary_itself() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"signal": {"name": "label_probability", "version": 1, "params": {}}}, "mean logprob of the whole reply"),
+        ({"signal": {"name": "label_probability", "version": 2, "params": {}}}, "mean logprob of the whole reply"),
         ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": False}}, "outside the answer"),
         ({"signal": {"name": "mean", "version": 1, "params": {}}}, "not known"),
         ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "threshold": 0.04}, "scale ends"),
