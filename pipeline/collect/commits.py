@@ -27,6 +27,7 @@ class GroupCommit:
         self._opened: list[Row] = []
         self._ended: list[Row] = []
         self._also: list[Callable[[], None]] = []
+        self._then: list[Callable[[], None]] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "commit")
@@ -50,6 +51,10 @@ class GroupCommit:
     def also(self, operation: Callable[[], None]) -> None:
         """Run `operation` in the next transaction, whenever that is; `aclose` makes sure there is one."""
         self._also.append(operation)
+
+    def then(self, operation: Callable[[], None]) -> None:
+        """Run `operation` once everything noted so far is on disk, whenever that is."""
+        self._then.append(operation)
 
     async def durable(self) -> None:
         """Return once everything noted so far is on disk. Raises what a commit raised."""
@@ -77,8 +82,8 @@ class GroupCommit:
             await self._commit()
 
     async def _commit(self) -> None:
-        opened, ended, also, waiting = self._opened, self._ended, self._also, self._waiting
-        self._opened, self._ended, self._also, self._waiting = [], [], [], []
+        opened, ended, also, then, waiting = self._opened, self._ended, self._also, self._then, self._waiting
+        self._opened, self._ended, self._also, self._then, self._waiting = [], [], [], [], []
         try:
             if self.error is None:
                 self._store.begin()
@@ -86,6 +91,8 @@ class GroupCommit:
                 for operation in also:
                     operation()
                 await self._loop.run_in_executor(self._thread, self._store.commit)
+                for operation in then:
+                    operation()
         except BaseException as error:
             self._store.rollback()
             self.error = error

@@ -232,7 +232,8 @@ class _Sender:
                 try:
                     await self._serve(request_id, request)
                 finally:
-                    self.open.discard(request_id)
+                    # until the store can tell that it is answered, or a row with the same request would be asked again
+                    self.commits.then(partial(self.open.discard, request_id))
         except BaseException as error:
             self.stop(error)
             if isinstance(error, asyncio.CancelledError):

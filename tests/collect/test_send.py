@@ -8,6 +8,7 @@ import pytest
 from asking import request, rows
 from fake_provider import FakeProvider, completion, http, ok
 
+from pipeline.collect.send import LOOKAHEAD
 from pipeline.errors import AccessError, CapReached, UsageError
 
 pytest_plugins = ("asking_fixtures",)
@@ -57,6 +58,17 @@ def test_identical_rows_cost_one_post_even_when_far_apart_or_in_flight_together(
         report = ask(api, wanted, concurrency=16)
         assert api.count("same") == 1
     assert (report.sent, report.identical) == (601, 2)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+def test_identical_rows_on_both_sides_of_a_chunk_cost_one_post(ask, concurrency):
+    """The second is looked up when the first has come back but may not be on disk yet."""
+    unique = [f"row {i}." for i in range(LOOKAHEAD)]
+    texts = [*unique, *reversed(unique[-40:])]
+    with FakeProvider() as api:
+        report = ask(api, [request(text, example_id=str(i)) for i, text in enumerate(texts)], concurrency=concurrency)
+        assert len(api.posts) == LOOKAHEAD
+    assert (report.sent, report.identical) == (LOOKAHEAD, 40)
 
 
 def test_a_repeat_index_asks_again(ask):
