@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.line = f"{_python()} -m pipeline {shlex.join(arguments)}"
     from pipeline import commands  # the libraries behind the stages load only when a command runs
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         run: Callable[[argparse.Namespace], Any] = getattr(commands, args.command)
         with warnings.catch_warnings():
@@ -66,15 +70,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             )
         return error.exit_code
-    except KeyboardInterrupt:
-        _say("stopped: interrupted; the same command goes on from here")
-        return 130
+    except KeyboardInterrupt as error:
+        _say(f"stopped: interrupted, nothing is lost; resume with: {args.line}")
+        return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
         _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
         return 1
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which asks for the same as Ctrl-C does."""
+
+
+def _terminated(*_: object) -> None:
+    raise Terminated
 
 
 def _python() -> str:

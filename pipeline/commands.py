@@ -7,11 +7,13 @@ import datetime as dt
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline import config_file, sourcing, stages
 from pipeline.collect import preflight, upkeep
+from pipeline.collect.spending import Allowance
 from pipeline.collect.store import ResponseStore
 from pipeline.errors import CascadeError, PromiseBroken, UsageError
 from pipeline.job import Job, Options
@@ -22,7 +24,7 @@ Args = argparse.Namespace
 
 def evaluate(args: Args) -> Any:
     """All stages of one task, or of every bundled task."""
-    return _each(args, _evaluate)
+    return _each(args, _evaluate, spends=True)
 
 
 def _evaluate(job: Job) -> dict[str, Any]:
@@ -75,11 +77,11 @@ def estimate(args: Args) -> Any:
 def collect(args: Args) -> Any:
     """Send what is missing."""
 
-    def begun(job: Job) -> None:
-        stages.begin(job)
-        stages.collect(job)
+    def one(job: Job) -> dict[str, Any]:
+        with stages.begun(job):
+            return _stage(job, stages.collect)
 
-    return _each(args, lambda job: _stage(job, begun))
+    return _each(args, one, spends=True)
 
 
 def measure(args: Args) -> Any:
@@ -284,16 +286,20 @@ def _print(job: Job, *lines: str) -> None:
             print(line, file=sys.stderr if job.options.json else sys.stdout)
 
 
-def _each(args: Args, action: Callable[[Job], Any]) -> Any:
-    """Run an action for a task, or for all; with several, one that fails does not keep the others from running."""
+def _each(args: Args, action: Callable[[Job], Any], *, spends: bool = False) -> Any:
+    """Run an action for a task, or for all; with several, one that fails does not keep the others from running.
+
+    What may be spent, and the question before that, are about the whole command.
+    """
     names = config_file.known_tasks() if args.task == "all" else [args.task]
     if not names:
         raise UsageError("no tasks: configs/ holds no .yaml; run from the project's folder, or give a path to a config")
-    results, first = [], None
+    results, first, allowance = [], None, Allowance(getattr(args, "max_usd", None))
+    if spends and len(names) > 1:
+        _confirm(args, names, allowance)
     for name in names:
         try:
-            job = Job(config_file.load(config_file.find(name), getattr(args, "set", [])), _options(args))
-            results.append(action(job))
+            results.append(action(_job(args, name, allowance)))
         except CascadeError as error:
             if len(names) == 1 or error.exit_code in (3, 130, 143):
                 raise
@@ -302,6 +308,24 @@ def _each(args: Args, action: Callable[[Job], Any]) -> Any:
     if first is not None:
         raise first
     return results if args.task == "all" else results[0]
+
+
+def _job(args: Args, name: str, allowance: Allowance) -> Job:
+    return Job(config_file.load(config_file.find(name), getattr(args, "set", [])), _options(args), allowance)
+
+
+def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
+    """One question about the sum: each task alone may be cheap."""
+    total = {"paid": False, "usd": 0.0, "usd_at_most": 0.0}
+    for name in names:
+        with suppress(CascadeError):  # it is told when the task's turn comes
+            job = _job(args, name, allowance)
+            if job.costs_money and job.options.predictions is None:
+                with ResponseStore(job.store_path) as store:
+                    found = sourcing.estimate(job, store)
+                total = {"paid": True, **{k: total[k] + found[k] for k in ("usd", "usd_at_most")}}
+    preflight.confirm(total, max_usd=args.max_usd, yes=args.yes)
+    allowance.confirmed = True
 
 
 def _options(args: Args) -> Options:

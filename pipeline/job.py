@@ -18,6 +18,7 @@ from pipeline.changes import Changes, since_last_run
 from pipeline.collect import dataset as datasets
 from pipeline.collect.dataset import Dataset, Example
 from pipeline.collect.prompts import Request, digest, prompt_digest, request_for
+from pipeline.collect.spending import Allowance
 from pipeline.config import PAID_PROVIDERS, Human, Model, Split, TaskConfig
 from pipeline.errors import ConfigError
 from pipeline.measure.answers import AnswerSet
@@ -58,8 +59,10 @@ class Service:
 class Job:
     """Everything the stages share. Reading it spends nothing."""
 
-    def __init__(self, config: TaskConfig, options: Options) -> None:
+    def __init__(self, config: TaskConfig, options: Options, allowance: Allowance | None = None) -> None:
+        """`allowance`: what the command may still spend, when other tasks share it."""
         self.config, self.options = config, options
+        self.allowance = allowance or Allowance(options.max_usd)
         self.provider = options.provider or config.provider
 
     @cached_property

@@ -17,7 +17,7 @@ from pipeline.collect.provider import Provider
 from pipeline.collect.send import SendReport, send
 from pipeline.collect.store import ResponseStore
 from pipeline.config import Price
-from pipeline.errors import CascadeError, RunLocked
+from pipeline.errors import CascadeError, RunLocked, UsageError
 from pipeline.job import Job
 from pipeline.run import disk_errors
 
@@ -66,41 +66,53 @@ def collect(job: Job, store: ResponseStore) -> None:
 
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
-    left = job.options.max_usd if job.costs_money else None
-    with locked(job):
-        if job.costs_money:
-            expected = estimate(job, store)
-            for line in preflight.estimate_lines(expected):
-                job.say(line)
+    refuse_batched(job, store)
+    if job.costs_money:
+        expected = estimate(job, store)
+        for line in preflight.estimate_lines(expected):
+            job.say(line)
+        if not job.allowance.confirmed:
             preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
-            # a batch proves by a canary of its own that logprobs arrive
-            if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
-                found, spent = preflight.ready(
-                    first_requests(job),
-                    prices(job),
-                    lambda role: provider(job, role),
-                    store,
-                    task=job.config.task,
-                    max_usd=left,
-                )
-                left = None if left is None else left - spent
-                job.run.update(probes=found)
-        for role in job.roles:
-            try:
-                done = _send(job, role, store, left)
-            except CascadeError as error:
-                if isinstance(report := getattr(error, "report", None), SendReport):
-                    job.run.update(spending={role: _record(report)})
-                raise
-            job.run.update(spending={role: _record(done)})
-            if left is not None:
-                left -= done.usd + done.unknown_usd
+        # a batch proves by a canary of its own that logprobs arrive
+        if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
+            found = preflight.ready(
+                first_requests(job, store),
+                prices(job),
+                lambda role: provider(job, role),
+                store,
+                task=job.config.task,
+                allowance=job.allowance,
+            )
+            job.run.update(probes=found)
+    for role in job.roles:
+        try:
+            done = _send(job, role, store)
+        except CascadeError as error:
+            if isinstance(report := getattr(error, "report", None), SendReport):
+                _account(job, role, report)
+            raise
+        _account(job, role, done)
 
 
-def _send(job: Job, role: str, store: ResponseStore, max_usd: float | None) -> SendReport:
-    price = prices(job)[role]
+def refuse_batched(job: Job, store: ResponseStore) -> None:
+    """Raise UsageError where one request after the other would be asked although a batch holds some of them."""
+    if job.provider == "together" and (waiting := store.in_batches(job.config.task)):
+        raise UsageError(
+            f"{waiting:,} requests of {job.config.task} lie in a batch that was submitted: fetch them first with --provider together-batch, "
+            "or they would be paid twice"
+        )
+
+
+def _account(job: Job, role: str, done: SendReport) -> None:
+    job.run.update(spending={role: _record(done)})
+    if job.costs_money:
+        job.allowance.spent += done.usd + done.unknown_usd
+
+
+def _send(job: Job, role: str, store: ResponseStore) -> SendReport:
+    price, allowance = prices(job)[role], job.allowance
     common: dict[str, Any] = {
-        "task": job.config.task, "price": price, "max_usd": max_usd,
+        "task": job.config.task, "price": price,
         "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
     }  # fmt: skip
     if job.provider == "together-batch":
@@ -108,11 +120,21 @@ def _send(job: Job, role: str, store: ResponseStore, max_usd: float | None) -> S
 
         one = batch_provider(job, store)
         job.run.update(base_url=one.address)
-        return send_batches(Requests(job, role), one, store, discount=float(price.batch_discount), **common)
+        return send_batches(
+            Requests(job, role), one, store, discount=float(price.batch_discount), max_usd=allowance.left, **common
+        )
     asked = provider(job, role, store)
     if job.costs_money:
         job.run.update(base_url=asked.address)
-    return send(Requests(job, role), asked, store, concurrency=concurrency(job), **common)
+    return send(
+        Requests(job, role),
+        asked,
+        store,
+        concurrency=concurrency(job),
+        max_usd=allowance.cap,
+        spent=allowance.spent,
+        **common,
+    )
 
 
 def prices(job: Job) -> dict[str, Price]:
@@ -120,9 +142,9 @@ def prices(job: Job) -> dict[str, Price]:
     return {role: job.settings(role).usd_per_million_tokens for role in job.roles}
 
 
-def first_requests(job: Job) -> dict[str, Request]:
-    """One request per role, the first of its rows: what a model is tried with."""
-    return {role: request for role in job.roles if (request := next(job.requests(role), None)) is not None}
+def first_requests(job: Job, store: ResponseStore) -> dict[str, list[Request]]:
+    """What each role's model is tried with: the first of its rows, and the next few in its place."""
+    return {role: rows for role in job.roles if (rows := probe.candidates(job.requests(role), store))}
 
 
 def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
@@ -141,10 +163,11 @@ def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
 
 def doctor(job: Job, store: ResponseStore) -> dict[str, Any]:
     """Config, data, key and address, prices, disk; then one call per model, which proves what its replies hold."""
+    refuse_batched(job, store)
     with locked(job):
         return preflight.doctor(
-            first_requests(job), prices(job), lambda role: provider(job, role), store, task=job.config.task, paid=job.costs_money,
-            to_send=sum(role["to_send"] for role in estimate(job, store)["roles"].values()),
+            first_requests(job, store), prices(job), lambda role: provider(job, role), store, task=job.config.task, paid=job.costs_money,
+            allowance=job.allowance, to_send=sum(role["to_send"] for role in estimate(job, store)["roles"].values()),
         )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ directory, recomputed whenever asked.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +33,19 @@ from pipeline.looks import look, sketch
 from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP, require_writable
 
 
-def begin(job: Job) -> None:
-    """Say what changed since the task's last run, and write down in run.json what is about to be run.
+@contextmanager
+def begun(job: Job) -> Iterator[None]:
+    """Keep other processes off the task; say what changed since its last run; write down in run.json what is about to be run.
 
-    Raises UsageError, before anything is sent, when results could not be written.
+    Raises UsageError, before anything is sent, when results could not be written, RunLocked when another run goes on.
     """
     require_writable(job.options.runs_dir, job.options.reports_dir)
-    found = job.changes()
-    if found is not None and found.what:
-        job.say(found.line)
-    job.run.update(**job.provenance, started=now(), finished=None)
+    with sourcing.locked(job):
+        found = job.changes()
+        if found is not None and found.what:
+            job.say(found.line)
+        job.run.update(**job.provenance, started=now(), finished=None)
+        yield
 
 
 def collect(job: Job) -> None:
@@ -142,11 +146,11 @@ STAGES: tuple[Callable[[Job], object], ...] = (collect, measure, calibrate, swee
 
 def evaluate(job: Job) -> Path:
     """All stages in order: the main job. With a table of predictions nothing is collected."""
-    begin(job)
-    for stage in STAGES if job.options.predictions is None else STAGES[1:]:
-        begun = time.monotonic()
-        job.say(f"{stage.__name__} ...")
-        stage(job)
-        job.run.update(stages={stage.__name__: {"seconds": round(time.monotonic() - begun, 3)}})
-    job.run.update(finished=now())
-    return report(job)
+    with begun(job):
+        for stage in STAGES if job.options.predictions is None else STAGES[1:]:
+            since = time.monotonic()
+            job.say(f"{stage.__name__} ...")
+            stage(job)
+            job.run.update(stages={stage.__name__: {"seconds": round(time.monotonic() - since, 3)}})
+        job.run.update(finished=now())
+        return report(job)

@@ -64,8 +64,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     options = Options(limit=240, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
     made = Job(config_file.load(CONFIG), options)
     monkeypatch.setattr(engine, "processors", lambda: 1)
-    stages.begin(made)
-    stages.collect(made)
+    with stages.begun(made):
+        stages.collect(made)
     stages.measure(made)
     return made
 

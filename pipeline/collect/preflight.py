@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Protocol
 
 from pipeline.collect import upkeep
 from pipeline.collect.probe import key, probe, refuse, remembered
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
-from pipeline.collect.spending import usd_bound
+from pipeline.collect.spending import Allowance, usd_bound
 from pipeline.collect.store import ResponseStore, chunks
 from pipeline.errors import CapReached, CascadeError, CreditExhausted, KeyRefused, SpendingRefused, Stopped, UsageError
 
@@ -168,18 +169,20 @@ def confirm(
 
 
 def doctor(
-    requests: Mapping[str, Request],
+    requests: Mapping[str, Sequence[Request]],
     prices: Mapping[str, DatedPrice],
     provider: Callable[[str], Provider],
     store: ResponseStore,
     *,
     task: str,
     paid: bool,
+    allowance: Allowance | None = None,
     to_send: int = 0,
     status: Callable[[Request, dict[str, Any]], str | None] | None = None,
     today: dt.date | None = None,
 ) -> dict[str, Any]:
-    """Check what a run needs; one call per model, with the first row of `requests` per role.
+    """Check what a run needs; one call per model, with the first row of `requests` per role, or the next where a reply
+    speaks of its row alone.
 
     `provider` makes the provider of a role, `status` may judge a probe's answer ("ok", "out_of_set" ...), `to_send` sizes
     the disk that is needed. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy, exit_code}],
@@ -206,12 +209,11 @@ def doctor(
     for text in upkeep.check(store):
         add("store", "warn", text)
     models: dict[str, Any] = {}
-    for role, request in requests.items():
+    for role, rows in requests.items():
         try:
-            one = provider(role)
-            host = getattr(one, "host", one.service)
-            models[role] = record = probe(request, one, store, task=task, price=prices.get(role))
-            store.remember(key(host, request), record)
+            models[role] = record = _tried(
+                rows, provider(role), store, task, prices.get(role), allowance or Allowance()
+            )
         except CascadeError as error:
             if not any(str(error) == c["text"] for c in checks):  # a missing key is one fault, not two
                 add(f"{role} model", "fail", str(error), exit_code=error.exit_code)
@@ -219,7 +221,7 @@ def doctor(
                 break  # whatever is asked
             continue
         _check_list_price(add, role, record, prices.get(role))
-        answer = status(request, record) if status is not None and record["usable"] else None
+        answer = status(rows[0], record) if status is not None and record["usable"] else None
         _check_model(add, record, answer)
     return {
         "task": task, "ok": all(c["state"] != "fail" for c in checks), "checks": checks, "models": models,
@@ -228,38 +230,50 @@ def doctor(
 
 
 def ready(
-    requests: Mapping[str, Request],
+    requests: Mapping[str, Sequence[Request]],
     prices: Mapping[str, DatedPrice],
     provider: Callable[[str], Provider],
     store: ResponseStore,
     *,
     task: str,
-    max_usd: float | None = None,
-) -> tuple[dict[str, Any], float]:
-    """Probe records per role (the remembered ones, and a call for each model that was never probed for this use), and what
-    the calls cost in dollars, at their upper bound where that is not told.
+    allowance: Allowance,
+) -> dict[str, Any]:
+    """Probe records per role: the remembered ones, and a call for each model that was never probed for this use.
 
     For the start of a paid run: a cheap model without usable logprobs is refused (UsageError) before the other requests.
-    Raises CapReached when a call could cost more than `max_usd` leaves.
+    Raises CapReached when a call could cost more than the allowance leaves.
     """
-    records, spent = {}, 0.0
-    for role, request in requests.items():
+    records = {}
+    for role, rows in requests.items():
         one = provider(role)
-        host = getattr(one, "host", one.service)
-        record = remembered(store, host, request)
+        record = remembered(store, getattr(one, "host", one.service), rows[0])
         if record is None:
-            bound = 2 * usd_bound(request, prices.get(role))  # it may be asked in both forms
-            if max_usd is not None and spent + bound > max_usd:
-                raise CapReached(
-                    f"stopped before the cap: ${max_usd:g} leaves no room for the first request to {request.model}, which could cost up to "
-                    f"${bound:g}; the same command with a larger --max-usd goes on"
-                )
-            record = probe(request, one, store, task=task, price=prices.get(role))
-            spent += bound if record["usd"] is None else record["usd"]
-            store.remember(key(host, request), record)
+            record = _tried(rows, one, store, task, prices.get(role), allowance)
         refuse(record)
         records[role] = record
-    return records, spent
+    return records
+
+
+def _tried(
+    rows: Sequence[Request],
+    one: Provider,
+    store: ResponseStore,
+    task: str,
+    price: DatedPrice | None,
+    allowance: Allowance,
+) -> dict[str, Any]:
+    """A probe with as many of the rows as the cap has room for; remembered, and counted against the cap."""
+    bounds = list(accumulate(2 * usd_bound(row, price) for row in rows))  # each may be asked in both forms
+    room = len(bounds) if allowance.left is None else sum(bound <= allowance.left for bound in bounds)
+    if room == 0:
+        raise CapReached(
+            f"stopped before the cap: ${allowance.spent:.4f} of ${allowance.cap:g} spent, and the first request to {rows[0].model} could "
+            f"cost up to ${bounds[0]:g}; the same command with a larger --max-usd goes on"
+        )
+    record = probe(rows[:room], one, store, task=task, price=price)
+    allowance.spent += bounds[room - 1] if record["usd"] is None else record["usd"]
+    store.remember(key(getattr(one, "host", one.service), rows[0]), record)
+    return record
 
 
 def _check_price(add: Callable[..., None], role: str, price: DatedPrice, today: dt.date, *, paid: bool) -> None:

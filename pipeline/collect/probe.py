@@ -1,4 +1,4 @@
-"""Probe: one call to a model, and everything its reply tells about how the run will go.
+"""Probe: a call to a model, and everything its reply tells about how the run will go.
 
 What an API does with `logprobs` differs by model and server and is documented nowhere reliably, so it is tried.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
+from math import fsum
 from typing import Any
 
 from pipeline.collect.outcome import Action, Outcome, advice, judge
@@ -25,46 +27,52 @@ TRIES = 3
 DEADLINE_S = 60.0
 ZEROS_SUSPECT = 5
 """So many tokens, every one with a logprob of exactly 0, are no confidence but an artefact of sampling settings."""
+ROWS = 3
+"""So many rows are asked where replies say something about their row alone: refused, filtered, cut or empty."""
+LOOK = 500
 PROBE_REPEAT = 1_000_000
 """Repeat index of the first probe whose row is answered already: it must be asked all the same."""
 
 
+def candidates(requests: Iterable[Request], store: ResponseStore) -> list[Request]:
+    """The rows to try a model with: the first ones that it has not refused yet; if there are none, the first ones."""
+    head = list(islice(requests, LOOK))
+    known, _ = store.known([request.request_id for request in head])
+    open_ = [request for request in head if known.get(request.request_id, ("", 0))[0] != "rejected"]
+    return (open_ or head)[:ROWS]
+
+
 def probe(
-    request: Request, provider: Provider, store: ResponseStore, *, task: str, price: Price | None = None
+    requests: Sequence[Request], provider: Provider, store: ResponseStore, *, task: str, price: Price | None = None
 ) -> dict[str, Any]:
-    """Ask once, for real, and close the provider. The attempt is in the store like any other; it is the row's reply where
-    the row had none.
+    """Ask once, for real, and close the provider; the next row where a reply speaks of its row alone. The attempts are in
+    the store like any other; each is its row's reply where the row had none.
 
     Keys: role, model, service, host, usable, problem, remedy, state (of the attempt), form ("integer", "boolean", "none"), shape ("content",
     "legacy", "none"), tokens, alternatives_wanted, alternatives (fewest that came with a token), exact_zero_share,
-    reasoning_in_logprobs, reasoning_tokens, response_model, finish_reason, text, usage, usd, seconds, checked_at,
+    reasoning_in_logprobs, reasoning_tokens, response_model, finish_reason, text, usage, usd (of all its attempts; None: not told), seconds, checked_at,
     list_price (what the service's own list says, in dollars per million tokens in and out; None: unknown).
     Raises AccessError or CreditExhausted when the service refuses, ProviderDown when it does not answer.
     """
+    request = requests[0]
     if price is not None and provider.paid:
         store.remember(
             price_key(request.service, request.model), {"input": float(price.input), "output": float(price.output)}
         )
-    return asyncio.run(_probe(request, provider, store, task, price))
+    return asyncio.run(_probe(requests, provider, store, task, price))
 
 
 async def _probe(
-    request: Request, provider: Provider, store: ResponseStore, task: str, price: Price | None
+    requests: Sequence[Request], provider: Provider, store: ResponseStore, task: str, price: Price | None
 ) -> dict[str, Any]:
     try:
-        attempt, outcome = await _ask(request, provider, store, task)
-        found = examine(request, attempt, outcome, price)
-        forms: dict[str, str] | None = getattr(provider, "forms", None)
-        if (
-            request.top_logprobs
-            and not found["usable"]
-            and found["form"] == "integer"
-            and forms is not None
-            and outcome.state == "ok"
-        ):
-            forms[request.model] = "boolean"  # some servers accept the integer and then leave the logprobs out
-            attempt, outcome = await _ask(request, provider, store, task)
-            found = examine(request, attempt, outcome, price)
+        outcomes: list[Outcome] = []
+        for request in requests:
+            found = await _examined(request, provider, store, task, outcomes)
+            if found["usable"] or not _of_its_row(found):
+                break
+        costs = [usd_of(o.usage, price) for o in outcomes if o.state in ("ok", "invalid", "unknown")]
+        found["usd"] = fsum(known) if len(known := [c for c in costs if c is not None]) == len(costs) else None
         look_up = getattr(provider, "list_price", None)
         found["list_price"] = await look_up(request.model) if look_up is not None else None
         return found
@@ -72,7 +80,33 @@ async def _probe(
         await provider.aclose()
 
 
-async def _ask(request: Request, provider: Provider, store: ResponseStore, task: str) -> tuple[Attempt, Outcome]:
+async def _examined(
+    request: Request, provider: Provider, store: ResponseStore, task: str, outcomes: list[Outcome]
+) -> dict[str, Any]:
+    """What a row's reply says, asked in the other form where the first brought no logprobs."""
+    found = examine(request, *await _ask(request, provider, store, task, outcomes))
+    forms: dict[str, str] | None = getattr(provider, "forms", None)
+    if (
+        request.top_logprobs
+        and not found["usable"]
+        and found["form"] == "integer"
+        and forms is not None
+        and found["state"] == "ok"
+        and not _of_its_row(found)
+    ):
+        forms[request.model] = "boolean"  # some servers accept the integer and then leave the logprobs out
+        found = examine(request, *await _ask(request, provider, store, task, outcomes))
+    return found
+
+
+def _of_its_row(found: Mapping[str, Any]) -> bool:
+    """Whether an unusable reply may be the fault of its row: another row decides."""
+    return found["state"] != "ok" or not found["text"] or found["finish_reason"] in ("content_filter", "length")
+
+
+async def _ask(
+    request: Request, provider: Provider, store: ResponseStore, task: str, outcomes: list[Outcome]
+) -> tuple[Attempt, Outcome]:
     """Up to a few tries, since a probe must not fail by chance. Each is recorded."""
     request = _fresh(request, store)
     request_id = request.request_id
@@ -88,6 +122,7 @@ async def _ask(request: Request, provider: Provider, store: ResponseStore, task:
         except TimeoutError:
             attempt = Attempt("unknown", problem="timeout", detail=f"no whole reply within {DEADLINE_S:g} s")
         outcome = judge(attempt)
+        outcomes.append(outcome)
         store.durably(partial(store.note, (), [ending(opened, attempt, outcome)]))
         if outcome.error is not None:
             raise outcome.error(advice(attempt, outcome, request))
@@ -121,7 +156,7 @@ def _fresh(request: Request, store: ResponseStore) -> Request:
     return request
 
 
-def examine(request: Request, attempt: Attempt, outcome: Outcome, price: Price | None = None) -> dict[str, Any]:
+def examine(request: Request, attempt: Attempt, outcome: Outcome) -> dict[str, Any]:
     """What one reply says about its model. Pure."""
     reply = parse(attempt.body)
     tokens = reply.tokens or ()
@@ -136,7 +171,7 @@ def examine(request: Request, attempt: Attempt, outcome: Outcome, price: Price |
         "exact_zero_share": sum(t.logprob == 0 for t in tokens) / len(tokens) if tokens else None,
         "reasoning_in_logprobs": bool(tokens) and reply.has_reasoning and len(_joined(tokens)) > len((reply.text or "").encode()),
         "reasoning_tokens": reply.reasoning_tokens, "response_model": reply.model, "finish_reason": reply.finish_reason, "text": reply.text,
-        "usage": outcome.usage.known, "usd": usd_of(outcome.usage, price), "seconds": attempt.seconds,
+        "usage": outcome.usage.known, "seconds": attempt.seconds,
         "checked_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
 
@@ -151,8 +186,8 @@ def _verdict(
     """What makes the model useless for its role, and what to do; (None, None) when nothing does."""
     if outcome.state != "ok":
         return (
-            f"the first row was refused ({outcome.reason}: {outcome.message})",
-            "see whether the row, `params` and the model fit together",
+            f"the first rows were refused ({outcome.reason}: {outcome.message})",
+            "see whether the rows, `params` and the model fit together",
         )
     if not reply.text:
         if reply.finish_reason == "length":

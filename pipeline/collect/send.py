@@ -80,6 +80,7 @@ def send(
     concurrency: int = 32,
     price: Price | None = None,
     max_usd: float | None = None,
+    spent: float = 0.0,
     deadline: float = DEADLINE_S,
     progress: bool = True,
     label: str = "",
@@ -90,7 +91,8 @@ def send(
 ) -> SendReport:
     """Send every request that the store does not answer yet, and close the provider.
 
-    `price` is in dollars per million tokens, `max_usd` caps what this call may spend, `deadline` is the seconds that one
+    `price` is in dollars per million tokens, `max_usd` caps what this call may spend beyond the `spent`
+    dollars that count against the cap already, `deadline` is the seconds that one
     attempt may take in all, `resume` the command to name when interrupted. `start` overrides the first number in flight
     (one, until the first reply), `backoff` the seconds of the first wait after a failure.
     Raises AccessError (401, 403, 404, or every row refused), CreditExhausted, CapReached, ProviderDown, DiskFull or
@@ -104,7 +106,7 @@ def send(
         )
     shown = Progress(label or task, len(requests) if isinstance(requests, Sized) else None, quiet=not progress)
     sender = _Sender(
-        provider, store, task, concurrency, price, max_usd, deadline, resume, start, backoff, longest_wait, shown
+        provider, store, task, concurrency, price, max_usd, spent, deadline, resume, start, backoff, longest_wait, shown
     )
     try:
         asyncio.run(sender.run(requests))
@@ -122,6 +124,7 @@ class _Sender:
     concurrency: int
     price: Price | None
     max_usd: float | None
+    spent: float
     deadline: float
     resume: str
     start: int | None
@@ -144,7 +147,7 @@ class _Sender:
             longest_wait=self.longest_wait,
             base=self.backoff,
         )
-        self.spending = Spending(self.price, self.max_usd if paid else None)
+        self.spending = Spending(self.price, self.max_usd if paid else None, self.spent)
         self.report.maybe_paid += self.store.adopt(self.task)
         self.priced: set[str] = set()
         self.number = self.first = self.store.session(self.task)

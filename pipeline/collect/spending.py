@@ -45,11 +45,30 @@ def usd_bound(request: Request, price: Price | None) -> float:
 
 
 @dataclass
+class Allowance:
+    """The money of one command, over all its tasks, roles and first calls."""
+
+    cap: float | None = None
+    """--max-usd; None: no cap."""
+    spent: float = 0.0
+    """In dollars; what is not told counts at its upper bound."""
+    confirmed: bool = False
+    """Whether the whole was agreed to, so that its parts need no question."""
+
+    @property
+    def left(self) -> float | None:
+        """What may still be spent; None without a cap."""
+        return None if self.cap is None else self.cap - self.spent
+
+
+@dataclass
 class Spending:
     """The money of one run. With a cap, a request starts only when even its upper bound stays below it."""
 
     price: Price | None
     cap: float | None = None
+    before: float = 0.0
+    """What counts against the cap already."""
     usd: float = 0.0
     """Known dollars of replies that came back."""
     unknown_usd: float = 0.0
@@ -63,10 +82,10 @@ class Spending:
 
     async def reserve(self, bound: float, stopping: Callable[[], bool]) -> None:
         """Set `bound` aside; waits while requests in flight may turn out cheaper. Raises CapReached."""
-        while self.cap is not None and self.usd + self.unknown_usd + self.reserved + bound > self.cap:
+        while self.cap is not None and self.before + self.usd + self.unknown_usd + self.reserved + bound > self.cap:
             if not self.pending:
                 raise CapReached(
-                    f"stopped before the cap: ${self.usd + self.unknown_usd:.4f} of ${self.cap:g} spent, and the next request could cost "
+                    f"stopped before the cap: ${self.before + self.usd + self.unknown_usd:.4f} of ${self.cap:g} spent, and the next request could cost "
                     f"up to ${bound:.4f}; the same command with a larger --max-usd goes on from here"
                 )
             if stopping():

@@ -69,7 +69,7 @@ def asked(conversations: list[Any], model: str, role: str) -> list:
 def test_the_probe_finds_the_form_that_works_and_every_reply_carries_genuine_logprobs(server, store, conversations):
     cheap, strong = asked(conversations, CHEAP, "cheap"), asked(conversations, STRONG, "strong")
     price = SimpleNamespace(input=1.0, output=1.0)
-    found = probe.probe(cheap[0], together.from_environment(concurrency=1), store, task="local", price=price)
+    found = probe.probe(cheap[:1], together.from_environment(concurrency=1), store, task="local", price=price)
     assert found["usable"], found
     assert found["usage"]
     assert found["alternatives"] >= 5
@@ -95,7 +95,7 @@ def test_a_model_that_is_not_there_costs_one_post_or_is_visible_in_the_reply(ser
     """Some servers answer with another model, and one of them under the asked name: then only the provenance tells."""
     try:
         found = probe.probe(
-            asked(conversations, "no-such-model", "cheap")[0],
+            asked(conversations, "no-such-model", "cheap")[:1],
             together.from_environment(concurrency=1),
             store,
             task="local",

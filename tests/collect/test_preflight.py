@@ -12,6 +12,7 @@ from fake_provider import FakeProvider, Step, http, ok, raw
 
 from pipeline.collect import preflight, probe
 from pipeline.collect.providers import together
+from pipeline.collect.spending import Allowance
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
 
 pytest_plugins = ("asking_fixtures",)
@@ -34,7 +35,7 @@ def doctor(store, monkeypatch):
         monkeypatch.setenv("TOGETHER_BASE_URL", api if isinstance(api, str) else api.url)
         asked = roles or {"cheap": request("row 1."), "strong": request("row 1.", role="strong", top_logprobs=None)}
         return preflight.doctor(
-            asked,
+            {role: one if isinstance(one, list) else [one] for role, one in asked.items()},
             dict.fromkeys(asked, PRICE),
             lambda role: together.from_environment(concurrency=1),
             store,
@@ -42,6 +43,26 @@ def doctor(store, monkeypatch):
             paid=True,
             today=TODAY,
         )
+
+    return run
+
+
+@pytest.fixture
+def ready(store, monkeypatch):
+    def run(api, *roles, max_usd=None, **rows):
+        monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        first = {role: [request("row 1.", role=role, top_logprobs=3 if role == "cheap" else None)] for role in roles}
+        asked, allowance = first | rows, Allowance(max_usd)
+        records = preflight.ready(
+            asked,
+            dict.fromkeys(asked, PRICE),
+            lambda role: together.from_environment(concurrency=1),
+            store,
+            task="mail",
+            allowance=allowance,
+        )
+        return records, allowance.spent
 
     return run
 
@@ -184,7 +205,7 @@ def test_a_web_page_in_place_of_an_api_is_a_failed_check(doctor):
 
 def test_a_missing_key_is_one_failed_check_and_no_post(store, monkeypatch):
     monkeypatch.setenv("TOGETHER_BASE_URL", "https://api.together.example")
-    asked = {"cheap": request("x"), "strong": request("x", role="strong")}
+    asked = {"cheap": [request("x")], "strong": [request("x", role="strong")]}
     report = preflight.doctor(
         asked, {}, lambda role: together.from_environment(concurrency=1), store, task="mail", paid=True
     )
@@ -218,38 +239,18 @@ def test_a_disk_too_small_is_a_failed_check(store):
     assert ("disk", "fail") in states(report)
 
 
-def test_a_run_probes_each_model_once_and_remembers(ask, store, monkeypatch):
-    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+def test_a_run_probes_each_model_once_and_remembers(ready):
     with FakeProvider() as api:
-        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
-        asked = {"cheap": request("row 1.")}
         for _ in range(3):
-            preflight.ready(
-                asked, {"cheap": PRICE}, lambda role: together.from_environment(concurrency=1), store, task="mail"
-            )
+            ready(api, "cheap")
         assert len(api.posts) == 1
-        preflight.ready(
-            {"cheap": request("row 1.", top_logprobs=5)},
-            {"cheap": PRICE},
-            lambda role: together.from_environment(concurrency=1),
-            store,
-            task="mail",
-        )
+        ready(api, cheap=[request("row 1.", top_logprobs=5)])
         assert len(api.posts) == 2
 
 
-def test_a_run_on_a_cheap_model_without_logprobs_ends_before_it_begins(store, monkeypatch):
-    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
-    with FakeProvider(lambda p: answer(None)) as api:
-        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
-        with pytest.raises(UsageError, match="choose another cheap model"):
-            preflight.ready(
-                {"cheap": request("row 1.")},
-                {"cheap": PRICE},
-                lambda role: together.from_environment(concurrency=1),
-                store,
-                task="mail",
-            )
+def test_a_run_on_a_cheap_model_without_logprobs_ends_before_it_begins(ready):
+    with FakeProvider(lambda p: answer(None)) as api, pytest.raises(UsageError, match="choose another cheap model"):
+        ready(api, "cheap")
 
 
 # Estimate
@@ -324,28 +325,10 @@ def test_a_service_that_does_not_answer_is_no_fault_of_the_config(store, monkeyp
     with FakeProvider(lambda p: Step("hang", seconds=5)) as api:
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         with pytest.raises(ProviderDown, match="timeout"):
-            probe.probe(request("x"), together.from_environment(concurrency=1), store, task="mail")
+            probe.probe([request("x")], together.from_environment(concurrency=1), store, task="mail")
 
 
 # The start of a paid run
-
-
-@pytest.fixture
-def ready(store, monkeypatch):
-    def run(api, *roles, max_usd=None):
-        monkeypatch.setenv("TOGETHER_API_KEY", KEY)
-        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
-        asked = {role: request("row 1.", role=role, top_logprobs=3 if role == "cheap" else None) for role in roles}
-        return preflight.ready(
-            asked,
-            dict.fromkeys(asked, PRICE),
-            lambda role: together.from_environment(concurrency=1),
-            store,
-            task="mail",
-            max_usd=max_usd,
-        )
-
-    return run
 
 
 def test_a_model_found_useless_is_refused_again_without_asking_and_doctor_asks(ready, doctor, store):
@@ -361,11 +344,46 @@ def test_a_model_found_useless_is_refused_again_without_asking_and_doctor_asks(r
         assert ready(api, "cheap")[0]["cheap"]["usable"]
 
 
-def test_a_refused_first_row_says_nothing_about_the_model(ready):
-    with FakeProvider({"row 1.": [http(422, message="odd row")]}) as api:
+def first_rows(store, count=600):
+    return probe.candidates(rows(count), store)
+
+
+FILTERED = [{"index": 0, "finish_reason": "content_filter", "message": {"content": None}, "logprobs": None}]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [http(400, message="maximum context length"), ok(choices=FILTERED), ok(choices=LONG)],
+    ids=["refused", "filtered", "cut"],
+)
+def test_a_first_row_that_gets_no_answer_says_nothing_about_the_model(ready, doctor, store, poison):
+    with FakeProvider(lambda post: poison if post.text == "row 0." else ok()) as api:
+        records, spent = ready(api, cheap=first_rows(store), max_usd=1)
+        assert records["cheap"]["usable"]
+        assert [post.text for post in api.posts] == ["row 0.", "row 1."]
+        assert spent >= api.usd
+        ready(api, cheap=first_rows(store))
+        assert doctor(api, cheap=first_rows(store))["ok"]
+        assert len(api.posts) <= 4, "doctor asks again, a run does not"
+
+
+ODD = {"row 0.", "row 1.", "row 2."}
+
+
+def test_a_model_is_tried_with_rows_that_it_has_not_refused(ready, store):
+    with FakeProvider(lambda post: http(422, message="odd row") if post.text in ODD else ok()) as api:
         with pytest.raises(UsageError, match="odd row"):
-            ready(api, "cheap")
-        assert ready(api, "cheap")[0]["cheap"]["usable"]
+            ready(api, cheap=first_rows(store))
+        assert {post.text for post in api.posts} == ODD
+        assert ready(api, cheap=first_rows(store))[0]["cheap"]["usable"]
+        assert len(api.posts) == 4, "no refused row is asked again"
+
+
+def test_a_cap_with_room_for_one_row_tries_no_other(ready, store):
+    with FakeProvider(lambda post: http(422, message="odd row")) as api:
+        with pytest.raises(UsageError, match="odd row"):
+            ready(api, cheap=first_rows(store), max_usd=0.0006)
+        assert len(api.posts) == 1
 
 
 def test_a_busy_service_is_waited_for_before_the_first_row_too(ready):
@@ -395,7 +413,7 @@ def test_doctor_ends_with_the_code_that_the_run_would_end_with(doctor, step, cod
 
 def test_the_first_calls_count_against_the_cap_and_are_not_made_where_it_leaves_no_room(ready):
     with FakeProvider() as api:
-        with pytest.raises(CapReached, match="leaves no room for the first request to cheap-model"):
+        with pytest.raises(CapReached, match=r"\$0\.0000 of \$0\.0001 spent, and the first request to cheap-model"):
             ready(api, "cheap", "strong", max_usd=0.0001)
         assert not api.posts
         _, spent = ready(api, "cheap", "strong", max_usd=1)
