@@ -72,6 +72,13 @@ FILTERED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 CREDIT = re.compile(r"credit|billing|insufficient.?(quota|funds)|spending.?limit|payment", re.IGNORECASE)
+SPENT = re.compile(
+    r"insufficient.?(quota|funds|credits?|balance)|exceeded your current quota|(out of|no) (more )?credits"
+    r'|(credit|spend(ing)?|billing|hard).?(limit|balance|cap)[^"]{0,20}(exceed|exhaust|reach|used|too low)|credits?[^"]{0,20}(exhaust|deplet)',
+    re.IGNORECASE,
+)
+"""What a 429 must say to mean the money: one that is about the pace may speak of billing too, to sell a faster plan."""
+PACE = re.compile(r"rate.?limit|(requests|queries|tokens|calls) per|too many requests", re.IGNORECASE)
 HTML = re.compile(rb"^\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 
 
@@ -85,7 +92,7 @@ def judge(attempt: Attempt) -> Outcome:
         return Outcome(Action.AGAIN, "http_error", "other_form", message_in(attempt.body))
     if 200 <= attempt.http_status < 300:
         return _success(attempt.body)
-    return _refusal(attempt.http_status, message_in(attempt.body), attempt.problem)
+    return _refusal(attempt, attempt.http_status)
 
 
 def _success(body: bytes) -> Outcome:
@@ -132,15 +139,17 @@ def _empty(value: dict[str, Any]) -> bool:
     return not first.get("text") if not isinstance(message, dict) else not message.get("content")
 
 
-def _refusal(status: int, message: str, problem: str = "") -> Outcome:
+def _refusal(attempt: Attempt, status: int) -> Outcome:
+    message = message_in(attempt.body)
+
     def outcome(
-        action: Action, reason: str = problem or f"http_{status}", error: type[CascadeError] | None = None
+        action: Action, reason: str = attempt.problem or f"http_{status}", error: type[CascadeError] | None = None
     ) -> Outcome:
         return Outcome(action, "rejected" if action is Action.REJECT else "http_error", reason, message, Usage(), error)
 
     if status == 401:
         return outcome(Action.STOP, error=KeyRefused)
-    if status == 402 or (status in (403, 429) and CREDIT.search(message)):
+    if status == 402 or (status == 403 and CREDIT.search(message)) or (status == 429 and _spent(attempt)):
         return outcome(Action.STOP, "credit", CreditExhausted)
     if status in (400, 403, 413, 422) and TOO_LONG.search(message):
         return outcome(Action.REJECT, "too_long")
@@ -153,6 +162,14 @@ def _refusal(status: int, message: str, problem: str = "") -> Outcome:
     if status >= 500 or status in (408, 409, 425):
         return outcome(Action.RETRY)
     return outcome(Action.REJECT)
+
+
+def _spent(attempt: Attempt) -> bool:
+    """Whether a 429 says that the balance is gone, in its message or its code, and nothing of waiting."""
+    if "retry-after" in attempt.headers or "retry-after-ms" in attempt.headers:
+        return False
+    said = attempt.body[:20_000].decode("utf-8", "replace")
+    return SPENT.search(said) is not None and PACE.search(said) is None
 
 
 def usage_of(value: dict[str, Any]) -> Usage:

@@ -12,6 +12,19 @@ from pipeline.collect.outcome import Action, judge, message_in
 from pipeline.collect.provider import Attempt
 from pipeline.errors import AccessError, CreditExhausted, KeyRefused
 
+TOGETHERS_PACE = {
+    "message": "You have been rate limited. Your rate limit is 60 queries per minute. Please navigate to "
+    "https://api.together.xyz/settings/billing to upgrade to a paid plan.",
+    "type": "credit_limit",
+}
+OPENAIS_PACE = {
+    "message": "Rate limit reached for gpt-4o-mini in organization org-x on requests per min. Limit: 3 / min. Please try again in 20s. "
+    "You can increase your rate limit by adding a payment method to your account at https://platform.openai.com/account/billing.",
+    "type": "requests",
+    "code": "rate_limit_exceeded",
+}
+QUOTA = {"message": "Your account cannot be charged", "code": "insufficient_quota"}
+
 REFUSALS = [
     (400, "unknown parameter safety_model", Action.REJECT, "http_400", None),
     (
@@ -47,6 +60,12 @@ REFUSALS = [
         "credit",
         CreditExhausted,
     ),
+    (429, "Credit limit exceeded, please add credits", Action.STOP, "credit", CreditExhausted),
+    (429, QUOTA, Action.STOP, "credit", CreditExhausted),
+    (429, TOGETHERS_PACE, Action.WAIT, "http_429", None),
+    (429, OPENAIS_PACE, Action.WAIT, "http_429", None),
+    (429, "Too busy; see our credit packs for more", Action.WAIT, "http_429", None),
+    (403, "Please add a payment method under billing", Action.STOP, "credit", CreditExhausted),
     (503, "overloaded", Action.RETRY, "http_503", None),
     (529, "", Action.RETRY, "http_529", None),
 ]
@@ -54,8 +73,16 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("status", "message", "action", "reason", "error"), REFUSALS)
 def test_a_refusal_means_what_the_service_documents(status, message, action, reason, error):
-    outcome = judge(Attempt("reply", status, json.dumps({"error": {"message": message}}).encode()))
+    said = message if isinstance(message, dict) else {"message": message}
+    outcome = judge(Attempt("reply", status, json.dumps({"error": said}).encode()))
     assert (outcome.action, outcome.reason, outcome.error) == (action, reason, error)
+
+
+@pytest.mark.parametrize("header", ["retry-after", "retry-after-ms"])
+def test_a_service_that_says_when_to_come_back_is_waited_for_whatever_its_words(header):
+    body = b"You exceeded your current quota"
+    assert judge(Attempt("reply", 429, body)).action is Action.STOP
+    assert judge(Attempt("reply", 429, body, {header: "2"})).action is Action.WAIT
 
 
 @given(body=st.binary(max_size=200), status=st.integers(100, 599))
