@@ -233,7 +233,7 @@ def test_what_no_retry_can_mend_stops_the_run_at_one_post(ask, status, message, 
 @pytest.mark.parametrize(
     ("status", "message", "reason"),
     [(400, "This model's maximum context length is 4096 tokens", "too_long"), (403, "Input token count exceeds the context window: too long", "too_long"),
-     (413, "too large", "http_413"), (422, "input is too long", "too_long"), (400, "blocked by content filter", "filtered"),
+     (413, "too large", "too_long"), (422, "input is too long", "too_long"), (400, "blocked by content filter", "filtered"),
      (400, "exceed_context_size_error", "too_long"), (422, "cannot process", "http_422")],
 )  # fmt: skip
 def test_a_row_that_is_refused_is_recorded_never_asked_again_and_the_others_go_on(ask, store, status, message, reason):

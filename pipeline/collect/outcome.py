@@ -151,7 +151,7 @@ def _refusal(attempt: Attempt, status: int) -> Outcome:
         return outcome(Action.STOP, error=KeyRefused)
     if status == 402 or (status == 403 and CREDIT.search(message)) or (status == 429 and _spent(attempt)):
         return outcome(Action.STOP, "credit", CreditExhausted)
-    if status in (400, 403, 413, 422) and TOO_LONG.search(message):
+    if status == 413 or (status in (400, 403, 422) and TOO_LONG.search(message)):
         return outcome(Action.REJECT, "too_long")
     if status in (400, 403, 422) and FILTERED.search(message):
         return outcome(Action.REJECT, "filtered")

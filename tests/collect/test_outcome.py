@@ -51,7 +51,8 @@ REFUSALS = [
     (405, "", Action.REJECT, "http_405", None),
     (408, "", Action.RETRY, "http_408", None),
     (409, "", Action.RETRY, "http_409", None),
-    (413, "", Action.REJECT, "http_413", None),
+    (413, "", Action.REJECT, "too_long", None),
+    (413, "<html>Request Entity Too Large</html>", Action.REJECT, "too_long", None),
     (429, "slow down", Action.WAIT, "http_429", None),
     (
         429,

@@ -127,10 +127,9 @@ def test_a_parameter_that_the_service_calls_too_long_does_not_cost_every_row_its
         assert len(api.posts) <= 12
 
 
-def test_long_rows_one_after_the_other_are_each_recorded_and_the_run_goes_on(ask):
-    with FakeProvider(
-        lambda post: http(400, message="maximum context length is 4096") if 5 < post.number < 45 else None
-    ) as api:
+@pytest.mark.parametrize(("status", "message"), [(400, "maximum context length is 4096"), (413, "Payload Too Large")])
+def test_long_rows_one_after_the_other_are_each_recorded_and_the_run_goes_on(ask, status, message):
+    with FakeProvider(lambda post: http(status, message=message) if 5 < post.number < 45 else None) as api:
         report = ask(api, rows(60), concurrency=2)
     assert (report.kept, report.failed_by_reason) == (21, {"too_long": 39})
 
