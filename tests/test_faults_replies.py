@@ -193,6 +193,22 @@ def test_a_reply_without_usage_costs_an_unknown_amount_and_not_nothing(ask, stor
     )
 
 
+@pytest.mark.parametrize("value", [10**30, 2**63, -1])
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("prompt_tokens", "input_tokens"),
+        ("completion_tokens", "output_tokens"),
+        ("reasoning_tokens", "reasoning_tokens"),
+    ],
+)
+def test_a_count_that_no_table_can_hold_is_unknown_and_loses_no_reply(ask, store, name, column, value):
+    usage = {"prompt_tokens": 12, "completion_tokens": 1, "reasoning_tokens": 0, name: value}
+    with FakeProvider({"row 2.": [ok(usage=usage)]}) as api:
+        assert ask(api, rows(5)).kept == 5
+    assert getattr(store.get(request("row 2.").request_id), column) is None
+
+
 def test_reasoning_tokens_are_read_from_nested_details(ask, store):
     usage = {"prompt_tokens": 12, "completion_tokens": 30, "completion_tokens_details": {"reasoning_tokens": 28}}
     with FakeProvider({"row 2.": [ok(usage=usage)]}) as api:

@@ -133,6 +133,8 @@ def test_usage_that_cannot_be_true_is_unknown() -> None:
     assert usage({"prompt_tokens": 9, "completion_tokens": 0}, "") == (9, 0, None)
     assert usage({"prompt_tokens": "9", "completion_tokens": -1}) == (None, None, None)
     assert usage({"prompt_tokens": True}) == (None, None, None)
+    assert usage({"prompt_tokens": 10**30, "completion_tokens": 2**63}) == (None, None, None)
+    assert usage({"prompt_tokens": 9, "completion_tokens": 5, "reasoning_tokens": 2**63}) == (9, 5, None)
     assert usage(None) == usage([]) == (None, None, None)
     detailed = {"prompt_tokens": 9, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}}
     assert usage(detailed) == (9, 5, 4)
