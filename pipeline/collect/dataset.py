@@ -104,6 +104,15 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _storable(text: str) -> bool:
+    """Whether the text is UTF-8: JSON may hold half of a pair that stands for one character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _digest_of(examples: Sequence[Example]) -> str:
     total = hashlib.sha256()
     for e in examples:
@@ -194,6 +203,10 @@ class _Reader:
     def _id(self, number: int, where: str, row: dict[str, Any], exact: bytes) -> str:
         if self.spec.id:
             name = self._plain(where, self.spec.id, row)
+            if not _storable(name):
+                raise DataError(
+                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database keeps; mend the row"
+                )
             if name in self.seen:
                 self.duplicates.append((name, self.seen[name], number))
         else:

@@ -86,6 +86,16 @@ def test_jsonl_faults_are_named(tmp_path: Path, line: str, said: str) -> None:
         rows(tmp_path, "r.jsonl", '{"text": "first", "label": "work"}\n' + line + "\n")
 
 
+def test_half_a_character_is_refused_in_an_id_and_kept_elsewhere(tmp_path: Path) -> None:
+    line = '{"id": "m1", "text": "t1", "label": "work", "user": "u1"}\n'
+    found = rows(tmp_path, "r.jsonl", line.replace("t1", r"t\ud83d").replace("u1", r"u\ud83d"), id="id", group="user")
+    assert (found.examples[0].texts, found.examples[0].group) == (("t\ud83d",), "u\ud83d")
+    with pytest.raises(DataError, match=r"r\.jsonl:2: id 'm\\ud83d' holds half a character.*mend"):
+        rows(tmp_path, "r.jsonl", line + line.replace("m1", r"m\ud83d"), id="id")
+    with pytest.raises(DataError, match=r"r\.jsonl:1: label 'work\\ud83d' is not one of"):
+        rows(tmp_path, "r.jsonl", line.replace("work", r"work\ud83d"))
+
+
 def test_duplicate_ids_are_listed_with_their_lines(tmp_path: Path) -> None:
     lines = "".join(f'{{"id": "{i}", "text": "t{k}", "label": "work"}}\n' for k, i in enumerate("abab"))
     with pytest.raises(DataError, match=r"2 duplicate ids: 'a' at lines 1 and 3; 'b' at lines 2 and 4"):
