@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline.collect.redact import SHORTEST
 from pipeline.errors import CascadeError, PromiseBroken
 
 FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
@@ -97,8 +98,8 @@ def _python() -> str:
 
 def redacted(text: str) -> str:
     """The text without the API key, wherever it came from."""
-    key = os.environ.get("TOGETHER_API_KEY", "")
-    return text.replace(key, "[key]") if len(key) >= 4 else text
+    key = os.environ.get("TOGETHER_API_KEY", "").strip()
+    return text.replace(key, "[key]") if len(key) >= SHORTEST else text
 
 
 def _say(text: str) -> None:

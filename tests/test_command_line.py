@@ -263,8 +263,8 @@ def test_wrong_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_key_is_taken_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOGETHER_API_KEY", "canary-1234")
-    assert redacted("refused: Bearer canary-1234!") == "refused: Bearer [key]!"
+    monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
+    assert redacted("refused: Bearer canary-123456!") == "refused: Bearer [key]!"
 
 
 def test_route_reads_a_completion_on_stdin(project: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_batch_costs_the_full_price_less_its_discount_and_a_dear_one_asks_firs
     assert estimated("--provider", "together-batch") == pytest.approx(full)
     halved = [f"--set={role}.usd_per_million_tokens.batch_discount=0.5" for role in ("cheap", "strong")]
     assert estimated("--provider", "together-batch", *halved) == pytest.approx(full / 2)
-    monkeypatch.setenv("TOGETHER_API_KEY", "canary-1234")
+    monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
     monkeypatch.setenv("TOGETHER_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
     dear = ["--set", "strong.usd_per_million_tokens.input=100000"]
     code, _, err = run(capsys, "collect", "tickets", "--provider", "together-batch", "--quiet", *dear)

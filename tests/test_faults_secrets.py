@@ -8,14 +8,16 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from asking import KEY, request
-from fake_provider import LABELS, FakeProvider, http, label_of, ok, redirect
+from asking import KEY, request, rows
+from fake_provider import LABELS, FakeProvider, completion, http, label_of, ok, redirect
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main
 from pipeline.collect.prompts import Request
+from pipeline.collect.providers.together import from_environment
 from pipeline.collect.redact import MASK, redact, redact_bytes
+from pipeline.collect.send import send
 from pipeline.errors import AccessError
 
 pytest_plugins = ("asking_fixtures",)
@@ -109,6 +111,21 @@ def test_other_services_keys_are_removed_from_errors_but_not_from_answers():
     answer = b'{"content": "use sk-abcdefgh1234"}'
     assert redact_bytes(answer, None, patterns=False) == answer
     assert b"sk-abc" not in redact_bytes(answer, None, patterns=True)
+
+
+@pytest.mark.parametrize("key", ["token", "ok", "1", "a"])
+def test_a_placeholder_for_a_key_damages_no_reply(store, monkeypatch, key):
+    monkeypatch.setenv("TOGETHER_API_KEY", key)
+    with FakeProvider() as api:
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        report = send(rows(3), from_environment(concurrency=1), store, task="mail", progress=False)
+        assert api.posts[0].headers["authorization"] == f"Bearer {key}"
+    assert report.kept == 3
+    for asked in rows(3):
+        assert json.loads(store.get(asked.request_id).body) == completion(
+            {"messages": list(asked.messages), "model": asked.model, "logprobs": 3}
+        )
+    assert (redact(f"a {key}", key), redact(f"a {KEY}", KEY)) == (f"a {key}", f"a {MASK}")
 
 
 def test_a_real_key_is_refused_over_plain_http_before_anything_is_sent(project, monkeypatch, capfd):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 import httpx
@@ -140,9 +141,10 @@ def test_a_loopback_address_needs_no_key(monkeypatch):
 
 
 def test_a_key_is_needed_elsewhere_and_named():
-    for address in (None, "https://x.example"):
+    for address, key in itertools.product((None, "https://x.example"), (None, "", " \n")):
         with pytest.raises(UsageError, match="TOGETHER_API_KEY"):
-            checked_key(None, address, allow_insecure=False)
+            checked_key(key, address, allow_insecure=False)
+    assert checked_key(" ", "http://localhost:1", allow_insecure=False).strip()
 
 
 def test_a_key_goes_over_plain_http_only_when_allowed():

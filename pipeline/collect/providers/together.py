@@ -266,6 +266,7 @@ def base_url(given: str | None) -> str | None:
 def checked_key(key: str | None, address: str | None, *, allow_insecure: bool) -> str:
     """The key to send. A loopback address needs none, and any other plain http address gets none."""
     parts = urlsplit(address or "https://api.together.ai")
+    key = (key or "").strip()
     if _loopback(parts.hostname or ""):
         return key or "no-key-needed-on-loopback"
     if not key:
