@@ -144,6 +144,31 @@ def test_a_real_key_is_refused_over_plain_http_before_anything_is_sent(project, 
     assert "unencrypted" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TOGETHER_BASE_URL", "http://127.0.0.1:notaport"), ("TOGETHER_BASE_URL", "http://[::1"), ("TOGETHER_BASE_URL", "http://127.0.0.1:99999"),
+     ("TOGETHER_API_KEY", f"{KEY}\nX: {KEY}"), ("TOGETHER_API_KEY", f"{KEY}é")],
+)  # fmt: skip
+def test_an_address_or_key_that_cannot_be_used_is_no_bug_and_nothing_is_sent(project, monkeypatch, capfd, name, value):
+    with FakeProvider() as api:
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        monkeypatch.setenv(name, value)
+        words = [
+            "collect",
+            str(project / "secretive.yaml"),
+            "--runs-dir",
+            str(project / "runs"),
+            "--reports-dir",
+            str(project),
+        ]
+        assert main(words) == 2
+        assert not api.posts
+    err = capfd.readouterr().err
+    assert name in err
+    assert KEY not in err
+    assert "bug" not in err
+
+
 def test_a_redirect_to_another_host_carries_no_key(ask):
     with FakeProvider() as thief, FakeProvider(lambda post: redirect(f"{thief.url}/v1/chat/completions")) as api:
         with pytest.raises(AccessError):

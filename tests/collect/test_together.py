@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 
+import aiohttp
 import httpx
 import pytest
 from asking import KEY, request
@@ -126,9 +127,12 @@ def test_an_address_under_a_path_is_asked_under_that_path(environment):
         assert api.posts[0].path == "/proxy/v1/chat/completions"
 
 
-@pytest.mark.parametrize("given", ["ftp://x", "x.example", "https://"])
+@pytest.mark.parametrize(
+    "given",
+    ["ftp://x", "x.example", "https://", "http://127.0.0.1:notaport", "http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://a\0b"],
+)  # fmt: skip
 def test_what_is_no_address_is_refused(given):
-    with pytest.raises(UsageError, match="TOGETHER_BASE_URL"):
+    with pytest.raises(UsageError, match=r"TOGETHER_BASE_URL.*write it as https://host\[:port\]"):
         base_url(given)
 
 
@@ -145,6 +149,16 @@ def test_a_key_is_needed_elsewhere_and_named():
         with pytest.raises(UsageError, match="TOGETHER_API_KEY"):
             checked_key(key, address, allow_insecure=False)
     assert checked_key(" ", "http://localhost:1", allow_insecure=False).strip()
+
+
+@pytest.mark.parametrize("address", [None, "http://localhost:1"])
+def test_a_key_read_from_a_file_with_its_line_break_is_used_and_one_that_no_header_carries_is_refused(address):
+    for ending in ("\n", "\r\n", "\r", "  "):
+        assert checked_key(KEY + ending, address, allow_insecure=False) == KEY
+    for inside in ("\n", "\r\nX-Other: 1", "\0", "\x7f", "ß", "\u200b"):
+        with pytest.raises(UsageError, match=r"TOGETHER_API_KEY.*copy the key again") as refused:
+            checked_key(f"{KEY[:9]}{inside}{KEY[9:]}", address, allow_insecure=False)
+        assert KEY[:9] not in str(refused.value)
 
 
 def test_a_key_goes_over_plain_http_only_when_allowed():
@@ -182,8 +196,6 @@ def test_a_client_that_answers_in_process_is_asked_through_the_same_provider():
 
 
 def test_a_broken_connection_that_httpx_calls_a_connect_timeout_counts_as_sent():
-    import aiohttp
-
     wrong_name = httpx.ConnectTimeout("x")
     wrong_name.__cause__ = aiohttp.ServerDisconnectedError()
     assert left_this_machine(wrong_name) == (True, "cut")
@@ -199,6 +211,22 @@ def test_a_broken_connection_that_httpx_calls_a_connect_timeout_counts_as_sent()
     slow.__cause__ = aiohttp.ConnectionTimeoutError()
     assert left_this_machine(slow) == (False, "refused")
     assert left_this_machine(httpx.ReadTimeout("x")) == (True, "timeout")
+
+
+def test_a_request_that_cannot_be_written_counts_as_not_sent(environment):
+    with FakeProvider() as api:
+        environment.setenv("TOGETHER_BASE_URL", api.url)
+        unwritable = request("x", params={"max_tokens": float("nan")}), request("x", params={"stop": "\ud83d"})
+        by_the_sdk = Together(from_environment(concurrency=1).client)
+        for provider in (from_environment(concurrency=1), by_the_sdk):
+            found = {(a.arrival, a.problem) for a in complete(provider, *unwritable)}
+            assert found == {("not_sent", "malformed")}
+        assert not api.posts
+    assert left_this_machine(ValueError("Newline or carriage return in headers")) == (False, "malformed")
+    assert left_this_machine(json.JSONDecodeError("x", "", 0)) == (True, "cut")
+    unreadable = aiohttp.ClientPayloadError("x")
+    unreadable.__cause__ = ValueError("bad chunk")
+    assert left_this_machine(unreadable) == (True, "cut")
 
 
 def price_of(answer) -> object:

@@ -203,6 +203,9 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
     if any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in chain):
         names = " ".join(type(e).__name__ for e in chain)
         return False, "dns" if "DNS" in names else "tls" if "SSL" in names or "Certificate" in names else "refused"
+    first = next((e for e in chain if not isinstance(e, together.APIConnectionError)), error)  # the SDK wraps all
+    if isinstance(first, ValueError | TypeError) and not isinstance(first, UnicodeDecodeError | json.JSONDecodeError):
+        return False, "malformed"  # what was to be sent cannot be written; a reply that cannot be read is decoded
     if any(isinstance(e, aiohttp.ClientConnectionResetError) for e in chain):
         return False, "closed"  # by the server, before the last byte was written: half a request is no request
     if any(isinstance(e, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError) for e in chain):
@@ -257,16 +260,28 @@ def base_url(given: str | None) -> str | None:
     if not given or not given.strip():
         return None
     url = given.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{ADDRESS_VARIABLE} is no http(s) address: write it as https://host[:port]")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    try:
+        parts = urlsplit(url)
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        # a port is read only when asked for, and what the client refuses must not be found out by the first request
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and bool(httpx.URL(bare))
+    except (ValueError, httpx.InvalidURL):
+        sound = False
+    if not sound:
+        raise UsageError(
+            f"{ADDRESS_VARIABLE} is no http(s) address: write it as https://host[:port], with a port from 1 to 65535"
+        )
+    return bare
 
 
 def checked_key(key: str | None, address: str | None, *, allow_insecure: bool) -> str:
     """The key to send. A loopback address needs none, and any other plain http address gets none."""
     parts = urlsplit(address or "https://api.together.ai")
-    key = (key or "").strip()
+    key = (key or "").strip()  # a file that it was read from ends in a line break
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(
+            f"{KEY_VARIABLE} holds a character that no header can carry (a line break within it, or one beyond ASCII): copy the key again"
+        )
     if _loopback(parts.hostname or ""):
         return key or "no-key-needed-on-loopback"
     if not key:
