@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.collect.outcome import Usage
 from pipeline.collect.prompts import Request
@@ -13,6 +14,9 @@ from pipeline.errors import CapReached
 
 PROMPT_OVERHEAD_TOKENS = 200
 """Chat template and special tokens around the messages; more than any template in use adds to two messages."""
+
+UNPROMPTED = frozenset({"stop", "reasoning"})
+"""Parameters that no template writes out in words."""
 
 
 class Price(Protocol):
@@ -41,7 +45,21 @@ def usd_bound(request: Request, price: Price | None) -> float:
     if price is None:
         return 0.0
     most = request.params.get("max_tokens") or request.params.get("max_completion_tokens") or 0
-    return ((request.prompt_bytes + PROMPT_OVERHEAD_TOKENS) * price.input + int(most) * price.output) / 1e6
+    prompt = request.prompt_bytes + PROMPT_OVERHEAD_TOKENS + _prompted_bytes(request.params)
+    return (prompt * price.input + int(most) * price.output) / 1e6
+
+
+def _prompted_bytes(params: Mapping[str, Any]) -> int:
+    """Bytes of the parameters that a chat template may write into the prompt: tools, a response_format, any text.
+
+    As JSON in its longest form, since templates indent it and escape what is not ASCII.
+    """
+    written = {
+        name: value
+        for name, value in params.items()
+        if isinstance(value, str | list | tuple | Mapping) and name not in UNPROMPTED
+    }
+    return len(json.dumps(written, indent=4)) if written else 0
 
 
 @dataclass

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from asking import request, rows
+from asking import PRICE, request, rows
 from fake_provider import FakeProvider, completion, http, ok
 
 from pipeline.collect.send import LOOKAHEAD
+from pipeline.collect.spending import usd_bound
 from pipeline.errors import AccessError, CapReached, UsageError
 
 pytest_plugins = ("asking_fixtures",)
@@ -101,6 +102,22 @@ def test_the_cap_counts_replies_without_usage_at_their_upper_bound(ask):
             ask(api, rows(50), max_usd=0.002)
         bound = (len("row 1.") + len("user") + 200 + 2 * 8) / 1e6
         assert len(api.posts) == int(0.002 / bound)
+
+
+def test_what_a_template_writes_into_the_prompt_counts_in_the_upper_bound():
+    tool = {
+        "type": "function",
+        "function": {"name": "label", "description": "é" * 1000, "parameters": {"type": "object"}},
+    }
+    params = {"temperature": 0, "max_tokens": 8}
+    plain = usd_bound(request("x", params=params), PRICE)
+    for written in (
+        {"tools": [tool] * 3},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": tool}}},
+    ):
+        more = usd_bound(request("x", params=params | written), PRICE) - plain
+        assert more * 1e6 >= len(json.dumps(written, indent=4))
+    assert usd_bound(request("x", params=params | {"reasoning": {"enabled": False}, "top_p": 0.5}), PRICE) == plain
 
 
 def test_one_bad_key_costs_one_post(ask):
