@@ -137,7 +137,7 @@ class Model(Part):
     model: StrictStr = Field(min_length=1)
     usd_per_million_tokens: Price
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] = 5
-    """Alternatives wanted per token (cheap role)."""
+    """Alternatives wanted per token (cheap role); 0 asks for the logprob of the token alone, and one comes with it."""
     params: dict[StrictStr, Any] = Field(default_factory=dict)
     """Sampling parameters, sent as they are; max_tokens is required where a request costs money."""
     replies: StrictStr | None = None

@@ -87,7 +87,7 @@ async def _examined(
     found = examine(request, *await _ask(request, provider, store, task, outcomes))
     forms: dict[str, str] | None = getattr(provider, "forms", None)
     if (
-        request.top_logprobs
+        request.top_logprobs is not None
         and not found["usable"]
         and found["form"] == "integer"
         and forms is not None

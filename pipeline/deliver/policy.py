@@ -154,12 +154,11 @@ class Policy:
             raise UsageError(f"{self.where}: the policy names no {role} model")
         body = {"model": side["model"], **side["params"]}
         if role == "cheap":
-            wanted = side.get("top_logprobs")
-            alternatives = 1 if wanted is None else wanted
+            alternatives = max(1, side.get("top_logprobs") or 1)  # as calibration asked
             if side.get("logprobs_form") == "boolean":
                 body |= {"logprobs": True, "top_logprobs": alternatives}
             else:
-                body |= {"logprobs": max(1, alternatives)}
+                body |= {"logprobs": alternatives}
         return body
 
     def answer_set(self, options: int | Sequence[Any] | None = None) -> AnswerSet:

@@ -139,10 +139,11 @@ def test_a_model_that_wants_a_boolean_is_remembered_and_asked_so_from_then_on(do
     assert report["ok"]
 
 
-def test_a_server_that_takes_the_integer_and_sends_no_logprobs_is_tried_in_the_other_form(doctor):
+@pytest.mark.parametrize(("wanted", "sent"), [(3, 3), (0, 1)])
+def test_a_server_that_takes_the_integer_and_sends_no_logprobs_is_tried_in_the_other_form(doctor, wanted, sent):
     with FakeProvider(lambda p: None if p.body["logprobs"] is True else answer(None)) as api:
-        report = doctor(api, cheap=request("row 1."))
-        assert [p.body["logprobs"] for p in api.posts] == [3, True]
+        report = doctor(api, cheap=request("row 1.", top_logprobs=wanted))
+        assert [p.body["logprobs"] for p in api.posts] == [sent, True]
     assert (report["ok"], report["models"]["cheap"]["form"]) == (True, "boolean")
 
 

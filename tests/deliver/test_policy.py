@@ -13,11 +13,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from asking import request
 from deliver.policies import CHEAP, LABELS, PROMPT, STRONG, body, document, one_token, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from together.types.chat import ChatCompletion
 
+from pipeline.collect.providers.together import wire_body
 from pipeline.deliver import document as documents
 from pipeline.deliver.policy import Policy, PolicyEditedWarning, load
 from pipeline.errors import DataError, UsageError
@@ -159,6 +161,19 @@ def test_the_request_carries_what_the_confidence_depends_on(policy: Policy) -> N
         == Policy(document(cheap=side)).request()
     )
     assert policy.request("strong") == {"model": STRONG, "temperature": 0, "max_tokens": 8}
+
+
+def test_logprobs_without_alternatives_are_asked_for_in_both_forms_and_in_production_alike() -> None:
+    for form, asked in (("integer", {"logprobs": 1}), ("boolean", {"logprobs": True, "top_logprobs": 1})):
+        sent = wire_body(request("x", top_logprobs=0), form)
+        assert {k: v for k, v in sent.items() if "logprobs" in k} == asked
+        side = {
+            "model": sent["model"],
+            "params": {"temperature": 0, "max_tokens": 8},
+            "logprobs_form": form,
+            "top_logprobs": 0,
+        }
+        assert Policy(document(cheap=side)).request() == {k: v for k, v in sent.items() if k != "messages"}
 
 
 def test_a_policy_of_given_confidences_decides_on_confidences_only() -> None:

@@ -175,13 +175,18 @@ class Together:
 
 
 def wire_body(request: Request, form: str) -> dict[str, Any]:
-    """The JSON body of a request, with logprobs asked for in the given form."""
+    """The JSON body of a request, with logprobs asked for in the given form.
+
+    Where logprobs are wanted and alternatives are not, one is asked for: some services take 0, in either form, for no
+    logprobs at all.
+    """
     body: dict[str, Any] = {"model": request.model, "messages": [dict(m) for m in request.messages], **request.params}
     if request.top_logprobs is None:
         return body
+    alternatives = max(1, request.top_logprobs)
     if form == BOOLEAN:
-        return body | {"logprobs": True, "top_logprobs": request.top_logprobs}
-    return body | {"logprobs": request.top_logprobs}
+        return body | {"logprobs": True, "top_logprobs": alternatives}
+    return body | {"logprobs": alternatives}
 
 
 def wants_boolean(status: int, body: bytes) -> bool:
