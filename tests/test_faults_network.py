@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -36,6 +37,49 @@ def test_after_429_nobody_sends_before_the_time_asked_for_and_no_try_is_lost(ask
     assert len(too_early) <= 8, "only what was on its way already"
     assert len(api.posts) == 31
     assert (report.kept, report.failed, report.troubles) == (30, 0, {"http_429": 1})
+
+
+def test_after_503_with_retry_after_nobody_sends_before_that_time(ask):
+    busy = http(503, {"Retry-After": "1.5"})
+    with FakeProvider(lambda post: busy if post.number == 9 else None, latency=0.02) as api:
+        report = ask(api, rows(30), start=4, concurrency=4)
+    refused = api.posts[9].at
+    assert sum(p.at < refused + 1.5 for p in api.posts[10:]) <= 4, "only what was on its way already"
+    assert (report.kept, report.failed, report.troubles) == (30, 0, {"http_503": 1})
+
+
+@pytest.mark.parametrize(("asked", "most"), [(0.5, 0.05), (5.0, 0.5), (200.0, 1.0)])
+def test_those_who_wait_for_the_time_asked_for_come_back_spread_out_but_soon_after_it(asked, most):
+    async def came_back(seed):
+        now = [0.0]
+        pace = Pace(8, start=8, clock=lambda: now[0], seed=seed)
+
+        async def sleep(seconds):
+            now[0] += seconds
+
+        pace.sleep = sleep
+        pace.overloaded(0.0, asked)
+        return await pace.enter() - asked
+
+    late = [asyncio.run(came_back(seed)) for seed in range(40)]
+    assert 0 <= min(late) < most / 4
+    assert most / 2 < max(late) <= most
+    assert len(set(late)) == 40
+
+
+def test_a_wait_that_nobody_told_is_drawn_anew_from_a_span_that_doubles_with_each_round():
+    for rounds in (1, 2, 3):
+        waits = []
+        for seed in range(40):
+            now = [0.0]
+            pace = Pace(8, start=8, clock=lambda now=now: now[0], seed=seed)
+            for _ in range(rounds):
+                now[0] += 100.0
+                pace.overloaded(now[0], None)
+            waits.append(pace.waits)
+        assert 2**rounds / 2 < max(waits) <= 2**rounds
+        assert min(waits) < 2**rounds / 4
+        assert len(set(waits)) == 40
 
 
 def test_retry_after_is_read_as_seconds_milliseconds_or_a_date():

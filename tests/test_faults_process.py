@@ -245,6 +245,10 @@ def artefacts(runs: Path) -> Iterator[tuple[str, object]]:
             yield path.name, frame.drop(columns=[c for c in frame if c in TIMES or c.startswith("latency")]).to_json()
         elif path.name in ("recommendation.json", "calibration.json"):
             yield path.name, without_latency(json.loads(path.read_text()))
+        elif path.name == "policy.json":
+            policy = json.loads(path.read_text())
+            del policy["digest"]  # over everything, latencies included; `digests` are part by part
+            yield path.name, without_latency(policy)
 
 
 def without_latency(value: object) -> object:
@@ -285,7 +289,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> dict[s
     with FakeProvider() as api:
         out, err = (process := pipeline(api, project, folder, "evaluate")).communicate(timeout=300)
         assert process.returncode == 0, out + err
-    return dict(artefacts(folder))
+    found = dict(artefacts(folder))
+    assert {"predictions.parquet", "recommendation.json", "policy.json"} <= found.keys()
+    return found
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,14 @@ def test_reading_a_damaged_reply_gives_none_and_says_so(store):
     assert store.damaged == [request_id]
 
 
+def test_a_commit_is_on_disk_when_it_returns_and_readers_do_not_wait_for_it(store):
+    for connection in (store._write, store._read):
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,), (
+            "FULL: WAL's usual 1 may lose the last commits"
+        )
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_store_of_a_newer_version_is_refused_with_what_to_do(tmp_path):
     ResponseStore(tmp_path / "s.sqlite").close()
     with sqlite3.connect(tmp_path / "s.sqlite") as direct:
@@ -292,6 +300,32 @@ def test_notes_that_arrive_together_share_a_commit(store, monkeypatch):
     asyncio.run(main())
     assert store.query("SELECT count(*) FROM open", []) == [(200,)]
     assert len(committed) <= 8
+
+
+def test_a_full_group_of_replies_is_committed_before_its_window_ends(store, monkeypatch):
+    monkeypatch.setattr(commits, "LONGEST_S", 600.0)
+    req, came = request("x"), Attempt("reply", 200, BODY)
+    seen = []
+
+    def kept() -> int:
+        return store.query("SELECT count(*) FROM attempt", [])[0][0]
+
+    async def main() -> None:
+        group = commits.GroupCommit(store, busy=lambda: True)
+        group.window = 600.0
+        for number in range(1, 66):
+            if number == commits.AT_MOST:
+                await asyncio.sleep(0.1)
+                seen.append(kept())
+            group.ended(ending(opening(number, "mail", req.request_id, req), came, judge(came)))
+        async with asyncio.timeout(30):
+            while not kept():
+                await asyncio.sleep(0.01)
+        seen.append(kept())
+        await group.aclose()
+
+    asyncio.run(main())
+    assert seen == [0, 65]
 
 
 def test_a_note_that_is_waited_for_is_durable_and_so_is_everything_noted_before(store):
