@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,31 @@ def test_signals_of_the_span_are_their_formulas(values: list[float]) -> None:
     assert value(body, "label_sequence") == pytest.approx(np.prod(np.exp(array)))
     assert value(body, "mean") == pytest.approx(scipy.stats.gmean(np.exp(array)))
     assert value(body, "minimum") == pytest.approx(np.exp(array).min())
+
+
+@pytest.mark.parametrize("pieces", [["d"], ["a", " b"]])
+def test_rounding_above_zero_counts_as_certain(pieces: list[str]) -> None:
+    for above in (5e-7, 1e-6):
+        measured = measure(chat("".join(pieces), [entry(piece, above) for piece in pieces]), ANSWERS)
+        plain = [measured.signals[name] for name in ("first_token", "label_sequence", "mean", "minimum")]
+        assert plain == [1.0] * 4
+
+
+def test_probabilities_that_sum_above_one_leave_nothing_unseen_and_no_mass_above_one() -> None:
+    top = [("d", math.log(0.9)), (" D", math.log(0.3))]
+    measured = measure(chat("d", [entry("d", top[0][1], top)]), ANSWERS)
+    assert (measured.captured_mass, measured.unseen_mass) == (1.0, 0.0)
+    assert measured.bounds("d") == (1.0, 1.0)
+    assert measured.signals["entropy"] == pytest.approx(0.9**0.9 * 0.3**0.3)
+    top = [("d", math.log(0.1)), ("a", math.log(0.8)), ("a ", math.log(0.8))]
+    waiting = measure(chat("d", [entry("d", top[0][1], top)]), ANSWERS)
+    assert waiting.captured_mass == pytest.approx(0.1)
+    assert waiting.unseen_mass == 1.0, "two beginnings that labels share, 0.8 each"
+
+
+def test_the_whole_probability_on_one_token_is_an_entropy_of_exactly_one() -> None:
+    for rest in (-100.0, float("-inf"), -99.9):
+        assert value(chat("d", [entry("d", 0.0, [("d", 0.0), ("x", rest)])]), "entropy") == 1.0
 
 
 @given(st.lists(st.floats(-8, 4), min_size=2, max_size=20, unique=True), st.floats(0.01, 1.0))
@@ -264,7 +291,8 @@ words = st.sampled_from(
 
 
 @st.composite
-def completions(draw: st.DrawFn) -> dict[str, Any]:
+def wild(draw: st.DrawFn) -> dict[str, Any]:
+    """Tokens, values and text that need not have to do with each other."""
     entries = []
     for word in draw(st.lists(words, max_size=5)):
         top = draw(st.none() | st.lists(st.tuples(words, numbers), max_size=4))
@@ -288,8 +316,43 @@ def completions(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
+FORMATS = [
+    ("", ""),
+    (" ", ""),
+    ('"', '"'),
+    ("**", "**"),
+    ("", ".\n"),
+    ('{"label": "', '"}'),
+    ("<think>hm</think>\n", ""),
+]
+
+
+@st.composite
+def likely(draw: st.DrawFn) -> dict[str, Any]:
+    """A label in some format, cut into tokens that say what else could have stood there; here and there a value is odd."""
+    label, (before, after) = draw(st.sampled_from(ANSWERS.labels)), draw(st.sampled_from(FORMATS))
+    text = before + label + after
+    cuts = {len(before), len(text), *draw(st.lists(st.integers(1, len(text)), max_size=3))}
+    pieces = [text[a:b] for a, b in pairwise(sorted(cuts | {0})) if a < b]
+    entries = []
+    for piece in [*pieces, *draw(st.sampled_from([[], [""], ["<|end|>"], ["\n", ""]]))]:
+        others = draw(st.lists(words.filter(lambda word, chosen=piece: word != chosen), max_size=3, unique=True))
+        weights = draw(st.lists(st.floats(0.01, 1), min_size=len(others) + 1, max_size=len(others) + 1))
+        scale = draw(st.sampled_from([1.0, 1.0, 0.7, 1.2])) / sum(weights)
+        logprobs = [math.log(min(1.0, weight * scale)) for weight in weights]
+        entries.append(entry(piece, logprobs[0], list(zip([piece, *others], logprobs, strict=True))))
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        spoiled = draw(st.sampled_from(entries))
+        spoiled = draw(st.sampled_from([spoiled, *spoiled["top_logprobs"]]))
+        spoiled["logprob"] = draw(numbers)
+    return chat(draw(st.sampled_from([text, text, text.strip()])), entries)
+
+
+completions = st.sampled_from([True, True, True, False]).flatmap(lambda whole: likely() if whole else wild())
+
+
 @settings(max_examples=500, deadline=None)
-@given(completions(), st.sampled_from(["cheap", "cheap", "strong"]))
+@given(completions, st.sampled_from(["cheap", "cheap", "strong"]))
 def test_no_reply_has_a_confidence_outside_the_unit_interval_or_without_the_status_ok(
     body: dict[str, Any], role: str
 ) -> None:
@@ -318,3 +381,21 @@ def test_no_reply_has_a_confidence_outside_the_unit_interval_or_without_the_stat
         assert all(logprob is not None and -100 < logprob <= 1e-6 for logprob in chosen), "null never became a number"
     assert len(token_rows(measured)) == len(measured.reply.tokens or ())
     assert repr(measure(body, ANSWERS, role=role, learned=MODEL)) == repr(measured), "deterministic, NaN aside"
+
+
+def test_the_generated_replies_reach_every_kind_of_case() -> None:
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @given(completions)
+    def count(body: dict[str, Any]) -> None:
+        measured = measure(body, ANSWERS, learned=MODEL)
+        seen.update([measured.status, *(name for name, found in measured.signals.items() if found is not None)])
+        seen["shared"] += measured.status == "ok" and sum(measured.in_answer) > 1
+        seen["nothing unseen"] += measured.unseen_mass == 0.0
+
+    count()
+    assert seen["ok"] >= 200, seen
+    assert min(seen["label_probability"], seen["learned"]) >= 100, seen
+    assert min(seen["no_logprobs"], seen["unaligned"], seen["out_of_set"]) >= 10, seen
+    assert min(seen["shared"], seen["nothing unseen"]) >= 20, seen
