@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -164,6 +165,81 @@ def test_tokens_that_end_inside_a_character_are_followed() -> None:
     body["choices"][0]["logprobs"]["content"].append(entry(b""))
     measured = measure(body, answers)
     assert probabilities(measured) == pytest.approx({"工作": 0.6, "工人": 0.15, "其他": 0.25})
+
+
+def ended(
+    emitted: str,
+    other: str,
+    terminator: str,
+    longer: str,
+    *,
+    before: str = "",
+    rest: Sequence[str] = (),
+    content: str = "",
+) -> dict[str, Any]:
+    """A label (0.9, the other 0.1) that a terminator follows (0.95; what goes on to a longer label 0.05)."""
+    opening = [[(before, 1.0)]] if before else []
+    tail = [[(piece, 1.0)] for piece in rest]
+    body = reply(*opening, [(emitted, 0.9), (other, 0.1)], [(terminator, 0.95), (longer, 0.05)], *tail)
+    body["choices"][0]["message"]["content"] = content or emitted
+    return body
+
+
+@pytest.mark.parametrize(
+    ("before", "terminator", "rest", "content"),
+    [
+        ('{"label": "', '",', [' "why": "x"}'], '{"label": "work", "why": "x"}'),
+        ('{"label":"', '","', ['why":"x"}'], '{"label":"work","why":"x"}'),
+        ('{"label": "', '"}', [""], '{"label": "work"}'),
+        ("", "\nQ: next", [], "work"),
+        ("", "###", [], "work"),
+        ("", "\n\nNote", [], "work"),
+        ("", "[EOS]", [], "work"),
+        ("", "<EOS_TOKEN>", [], "work"),
+        ("", "</answer>", [], "work"),
+        ("", "<|im_end|>\n", [], "work"),
+        ("", ".", ["<|im_end|>"], "work."),
+    ],
+)
+def test_whatever_follows_a_label_ends_it(before: str, terminator: str, rest: list[str], content: str) -> None:
+    answers = AnswerSet.classify(["work", "workshop", "spam"])
+    measured = measure(ended("work", "spam", terminator, "shop", before=before, rest=rest, content=content), answers)
+    assert probabilities(measured) == pytest.approx({"work": 0.855, "workshop": 0.045, "spam": 0.1})
+    assert measured.signals["label_probability"] == pytest.approx(0.855)
+    assert measured.captured_mass == pytest.approx(1.0)
+
+
+def test_a_number_in_json_is_ended_by_the_comma() -> None:
+    answers = AnswerSet.classify([str(number) for number in range(1, 12)])
+    body = ended("1", "2", ",", "1", before='{"label": ', rest=[' "why": "x"}'], content='{"label": 1, "why": "x"}')
+    found = probabilities(measure(body, answers))
+    assert {label: p for label, p in found.items() if p} == pytest.approx({"1": 0.855, "11": 0.045, "2": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "terminator", "longer", "rest"),
+    [
+        (["A", "A.1", "spam"], ".", ".1", []),
+        (["A", "A.1", "spam"], ".", ".1", [""]),
+        (["work", "work life", "spam"], " ", " life", [""]),
+        (["work", "work life", "spam"], " ", " life", ["<|im_end|>"]),
+    ],
+)
+def test_what_may_go_on_to_a_longer_label_ends_the_shorter_one_where_nothing_follows(
+    labels: list[str], terminator: str, longer: str, rest: list[str]
+) -> None:
+    body = ended(labels[0], "spam", terminator, longer, rest=rest, content=labels[0] + terminator)
+    found = probabilities(measure(body, AnswerSet.classify(labels)))
+    assert found == pytest.approx({labels[0]: 0.855, labels[1]: 0.045, "spam": 0.1})
+
+
+@pytest.mark.parametrize("form", ['"', " ", "<think>"])
+def test_format_alone_leaves_every_label_open(form: str) -> None:
+    answers = AnswerSet.classify(["work", "workshop", "spam"])
+    measured = measure(reply([("spam", 0.6), (form, 0.3), ("work", 0.05)]), answers)
+    assert measured.captured_mass == pytest.approx(0.6)
+    assert measured.unseen_mass == pytest.approx(0.3 + 0.05 + 0.05), "format, a shared beginning, what was not returned"
+    assert measured.bounds("workshop") == pytest.approx((0.0, 0.4))
 
 
 END_TOKENS = ["<|end|>", "", '",', "\n\nNext", "###", ".", " ", "</answer>"]
