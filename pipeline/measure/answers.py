@@ -284,8 +284,10 @@ def _json_value(text: str, start: int, end: int) -> tuple[int, int] | None:
     for piece in _JSON_PIECE.finditer(text, start, end):
         mark = piece[0]
         if depth == 1 and expects_value and mark[0] in '"[{,}':
-            inside = (piece.start() + 1, piece.end() - 1) if mark[0] == '"' else _trim(text, colon, piece.start())
-            values.append((key, None if mark[0] in "[{" or text[inside[0] : inside[1]] == "null" else inside))
+            quoted = mark[0] == '"'
+            inside = (piece.start() + 1, piece.end() - 1) if quoted else _trim(text, colon, piece.start())
+            none = mark[0] in "[{" or (not quoted and text[inside[0] : inside[1]] == "null")
+            values.append((key, None if none else inside))
             expects_value = False
         elif depth == 1 and mark[0] == '"':
             key = mark[1:-1]

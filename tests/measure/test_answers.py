@@ -241,6 +241,22 @@ def test_a_cut_reply_that_could_have_become_a_longer_label_is_truncated() -> Non
     assert status(spelled("work", finish="stop"), answers) == ("ok", "work")
     assert status(spelled("workshop", finish="length"), answers) == ("ok", "workshop")
     assert status(spelled('"work"', finish="length"), answers) == ("ok", "work"), "the quote ended it"
+    city, section = AnswerSet.classify(["New", "New York"]), AnswerSet.classify(["A", "A.1"])
+    for text, labels in (("New", city), ("New ", city), ("A", section), ("A.", section)):
+        assert status(spelled(text, finish="length"), labels) == ("truncated", None), text
+        assert status(spelled(text), labels) == ("ok", labels.labels[0]), text
+
+
+def test_a_number_in_json_is_a_label_and_null_is_none() -> None:
+    numbers, null = AnswerSet.classify(["1", "2"]), AnswerSet.classify(["null", "other"])
+    found = read_answer(parse(spelled('{"label":', " ", "1", "}")), numbers)
+    assert (found.status, found.answer, found.first, found.last) == ("ok", "1", 2, 2)
+    joined = read_answer(parse(spelled('{"label":', " 1", "}")), numbers)
+    assert joined.span is not None
+    assert (joined.first, joined.last, joined.span.lead) == (1, 1, 1), "the space is no part of it"
+    for text in ('{"label": null}', '{"label":null, "why": "x"}'):
+        assert status(spelled(text), null) == ("out_of_set", None)
+    assert status(spelled('{"label": "null"}'), null) == ("ok", "null")
 
 
 def test_the_strong_role_needs_no_logprobs() -> None:
