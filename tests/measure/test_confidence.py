@@ -100,6 +100,39 @@ def test_one_alternative_supports_the_plain_signals_only() -> None:
     }
 
 
+def test_the_margin_of_a_tie_is_zero_and_not_minus_zero() -> None:
+    tie = value(chat("d", [entry("d", -0.7, [("d", -0.7), ("x", -0.7)])]), "margin")
+    assert (tie, math.copysign(1.0, tie)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("impossible", [-9999.0, float("-inf"), -100.0])
+def test_a_chosen_token_that_is_listed_as_impossible_has_the_plain_signals_only(impossible: float) -> None:
+    measured = measure(chat("d", [entry("d", -0.25, [("x", -0.5), ("d", impossible)])]), ANSWERS)
+    assert measured.status == "ok"
+    assert measured.signals["first_token"] == math.exp(-0.25)
+    for name in ("margin", "entropy", "label_probability"):
+        assert measured.signals[name] is None
+        assert measured.reasons[name]
+    twice = [("d", -0.25), ("d", impossible), ("x", -2.0)]
+    assert value(chat("d", [entry("d", -0.25, twice)]), "margin") == pytest.approx(1 - math.exp(-1.75))
+
+
+def test_fewer_alternatives_count_only_where_there_are_more() -> None:
+    def fewer(count: int, *logprobs: float, text: str = "d") -> bool:
+        top = [(token, logprob) for token, logprob in zip("dxyz", logprobs, strict=False)]
+        return measure(chat(text, [entry("d", -0.25, top)]), ANSWERS).fewer_alternatives_than(count)
+
+    assert [fewer(count, -0.25, -2.0) for count in (1, 2, 3, 5)] == [False, False, True, True]
+    assert fewer(1), "none came"
+    assert not fewer(0)
+    assert not fewer(5, math.log(0.75), math.log(0.25)), "the two are all there are"
+    assert fewer(5, -0.25, 0.7), "what cannot be read tells nothing of the rest"
+    assert not fewer(5, -0.25, text="spam"), "no answer, no token to look at"
+    assert not measure(chat("d", None), ANSWERS).fewer_alternatives_than(5)
+    quoted = [entry('"'), entry("d", -0.25, [("d", -0.25), ("x", -2.0)]), entry('"')]
+    assert not measure(chat('"d"', quoted), ANSWERS).fewer_alternatives_than(2), "only the label's first token is asked"
+
+
 def test_every_signal_documents_itself() -> None:
     assert list(SIGNALS) == [
         "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned",

@@ -34,7 +34,12 @@ def test_a_declared_but_empty_shape_does_not_hide_the_other() -> None:
     body = legacy("work", ["work"], [-0.1])
     body["choices"][0]["logprobs"]["content"] = None
     assert parse(body).shape == "legacy"
+    body["choices"][0]["logprobs"]["content"] = []
+    assert parse(body).shape == "legacy"
+    assert [token.token for token in parse(body).tokens or ()] == ["work"]
     body = chat("work", None)
+    body["choices"][0]["logprobs"] = {"content": [], "tokens": []}
+    assert parse(body)[:3] == ("work", (), "content")
     body["choices"][0]["logprobs"] = {"content": None, "tokens": None}
     assert parse(body)[:3] == ("work", None, "none")
 
@@ -43,6 +48,8 @@ def test_mapping_text_and_bytes_are_read_alike() -> None:
     body = chat("wörk", [entry("wörk")])
     expected = parse(body)
     assert parse(json.dumps(body)) == parse(json.dumps(body).encode()) == parse(MappingProxyType(body)) == expected
+    marked = "\ufeff" + json.dumps(body)
+    assert parse(marked) == parse(marked.encode()) == expected, "a byte order mark is no part of the JSON"
     assert parse({"result": body}) == expected
     assert parse(body["choices"][0])[:4] == expected[:4], "a bare choice, as some archives keep it"
 
@@ -70,9 +77,12 @@ def test_text_may_be_parts_and_thoughts_stay_apart() -> None:
         ({"foo": 1}, "not a completion body"),
         ("data: {}\n\ndata: [DONE]", "streaming body"),
         ("event: x\ndata: {}", "streaming body"),
+        (": a comment keeps the connection open\n\ndata: {}", "streaming body"),
+        ({"model": "m", "response": "wo", "done": False}, "streaming body"),
         ({"object": "chat.completion.chunk", "choices": []}, "streaming body"),
         ({"choices": [{"delta": {"content": "x"}}]}, "streaming body"),
         ({"object": "response", "output": []}, "responses-api body"),
+        ({"object": "response", "output": [], "choices": None}, "responses-api body"),
         ({"error": {"message": "x"}}, "error body"),
         ({"error": "x", "choices": None}, "error body"),
         ({"choices": []}, "no choices"),
