@@ -25,11 +25,13 @@ def body(
     model: str | None = CHEAP,
     logprobs: bool = True,
     usage: tuple[int, int] | None = (100, 1),
+    others: Sequence[tuple[str, float]] = (("zzz", -6.5),),
 ) -> dict[str, Any]:
-    """A chat completion; `tokens` are (text, logprob), by default one token with logprob -0.05."""
+    """A chat completion; `tokens` are (text, logprob), by default one token with logprob -0.05; `others` could have stood
+    in the place of each."""
     rows = [("spam", -0.05)] if tokens is None and text == "spam" else tokens or [(text, -0.05)]
     content = [{"token": t, "bytes": list(t.encode()), "logprob": lp, "top_logprobs": [
-        {"token": t, "bytes": list(t.encode()), "logprob": lp}, {"token": "zzz", "bytes": [122] * 3, "logprob": -6.5}]} for t, lp in rows]  # fmt: skip
+        {"token": o, "bytes": list(o.encode()), "logprob": olp} for o, olp in [(t, lp), *others]]} for t, lp in rows]  # fmt: skip
     choice = {
         "index": 0,
         "finish_reason": "stop",

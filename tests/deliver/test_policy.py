@@ -21,8 +21,9 @@ from together.types.chat import ChatCompletion
 
 from pipeline.collect.providers.together import wire_body
 from pipeline.deliver import document as documents
-from pipeline.deliver.policy import Policy, PolicyEditedWarning, load
+from pipeline.deliver.policy import Decision, Policy, PolicyEditedWarning, load
 from pipeline.errors import DataError, UsageError
+from pipeline.measure.confidence import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "pipeline/deliver/schemas/policy.schema.json").read_text())
@@ -116,6 +117,23 @@ def test_another_prompt_escalates_and_the_calibrated_one_does_not(policy: Policy
     decision = policy.decide(one_token(0.99), prompt_sha256="00" * 32)
     assert decision.action == "escalate"
     assert "prompt" in decision.reason
+
+
+def test_fewer_alternatives_than_calibration_had_escalate_where_the_signal_reads_them() -> None:
+    def decide(signal: str, others: list[float], fewest: int | None = 5) -> Decision:
+        named = {"name": signal, "version": SIGNALS[signal].version, "params": {}}
+        cheap = {**document()["cheap"], "fewest_alternatives": fewest}
+        listed = [(f"z{i}", logprob) for i, logprob in enumerate(others)]
+        return Policy(document(signal=named, cheap=cheap)).decide(one_token(0.95, others=listed))
+
+    for signal in ("margin", "label_probability"):
+        few = decide(signal, [-6.5])
+        assert (few.action, few.answer, few.confidence) == ("escalate", "spam", None)
+        assert few.reason == "fewer alternatives than the 5 of calibration"
+        assert decide(signal, [-6.5] * 4).action == "accept"
+        assert decide(signal, [math.log(0.05)]).action == "accept", "the two listed are all there are"
+        assert decide(signal, [-6.5], None).action == decide(signal, [-6.5], 2).action == "accept"
+    assert decide("first_token", []).action == "accept", "the signal reads no alternatives"
 
 
 def test_choose_takes_the_options_of_the_row() -> None:
