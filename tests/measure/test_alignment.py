@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from measure.bodies import chat, entry, legacy, spelled
 
@@ -13,7 +14,7 @@ from pipeline.measure.answers import AnswerSet, read_answer
 from pipeline.measure.tokens import parse
 
 MAIL = AnswerSet.classify(["work", "spam", "not spam"])
-WORLD = AnswerSet.classify(["工作", "😊", "é", "straße", "not spam", "🧎🏽"])
+WORLD = ["工作", "😊", "é", "straße", "not spam", "🧎🏽"]
 
 
 def span(body: object, answers: AnswerSet = MAIL) -> tuple[str, int | None, int | None]:
@@ -35,17 +36,35 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(points)]
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    label=st.sampled_from(WORLD.labels),
-    before=st.sampled_from(
-        ["", " ", '"', "**", "<think>été 😊 spam</think>\n", "Label: ", '{"why": "ü", "label": "', "\n\n`"]
-    ),
-    at=cuts,
-    kind=st.sampled_from(["bytes", "no bytes key", "null"]),
-)
-def test_any_tokenisation_of_any_text_aligns_by_bytes(label: str, before: str, at: list[int], kind: str) -> None:
-    text = before + label + {'"': '"', "**": "**", "\n\n`": "`"}.get(before, '"}' if before.startswith("{") else "")
+def unicode(least: int, most: int) -> st.SearchStrategy[str]:
+    """Any characters but lone surrogates, which no UTF-8 holds."""
+    return st.text(st.characters(exclude_categories=["Cs"]), min_size=least, max_size=most)
+
+
+@st.composite
+def answered(draw: st.DrawFn) -> tuple[AnswerSet, str, str, str]:
+    """An answer set of any text, one of its labels, and what stands before and after it in a reply."""
+    labels = unicode(1, 8) | st.sampled_from(WORLD)
+    try:
+        answers = AnswerSet.classify([draw(labels), draw(labels)])
+    except ValueError:
+        reject()
+    label, said = draw(st.sampled_from(answers.labels)).strip(), draw(unicode(0, 10))
+    form = draw(st.sampled_from(["plain", "space", "thoughts", "quotes", "name", "json"]))
+    if form == "json":
+        assume(json.dumps(label, ensure_ascii=False) == f'"{label}"')
+        return answers, label, f'{{"why": {json.dumps(said, ensure_ascii=False)}, "label": "', '"}'
+    before = {"space": "\n\n ", "thoughts": f"<think>{said}</think>\n", "quotes": '"', "name": "Label: "}.get(form, "")
+    return answers, label, before, {"quotes": '"', "space": " "}.get(form, "")
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(answered(), cuts, st.sampled_from(["bytes", "no bytes key", "null"]))
+def test_any_tokenisation_of_any_text_aligns_by_bytes(
+    reply: tuple[AnswerSet, str, str, str], at: list[int], kind: str
+) -> None:
+    answers, label, before, after = reply
+    text = before + label + after
     pieces = cut(text.encode(), at)
     if kind != "bytes":  # without bytes only whole characters can be told apart
         pieces = [character.encode() for character in text] if len(pieces) > 1 else [text.encode()]
@@ -56,8 +75,11 @@ def test_any_tokenisation_of_any_text_aligns_by_bytes(label: str, before: str, a
         elif kind == "null":
             made["bytes"] = None
     start = len(before.encode())
-    expected = owners(pieces, start, start + len(label.encode()))
-    assert span(chat(text, entries), WORLD) == ("ok", *expected)
+    first, last = owners(pieces, start, start + len(label.encode()))
+    found = read_answer(parse(chat(text, entries)), answers)
+    assert (found.status, found.answer, found.first, found.last) == ("ok", answers.match(label), first, last)
+    assert found.span is not None
+    assert found.span.lead == start - len(b"".join(pieces[:first]))
 
 
 @settings(max_examples=200, deadline=None)
@@ -77,17 +99,64 @@ def test_thoughts_special_tokens_and_space_around_the_content_do_not_move_the_an
     assert found == ("ok", first, first + 1)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.text(max_size=6), max_size=6), st.text(max_size=12))
-def test_tokens_that_do_not_spell_the_text_never_give_a_confident_place(pieces: list[str], before: str) -> None:
+PIECES = [
+    "work",
+    "wo",
+    "rk",
+    " ",
+    "home",
+    "spam",
+    "</think>",
+    "<think>",
+    "\n",
+    "Label:",
+    '"',
+    ".",
+    "",
+    "<|im_end|>",
+    "\ufffd",
+]
+MIDDLES = [["work"], ["wo", "rk"], ["wo", "", "rk", "\n"], ["work", "work"], ["home", "work"], ["homework"], ["wo"], []]
+
+
+@st.composite
+def loosely(draw: st.DrawFn) -> tuple[list[str], str]:
+    """Tokens, and a text before "work" that they may or may not spell."""
+    noise = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=2)
+    front, back = draw(noise), draw(noise)
+    before = draw(st.sampled_from(["", " ", "".join(front), "Label: ", "<think>work</think>\n", "home</think>"]))
+    return [*front, *draw(st.sampled_from(MIDDLES)), *back], before
+
+
+def bytes_under(pieces: list[str], before: str) -> bytes | None:
+    """What the tokens from the answer's first byte to the end of its last token spell; None when the status is not ok."""
+    entries = [entry(piece.encode("utf-8", "surrogatepass")) for piece in pieces]
+    found = read_answer(parse(chat(before + "work", entries)), MAIL)
+    if found.status != "ok":
+        return None
+    assert found.span is not None
+    under = "".join(pieces[found.span.first : found.span.last + 1])
+    return under.encode("utf-8", "surrogatepass")[found.span.lead :]
+
+
+@settings(max_examples=500, deadline=None)
+@given(loosely())
+def test_tokens_that_do_not_spell_the_text_never_give_a_confident_place(reply: tuple[list[str], str]) -> None:
     """Whatever the tokens are: if the status is ok, the bytes under the span hold the answer."""
-    body = chat(before + "work", [entry(piece.encode("utf-8", "surrogatepass")) for piece in pieces])
-    found = read_answer(parse(body), MAIL)
-    if found.status == "ok":
-        assert found.first is not None
-        assert found.last is not None
-        under = "".join(pieces[found.first : found.last + 1])
-        assert "work" in under.casefold()
+    under = bytes_under(*reply)
+    assert under is None or under.startswith(b"work")
+
+
+def test_loosely_fitting_tokens_spell_the_text_often_enough() -> None:
+    spelled_it = []
+
+    @settings(max_examples=500, deadline=None, derandomize=True, database=None)
+    @given(loosely())
+    def count(reply: tuple[list[str], str]) -> None:
+        spelled_it.append(bytes_under(*reply) is not None)
+
+    count()
+    assert 40 <= sum(spelled_it) <= len(spelled_it) - 100
 
 
 @pytest.mark.parametrize(
