@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.decide.selection import SIMPLICITY, fit_learned, learned_features, learned_values, select_signal
 from pipeline.measure.confidence import SIGNALS
@@ -19,6 +22,13 @@ def rows(n: int, seed: int) -> tuple[np.random.Generator, Floats, Floats]:
     rng = np.random.default_rng(seed)
     z = rng.normal(1.5, 2, n)
     return rng, z, (rng.random(n) < expit(z)).astype(float)
+
+
+def fold_areas(values: Floats, y: Floats, seed: int) -> Floats:
+    """The area under the error-coverage curve of each of the ten folds, of values that are all different."""
+    fold = np.random.default_rng(seed).permutation(np.arange(len(y)) % 10)
+    wrong = [1 - y[fold == f][np.argsort(-values[fold == f])] for f in range(10)]
+    return np.array([np.mean(np.cumsum(w) / np.arange(1, len(w) + 1)) for w in wrong])
 
 
 def test_a_clearly_better_signal_is_chosen_though_it_is_less_simple() -> None:
@@ -77,14 +87,47 @@ def test_figures_are_those_of_an_own_computation_on_the_same_folds() -> None:
     rng, z, y = rows(400, 7)
     c = expit(z + rng.normal(0, 1, 400))
     _, table = select_signal({"mean": c}, y, seed=9, learned=False)
-    fold = np.random.default_rng(9).permutation(np.arange(400) % 10)
-    areas = []
-    for f in range(10):
-        wrong = 1 - y[fold == f][np.argsort(-c[fold == f])]
-        areas.append(np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1)))
+    areas = fold_areas(c, y, 9)
     assert table[0]["aurc"] == pytest.approx(np.mean(areas))
     assert table[0]["aurc_se"] == pytest.approx(np.std(areas, ddof=1) / np.sqrt(10))
     assert table[0]["n"] == 400
+
+
+def test_a_simpler_signal_may_be_one_standard_error_behind_the_best_and_no_more() -> None:
+    near = far = 0
+    for seed in range(40):
+        rng, z, y = rows(400, seed)
+        simple, other = expit(z + rng.normal(0, 1.0, 400)), expit(z + rng.normal(0, 0.7, 400))
+        name, table = select_signal({"first_token": simple, "entropy": other}, y, seed=seed, learned=False)
+        behind = fold_areas(simple, y, seed) - fold_areas(other, y, seed)
+        gap, se = behind.mean(), behind.std(ddof=1) / np.sqrt(10)
+        assert name == ("first_token" if gap <= se else "entropy")
+        if gap > 0:
+            assert (table[0]["gap"], table[0]["gap_se"]) == pytest.approx((gap, se))
+        near += 0 < gap <= se
+        far += se < gap <= 2 * se
+    assert min(near, far) >= 4
+
+
+def test_the_learned_signal_is_judged_on_rows_that_its_model_has_not_seen() -> None:
+    rng, z, y = rows(400, 11)
+    signals = {"first_token": expit(z + rng.normal(0, 1, 400)), "entropy": expit(z + rng.normal(0, 1, 400))}
+    signals |= {f"noise_{i}": rng.random(400) for i in range(6)}
+    _, table = select_signal(signals, y, seed=9)
+    x = np.column_stack([logit(np.clip(c, 1e-6, 1 - 1e-6)) for c in signals.values()])
+    whole = fit_learned(learned_features(signals), y, seed=9)
+    assert whole is not None
+    fold = np.random.default_rng(9).permutation(np.arange(400) % 10)
+    unseen, seen = np.zeros(400), np.zeros(400)
+    for f in range(10):
+        for values, fitted in ((unseen, fold != f), (seen, fold >= 0)):
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=whole["penalty"], tol=1e-10, max_iter=1000))
+            model.fit(x[fitted], y[fitted])
+            values[fold == f] = model.predict_proba(x[fold == f])[:, 1]
+    entry = {row["signal"]: row for row in table}["learned"]
+    assert entry["auroc"] == pytest.approx(roc_auc_score(y, unseen), abs=1e-4)
+    assert roc_auc_score(y, seen) > entry["auroc"] + 0.005, "rows that were seen would flatter it"
+    assert entry["aurc"] == pytest.approx(fold_areas(unseen, y, 9).mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("y", [[], [1.0], [1.0] * 30, [np.nan] * 30, [0.0, 1.0] * 4])
