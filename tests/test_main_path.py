@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import assembly, config_file, stages
 from pipeline.__main__ import main
 from pipeline.collect.store import ResponseStore
 from pipeline.deliver import policy as policies
+from pipeline.job import Job, Options
+from pipeline.measure.answers import AnswerSet
+from pipeline.measure.confidence import SIGNALS, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
@@ -73,7 +79,7 @@ def test_tables_have_the_pinned_columns_and_types(job: tuple[Path, dict[str, Any
     assert [f.name for f in tokens.field("alternatives").type.value_type] == ["token", "bytes", "logprob"]
     predictions = pd.read_parquet(run / "predictions.parquet")
     for name in ("example_id", "split", "group", "segment", "label", "cheap_answer", "cheap_status", "cheap_correct", "strong_answer",
-                 "strong_status", "strong_correct", "cheap_usd", "strong_usd", "confidence", "signal_first_token", "signal_label_probability"):  # fmt: skip
+                 "strong_status", "strong_correct", "cheap_usd", "strong_usd", "confidence", *(f"signal_{s}" for s in SIGNALS)):  # fmt: skip
         assert name in predictions
     assert len(predictions) == 700
     assert predictions["example_id"].is_unique
@@ -99,6 +105,50 @@ def test_confidence_is_null_unless_the_status_is_ok(job: tuple[Path, dict[str, A
     assert frame.loc[frame["split"] == "fit", "strong_answer"].isna().all(), (
         "fit rows need no strong answer, so none was asked"
     )
+
+
+def test_every_signal_column_is_what_the_stored_reply_measures(job: tuple[Path, dict[str, Any]]) -> None:
+    run, config = run_of(job), config_file.load(CONFIG)
+    fitted = json.loads((run / "calibration.json").read_text())["signal"]
+    learned = fitted["params"] if fitted["name"] == "learned" else None
+    answers = AnswerSet.classify(config.answers)
+    frame = pd.read_parquet(run / "predictions.parquet").set_index("example_id")
+    replies = pd.read_parquet(run / "replies.parquet").query("role == 'cheap'")
+    assert len(replies) == 700
+    with ResponseStore(job[0] / "runs" / "responses.sqlite") as store:
+        for request_id, example_id in zip(replies["request_id"], replies["example_id"], strict=True):
+            reply, row = store.get(request_id), frame.loc[example_id]
+            assert reply is not None
+            measured = measure(reply.body, answers, learned=learned)
+            assert set(measured.signals) == set(SIGNALS)
+            for name, value in measured.signals.items():
+                held = row[f"signal_{name}"]
+                assert (None if pd.isna(held) else held) == value, name  # to the bit
+            assert (row["cheap_answer"], row["cheap_status"]) == (measured.answer, measured.status)
+    for name in set(SIGNALS) - {"learned"}:
+        assert frame[f"signal_{name}"].notna().any(), name
+
+
+@pytest.mark.parametrize("wanted", ["auto", "learned"])
+def test_the_signal_is_chosen_and_fitted_on_the_fit_rows_alone(
+    job: tuple[Path, dict[str, Any]], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(job[0] / "runs", tmp_path / "runs")
+    options = Options(limit=700, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
+    made = Job(config_file.load(CONFIG, [f"signal={wanted}"]), options)
+    frame, facts = assembly.graded(made)
+    stages.measure(made)
+    signal, table = assembly.read_signal(made)
+    assert bool(signal["params"]) == (signal["name"] == "learned") == (wanted == "learned")
+    elsewhere = frame["split"] != "fit"
+    assert 400 < elsewhere.sum() < 700
+    spoiled, rng = frame.copy(), np.random.default_rng(1)
+    spoiled.loc[elsewhere, "cheap_correct"] = rng.random(elsewhere.sum()) < 0.5
+    for name in SIGNALS:
+        spoiled.loc[elsewhere, f"signal_{name}"] = rng.random(elsewhere.sum())
+    monkeypatch.setattr(assembly, "graded", lambda job: (spoiled, facts))
+    stages.measure(made)
+    assert assembly.read_signal(made) == (signal, table)
 
 
 def test_the_demonstration_models_are_named_as_such_and_not_exported(
