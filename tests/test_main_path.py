@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import assembly, config_file, stages
+from pipeline import assembly, config_file, stages, tables
 from pipeline.__main__ import main
 from pipeline.collect.store import ResponseStore
 from pipeline.deliver import policy as policies
 from pipeline.job import Job, Options
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import SIGNALS, measure
+from pipeline.run import parquet_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
@@ -94,6 +96,37 @@ def test_tables_have_the_pinned_columns_and_types(job: tuple[Path, dict[str, Any
     assert len(levels[0]) <= 1000
     threshold = json.loads((run / "recommendation.json").read_text())["threshold"]
     assert threshold is None or threshold in levels[0]
+
+
+@pytest.mark.parametrize("name", ["tokens.parquet", "predictions.parquet"])
+def test_tables_are_packed_by_what_their_columns_hold(job: tuple[Path, dict[str, Any]], name: str) -> None:
+    metadata = pq.ParquetFile(run_of(job) / name).metadata
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == metadata.num_rows >= 700
+    seen: Counter[str] = Counter()
+    for group in groups:
+        for i in range(metadata.num_columns):
+            column, text = group.column(i), metadata.schema.column(i).logical_type.type == "STRING"
+            assert column.compression == "ZSTD"
+            assert column.has_dictionary_page == text, column.path_in_schema
+            split = "BYTE_STREAM_SPLIT" in column.encodings
+            assert split == (column.physical_type == "DOUBLE"), column.path_in_schema
+            seen.update(["text"] * text + ["floats"] * split)
+    assert min(seen["text"], seen["floats"]) >= 2
+    assert parquet_options(tables.TOKENS)["compression_level"] == 3
+
+
+@pytest.mark.parametrize("name", ["tokens.parquet", "predictions.parquet"])
+def test_a_byte_that_changed_in_a_table_is_noticed(job: tuple[Path, dict[str, Any]], name: str, tmp_path: Path) -> None:
+    whole, path = run_of(job) / name, tmp_path / name
+    group = pq.ParquetFile(whole).metadata.row_group(0)
+    for i in range(group.num_columns):
+        column, data = group.column(i), bytearray(whole.read_bytes())
+        begin = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+        data[begin + column.total_compressed_size - 1] ^= 1  # the last byte of the last data page
+        path.write_bytes(data)
+        with pytest.raises(OSError, match="CRC checksum verification failed"):
+            pq.read_table(path, page_checksum_verification=True)
 
 
 def test_confidence_is_null_unless_the_status_is_ok(job: tuple[Path, dict[str, Any]]) -> None:

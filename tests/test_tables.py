@@ -59,6 +59,21 @@ def test_memory_holds_one_row_group_and_the_file_has_as_many_as_it_takes(
     assert [row["position"] for row in read(tmp_path / "t")] == list(range(25))
 
 
+def test_files_are_put_together_a_row_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROW_GROUP", 10)
+    monkeypatch.setattr(tables, "BATCH", 5)
+    parts = [tmp_path / "a", tmp_path / "b"]
+    for part, count in zip(parts, (25, 3), strict=True):
+        with table_writer(part, tables.TOKENS) as table:
+            for i in range(count):
+                table.add([token(i)])
+    tables.merge(parts, tmp_path / "t", tables.TOKENS, {"task": "x"})
+    file = pq.ParquetFile(tmp_path / "t")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10, 10, 5, 3]
+    assert read(tmp_path / "t") == read(parts[0]) + read(parts[1])
+    assert pq.read_schema(tmp_path / "t").metadata == {b"task": b"x"}
+
+
 def test_text_that_utf8_cannot_hold_is_written_as_an_escape_and_its_neighbours_as_they_are(tmp_path: Path) -> None:
     with table_writer(tmp_path / "t", tables.TOKENS) as table:
         table.add([token(0, "a\ud800", [("\udfff", b"", -1.0), ("é", None, -2.0)]), token(1, "é")])
