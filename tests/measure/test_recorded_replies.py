@@ -53,8 +53,7 @@ def test_label_probabilities_reproduce_the_recorded_preferences_of_a_judge() -> 
         else:
             variants += 1
     assert statuses == {"ok": 2407, "truncated": 2, "empty": 6}
-    assert (compared, variants) == (compared, 2407 - compared)
-    assert compared > 2000
+    assert (compared, variants) == (2140, 267)
 
 
 @pytest.mark.parametrize("folder", ["mmlu_gpt4o", "mmlu_llama"])
