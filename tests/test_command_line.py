@@ -301,6 +301,31 @@ def test_without_labels_agreement_is_certified_and_called_so(project: Path, caps
     assert policy["expected"]["system_accuracy"]["value"] is None
 
 
+def test_answers_kept_although_different_are_as_many_on_the_card_as_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table without labels: one in twenty answers that are sure differs, and half of those that are not."""
+    monkeypatch.chdir(tmp_path)
+    sure = [i % 4 > 0 for i in range(1200)]
+    same = [i % 20 != 1 if s else i % 8 > 0 for i, s in enumerate(sure)]
+    lines = [
+        f"r{i},{(0.9 if s else 0.4) + i / 1e5},a,{'a' if t else 'b'}"
+        for i, (s, t) in enumerate(zip(sure, same, strict=True))
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(["example_id,confidence,cheap_answer,strong_answer", *lines]) + "\n")
+    (tmp_path / "task.yaml").write_text("task: pairs\nkind: classify\ntarget: {kind: agree_with_strong, within: 0.1}\n")
+    code, out, err = run(capsys, "evaluate", "task.yaml", "--predictions", "rows.csv", "--quiet", "--json")
+    assert code == 0, err
+    data = json.loads(Path(json.loads(out)["report"]).with_name("report.json").read_text())
+    assert data["verdict"]["code"] == "certified"
+    card = next(c["estimate"] for c in data["cards"] if c["key"] == "wrong")
+    sweep = data["decide"]["sweep"]
+    assert card["value"] == sweep["columns"]["wrong_per_1000"][sweep["recommended"]]
+    quality = next(c["estimate"] for c in data["cards"] if c["key"] == "quality")
+    assert card["value"] == pytest.approx(1000 * (1 - quality["value"]))
+    assert card["value"] > 20
+
+
 def test_a_batch_costs_the_full_price_less_its_discount_and_a_dear_one_asks_first(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

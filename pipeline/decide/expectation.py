@@ -76,7 +76,6 @@ class Expectation:
         """Every figure of the recommendation, by name."""
         rows, kept = self._rows, self.kept
         waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
-        wrong = np.where(kept, 1 - rows.cheap_correct, 0.0)
         return {
             "coverage": self._share(kept.astype(np.float64)),
             "escalation_rate": self._share((~kept).astype(np.float64)),
@@ -85,7 +84,7 @@ class Expectation:
             "strong_accuracy": self._share(self.strong_correct),
             "cheap_accuracy": self._share(rows.cheap_correct),
             "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
-            "wrong_accepted_per_1000": self._share(wrong).times(1000),
+            "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
             "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
             "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),

@@ -123,26 +123,40 @@ def _count_wrong(
 ) -> None:
     """Fill wrong answers kept per 1,000 requests; without labels also agreement in accuracy's place.
 
-    Bounds are Clopper-Pearson's, at Kish's effective number of rows where rows are weighted.
+    The share kept x the share of wrong ones among the kept that are graded; unknown where rows are kept and none of them is
+    graded. Bounds are Clopper-Pearson's over the escalated and the graded rows, at Kish's effective number of them where
+    rows are weighted.
     """
     inside = rows.of(split)
     confidence, weights = rows.numbers["confidence"][inside], rows.weights(split, prevalence)
     right = rows.right[inside]
     if not len(confidence) or not np.isfinite(right).any():
         return
-    wrong = (right == 0) & ~np.isnan(confidence)
-    order = np.argsort(confidence[wrong], kind="stable")
-    above = np.concatenate([np.cumsum(weights[wrong][order][::-1])[::-1], [0.0]])
-    at = np.searchsorted(confidence[wrong][order], np.array(columns["threshold"], dtype=float), side="left")
-    share = above[at] / weights.sum()
-    effective = weights.sum() ** 2 / (weights @ weights)
+    known = ~np.isnan(confidence)
+    order = np.argsort(confidence[known], kind="stable")
+    at = np.searchsorted(confidence[known][order], np.array(columns["threshold"], dtype=float), side="left")
+
+    def above(amounts: Floats) -> Floats:
+        """Sum over the rows kept at each threshold."""
+        return np.concatenate([np.cumsum(amounts[known][order][::-1])[::-1], [0.0]])[at]
+
+    graded = ~np.isnan(right)
+    kept, told, wrong = (above(w) for w in (weights, weights * graded, weights * (right == 0)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(kept > 0, kept / weights.sum() * wrong / told, 0.0)
+        left_out = above(weights * ~graded), above(weights**2 * ~graded)
+        effective = (weights.sum() - left_out[0]) ** 2 / (weights @ weights - left_out[1])
     lower, upper = clopper_pearson(share * effective, effective, LEVEL)
     for suffix, amounts in (("", share), ("_lower", lower), ("_upper", upper)):
-        columns["wrong_per_1000" + suffix] = [float(1000 * a) for a in amounts]
+        columns["wrong_per_1000" + suffix] = _plain(1000 * amounts, share)
     if not gold and all(v is None for v in columns["system_accuracy"]):
-        columns["system_accuracy"] = [float(1 - a) for a in share]
-        columns["system_accuracy_lower"] = [float(1 - u) for u in upper]
-        columns["system_accuracy_upper"] = [float(1 - low) for low in lower]
+        for suffix, amounts in (("", share), ("_lower", upper), ("_upper", lower)):
+            columns["system_accuracy" + suffix] = _plain(1 - amounts, share)
+
+
+def _plain(amounts: Floats, of: Floats) -> list[float | None]:
+    """Numbers for JSON, None where what they are about is unknown."""
+    return [None if np.isnan(about) else float(amount) for amount, about in zip(amounts, of, strict=True)]
 
 
 def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any], gold: bool) -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 from pipeline.config import Target
 from pipeline.decide import wording
 from pipeline.decide.certify import certify
-from pipeline.decide.expectation import mix_weights, waiting
+from pipeline.decide.expectation import Expectation, mix_weights, waiting
 from pipeline.decide.levels import candidate_levels, sweep_levels
 from pipeline.decide.recommend import VERDICTS, recommend
 from pipeline.decide.sweep import sweep
@@ -245,6 +245,21 @@ def test_without_labels_agreement_stands_in_for_accuracy(rows):
     assert "there are no labels" in found.sentence
     assert found.expected["agreement_with_strong"].value > 0.9
     assert found.to_json()["expected"]["system_accuracy"]["value"] is None
+    assert found.expected["wrong_accepted_per_1000"].value is None
+
+
+def test_kept_answers_that_nobody_graded_are_neither_right_nor_wrong(rows):
+    """By parts: share kept x share of wrong ones among the kept that are graded; unknown where none is."""
+    cheap = np.where(np.arange(len(rows)) % 3 == 0, np.nan, rows.cheap_correct)
+    part = replace(rows, cheap_correct=cheap).of("test")
+    threshold = float(np.nanmedian(part.confidence))
+    kept = part.confidence >= threshold
+    found = Expectation(part, threshold, split="test", seed=0).all()["wrong_accepted_per_1000"]
+    graded = part.cheap_correct[kept & ~np.isnan(part.cheap_correct)]
+    assert found.value == pytest.approx(1000 * kept.mean() * (graded == 0).mean())
+    assert found.n == len(part) - kept.sum() + len(graded)
+    silent = replace(part, cheap_correct=np.where(kept, np.nan, part.cheap_correct))
+    assert Expectation(silent, threshold, split="test", seed=0).all()["wrong_accepted_per_1000"].value is None
 
 
 def test_a_repeated_look_is_counted_and_its_price_named(rows):

@@ -167,6 +167,10 @@ def recommendation(frame: pd.DataFrame, table: pd.DataFrame, scene: Scene, thres
         for name in ("coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "usd_per_1000"):
             expected[name] = _number(row[name], row[f"{name}_lower"], row[f"{name}_upper"], n, "test")
         expected |= {k: _number(row[k], np.nan, np.nan, n, "test") for k in ("latency_p50_s", "latency_p95_s")}
+        kept = test[test["confidence"] >= threshold]
+        wrong = int(kept["cheap_correct"].eq(False).sum())
+        per_1000 = [1000 * float(x) for x in (wrong / n, *interval(wrong, n))] if scene.gold else [np.nan] * 3
+        expected["wrong_accepted_per_1000"] = _number(*per_1000, n if scene.gold else 0, "test")
     if scene.gold:
         k = int(test["strong_correct"].sum())
         expected["strong_accuracy"] = _number(k / n, *interval(k, n), n, "test")

@@ -45,6 +45,41 @@ def test_wrong_answers_kept_are_counted_over_the_rows(made: Counted) -> None:
         assert columns["wrong_per_1000_upper"][i] == pytest.approx(1000 * high)
 
 
+@pytest.mark.parametrize("gold", [True, False])
+def test_wrong_answers_kept_are_the_same_on_the_card_and_in_the_recommended_row(tmp_path: Path, gold: bool) -> None:
+    """Without labels "wrong" is an answer that the strong model does not give, and never 0 for want of a label."""
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=400, gold=gold)
+    data = report_data.build(run, config)
+    card = next(c for c in data["cards"] if c["key"] == "wrong")["estimate"]
+    sweep = data["decide"]["sweep"]
+    row = {end: sweep["columns"][f"wrong_per_1000{end}"][sweep["recommended"]] for end in ("", "_lower", "_upper")}
+    assert [card["value"], card["lower"], card["upper"]] == pytest.approx(list(row.values()))
+    frame = run.read_table(names.PREDICTIONS)
+    test = frame[frame["split"] == "test"]
+    kept = test[test["confidence"] >= data["verdict"]["threshold"]]
+    differs = kept["cheap_correct"].eq(False) if gold else kept["cheap_answer"] != kept["strong_answer"]
+    assert card["value"] == pytest.approx(1000 * differs.sum() / len(test))
+    assert card["value"] > 0
+
+
+def test_kept_answers_that_nobody_graded_are_not_counted_as_right(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=400)
+    frame = run.read_table(names.PREDICTIONS)
+    frame.loc[frame.index % 3 == 0, "cheap_correct"] = pd.NA
+    frame.loc[frame["confidence"] >= 0.995, "cheap_correct"] = pd.NA
+    run.write_frame(names.PREDICTIONS, frame)
+    columns = report_data.build(run, config)["decide"]["sweep"]["columns"]
+    test = frame[frame["split"] == "test"]
+    for i in (0, 5, 12):
+        kept = test["confidence"] >= columns["threshold"][i]
+        share = kept.mean() * test.loc[kept, "cheap_correct"].dropna().eq(False).mean()
+        assert columns["wrong_per_1000"][i] == pytest.approx(1000 * share)
+        assert columns["wrong_per_1000_lower"][i] <= 1000 * share <= columns["wrong_per_1000_upper"][i]
+    sure = [i for i, t in enumerate(columns["threshold"]) if t is not None and 0.995 <= t <= test["confidence"].max()]
+    assert sure
+    assert all(columns[f"wrong_per_1000{end}"][i] is None for i in sure for end in ("", "_lower", "_upper"))
+
+
 def test_prices_times_quantities_give_the_cost_of_every_threshold(made: Counted) -> None:
     decide = made.data["decide"]
     parts = decide["prices"]["components"]
