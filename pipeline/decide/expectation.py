@@ -50,10 +50,11 @@ class Estimate:
 class Expectation:
     """Estimates for one threshold on one split.
 
-    `weights` (n,), mean about 1, re-weight rows to production's label mix (intervals are then approximate); None counts
-    each row once, and the intervals of shares are exact (Clopper-Pearson). Means of dollars have bootstrap intervals,
-    quantiles of seconds distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight
-    to the strong model, so neither the dollars nor the seconds of the cheap call are spent.
+    `weights` (n,), mean about 1, re-weight rows to production's label mix; None counts each row once, and the intervals of
+    shares are exact (Clopper-Pearson). With weights they are Clopper-Pearson's at Kish's effective number of rows, which
+    is approximate and stays within 0 and 1. Means of dollars have bootstrap intervals, quantiles of seconds
+    distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
+    so neither the dollars nor the seconds of the cheap call are spent.
     """
 
     def __init__(
@@ -93,40 +94,43 @@ class Expectation:
 
     def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
         known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
-        n = int(known.sum())
-        if n == 0:
-            return self._unknown()
-        if self._weights is not None:
-            return self._weighted(x[known], self._weights[known])
-        return self._exact(float(x[known].mean()), n)
+        value = self._average(x, known)
+        return self._unknown() if value is None else self._interval(value, known)
 
     def _whole(self, of_kept: Floats, of_escalated: Floats) -> Estimate:
         """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known."""
         final = np.where(self.kept, of_kept, of_escalated)
         known = ~np.isnan(final)
-        if self._weights is not None or known.all():
+        if known.all():
             return self._share(final)
+        weights = self._counts(slice(None))
         value = 0.0
         for part in (self.kept, ~self.kept):
-            if part.any():
-                if not (part & known).any():
+            if (mass := float(weights[part].sum())) > 0:
+                mean = self._average(final, part & known)
+                if mean is None:
                     return self._unknown()
-                value += float(part.mean() * final[part & known].mean())
-        return self._exact(value, int(known.sum()))
+                value += mass / float(weights.sum()) * mean
+        return self._interval(min(value, 1.0), known)
 
-    def _exact(self, value: float, n: int) -> Estimate:
-        lower, upper = clopper_pearson(value * n if value not in (0.0, 1.0) else round(value * n), n, LEVEL)
-        return Estimate(value, float(lower), float(upper), LEVEL, n, self._split)
+    def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
+        """How much each of these rows counts."""
+        return np.ones(len(self.kept))[which] if self._weights is None else self._weights[which]
 
-    def _weighted(self, x: Floats, weights: Floats) -> Estimate:
+    def _average(self, x: Floats, which: npt.NDArray[np.bool_]) -> float | None:
+        """Weighted mean over these rows; None where they are none, or count for nothing."""
+        values, weights = x[which], self._counts(which)
         total = float(weights.sum())
         if total <= 0:
-            return self._unknown()
-        value = float(x[0]) if np.ptp(x) == 0 else float(weights @ x / total)
-        spread = float(np.sqrt((weights**2) @ (x - value) ** 2) / total)
-        z = float(stats.norm.ppf((1 + LEVEL) / 2))
-        lower, upper = max(0.0, value - z * spread), value + z * spread
-        return Estimate(value, lower, upper, LEVEL, len(x), self._split)
+            return None
+        return float(values[0]) if np.ptp(values) == 0 else float(weights @ values / total)
+
+    def _interval(self, value: float, known: npt.NDArray[np.bool_]) -> Estimate:
+        """Clopper-Pearson at the number of known rows, or at Kish's effective number of them where rows are weighted."""
+        weights, n = self._counts(known), int(known.sum())
+        size = n if self._weights is None else float(weights.sum() ** 2 / (weights @ weights))
+        lower, upper = clopper_pearson(value * size if value not in (0.0, 1.0) else round(value) * size, size, LEVEL)
+        return Estimate(value, float(lower), float(upper), LEVEL, n, self._split)
 
     def _mean(self, x: Floats) -> Estimate:
         known = ~np.isnan(x)

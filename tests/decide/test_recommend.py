@@ -314,6 +314,29 @@ def test_prevalence_reweights_the_figures_and_leaves_the_promise(rows):
     assert mix_weights(part.label, mix).mean() == pytest.approx(1.0)
 
 
+def test_intervals_of_reweighted_shares_are_those_of_the_effective_number_of_rows(rows):
+    """Clopper-Pearson at Kish's n: within 0 and 1, and wide where every row says the same."""
+    part = rows.of("test")
+    weights = mix_weights(part.label, {"spam": 0.5, "work": 0.5})
+    always = replace(part, cheap_correct=np.ones(len(part)), strong_correct=np.ones(len(part)))
+    size = weights.sum() ** 2 / (weights @ weights)
+    assert size < 0.8 * len(part)
+    found = Expectation(always, 0.9, split="test", weights=weights, seed=0).all()
+    right = found["system_accuracy"]
+    assert (right.value, right.upper, right.n) == (1.0, 1.0, len(part))
+    assert right.lower == pytest.approx(0.05 ** (1 / size))
+    assert found["wrong_accepted_per_1000"].upper == pytest.approx(1000 * (1 - 0.05 ** (1 / size)))
+    nearly = np.where(np.arange(len(part)) == int(np.argmin(weights)), 0.0, 1.0)
+    found = Expectation(replace(part, cheap_correct=nearly), 0.0, split="test", weights=weights, seed=0).all()
+    value = weights @ nearly / weights.sum()
+    exact = stats.beta.ppf(
+        [0.05, 0.95], [value * size, value * size + 1], [size - value * size + 1, size - value * size]
+    )
+    cheap = found["cheap_accuracy"]
+    assert (cheap.value, cheap.lower, cheap.upper) == pytest.approx((value, *exact))
+    assert cheap.upper < 1
+
+
 def test_missing_strong_answers_are_neither_right_nor_wrong_in_the_figures(rows):
     strong = np.where(np.arange(len(rows)) % 4 == 0, np.nan, rows.strong_correct)
     found = advise(replace(rows, strong_correct=strong), kind="match_strong", within=0.05)

@@ -195,7 +195,9 @@ def test_an_enriched_set_is_reweighted_to_productions_mix(tmp_path: Path) -> Non
         assert columns["wrong_per_1000_lower"][i] <= columns["wrong_per_1000"][i] <= columns["wrong_per_1000_upper"][i]
         usd = (weight * (test["cheap_usd"] + ~kept * test["strong_usd"])).sum() / weight.sum() * 1000
         assert sum(p["price"] * p["quantity"][i] for p in parts) == pytest.approx(usd)
-    assert "re-weighted" in report.render(json.loads(dump_json(data)), {})
+    page = report.render(json.loads(dump_json(data)), {})
+    assert "re-weighted" in page
+    assert "exact in the recommended row" not in page
 
 
 def test_a_floor_on_several_labels_counts_an_answer_among_them_as_found(tmp_path: Path) -> None:
