@@ -47,6 +47,7 @@ def collect(reports_dir: Path) -> tuple[list[dict[str, Any]], list[str]]:
             {
                 "task": task,
                 "description": lines[0]["description"],
+                "measures": sorted({line["measure"] for line in lines[:MOST_RUNS]}),
                 "runs": lines[:MOST_RUNS],
                 "left_out": max(0, len(lines) - MOST_RUNS),
             }
@@ -58,6 +59,7 @@ def collect(reports_dir: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _line(report: dict[str, Any], name: str) -> dict[str, Any]:
     cards = {card["key"]: card["estimate"] for card in report["cards"]}
     return {
+        "measure": next(card["name"] for card in report["cards"] if card["key"] == "quality"),
         "name": name,
         "run_id": report["run_id"],
         "started": report["started"],
@@ -78,7 +80,10 @@ def _line(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the run before: verdict, threshold, accuracy, cost, dataset (None where it cannot be known), settings."""
+    """What differs from the run before: verdict, threshold, quality, cost, dataset (None where it cannot be known), settings.
+
+    Accuracy and agreement are different measures, and have no difference.
+    """
 
     def difference(key: str) -> float | None:
         pair = (now[key]["value"], before[key]["value"])
@@ -91,7 +96,7 @@ def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     return {
         "verdict": before["title"] if now["verdict"] != before["verdict"] else None,
         "threshold": [before["threshold"], now["threshold"]] if before["threshold"] != now["threshold"] else None,
-        "quality": difference("quality"),
+        "quality": difference("quality") if now["measure"] == before["measure"] else None,
         "cost": None if cost is None or not old else cost / old - 1,
         "dataset": differs("dataset"),
         "settings": [what for what in differences(before["record"], now["record"]) if not what.startswith("the rows")],

@@ -78,6 +78,21 @@ def test_the_page_links_every_run_and_names_verdicts(folder: Path) -> None:
     assert not re.search(r"(?:https?:)?//[a-z0-9]|<script", path.read_text("utf-8"))
 
 
+def test_agreement_is_not_called_accuracy(tmp_path: Path) -> None:
+    """Where no row has a label, and beside a run of the same task that had labels."""
+    add(tmp_path, "triage", 1, "2026-11-20T08:00:00Z", gold=False)
+    add(tmp_path, "triage", 2, "2026-11-21T08:00:00Z", gold=False, seed=8)
+    words = Page(index.refresh(tmp_path / "reports").read_text("utf-8")).words
+    assert "accuracy" not in words.lower()
+    assert re.search(r"threshold was [\d.]+; agreement [+−][\d.]+\s", words)
+    add(tmp_path, "triage", 3, "2026-11-22T08:00:00Z")
+    words = Page(index.refresh(tmp_path / "reports").read_text("utf-8")).words
+    assert "Accuracy or agreement" in words
+    newest, before, _ = index.collect(tmp_path / "reports")[0][0]["runs"]
+    assert newest["changes"]["quality"] is None
+    assert before["changes"]["quality"] is not None
+
+
 def test_a_damaged_report_is_named_and_does_not_hide_the_others(folder: Path) -> None:
     (folder / "triage" / f"{1:012d}" / "report.json").write_text("{")
     write_bytes(folder / "odd" / "x" / "report.json", b'{"schema": "cascade-report/0"}')
