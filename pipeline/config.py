@@ -158,7 +158,7 @@ class Strong(Model):
     """The strong model, the reference."""
 
     splits: tuple[SplitName, ...] = SPLITS
-    """Splits whose rows get a strong answer; `fit` needs none."""
+    """Splits whose rows get a strong answer; `fit` needs none where rows have labels."""
     human: Literal[False] = False
 
 
@@ -277,6 +277,14 @@ class TaskConfig(Part):
             raise ValueError("kind choose needs dataset.options, the column with the row's options")
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
             raise ValueError(f"without dataset.label only target agree_with_strong is possible, not {self.target.kind}")
+        if self.dataset is not None and not self.dataset.label and self.strong is not None:
+            if isinstance(self.strong, Human):
+                raise ValueError("people's answers are the labels, so strong.human needs dataset.label, their column")
+            if "fit" not in self.strong.splits:
+                raise ValueError(
+                    "without labels the strong model's answers are the reference, so it must answer the fit rows too: "
+                    "add fit to strong.splits"
+                )
         known = set(self.answers or ())
         groups = self.target.label_groups or {}
         for where, names in (

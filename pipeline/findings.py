@@ -43,7 +43,7 @@ def chosen_signal(
     """The config's signal, or the one with the best risk-coverage curve on the fit rows; and the table it came from.
 
     `outcome` (n,): 1 right, 0 wrong, NaN unknown; `reasons`: counts of "signal: why it is null" over usable replies, told in
-    the table. Raises UsageError when the wanted signal is null on every row.
+    the table. Raises UsageError when the wanted signal is null on every row, or no row is graded.
     """
     signals, wanted = signals_of(fit), job.config.signal
     usable = [n for n, v in signals.items() if not np.isnan(v).all()]
@@ -51,6 +51,11 @@ def chosen_signal(
         raise UsageError(
             f"{job.config.task}: no reply of the cheap model carries a usable confidence on the fit rows; `doctor` shows what its "
             "replies hold; choose a model that returns logprobs"
+        )
+    if np.isnan(outcome).all():
+        raise UsageError(
+            f"{job.config.task}: no fit row tells whether the cheap answer is right, so no signal can be chosen; `status` says which "
+            "replies are missing"
         )
     name, table = selection.select_signal(signals, outcome, seed=job.config.seed)
     table = [{**row, "why_null": _why_null(row["signal"], reasons)} for row in table]

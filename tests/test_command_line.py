@@ -301,6 +301,41 @@ def test_without_labels_agreement_is_certified_and_called_so(project: Path, caps
     assert policy["expected"]["system_accuracy"]["value"] is None
 
 
+def test_without_labels_the_strong_model_must_answer_the_fit_rows(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = project / "configs" / "tickets.yaml"
+    unlabeled = (
+        config.read_text()
+        .replace("label: label, ", "")
+        .replace("match_strong, within: 0.02", "agree_with_strong, within: 0.2")
+    )
+    config.write_text(unlabeled.replace("  model: large", "  model: large\n  splits: [certify, test]"))
+    code, _, err = run(capsys, "evaluate", "tickets", "--quiet")
+    assert code == 2
+    assert "add fit to strong.splits" in err
+    people = unlabeled[: unlabeled.index("strong:")] + "strong: {human: true, usd_per_request: 1}\n"
+    config.write_text(people + unlabeled[unlabeled.index("target:") :])
+    code, _, err = run(capsys, "evaluate", "tickets", "--quiet")
+    assert code == 2
+    assert "needs dataset.label" in err
+
+
+def test_strong_answers_that_are_missing_on_every_fit_row_are_named_as_the_reason(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = project / "configs" / "tickets.yaml"
+    config.write_text(
+        config.read_text()
+        .replace("label: label, ", "")
+        .replace("match_strong, within: 0.02", "agree_with_strong, within: 0.2")
+    )
+    (project / "strong.jsonl").write_text("".join(reply(f"r{i}", "neither", -0.1) for i in range(60)))
+    code, _, err = run(capsys, "evaluate", "tickets", "--quiet")
+    assert code == 2
+    assert "no fit row tells whether the cheap answer is right" in err
+
+
 def test_answers_kept_although_different_are_as_many_on_the_card_as_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
