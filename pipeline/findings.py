@@ -15,6 +15,7 @@ from pipeline.config import SIGNAL_NAMES
 from pipeline.decide import calibration, metrics, selection
 from pipeline.decide.baselines import baselines
 from pipeline.decide.calibrator import Calibrator
+from pipeline.decide.expectation import mix_weights
 from pipeline.decide.recommend import Recommendation
 from pipeline.decide.reply_caveats import ReplyCounts
 from pipeline.decide.rows import Rows
@@ -183,6 +184,7 @@ def policy(job: Job, rows: Rows, advice: Mapping[str, Any]) -> dict[str, Any]:
     facts = monitor_facts(
         confidence=held.confidence, statuses=statuses.loc[statuses["split"] == "certify", "cheap_status"].fillna("ok"), threshold=advice["threshold"],
         cheap_correct=held.cheap_correct, strong_correct=held.strong_correct, agrees=held.agree, target=job.config.target.model_dump(mode="json"), delta=job.config.target.delta,
+        weights=None if job.prevalence is None else mix_weights(held.label, job.prevalence),
     )  # fmt: skip
     return policy_document(
         task=job.config.task, kind=job.config.kind, provider=None if run["provider"] == "given" else run["provider"], verdict=advice["verdict"], threshold=advice["threshold"],

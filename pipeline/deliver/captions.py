@@ -31,7 +31,7 @@ def captions(report: Mapping[str, Any]) -> dict[str, Caption]:
     if trust["histogram"]:
         made["histogram"] = lambda: _histogram(trust["histogram"], report["verdict"]["threshold"])
     if trust["risk"]:
-        made["risk"] = lambda: _risk(trust)
+        made["risk"] = lambda: _risk(trust, reweighted=bool(report["decide"]["reweighted"]))
     if trust["signals"]:
         made["signals"] = lambda: _signals(trust["signals"])
     return {name: make() for name, make in made.items()}
@@ -114,7 +114,7 @@ def _histogram(data: Mapping[str, Any], at: float | None) -> Caption:
     )
 
 
-def _risk(trust: Mapping[str, Any]) -> Caption:
+def _risk(trust: Mapping[str, Any], *, reweighted: bool) -> Caption:
     risk = trust["risk"]
     here = risk["recommended"]
     takeaway = (
@@ -123,7 +123,7 @@ def _risk(trust: Mapping[str, Any]) -> Caption:
         else f"At the recommended threshold the cheap model keeps {share(here['coverage'])}, and {share(here['selective_risk'])} of what it keeps is wrong."
     )
     aurc = (((trust["metrics"].get("before") or {}).get(risk["split"])) or {}).get("aurc_mean")
-    if aurc:
+    if aurc and not reweighted:  # it counts rows as they are, and would be the area under another curve
         takeaway += f" Area under this curve (AURC): {estimate(aurc, 'number')}, n\u00a0=\u00a0{count(aurc['n'])}."
     return Caption(
         f"Error among the kept against the share kept, {risk['split']} split",

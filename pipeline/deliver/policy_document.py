@@ -6,7 +6,10 @@ Written once, by `recommend`; read by `pipeline.deliver.policy`, which never imp
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from scipy import stats
@@ -105,27 +108,40 @@ def monitor_facts(
     agrees: Iterable[float | None] | None = None,
     target: Mapping[str, Any],
     delta: float,
+    weights: Iterable[float] | None = None,
 ) -> dict[str, Any]:
     """What `monitor` holds production against, from the certify rows; the sequences have one entry a row.
 
     `confidence`: NaN or None where null; `cheap_correct`, `strong_correct`, `agrees` (the cheap answer is the strong
-    one's): 1, 0, or NaN or None where unknown, and then counted as 0. See `accepted_bounds` for the two bounds.
+    one's): 1, 0, or NaN or None where unknown, and then counted as 0. See `accepted_bounds` for the two bounds. `weights`:
+    how much a row counts where production's label mix is another than that of the rows: production is what is watched.
+    Counts are then those of Kish's effective number of rows.
     """
     values = [None if c is None or math.isnan(c) else float(c) for c in confidence]
-    seen = sorted(v for v in values if v is not None)
     states = list(statuses)
-    n = len(values)
+    counts = [1.0] * len(values) if weights is None else [float(w) for w in weights]
+    seen = sorted((v, w) for v, w in zip(values, counts, strict=True) if v is not None and w > 0)
+    total, n = sum(counts), int(_effective(counts))
     accepted = [threshold is not None and v is not None and v >= threshold for v in values]
-    errors, disagreements = accepted_bounds(accepted, cheap_correct, strong_correct, agrees, target, delta)
+    errors, disagreements = accepted_bounds(accepted, cheap_correct, strong_correct, agrees, target, delta, counts)
+
+    mass: defaultdict[str, float] = defaultdict(float)
+    for status, weight in zip(states, counts, strict=True):
+        mass[status] += weight
+
+    def share(amount: float) -> float | None:
+        return amount / total if total else None
+
+    kept = sum(w for w, a in zip(counts, accepted, strict=True) if a)
     return {
-        "confidence_quantiles": quantiles(seen),
+        "confidence_quantiles": quantiles([v for v, _ in seen], [w for _, w in seen]),
         "n_certify": n,
-        "n_confidence": len(seen),
-        "n_escalated": n - sum(accepted),
-        "out_of_set_rate": states.count("out_of_set") / n if n else None,
-        "no_logprobs_rate": (states.count("no_logprobs") + states.count("unaligned")) / n if n else None,
-        "null_rate": (n - len(seen)) / n if n else None,
-        "status_rates": {status: states.count(status) / n for status in sorted(set(states))} if n else None,
+        "n_confidence": int(_effective([w for _, w in seen])),
+        "n_escalated": round((1 - kept / total) * n) if total else 0,
+        "out_of_set_rate": share(mass["out_of_set"]),
+        "no_logprobs_rate": share(mass["no_logprobs"] + mass["unaligned"]),
+        "null_rate": share(sum(w for v, w in zip(values, counts, strict=True) if v is None)),
+        "status_rates": {status: share(mass[status]) for status in sorted(set(states))} if total else None,
         "accepted_error_bound": errors,
         "accepted_disagreement_bound": disagreements,
     }
@@ -138,6 +154,7 @@ def accepted_bounds(
     agrees: Iterable[float | None] | None,
     target: Mapping[str, Any],
     delta: float,
+    weights: Sequence[float] | None = None,
 ) -> tuple[float | None, float | None]:
     """The error rate, and the rate of disagreement with the strong model, that accepted answers may have.
 
@@ -151,41 +168,56 @@ def accepted_bounds(
         others              nothing more
 
     Disagreement: likewise, with within / c for match_strong and agree_with_strong, which no smaller rate can break.
+    With `weights` rows count by them, and bounds are those of the effective number of rows.
     None where nothing is accepted or the answers are unknown.
     """
-    n, m = len(accepted), sum(accepted)
+    counts = [1.0] * len(accepted) if weights is None else list(weights)
+    n, m = sum(counts), sum(w for w, a in zip(counts, accepted, strict=True) if a)
     if m == 0:
         return None, None
     kind, share = target.get("kind"), m / n
-    shown, differs = _upper(accepted, cheap_correct, delta), _upper(accepted, agrees, delta)
+    shown, differs = _upper(accepted, cheap_correct, delta, counts), _upper(accepted, agrees, delta, counts)
     strong = None if strong_correct is None else list(strong_correct)
     allowed = 0.0
     if kind == "accepted_accuracy":
         return 1 - float(target["at_least"]), differs
-    if kind == "match_strong" and (theirs := _upper(accepted, strong, delta)) is not None:
+    if kind == "match_strong" and (theirs := _upper(accepted, strong, delta, counts)) is not None:
         allowed = theirs + float(target["within"]) / share
     if kind == "system_accuracy" and strong is not None:
-        lost = sum(g == 0 for g, a in zip(strong, accepted, strict=True) if not a) / n
+        lost = sum(w for g, a, w in zip(strong, accepted, counts, strict=True) if not a and g == 0) / n
         allowed = (1 - float(target["at_least"]) - lost) / share
     if kind in ("match_strong", "agree_with_strong") and differs is not None:
         differs = min(1.0, max(differs, float(target["within"]) / share))
     return None if shown is None else min(1.0, max(shown, allowed)), differs
 
 
-def quantiles(ordered: Sequence[float]) -> list[float] | None:
+def quantiles(ordered: Sequence[float], weights: Sequence[float] | None = None) -> list[float] | None:
     """Observed values at the shares 0, 1/200, ... 1 of an ascending sequence: the smallest value with at least that
     share at or below it. None when there are no values."""
-    n = len(ordered)
-    return [ordered[max(0, math.ceil(i * n / QUANTILES) - 1)] for i in range(QUANTILES + 1)] if n else None
+    if not ordered:
+        return None
+    below = list(accumulate([1.0] * len(ordered) if weights is None else weights))
+    last = len(ordered) - 1  # the sum of all may come out a hair short of itself
+    shares = [i * below[-1] / QUANTILES * (1 - 1e-12) for i in range(QUANTILES + 1)]
+    return [ordered[min(last, bisect_left(below, s))] for s in shares]
 
 
-def _upper(accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float) -> float | None:
+def _effective(weights: Sequence[float]) -> float:
+    """Kish's effective number of rows: their number where all count alike."""
+    squares = sum(w * w for w in weights)
+    return sum(weights) ** 2 / squares if squares else 0.0
+
+
+def _upper(
+    accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float, weights: Sequence[float]
+) -> float | None:
     """Clopper-Pearson upper bound, at certainty 1 - delta, of the share that is not good among the accepted."""
     if good is None:
         return None
-    kept = [g for g, a in zip(good, accepted, strict=True) if a]
-    known = [g for g in kept if g is not None and not math.isnan(g)]
-    if not known:
+    kept = [(g, w) for g, a, w in zip(good, accepted, weights, strict=True) if a]
+    if all(g is None or math.isnan(g) for g, _ in kept):
         return None
-    m, k = len(kept), len(kept) - sum(1 for g in known if g == 1)
-    return 1.0 if k >= m else float(stats.beta.ppf(1 - delta, k + 1, m - k))
+    total, bad = sum(w for _, w in kept), sum(w for g, w in kept if g != 1)
+    m = _effective([w for _, w in kept])
+    k = bad * (m / total)
+    return 1.0 if bad >= total else float(stats.beta.ppf(1 - delta, k + 1, m - k))

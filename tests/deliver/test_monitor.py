@@ -265,6 +265,28 @@ def test_the_bound_on_errors_is_what_the_promise_leaves_to_accepted_answers() ->
     )
 
 
+def test_the_facts_are_those_of_productions_mix_where_the_rows_have_another() -> None:
+    """A row that counts three times is three rows to every share; how many rows there are is Kish's effective number."""
+    confidence = [0.95] * 8 + [0.5] * 4 + [None] * 4
+    rows: dict[str, Any] = {"cheap_correct": [1.0] * 6 + [0.0] * 2 + [1.0] * 8, "agrees": [1.0] * 16}
+    weights = [3.0 if i % 2 else 1.0 for i in range(16)]
+    found = facts(confidence, 0.9, target={"kind": "budget"}, weights=weights, **rows)
+    thrice = [i for i, w in enumerate(weights) for _ in range(int(w))]
+    repeated = facts(
+        [confidence[i] for i in thrice],
+        0.9,
+        target={"kind": "budget"},
+        **{k: [v[i] for i in thrice] for k, v in rows.items()},
+    )
+    for name in ("confidence_quantiles", "out_of_set_rate", "no_logprobs_rate", "null_rate", "status_rates"):
+        assert found[name] == repeated[name], name
+    size = 16 * 2**2 / 5
+    assert (found["n_certify"], found["n_confidence"]) == (int(size), int(size * 12 / 16))
+    assert found["n_escalated"] == round(int(size) * repeated["n_escalated"] / repeated["n_certify"])
+    kept = size / 2
+    assert found["accepted_error_bound"] == pytest.approx(stats.beta.ppf(0.9, kept / 4 + 1, kept * 3 / 4))
+
+
 @settings(max_examples=100)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=500))
 def test_the_quantiles_are_the_smallest_values_that_cover_their_share(values: list[float]) -> None:

@@ -14,7 +14,7 @@ from deliver import artefacts
 from deliver.artefact_tables import interval
 
 from pipeline import run as names
-from pipeline.deliver import report, report_data
+from pipeline.deliver import captions, report, report_data
 from pipeline.run import Run, dump_json
 
 
@@ -198,6 +198,9 @@ def test_an_enriched_set_is_reweighted_to_productions_mix(tmp_path: Path) -> Non
     page = report.render(json.loads(dump_json(data)), {})
     assert "re-weighted" in page
     assert "exact in the recommended row" not in page
+    assert page.count("labeled rows as they are") == 2
+    assert "bounds from the certify split, re-weighted" in page
+    assert "AURC" not in captions.captions(data)["risk"].takeaway
 
 
 def test_a_floor_on_several_labels_counts_an_answer_among_them_as_found(tmp_path: Path) -> None:
