@@ -170,7 +170,8 @@ def _baselines(job: Job, rows: Rows, found: Recommendation) -> list[dict[str, An
     if job.options.predictions is None:
         by_id = {e.id: "\n".join(e.texts) for e in job.dataset.examples}
         texts = {"fit": [by_id[i] for i in fit.example_id], split: [by_id[i] for i in held.example_id]}
-    table = baselines(fit, held, rates, texts["fit"], texts[split], seed=job.config.seed, split=split)
+    weights = None if job.prevalence is None else mix_weights(held.label, job.prevalence)
+    table = baselines(fit, held, rates, texts["fit"], texts[split], weights=weights, seed=job.config.seed, split=split)
     return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 

@@ -37,6 +37,7 @@ def baselines(
     texts_fit: Sequence[str] | None = None,
     texts_eval: Sequence[str] | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     seed: int,
     split: str = "test",
 ) -> pd.DataFrame:
@@ -44,11 +45,13 @@ def baselines(
 
     Evaluated on the rows where both models' correctness is known (n of them); NaN without any. Unknown dollars count as
     the mean of the known ones, NaN where none is known. Rows of equal score are sent up in random order, in expectation.
+    `weights` (n,): how much each row of `rows_eval` counts, in its share of the escalated too; None counts all alike.
     The router is absent without texts, or where the fit rows hold fewer than five errors or five right answers.
     """
     share = np.asarray(rates, dtype=np.float64)
     graded = ~np.isnan(rows_eval.cheap_correct) & ~np.isnan(rows_eval.strong_correct)
     rows = rows_eval.take(graded)
+    weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)[graded]
     gain = rows.strong_correct - rows.cheap_correct
     scores = {"random": np.zeros(len(rows)), "oracle": gain}
     if texts_fit is not None and texts_eval is not None:
@@ -56,7 +59,7 @@ def baselines(
         predicted = router_scores(texts_fit, 1 - rows_fit.cheap_correct, texts, seed=seed)
         if predicted is not None:
             scores["router"] = predicted
-    cheap_usd, strong_usd = _filled(rows.cheap_usd), _filled(rows.strong_usd)
+    cheap_usd, strong_usd = _filled(rows.cheap_usd, weight), _filled(rows.strong_usd, weight)
     tables = []
     for name, score in scores.items():
         extra = strong_usd - cheap_usd if name == "router" else strong_usd
@@ -64,8 +67,8 @@ def baselines(
             "name": name,
             "split": split,
             "escalation_rate": share,
-            "system_accuracy": _mean(rows.cheap_correct) + _moved(score, gain, share),
-            "usd_per_1000": 1000 * (_mean(cheap_usd) + _moved(score, extra, share)),
+            "system_accuracy": _mean(rows.cheap_correct, weight) + _moved(score, gain, weight, share),
+            "usd_per_1000": 1000 * (_mean(cheap_usd, weight) + _moved(score, extra, weight, share)),
             "n": len(rows),
         }
         tables.append(pd.DataFrame(table))
@@ -93,21 +96,20 @@ def router_scores(
     return np.asarray(model.predict_proba(words.transform(list(texts_eval)))[:, 1], dtype=np.float64)
 
 
-def _moved(score: Floats, delta: Floats, share: Floats) -> Floats:
+def _moved(score: Floats, delta: Floats, weight: Floats, share: Floats) -> Floats:
     """Mean of `delta` over all rows when the `share` of largest `score` is sent up; linear inside blocks of ties."""
-    n = len(score)
-    if n == 0:
+    if not weight.any():
         return np.full(len(share), np.nan)
     order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])) + 1, n)
-    sums = np.append(0.0, np.cumsum(delta[order])[ends - 1])
-    return np.asarray(np.interp(share * n, np.append(0, ends), sums) / n, dtype=np.float64)
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    mass, sums = (np.append(0.0, np.cumsum(x[order])[ends]) for x in (weight, weight * delta))
+    return np.asarray(np.interp(share * mass[-1], mass, sums) / mass[-1], dtype=np.float64)
 
 
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _mean(values: Floats, weight: Floats) -> float:
+    return float(weight @ values / weight.sum()) if weight.any() else float("nan")
 
 
-def _filled(usd: Floats) -> Floats:
+def _filled(usd: Floats, weight: Floats) -> Floats:
     known = ~np.isnan(usd)
-    return np.where(known, usd, usd[known].mean()) if known.any() else usd
+    return np.where(known, usd, _mean(usd[known], weight[known]))

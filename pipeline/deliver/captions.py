@@ -66,9 +66,10 @@ def _decide(report: Mapping[str, Any]) -> Caption:
     )
     reading = (
         "Each point of the line is a threshold; further left is cheaper, further up is better. "
-        f"The darker {share(sweep['level'], 0)} band covers one threshold at a time{wide}. "
-        "The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
+        f"The darker {share(sweep['level'], 0)} band covers one threshold at a time{wide}."
     )
+    if decide["baselines"]:
+        reading += " The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
     return Caption(
         f"{'Cost' if priced(sweep) else 'Escalation'} against {quality}, {sweep['split']} split (n\u00a0=\u00a0{count(sweep['n'])})",
         takeaway,

@@ -50,6 +50,21 @@ def test_the_ends_are_the_models_themselves() -> None:
         assert usd == pytest.approx([1000 * rows.cheap_usd.mean(), usd_at_end])
 
 
+def test_a_row_that_counts_twice_is_two_rows() -> None:
+    """Unknown dollars and ungraded rows among them."""
+    rows = made(80, 12, gaps=0.1)
+    twice = np.arange(80) % 3 == 0
+    texts = [f"word{i % 7} of mail" for i in range(80)]
+    repeated = np.repeat(np.arange(80), np.where(twice, 2, 1))
+    rates = np.linspace(0, 1, 9)
+    weighted = baselines(rows, rows, rates, texts, texts, weights=np.where(twice, 2.0, 1.0), seed=0)
+    plain = baselines(rows, rows.take(repeated), rates, texts, [texts[i] for i in repeated], seed=0)
+    assert set(weighted.name) == {"random", "oracle", "router"}
+    for name in set(weighted.name):
+        for mine, theirs in zip(at(weighted, name), at(plain, name), strict=True):
+            assert mine == pytest.approx(theirs)
+
+
 def hard_words(n: int, seed: int) -> tuple[Rows, list[str]]:
     """The cheap model fails exactly on texts with one word; the strong one never."""
     rng = np.random.default_rng(seed)

@@ -239,4 +239,6 @@ def test_baselines_that_weigh_rows_otherwise_are_left_out(tmp_path: Path) -> Non
     for baseline in advice["baselines"]:
         baseline["system_accuracy"] -= 0.05
     run.write_json(names.RECOMMENDATION, advice)
-    assert report_data.build(run, config)["decide"]["baselines"] == []
+    data = report_data.build(run, config)
+    assert data["decide"]["baselines"] == []
+    assert "random escalation" not in captions.captions(data)["decide"].reading
