@@ -81,8 +81,9 @@ def with_intervals(
 
     Accuracy: Clopper-Pearson. Others: bootstrap of rows, percentile; for metrics that noise pushes up (calibration errors,
     CORP parts) the reflected one, widened where needed to hold the value. `group` (n,): where groups have several rows,
-    whole groups are resampled, and accuracy has a percentile interval as well. Above 2,000 distinct confidences, replicates are
-    drawn from cells merged by rank and moved to the exact value. Test statistics and largest gaps have none (None).
+    whole groups are resampled, and accuracy has a percentile interval as well. Above 2,000 distinct confidences, replicates
+    are drawn from cells merged by rank and moved to the exact value. No interval (None) for test statistics and largest
+    gaps, and where all replicates agree.
     """
     cells = Cells.of(confidence, correct)
     values = summary(confidence, correct)
@@ -105,6 +106,10 @@ def with_intervals(
             continue
         usable = drawn[name][~np.isnan(drawn[name])]
         if len(usable) < replicates / 2 or centre[name] is None:
+            continue
+        if (
+            np.ptp(usable) <= 1e-12
+        ):  # too few rows, or all alike: that resampling is mute does not make the value certain
             continue
         lower, upper = (float(q) - centre[name] for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
         entry["method"] = "bootstrap percentile"

@@ -148,10 +148,12 @@ def _reciprocal(label: str, order: list[str] | None) -> float:
 
 
 def _mean(values: Floats, seed: int) -> dict[str, Any]:
-    """Mean of the known values with a percentile bootstrap interval."""
+    """Mean of the known values with a percentile bootstrap interval; none where all of them are the same."""
     known = values[~np.isnan(values)]
     if not len(known):
         return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0}
+    if np.ptp(known) == 0:
+        return {"value": float(known[0]), "lower": None, "upper": None, "level": LEVEL, "n": len(known)}
     rng = np.random.default_rng(seed)
     draws = np.array([known[rng.integers(0, len(known), len(known))].mean() for _ in range(REPLICATES)])
     lower, upper = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -266,6 +266,18 @@ def test_intervals_hold_their_value_and_state_what_they_are(c: Floats, y: Floats
             assert entry["lower"] - 1e-9 <= entry["value"] <= entry["upper"] + 1e-9, name
 
 
+def test_replicates_that_all_agree_give_no_interval() -> None:
+    """Seven rows in perfect order are no proof that the order is perfect; counted shares keep their exact interval."""
+    got = with_intervals([0.1, 0.2, 0.6, 0.7, 0.8, 0.9, 0.95], [0, 0, 1, 1, 1, 1, 1], seed=1)
+    assert got["auroc"]["value"] == 1
+    right = with_intervals([0.6, 0.7, 0.8, 0.9], [1, 1, 1, 1], seed=1)
+    assert right["aurc_mean"]["value"] == 0
+    for entry in (got["auroc"], right["aurc_mean"]):
+        assert (entry["lower"], entry["upper"], entry["method"]) == (None, None, None)
+    assert right["accuracy"]["lower"] == pytest.approx(0.05 ** (1 / 4))
+    assert right["brier"]["lower"] < right["brier"]["value"]
+
+
 def test_accuracy_has_the_exact_interval() -> None:
     c, y = sample(90, 10)
     peer = binomtest(int(y.sum()), 90).proportion_ci(0.9, method="exact")

@@ -71,6 +71,13 @@ def test_an_escalated_passage_ranks_by_how_often_the_strong_model_is_right() -> 
     assert (no, yes) == pytest.approx((0.5 / 3, 2.5 / 4))
 
 
+def test_queries_that_are_all_in_perfect_order_give_no_interval() -> None:
+    group = np.array(["a", "a", "b", "b"], dtype=object)
+    relevant = score = np.array([1.0, 0.0, 1.0, 0.0])
+    found = passages(group, relevant, score, score, np.ones(4, bool), relevance=score, strong_share=(0.1, 0.9), seed=1)
+    assert found["cheap"]["ndcg_at_10"] == {"value": 1.0, "lower": None, "upper": None, "level": 0.9, "n": 2}
+
+
 def test_options_are_ranked_by_probability_and_escalated_rows_start_with_the_strong_answer() -> None:
     label = np.array(["A", "B", "C"], dtype=object)
     names = ["ABC"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from deliver import artefacts
 from deliver.artefact_tables import interval
 
 from pipeline import run as names
+from pipeline.decide import metrics
 from pipeline.deliver import captions, report, report_data
 from pipeline.run import Run, dump_json
 
@@ -217,6 +219,21 @@ def test_a_floor_on_several_labels_counts_an_answer_among_them_as_found(tmp_path
         assert found[name]["recall"]["n"] == len(mine)
     assert [found[n]["broken"] for n in ("unwanted", "work")] == [True, False]
     assert "below its floor" in report.render(json.loads(dump_json(data)), {})
+
+
+def test_every_measure_of_the_confidence_is_found_under_the_name_that_it_has(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=400)
+    test = run.read_table(names.PREDICTIONS).query("split == 'test'")
+    measured = metrics.with_intervals(
+        test["confidence"].to_numpy(), test["cheap_correct"].astype("Float64").to_numpy(float, na_value=np.nan), seed=1
+    )
+    found = run.read_json(names.CALIBRATION)
+    run.write_json(names.CALIBRATION, found | {"metrics": {"before": {"test": measured}, "after": {"test": measured}}})
+    words = report.render(json.loads(dump_json(report_data.build(run, config))), {})
+    table = words.split("Measures of the confidence")[1].split("</table>")[0]
+    asked = re.findall(r'\("([a-z0-9_]+)", "[^"]+"\)', report.read_template("trust.html.j2").split("Measures")[2])
+    assert len(asked) == table.count("<tr>") - 1 == 9
+    assert set(asked) <= set(measured)
 
 
 def test_ranking_measures_are_shown_with_and_without_escalation(tmp_path: Path) -> None:
