@@ -79,12 +79,12 @@ def draw(report: Mapping[str, Any], *, png: bool = True) -> dict[str, Drawing]:
     """Every figure for which the report has data, by name. Without `png` only the SVG is drawn, in half the time."""
     trust, sweep = report["trust"], report["decide"]["sweep"]
     made: dict[str, Callable[[Axes], None]] = {}
-    if sweep is not None and any(v is not None for v in sweep["columns"]["system_accuracy"]):
+    if sweep is not None and len(set(zip(*_curve(sweep), strict=True))) > 1:  # one end alone is no curve
         made["decide"] = lambda axes: _decide(axes, report["decide"])
     for stage in ("before", "after"):
         if trust["reliability"] and trust["reliability"][stage]:
             made[f"reliability-{stage}"] = partial(_reliability, stage=trust["reliability"][stage])
-    if trust["histogram"] and trust["histogram"]["n"]:
+    if trust["histogram"] and trust["histogram"]["n"] > trust["histogram"]["null"]:
         made["histogram"] = lambda axes: _histogram(axes, trust["histogram"], report["verdict"]["threshold"])
     if trust["risk"]:
         made["risk"] = lambda axes: _risk(axes, trust["risk"])
@@ -167,28 +167,40 @@ def _known(*columns: Any) -> tuple[np.ndarray, ...]:
     return tuple(a[keep] for a in arrays)
 
 
+def _curve(sweep: Mapping[str, Any], *more: str) -> tuple[np.ndarray, ...]:
+    """Cost (or escalation), accuracy and `more` columns of the thresholds where all are known.
+
+    The last row asks no cheap model: it is the strong model's own point, not one of the curve.
+    """
+    last = -1 if sweep["columns"]["threshold"] and sweep["columns"]["threshold"][-1] is None else None
+    across = "usd_per_1000" if priced(sweep) else "escalation_rate"
+    return _known(*(sweep["columns"][name][:last] for name in (across, *(more or ("system_accuracy",)))))
+
+
+def _band(axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
+    """A band with its entry in the legend, where there is any to be seen."""
+    if len(x) > 1:
+        axes.fill_between(x, low, high, linewidth=0, **style)
+
+
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
+    """A line with its entry in the legend: a dot where there is one point, nothing where there is none."""
+    if len(x):
+        axes.plot(x, y, marker="o" if len(x) == 1 else None, markersize=4, **style)
+
+
 def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
     sweep = decide["sweep"]
     best = sweep["recommended"]
     chosen = None if best is None else {name: values[best] for name, values in sweep["columns"].items()}
-    # the last row asks no cheap model: it is the strong model's own point, not one of the curve
-    last = -1 if sweep["columns"]["threshold"][-1] is None else None
-    columns = {name: values[:last] for name, values in sweep["columns"].items()}
     dollars = priced(sweep)
     across = "usd_per_1000" if dollars else "escalation_rate"
-    x, y, low, high = _known(
-        columns[across], columns["system_accuracy"], columns["system_accuracy_lower"], columns["system_accuracy_upper"]
-    )
     level = f"{sweep['level'] * 100:.3g} %"
-    x_whole, least, most = _known(
-        columns[across], columns["system_accuracy_sim_lower"], columns["system_accuracy_sim_upper"]
-    )
-    if len(x_whole):
-        axes.fill_between(x_whole, least, most, color=BLUE, alpha=0.09, linewidth=0, label=f"{level} band, whole line")
-    if len(x):
-        axes.fill_between(x, low, high, color=BLUE, alpha=0.17, linewidth=0, label=f"{level} band, one point")
-    x, y = _known(columns[across], columns["system_accuracy"])
-    axes.plot(x, y, color=BLUE, linewidth=1.8, label="cascade")
+    whole = _curve(sweep, "system_accuracy_sim_lower", "system_accuracy_sim_upper")
+    _band(axes, *whole, color=BLUE, alpha=0.09, label=f"{level} band, whole line")
+    pointwise = _curve(sweep, "system_accuracy_lower", "system_accuracy_upper")
+    _band(axes, *pointwise, color=BLUE, alpha=0.17, label=f"{level} band, one point")
+    _line(axes, *_curve(sweep), color=BLUE, linewidth=1.8, label="cascade")
     for name, colour, dash in (
         ("random", GREY, (0, (1, 1.5))),
         ("router", PURPLE, (0, (4, 2))),
@@ -196,15 +208,8 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
     ):
         points = [b for b in decide["baselines"] if b.get("name") == name]
         bx, by = _known([b.get(across) for b in points], [b.get("system_accuracy") for b in points])
-        if len(bx):
-            axes.plot(
-                bx,
-                by,
-                color=colour,
-                linestyle=dash,
-                linewidth=1.3,
-                label={"random": "random escalation", "router": "text-only router", "oracle": "oracle"}[name],
-            )
+        title = {"random": "random escalation", "router": "text-only router", "oracle": "oracle"}[name]
+        _line(axes, bx, by, color=colour, linestyle=dash, linewidth=1.3, label=title)
     if decide["target_line"] is not None:
         axes.axhline(decide["target_line"], color=VERMILION, linestyle=(0, (5, 3)), linewidth=1.1, label="target")
     for role, marker, colour, at in (("cheap", "s", ORANGE, 0.0), ("strong", "D", GREEN, 1.0)):
@@ -248,11 +253,9 @@ def _reliability(axes: Axes, stage: Mapping[str, Any]) -> None:
     x, low, high = _known(
         [c["mean_confidence"] for c in corp], [c["band_lower"] for c in corp], [c["band_upper"] for c in corp]
     )
-    if len(x):
-        axes.fill_between(x, low, high, color=GREY, alpha=0.2, linewidth=0, label="if calibrated")
+    _band(axes, x, low, high, color=GREY, alpha=0.2, label="if calibrated")
     x, y = _known([c["mean_confidence"] for c in corp], [c["accuracy"] for c in corp])
-    if len(x):
-        axes.plot(x, y, color=BLUE, linewidth=1.6, label="observed (CORP)")
+    _line(axes, x, y, color=BLUE, linewidth=1.6, label="observed (CORP)")
     bins = stage["bin"]
     x, y, low, high = _known(
         *([b[c] for b in bins] for c in ("mean_confidence", "accuracy", "accuracy_lower", "accuracy_upper"))
@@ -276,17 +279,19 @@ def _histogram(axes: Axes, data: Mapping[str, Any], threshold: float | None) -> 
     """Bars of equal width whatever their bins span: confidences crowd near 1, where bins are fine."""
     edges, right, wrong = np.array(data["edges"]), np.array(data["right"]), np.array(data["wrong"])
     left = np.arange(len(edges))
-    axes.bar(left + 0.5, right, 0.86, color=SKY, edgecolor=BLUE, linewidth=0.6, label="right")
-    axes.bar(
-        left + 0.5,
-        -wrong,
-        0.86,
-        color=ORANGE,
-        edgecolor=VERMILION,
-        linewidth=0.6,
-        hatch="////",
-        label="wrong (below the line)",
-    )
+    if right.any():
+        axes.bar(left + 0.5, right, 0.86, color=SKY, edgecolor=BLUE, linewidth=0.6, label="right")
+    if wrong.any():
+        axes.bar(
+            left + 0.5,
+            -wrong,
+            0.86,
+            color=ORANGE,
+            edgecolor=VERMILION,
+            linewidth=0.6,
+            hatch="////",
+            label="wrong (below the line)",
+        )
     if any(data["unknown"]):
         known = np.array(data["unknown"])
         axes.bar(
@@ -308,9 +313,9 @@ def _risk(axes: Axes, risk: Mapping[str, Any]) -> None:
         x, low, high = _known(columns["coverage"], columns["selective_risk_lower"], columns["selective_risk_upper"])
         # below a few rows the interval spans everything and hides the curve
         wide = high - low < 0.5
-        axes.fill_between(x[wide], low[wide], high[wide], color=BLUE, alpha=0.15, linewidth=0, label="90 % band")
+        _band(axes, x[wide], low[wide], high[wide], color=BLUE, alpha=0.15, label="90 % band")
     x, y = _known(columns["coverage"], columns["selective_risk"])
-    axes.plot(x, y, color=BLUE, linewidth=1.6, label="by confidence")
+    _line(axes, x, y, color=BLUE, linewidth=1.6, label="by confidence")
     if len(x):
         axes.plot(
             [0, x[-1]], [y[-1], y[-1]], color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.2, label="in random order"

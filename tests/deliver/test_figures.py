@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from deliver import artefacts
 
+from pipeline import run as names
 from pipeline.deliver import captions, figures, report, report_data
 from pipeline.run import dump_json
 
@@ -106,6 +107,51 @@ def test_what_has_no_data_is_not_drawn(tmp_path: Path) -> None:
     data = report_data.build(run, config)
     assert set(figures.draw(data, png=False)) == {"decide", "histogram", "signals"}
     assert data["decide"]["sweep"]["quality"] == "agreement"
+
+
+def test_one_end_alone_is_no_curve(data: dict[str, Any]) -> None:
+    """Only the cheap end known, only the row that escalates everything known, or the same point at every threshold."""
+    size = len(data["decide"]["sweep"]["columns"]["threshold"])
+    for known in ({0}, {size - 1}, set(range(size))):
+        changed: dict[str, Any] = json.loads(json.dumps(data))
+        columns = changed["decide"]["sweep"]["columns"]
+        for name, values in columns.items():
+            if name.startswith("system_accuracy"):
+                columns[name] = [values[0] if i in known else None for i in range(size)]
+            elif len(known) == size and name != "threshold":
+                columns[name] = [values[0]] * size
+        drawn = figures.draw(changed, png=False)
+        assert "decide" not in drawn
+        assert "so there is no curve to draw" in report.render(changed, drawn)
+
+
+def test_without_confidences_no_empty_histogram_is_drawn(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=15, rows=200)
+    frame = run.read_table(names.PREDICTIONS)
+    run.write_frame(names.PREDICTIONS, frame.assign(confidence=np.nan))
+    data = json.loads(dump_json(report_data.build(run, config)))
+    drawn = figures.draw(data, png=False)
+    assert "histogram" not in drawn
+    assert "so there is no histogram" in report.render(data, drawn)
+
+
+def test_a_legend_lists_what_is_drawn_and_nothing_else(data: dict[str, Any]) -> None:
+    changed: dict[str, Any] = json.loads(json.dumps(data))
+    trust = changed["trust"]
+    trust["histogram"]["wrong"] = [0] * len(trust["histogram"]["wrong"])
+    columns = trust["risk"]["columns"]
+    columns["selective_risk_lower"], columns["selective_risk_upper"] = ([v] * len(columns["coverage"]) for v in (0, 1))
+    first = trust["reliability"]["before"]["corp"][:1]
+    trust["reliability"]["before"]["corp"] = first
+    drawn, before = figures.draw(changed, png=False), figures.draw(data, png=False)
+    for name, gone in (
+        ("histogram", "wrong (below the line)"),
+        ("risk", "90 % band"),
+        ("reliability-before", "if calibrated"),
+    ):
+        assert f">{gone}<" in before[name].inline, name
+        assert f">{gone}<" not in drawn[name].inline, name
+    assert ">observed (CORP)<" in drawn["reliability-before"].inline  # one point, drawn as a dot
 
 
 def test_text_has_enough_contrast_in_every_tone_of_both_themes() -> None:
