@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from deliver import artefacts
 from deliver.artefact_tables import interval
+from deliver.page import Page
 
 from pipeline import run as names
 from pipeline.decide import metrics
@@ -247,6 +248,32 @@ def test_ranking_measures_are_shown_with_and_without_escalation(tmp_path: Path) 
     assert words.count("0.8125") == 5
     assert "Top-1 accuracy" in words
     assert "nDCG" not in words.split("As a ranking")[1].split("<table")[1]
+
+
+@pytest.mark.parametrize(
+    ("gold", "prices", "said"),
+    [
+        (
+            True,
+            True,
+            r"cheap [\d.]+ % \[.*\] right at \$[\d.]+ \[.*\] per 1,000; strong .* right at \$[\d.]+ \[.*\] per 1,000\.",
+        ),
+        (True, False, r"cheap [\d.]+ % \[.*\] right; strong [\d.]+ % \[.*\] right\."),
+        (False, True, r"cheap \$[\d.]+ \[.*\] per 1,000; strong \$[\d.]+ \[.*\] per 1,000\."),
+        (False, False, None),
+    ],
+)
+def test_what_is_said_of_each_model_alone_is_what_is_known(
+    tmp_path: Path, gold: bool, prices: bool, said: str | None
+) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200, gold=gold, prices=prices)
+    page = Page(report.render(json.loads(dump_json(report_data.build(run, config))), {}))
+    assert page.faults == []
+    start = "Each model alone on these rows: "
+    if said is None:
+        assert start not in page.words
+    else:
+        assert re.match(said, page.words.split(start)[1].replace("\u00a0", " "))
 
 
 def test_baselines_that_weigh_rows_otherwise_are_left_out(tmp_path: Path) -> None:
