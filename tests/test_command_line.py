@@ -351,8 +351,10 @@ def test_answers_kept_although_different_are_as_many_on_the_card_as_in_the_table
     (tmp_path / "task.yaml").write_text("task: pairs\nkind: classify\ntarget: {kind: agree_with_strong, within: 0.1}\n")
     code, out, err = run(capsys, "evaluate", "task.yaml", "--predictions", "rows.csv", "--quiet", "--json")
     assert code == 0, err
-    data = json.loads(Path(json.loads(out)["report"]).with_name("report.json").read_text())
+    page = Path(json.loads(out)["report"])
+    data = json.loads(page.with_name("report.json").read_text())
     assert data["verdict"]["code"] == "certified"
+    assert "1,200 rows came in, 1,200 were used." in page.read_text("utf-8")
     card = next(c["estimate"] for c in data["cards"] if c["key"] == "wrong")
     sweep = data["decide"]["sweep"]
     assert card["value"] == sweep["columns"]["wrong_per_1000"][sweep["recommended"]]

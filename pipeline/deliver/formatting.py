@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 SPACE = "\u00a0"
@@ -64,6 +65,14 @@ def _dollars(value: float) -> str:
         return "0"
     digits = 0 if value >= 1000 else max(2, 2 - math.floor(math.log10(value)))
     return f"{value:,.{min(digits, 12)}f}"
+
+
+def price(value: float | None) -> str:
+    """Dollars that somebody set: every digit that they have, and cents at least."""
+    if value is None:
+        return UNKNOWN
+    whole, _, cents = f"{Decimal(str(value)):,f}".partition(".")
+    return f"${whole}.{cents.rstrip('0').ljust(2, '0')}"
 
 
 def per_1000(value: float | None) -> str:
@@ -160,6 +169,7 @@ FILTERS = {
     "points": points,
     "change": change,
     "usd": usd,
+    "price": price,
     "per_1000": per_1000,
     "seconds": seconds,
     "count": count,

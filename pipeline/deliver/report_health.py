@@ -36,6 +36,10 @@ def health(
     counts, measured = dict(record.get("counts") or {}), dict(record.get("measured") or {})
     excluded = {reason: n for reason, n in (counts.get("excluded") or {}).items() if n}
     total, used = counts.get("rows"), counts.get("used")
+    if (
+        total is None and rows is not None and record.get("provider") == "given"
+    ):  # a table is used as it came, or refused
+        total = used = len(rows)
     out: dict[str, Any] = {
         "rows": total,
         "used": used if used is not None else None if rows is None else len(rows),

@@ -34,6 +34,14 @@ def test_dollars_keep_three_digits_below_one(value: float | None, text: str) -> 
     assert f.usd(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "$0.50"), (1.4, "$1.40"), (0.17, "$0.17"), (0.0375, "$0.0375"), (2, "$2.00"), (1250.0, "$1,250.00"), (1e-6, "$0.000001"), (None, "unknown")],
+)  # fmt: skip
+def test_a_price_keeps_the_digits_that_it_was_given_and_has_cents(value: float | None, text: str) -> None:
+    assert f.price(value) == text
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.8734, "0.8734"), (0.0, "0"), (1.0, "1"), (None, "escalate all")])
 def test_a_threshold_is_printed_as_the_policy_holds_it(value: float | None, text: str) -> None:
     assert f.threshold(value) == text

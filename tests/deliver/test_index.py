@@ -78,6 +78,18 @@ def test_the_page_links_every_run_and_names_verdicts(folder: Path) -> None:
     assert not re.search(r"(?:https?:)?//[a-z0-9]|<script", path.read_text("utf-8"))
 
 
+def test_figures_carry_their_number_of_rows(folder: Path) -> None:
+    page = Page(index.refresh(folder).read_text("utf-8"))
+    runs = [run for task in index.collect(folder)[0] for run in task["runs"]]
+    wanted = [
+        f"n = {run[key]['n']}, test split" for run in runs for key in ("quality", "escalation", "cost") if run[key]["n"]
+    ]
+    titles = [a["title"] for tag, a in page.elements if tag == "td" and "title" in a]
+    assert sorted(titles) == sorted(wanted)
+    assert len(wanted) >= 6
+    assert wanted[0] in page.words
+
+
 def test_agreement_is_not_called_accuracy(tmp_path: Path) -> None:
     """Where no row has a label, and beside a run of the same task that had labels."""
     add(tmp_path, "triage", 1, "2026-11-20T08:00:00Z", gold=False)

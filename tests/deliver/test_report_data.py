@@ -276,6 +276,16 @@ def test_what_is_said_of_each_model_alone_is_what_is_known(
         assert re.match(said, page.words.split(start)[1].replace("\u00a0", " "))
 
 
+def test_prices_are_written_as_prices_are(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=200)
+    record = run.read_json(names.RUN)
+    record["models"]["cheap"]["price"] = {"input": 0.5, "output": 1.4, "as_of": "2026-11-22", "source": "list"}
+    run.write_json(names.RUN, record)
+    page = report.render(json.loads(dump_json(report_data.build(run, config))), {})
+    assert "$0.50 in and $1.40 out per million tokens" in page
+    assert "$1.32 in and $3.96 out per million tokens" in page
+
+
 def test_baselines_that_weigh_rows_otherwise_are_left_out(tmp_path: Path) -> None:
     run, config = artefacts.write_run(tmp_path, levels=20, rows=200)
     assert report_data.build(run, config)["decide"]["baselines"]
