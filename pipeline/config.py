@@ -95,6 +95,10 @@ class Prompt(Part):
     @field_validator("system", "user")
     @classmethod
     def _template(cls, text: str) -> str:
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(
+                "holds half a character (a lone surrogate), which cannot be sent; write the character itself"
+            )
         try:
             parsed = list(string.Formatter().parse(text))
         except ValueError as error:

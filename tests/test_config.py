@@ -64,6 +64,7 @@ def test_a_good_config_keeps_yes_and_no_as_text_and_fills_defaults(tmp_path: Pat
         ("max_tokens: 8", "logprobs: 5", 11, "set by the pipeline itself"),
         ("task: sorting", "task: ../up", 1, "a-z, 0-9 and _"),
         ("{text} {{literal}}", "{text", 7, "literal brace"),
+        ("{text} {{literal}}", "{text} \\ud83d", 7, "half a character"),
         ("  label: label\n", "", 3, "only target agree_with_strong"),
     ],
 )

@@ -185,8 +185,8 @@ def usage_of(value: dict[str, Any]) -> Usage:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; what the store's 64 bits cannot hold is as unknown as a negative one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+    """A number of tokens; what no reply can have (and the sums of 64 bits cannot hold) is as unknown as a negative one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
 
 
 def message_in(body: bytes, limit: int = 300) -> str:

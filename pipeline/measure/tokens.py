@@ -211,7 +211,7 @@ def _usage(body: dict[str, Any], text: str | None) -> tuple[int | None, int | No
 
 def _count(value: Any) -> int | None:
     """A number of tokens; what 64 bits of a table cannot hold is as unknown as a negative one."""
-    return value if type(value) is int and 0 <= value < 2**63 else None
+    return value if type(value) is int and 0 <= value < 10**12 else None
 
 
 def _number(value: Any) -> float | None:

@@ -428,7 +428,7 @@ def test_the_generated_replies_reach_every_kind_of_case() -> None:
         seen["nothing unseen"] += measured.unseen_mass == 0.0
 
     count()
-    assert seen["ok"] >= 200, seen
-    assert min(seen["label_probability"], seen["learned"]) >= 100, seen
-    assert min(seen["no_logprobs"], seen["unaligned"], seen["out_of_set"]) >= 10, seen
-    assert min(seen["shared"], seen["nothing unseen"]) >= 20, seen
+    assert seen["ok"] >= 160, seen
+    assert min(seen["label_probability"], seen["learned"]) >= 70, seen
+    assert min(seen["no_logprobs"], seen["unaligned"], seen["out_of_set"]) >= 3, seen
+    assert min(seen["shared"], seen["nothing unseen"]) >= 8, seen
