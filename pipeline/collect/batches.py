@@ -10,21 +10,20 @@ import asyncio
 import contextlib
 import json
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+from pipeline.collect.batch_ledger import BatchLedger
 from pipeline.collect.outcome import Action, Outcome, judge
 from pipeline.collect.progress import Progress
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt
 from pipeline.collect.providers.together import BOOLEAN, wants_boolean
-from pipeline.collect.providers.together_batch import Batch, TogetherBatch
+from pipeline.collect.providers.together_batch import Batch, TogetherBatch, result
 from pipeline.collect.redact import redact_bytes
 from pipeline.collect.send import SendReport
 from pipeline.collect.signals import caught
@@ -103,6 +102,7 @@ class _Batches:
     async def run(self, requests: Iterable[Request]) -> None:
         """Fetch what is out, then rounds of sending and fetching until nothing is missing."""
         self.stopped = asyncio.Event()
+        self.ledger = BatchLedger(self.store, self.task)
         self.report.maybe_paid += self.store.adopt(self.task)
         self.number = self.store.session(self.task)
         try:
@@ -192,9 +192,9 @@ class _Batches:
         batch = self._prepare(part, request, "canary" if canary else "part")
         file_id = await self.provider.upload(path)
         path.unlink()
-        self._set(batch, state="creating", file_id=file_id)
+        self.ledger.note(batch, state="creating", file_id=file_id)
         made = await self.provider.create(file_id)
-        self._set(batch, state="submitted", batch_id=made.id, status=made.status)
+        self.ledger.note(batch, state="submitted", batch_id=made.id, status=made.status)
         self.report.sent += sum(self.tries[request_id] == 0 for request_id, _ in part)
         self.report.attempts += len(part)
         for request_id, _ in part:
@@ -208,18 +208,7 @@ class _Batches:
         for request_id, one in part:
             self.number += 1
             rows.append(opening(self.number, self.task, request_id, one))
-        batch = self.number
-        statements: list[tuple[str, Sequence[Any]]] = [
-            ("INSERT INTO batch VALUES (?,?,?,?,?,'prepared',NULL,NULL,?,NULL,?)",
-             (batch, self.task, request.service, request.model, kind, len(rows), time.time())),
-            *(("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,?)", (*row, batch)) for row in rows),
-        ]  # fmt: skip
-        self.store.transaction(statements)
-        return batch
-
-    def _set(self, batch: int, **columns: str | None) -> None:
-        names = ", ".join(f"{name}=?" for name in columns)
-        self.store.transaction([(f"UPDATE batch SET {names} WHERE number=?", [*columns.values(), batch])])  # noqa: S608
+        return self.ledger.prepare(rows, request, kind)
 
     def _judge_canary(self, request_ids: list[str], request: Request) -> None:
         replies = list(self.store.replies(request_ids))
@@ -240,38 +229,29 @@ class _Batches:
 
     async def _reattach(self) -> None:
         """Bring every batch of an earlier run to "submitted", or drop it if it never was."""
-        ours = {row[0] for row in self.store.query("SELECT batch_id FROM batch WHERE batch_id IS NOT NULL", [])}
-        for number, state, file_id in self.store.query(
-            "SELECT number, state, file_id FROM batch WHERE task=? AND state IN ('prepared','creating')", [self.task]
-        ):
-            found = [b for b in await self.provider.find(file_id) if b.id not in ours] if state == "creating" else []
+        ours = self.ledger.ids()
+        for noted in self.ledger.noted("prepared", "creating"):
+            found = [b for b in await self.provider.find(noted.file_id) if b.id not in ours] if noted.file_id else []
             if found:
-                self._set(number, state="submitted", batch_id=found[0].id)
+                self.ledger.note(noted.number, state="submitted", batch_id=found[0].id)
                 ours.add(found[0].id)
-            else:  # nothing was submitted, so nothing is paid
-                self.store.transaction(
-                    [
-                        ("DELETE FROM open WHERE batch=?", [number]),
-                        ("UPDATE batch SET state='dropped' WHERE number=?", [number]),
-                    ]
-                )
+            else:
+                self.ledger.drop(noted.number)
 
     async def _fetch_all(self) -> None:
         """Wait until every batch has ended and its results are kept."""
-        while out := self.store.query(
-            "SELECT number, batch_id, requests FROM batch WHERE task=? AND state='submitted' ORDER BY number",
-            [self.task],
-        ):
+        while out := self.ledger.noted("submitted"):
             going = []
-            for number, batch_id, count in out:
-                batch = await self.provider.status(batch_id)
+            for noted in out:
+                assert noted.batch_id is not None
+                batch = await self.provider.status(noted.batch_id)
                 if batch.ended:
-                    await self._keep(number, batch)
+                    await self._keep(noted.number, batch)
                 else:
                     going.append(
-                        f"{batch_id} {batch.status}"
+                        f"{noted.batch_id} {batch.status}"
                         + ("" if batch.progress is None else f" {batch.progress:.0f} %")
-                        + f" of {count:,}"
+                        + f" of {noted.requests:,}"
                     )
             if going:
                 self.progress.text(f"{self.report.kept:,} kept; waiting for " + ", ".join(going))
@@ -282,11 +262,7 @@ class _Batches:
 
     async def _keep(self, number: int, batch: Batch) -> None:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
-        rows: dict[str, Row] = {
-            row[1]: row for row in self.store.query(
-                "SELECT id, request_id, task, example_id, role, service, model, sent_at FROM open WHERE batch=?", [number]
-            )
-        }  # fmt: skip
+        rows = self.ledger.rows(number)
         files = [
             await self.provider.download(f, self.folder / f"{f}.jsonl")
             for f in (batch.output_file_id, batch.error_file_id)
@@ -325,7 +301,7 @@ class _Batches:
         except (ValueError, KeyError, TypeError, RecursionError):
             self.report.troubles["batch_unknown_line"] += 1
             return None
-        status, body = _result(value)
+        status, body = result(value)
         if custom_id in seen:
             self.report.troubles["batch_duplicate_line"] += 1
             if seen[custom_id] or status != 200:
@@ -378,21 +354,3 @@ class _Batches:
 
 def _canary_key(request: Request) -> str:
     return f"canary:{request.service}:{request.model}:{request.top_logprobs}"
-
-
-def _result(value: dict[str, Any]) -> tuple[int, bytes]:
-    """Status and raw body of a result line: {response: {status_code, body}} or {error: {message, code}}."""
-    response = value.get("response")
-    if isinstance(response, dict) and "body" in response:
-        status, body = response.get("status_code"), response["body"]
-    else:
-        error = value.get("error") or response
-        code = error.get("code") if isinstance(error, dict) else None
-        number = int(str(code)) if str(code).isdigit() else 0
-        status, body = (number if 400 <= number < 600 else 500), {"error": error}
-    raw = (
-        body.encode("utf-8", "surrogatepass")
-        if isinstance(body, str)
-        else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    )
-    return (status if isinstance(status, int) else 200), raw

@@ -18,8 +18,8 @@ from pipeline.collect.outcome import Action, Outcome, advice, judge
 from pipeline.collect.pacing import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt, Provider
-from pipeline.collect.spending import Price, usd_of
-from pipeline.collect.store import ResponseStore, ending, opening, price_key
+from pipeline.collect.spending import Price, price_key, usd_of
+from pipeline.collect.store import ResponseStore, ending, opening
 from pipeline.errors import ProviderDown, UsageError
 from pipeline.measure.tokens import Reply, Token, parse
 

@@ -23,8 +23,8 @@ from pipeline.collect.progress import Progress
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt, Provider
 from pipeline.collect.signals import caught
-from pipeline.collect.spending import Price, Spending, usd_bound
-from pipeline.collect.store import ResponseStore, chunks, ending, opening, price_key
+from pipeline.collect.spending import Price, Spending, price_key, usd_bound
+from pipeline.collect.store import ResponseStore, chunks, ending, opening
 from pipeline.errors import AccessError, CascadeError, Interrupted, UsageError
 
 TRIES = 6

@@ -31,6 +31,11 @@ class Price(Protocol):
         """Of what the model writes, its reasoning included."""
 
 
+def price_key(service: str, model: str) -> str:
+    """Under which name the last price of a model is remembered."""
+    return f"price:{service}:{model}"
+
+
 def usd_of(usage: Usage, price: Price | None) -> float | None:
     """Dollars of one reply; None when its usage or the price is unknown (never 0)."""
     if price is None or not usage.known:

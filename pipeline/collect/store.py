@@ -357,11 +357,6 @@ class ResponseStore:
         return errors(self.path)
 
 
-def price_key(service: str, model: str) -> str:
-    """Under which name the last price of a model is remembered."""
-    return f"price:{service}:{model}"
-
-
 def _sound(packed: bytes | None, checksum: bytes) -> bytes | None:
     """The raw body; None where it is gone or is not what was written."""
     try:

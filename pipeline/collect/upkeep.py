@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.collect.outcome import message_in
 from pipeline.collect.redact import redact
-from pipeline.collect.store import ResponseStore, chunks, price_key
+from pipeline.collect.spending import price_key
+from pipeline.collect.store import ResponseStore, chunks
 from pipeline.errors import UsageError
 from pipeline.run import atomic
 

@@ -141,6 +141,24 @@ def _batch(job: Any) -> Batch:
     )
 
 
+def result(value: dict[str, Any]) -> tuple[int, bytes]:
+    """Status and raw body of a result line: {response: {status_code, body}} or {error: {message, code}}."""
+    response = value.get("response")
+    if isinstance(response, dict) and "body" in response:
+        status, body = response.get("status_code"), response["body"]
+    else:
+        error = value.get("error") or response
+        code = error.get("code") if isinstance(error, dict) else None
+        number = int(str(code)) if str(code).isdigit() else 0
+        status, body = (number if 400 <= number < 600 else 500), {"error": error}
+    raw = (
+        body.encode("utf-8", "surrogatepass")
+        if isinstance(body, str)
+        else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
+    return (status if isinstance(status, int) else 200), raw
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as handle:
         for line in handle:
