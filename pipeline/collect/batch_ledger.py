@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.collect.prompts import Request
+from pipeline.collect.spending import Price, discount_key, price_key
 from pipeline.collect.store import ResponseStore, Row
 
 
@@ -27,16 +28,28 @@ class BatchLedger:
 
     store: ResponseStore
     task: str
+    price: Price | None
+    """The full one."""
+    discount: float
 
     def prepare(self, rows: Sequence[Row], request: Request, kind: str) -> int:
-        """A file is about to be uploaded, its requests (see `opening`) are open. Returns its number, that of the last row."""
+        """A file is about to be uploaded, its requests (see `opening`) are open. Returns its number, that of the last row.
+
+        What its model costs is remembered too, so that `status` can tell dollars without a config.
+        """
         batch = int(rows[-1][0])
-        statements: list[tuple[str, Sequence[Any]]] = [
-            ("INSERT INTO batch VALUES (?,?,?,?,?,'prepared',NULL,NULL,?,NULL,?)",
-             (batch, self.task, request.service, request.model, kind, len(rows), time.time())),
-            *(("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,?)", (*row, batch)) for row in rows),
-        ]  # fmt: skip
-        self.store.transaction(statements)
+        columns = (batch, self.task, request.service, request.model, kind, len(rows), time.time())
+
+        def write() -> None:
+            self.store.apply("INSERT INTO batch VALUES (?,?,?,?,?,'prepared',NULL,NULL,?,NULL,?)", columns)
+            for row in rows:
+                self.store.apply("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,?)", (*row, batch))
+            if self.price is not None:
+                price = {"input": float(self.price.input), "output": float(self.price.output)}
+                self.store.note_fact(price_key(request.service, request.model), price)
+                self.store.note_fact(discount_key(request.service, request.model), float(self.discount))
+
+        self.store.durably(write)
         return batch
 
     def note(self, batch: int, **columns: str | None) -> None:

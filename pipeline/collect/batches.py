@@ -68,7 +68,8 @@ def send_batches(
     )
     wanted: Sequence[Request] | Iterable[Request] = requests if not hasattr(requests, "__next__") else list(requests)
     shown = Progress(label or task, None, quiet=not progress)
-    sender = _Batches(provider, store, task, reduced, max_usd, resume, poll, most_requests, most_bytes, shown)
+    ledger = BatchLedger(store, task, price, discount)
+    sender = _Batches(provider, store, ledger, task, reduced, max_usd, resume, poll, most_requests, most_bytes, shown)
     try:
         asyncio.run(sender.run(wanted))
     except CascadeError as error:
@@ -81,8 +82,10 @@ def send_batches(
 class _Batches:
     provider: TogetherBatch
     store: ResponseStore
+    ledger: BatchLedger
     task: str
     price: Price | None
+    """Less the discount."""
     max_usd: float | None
     resume: str
     poll: float
@@ -102,7 +105,6 @@ class _Batches:
     async def run(self, requests: Iterable[Request]) -> None:
         """Fetch what is out, then rounds of sending and fetching until nothing is missing."""
         self.stopped = asyncio.Event()
-        self.ledger = BatchLedger(self.store, self.task)
         self.report.maybe_paid += self.store.adopt(self.task)
         self.number = self.store.session(self.task)
         try:

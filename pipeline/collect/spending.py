@@ -36,6 +36,11 @@ def price_key(service: str, model: str) -> str:
     return f"price:{service}:{model}"
 
 
+def discount_key(service: str, model: str) -> str:
+    """Under which name the last discount of a model's batches is remembered; apart, as the chat API knows of none."""
+    return f"batch_discount:{service}:{model}"
+
+
 def usd_of(usage: Usage, price: Price | None) -> float | None:
     """Dollars of one reply; None when its usage or the price is unknown (never 0)."""
     if price is None or not usage.known:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.collect.outcome import message_in
 from pipeline.collect.redact import redact
-from pipeline.collect.spending import price_key
+from pipeline.collect.spending import discount_key, price_key
 from pipeline.collect.store import ResponseStore, chunks
 from pipeline.errors import UsageError
 from pipeline.run import atomic
@@ -27,7 +27,8 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
     Keys: task, role, service, model, requests (asked at least once), kept, purged, failed (reason -> requests without a
     reply), attempts, maybe_paid (attempts that left and never came back), in_flight (left, still open), input_tokens,
     output_tokens (of replies that tell; None when none does), replies_without_usage, usd (of the tokens that are known, at
-    the last known price; None when either is not), price, first, last (UTC times).
+    the last known price; None when either is not), price, batch_discount (share taken off the price of replies that came in
+    batches; None when none was ever sent), first, last (UTC times).
     """
     where, values = ("WHERE task=?", [task]) if task else ("", [])
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -40,7 +41,7 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         groups[row[:4]] = {
             "task": row[0], "role": row[1], "service": row[2], "model": row[3], "requests": row[4], "kept": 0, "purged": 0, "failed": Counter(),
             "attempts": row[5], "maybe_paid": row[6], "in_flight": row[7], "input_tokens": 0, "output_tokens": 0, "replies_without_usage": 0,
-            "usd": 0.0 if price else None, "price": price, "first": _utc(row[8]), "last": _utc(row[9]),
+            "usd": 0.0 if price else None, "price": price, "batch_discount": store.fact(discount_key(row[2], row[3])), "first": _utc(row[8]), "last": _utc(row[9]),
         }  # fmt: skip
     # the last attempt of a request tells why it failed; its kept attempts, if any, tell that it did not
     for *key, state, reason, n, settled_ok, purged in store.query(
@@ -57,10 +58,10 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             group["purged"] += n
         elif state != "open":
             group["failed"][reason or state] += n
-    for *key, n, input_tokens, output_tokens in store.query(
-        f"""SELECT task, role, service, model, count(*), sum(input_tokens), sum(output_tokens) FROM
+    for *key, batch, n, input_tokens, output_tokens in store.query(
+        f"""SELECT task, role, service, model, wire_form IS 'batch' AS batch, count(*), sum(input_tokens), sum(output_tokens) FROM
             (SELECT * FROM attempt {where}) WHERE state IN ('ok', 'purged', 'invalid') GROUP BY task, role, service, model,
-            coalesce(input_tokens + output_tokens, 0) > 0""",  # noqa: S608
+            batch, coalesce(input_tokens + output_tokens, 0) > 0""",  # noqa: S608
         values,
     ):
         group = groups[tuple(key)]
@@ -70,7 +71,8 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         group["input_tokens"] += input_tokens
         group["output_tokens"] += output_tokens
         if group["price"]:
-            group["usd"] += (input_tokens * group["price"]["input"] + output_tokens * group["price"]["output"]) / 1e6
+            full = (input_tokens * group["price"]["input"] + output_tokens * group["price"]["output"]) / 1e6
+            group["usd"] += full * (1 - (group["batch_discount"] or 0.0)) if batch else full
     for group in groups.values():
         if group["replies_without_usage"] and not group["input_tokens"]:  # none tells, so nothing is known
             group["usd"] = group["input_tokens"] = group["output_tokens"] = None

@@ -179,6 +179,28 @@ def test_the_discount_lowers_what_is_reported(batch):
     assert half.usd == pytest.approx(full.usd / 2)
 
 
+def test_the_summary_tells_what_batches_cost_with_their_discount_and_other_replies_without(batch, ask, store):
+    def summed():
+        (group,) = upkeep.summary(store)
+        return group["usd"]
+
+    with FakeBatchApi() as api:
+        batched = batch(api, rows(20), discount=0.5).usd
+    assert summed() == pytest.approx(batched)
+    with FakeProvider() as chat:
+        asked = ask(chat, rows(30)).usd
+    assert summed() == pytest.approx(batched + asked)
+    assert "no price known" not in "\n".join(upkeep.lines(upkeep.summary(store)))
+
+
+def test_the_price_is_known_while_the_first_batch_is_out(batch, store):
+    api = FakeBatchApi(refuse=lambda method, path: 500 if path.startswith("/v1/batches/") else None)
+    with api, pytest.raises(ProviderDown):
+        batch(api, rows(5), discount=0.5)
+    (group,) = upkeep.summary(store)
+    assert (group["in_flight"], group["price"], group["batch_discount"]) == (5, {"input": 1.0, "output": 2.0}, 0.5)
+
+
 def test_the_cap_is_never_passed_and_the_run_resumes(batch):
     bound = (6 + 4 + 200 + 16) / 1e6
     with FakeBatchApi() as api:
