@@ -51,6 +51,7 @@ class Job:
     status: str = "VALIDATING"
     output: str | None = None
     errors: str | None = None
+    listings: int = 0
 
 
 @dataclass
@@ -58,6 +59,10 @@ class FakeBatchApi:
     script: list[Ending] = field(default_factory=list)
     polls: int = 1
     """Looks at a batch before it ends."""
+    unlisted: int = 0
+    """Listings that a new batch is missing from."""
+    listed: Callable[[list[Any]], Any] = lambda jobs: jobs
+    """The form in which batches are listed."""
     refuse: Callable[[str, str], int | None] = lambda method, path: None
     """(method, path) -> status to answer with instead."""
 
@@ -107,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def reply(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
+        data = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
         self.send_response(status)
         for name, value in {
             "Content-Type": "application/json",
@@ -153,7 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
             api.submitted.append([json.loads(x)["custom_id"] for x in api.files[job.file_id].splitlines()])
             self.reply(201, {"job": self.describe(job)})
         elif (self.command, self.path) == ("GET", "/v1/batches"):
-            self.reply(200, [self.describe(job) for job in api.jobs.values()])
+            for job in api.jobs.values():
+                job.listings += 1
+            self.reply(200, api.listed([self.describe(j) for j in api.jobs.values() if j.listings > api.unlisted]))
         else:
             job = api.jobs[self.path.rpartition("/")[2]]
             job.polls += 1

@@ -20,6 +20,8 @@ class Noted(NamedTuple):
     """None until it is uploaded."""
     batch_id: str | None
     requests: int
+    begun: float
+    """When it was handed over, or its file prepared; seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class BatchLedger:
         self.store.durably(write)
         return batch
 
-    def note(self, batch: int, **columns: str | None) -> None:
+    def note(self, batch: int, **columns: str | float | None) -> None:
         """What became known of a batch."""
         names = ", ".join(f"{name}=?" for name in columns)
         self.store.transaction([(f"UPDATE batch SET {names} WHERE number=?", [*columns.values(), batch])])  # noqa: S608
@@ -70,7 +72,7 @@ class BatchLedger:
         """Batches in these states, oldest first."""
         marks = ",".join("?" * len(states))
         found = self.store.query(
-            f"SELECT number, file_id, batch_id, requests FROM batch WHERE task=? AND state IN ({marks}) ORDER BY number",  # noqa: S608
+            f"SELECT number, file_id, batch_id, requests, created_at FROM batch WHERE task=? AND state IN ({marks}) ORDER BY number",  # noqa: S608
             [self.task, *states],
         )
         return [Noted(*row) for row in found]

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,24 +18,28 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from pipeline.collect.batch_ledger import BatchLedger
+from pipeline.collect.batch_ledger import BatchLedger, Noted
 from pipeline.collect.outcome import Action, Outcome, judge
 from pipeline.collect.progress import Progress
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Attempt
 from pipeline.collect.providers.together import BOOLEAN, wants_boolean
-from pipeline.collect.providers.together_batch import Batch, TogetherBatch, result
+from pipeline.collect.providers.together_batch import Batch, TogetherBatch, Unsure, result
 from pipeline.collect.redact import redact_bytes
 from pipeline.collect.send import SendReport
 from pipeline.collect.signals import caught
 from pipeline.collect.spending import Price, usd_bound, usd_of
 from pipeline.collect.store import ResponseStore, Row, chunks, ending, opening
-from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, UsageError
+from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, ProviderDown, UsageError
 from pipeline.measure.tokens import parse
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
 CANARY = 5
 POLL_S = 45.0
+LOOKS_S = (0.0, 5.0, 10.0, 20.0, 25.0)
+"""Waits before each look for a batch whose id never came: a new batch may be listed late."""
+SURELY_LISTED_S = 3600.0
+"""A file handed over so long ago, of which no batch is listed, was never made one."""
 ROUNDS = 3
 """How often a request that came back without a reply is put into another batch."""
 
@@ -52,14 +57,16 @@ def send_batches(
     label: str = "",
     resume: str = "",
     poll: float = POLL_S,
+    looks: Sequence[float] = LOOKS_S,
     most_requests: int = MOST_REQUESTS,
     most_bytes: int = MOST_BYTES,
 ) -> SendReport:
     """Send every request that the store does not answer yet in batches, wait for them, and close the provider.
 
-    `discount` is the share that the batch API takes off `price`; `poll` the seconds between two looks. Batches of an
-    earlier run are fetched first. Raises AccessError, CreditExhausted, CapReached, ProviderDown or Interrupted (each with
-    the report so far as `report`), and UsageError when a canary of five requests comes back without logprobs.
+    `discount` is the share that the batch API takes off `price`; `poll` the seconds between two looks at a batch, `looks`
+    those before each look for one whose id never came. Batches of an earlier run are fetched first.
+    Raises AccessError, CreditExhausted, CapReached, ProviderDown or Interrupted (each with the report so far as `report`), and
+    UsageError when a canary of five requests comes back without logprobs.
     """
     reduced = (
         None
@@ -69,7 +76,9 @@ def send_batches(
     wanted: Sequence[Request] | Iterable[Request] = requests if not hasattr(requests, "__next__") else list(requests)
     shown = Progress(label or task, None, quiet=not progress)
     ledger = BatchLedger(store, task, price, discount)
-    sender = _Batches(provider, store, ledger, task, reduced, max_usd, resume, poll, most_requests, most_bytes, shown)
+    sender = _Batches(
+        provider, store, ledger, task, reduced, max_usd, resume, poll, looks, most_requests, most_bytes, shown
+    )
     try:
         asyncio.run(sender.run(wanted))
     except CascadeError as error:
@@ -89,6 +98,7 @@ class _Batches:
     max_usd: float | None
     resume: str
     poll: float
+    looks: Sequence[float]
     most_requests: int
     most_bytes: int
     progress: Progress
@@ -194,8 +204,13 @@ class _Batches:
         batch = self._prepare(part, request, "canary" if canary else "part")
         file_id = await self.provider.upload(path)
         path.unlink()
-        self.ledger.note(batch, state="creating", file_id=file_id)
-        made = await self.provider.create(file_id)
+        self.ledger.note(batch, state="creating", file_id=file_id, created_at=time.time())
+        try:
+            made = await self.provider.create(file_id)
+        except CascadeError as error:
+            if not isinstance(error, Unsure):  # refused: there is no batch to look for
+                self.ledger.drop(batch)
+            raise
         self.ledger.note(batch, state="submitted", batch_id=made.id, status=made.status)
         self.report.sent += sum(self.tries[request_id] == 0 for request_id, _ in part)
         self.report.attempts += len(part)
@@ -230,15 +245,32 @@ class _Batches:
     # Fetching
 
     async def _reattach(self) -> None:
-        """Bring every batch of an earlier run to "submitted", or drop it if it never was."""
+        """Bring every batch of an earlier run to "submitted", or drop it if it surely never was."""
         ours = self.ledger.ids()
         for noted in self.ledger.noted("prepared", "creating"):
-            found = [b for b in await self.provider.find(noted.file_id) if b.id not in ours] if noted.file_id else []
-            if found:
-                self.ledger.note(noted.number, state="submitted", batch_id=found[0].id)
-                ours.add(found[0].id)
+            found = await self._look_for(noted.file_id, noted, ours) if noted.file_id else None
+            if found is not None:
+                self.ledger.note(noted.number, state="submitted", batch_id=found.id)
+                ours.add(found.id)
             else:
                 self.ledger.drop(noted.number)
+
+    async def _look_for(self, file_id: str, noted: Noted, ours: set[str]) -> Batch | None:
+        """The batch made of a file whose id never came; None when there is none. Raises ProviderDown when there may be one."""
+        young = time.time() - noted.begun < SURELY_LISTED_S
+        for wait in self.looks if young else (0.0,):
+            self.progress.text(f"looking for the batch of file {file_id}")
+            await self._pause(wait)
+            found = [batch for batch in await self.provider.find(file_id) if batch.id not in ours]
+            if found:
+                return found[0]
+        if not young:
+            return None
+        raise ProviderDown(
+            f"{noted.requests:,} requests, in file {file_id}, were perhaps submitted, and {self.provider.host} lists no batch of that file "
+            "yet; they are not submitted again, since they could be paid twice. Run the same command again in some minutes: it fetches the "
+            f"batch once it is listed, and submits the file anew if there is none after {SURELY_LISTED_S / 60:.0f} minutes"
+        )
 
     async def _fetch_all(self) -> None:
         """Wait until every batch has ended and its results are kept."""
@@ -257,10 +289,7 @@ class _Batches:
                     )
             if going:
                 self.progress.text(f"{self.report.kept:,} kept; waiting for " + ", ".join(going))
-                self._stop_if_asked()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.stopped.wait(), self.poll)
-                self._stop_if_asked()
+                await self._pause(self.poll)
 
     async def _keep(self, number: int, batch: Batch) -> None:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
@@ -348,6 +377,13 @@ class _Batches:
         )
         self.stopped.set()
         return "stopping; submitted batches go on at the service (the same signal again: stop at once)"
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; a signal ends it."""
+        self._stop_if_asked()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopped.wait(), seconds)
+        self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
         if self.error is not None:

@@ -13,7 +13,7 @@ from pipeline.collect import batches, upkeep
 from pipeline.collect.batches import send_batches
 from pipeline.collect.providers import together_batch
 from pipeline.collect.store import ResponseStore
-from pipeline.errors import AccessError, CapReached, ProviderDown, UsageError
+from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, UsageError
 
 pytest_plugins = ("asking_fixtures",)
 
@@ -26,7 +26,10 @@ def batch(store, monkeypatch):
         provider = together_batch.from_environment()
         provider.client = provider.client.with_options(max_retries=0)
         return send_batches(
-            requests, provider, store, **({"task": "mail", "price": PRICE, "progress": False, "poll": 0.01} | options)
+            requests,
+            provider,
+            store,
+            **({"task": "mail", "price": PRICE, "progress": False, "poll": 0.01, "looks": (0, 0, 0)} | options),
         )
 
     return run
@@ -241,6 +244,18 @@ def dies_at(step: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(together_batch.TogetherBatch, name, counted(getattr(together_batch.TogetherBatch, name)))
 
 
+def die_submitting(batch, api, step: int) -> None:
+    """A run of five requests that ends at a step: 3 is before the submission, 4 after it and before its id is written down."""
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(step, patch)
+        with pytest.raises(Killed):
+            batch(api, rows(5))
+
+
+def grow_old(store: ResponseStore) -> None:
+    store.transaction([("UPDATE batch SET created_at=created_at-?", [batches.SURELY_LISTED_S])])
+
+
 def crash_and_finish(step, batch, store, monkeypatch) -> bool:
     """Whether the run died; in any case the next one finishes it, and every request was submitted once."""
     requests = [request(f"row {i}.", repeat=step) for i in range(12)]
@@ -253,7 +268,12 @@ def crash_and_finish(step, batch, store, monkeypatch) -> bool:
                 batch(api, requests)
             except Killed:
                 died = True
-        report = batch(api, requests)
+        try:
+            report = batch(api, requests)
+        except ProviderDown:  # it died before the submission, which the next run cannot know
+            assert api.asked() < 12
+            grow_old(store)
+            report = batch(api, requests)
         assert api.asked() == 12
     assert len(list(store.replies(r.request_id for r in requests))) == 12
     assert report.failed == 0
@@ -270,6 +290,64 @@ def test_a_crash_before_or_after_any_call_never_submits_a_request_twice(batch, s
     while crash_and_finish(steps, batch, store, monkeypatch):
         steps += 1
     assert steps > 12
+
+
+def test_a_submitted_batch_that_is_listed_late_is_waited_for_and_not_submitted_again(batch):
+    with FakeBatchApi(unlisted=2) as api:
+        die_submitting(batch, api, 4)
+        assert batch(api, rows(5)).kept == 5
+        assert api.asked() == 5
+
+
+def test_a_batch_that_is_not_listed_stops_the_run_resumably_and_is_fetched_by_a_later_one(batch, ask):
+    with FakeBatchApi(unlisted=3) as api:
+        die_submitting(batch, api, 4)
+        with pytest.raises(ProviderDown, match=r"file-0.*not submitted again.*Run the same command again") as stopped:
+            batch(api, rows(5))
+        assert stopped.value.exit_code == 3
+        with FakeProvider() as chat, pytest.raises(UsageError, match="together-batch"):
+            ask(chat, rows(5))
+        assert batch(api, rows(5)).kept == 5
+        assert api.asked() == 5
+
+
+def test_a_file_of_which_no_batch_is_listed_after_an_hour_is_submitted_anew(batch, store):
+    with FakeBatchApi() as api:
+        die_submitting(batch, api, 3)
+        with pytest.raises(ProviderDown):
+            batch(api, rows(5))
+        assert api.asked() == 0
+        grow_old(store)
+        assert batch(api, rows(5)).kept == 5
+        assert api.asked() == 5
+        assert api.calls.count(("GET", "/v1/batches")) == 4, "three looks while it was young, and one"
+
+
+@pytest.mark.parametrize(("status", "raised"), [(402, CreditExhausted), (403, AccessError), (429, ProviderDown)])
+def test_a_refused_submission_made_no_batch_and_none_is_looked_for(batch, status, raised):
+    with FakeBatchApi(refuse=lambda *call: status if call == ("POST", "/v1/batches") else None) as api:
+        with pytest.raises(raised, match=str(status)):
+            batch(api, rows(5))
+        api.refuse = lambda *call: None
+        assert batch(api, rows(5)).kept == 5
+        assert ("GET", "/v1/batches") not in api.calls
+
+
+def test_a_submission_that_ends_in_a_server_error_may_have_made_a_batch(batch):
+    with FakeBatchApi(refuse=lambda *call: 500 if call == ("POST", "/v1/batches") else None) as api:
+        with pytest.raises(ProviderDown, match="500"):
+            batch(api, rows(5))
+        api.refuse = lambda *call: None
+        with pytest.raises(ProviderDown, match="perhaps submitted"):
+            batch(api, rows(5))
+
+
+def test_a_page_of_batches_is_not_taken_for_all_of_them(batch):
+    with FakeBatchApi(listed=lambda jobs: {"data": [], "has_more": True}) as api:
+        die_submitting(batch, api, 4)
+        with pytest.raises(ProviderDown, match="unknown form"):
+            batch(api, rows(5))
+        assert api.asked() == 5
 
 
 def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
@@ -315,3 +393,4 @@ def test_limits_are_those_of_the_service():
     assert (batches.MOST_REQUESTS, batches.MOST_BYTES, batches.CANARY) == (50_000, 100_000_000, 5)
     assert len(request("x").request_id) <= 64
     assert 30 <= batches.POLL_S <= 60
+    assert 45 <= sum(batches.LOOKS_S) <= 90

@@ -33,6 +33,10 @@ ENDED = frozenset({"COMPLETED", "FAILED", "EXPIRED", "CANCELLED"})
 """Any of them may come with an output file and an error file. Other states, unknown ones too, mean: still going on."""
 
 
+class Unsure(ProviderDown):
+    """No answer came, or one that does not tell whether what was asked for is done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What the service says about a batch."""
@@ -72,22 +76,21 @@ class TogetherBatch:
         return (await self._call(self.client.files.upload(path, purpose="batch-api", check=False))).id
 
     async def create(self, file_id: str) -> Batch:
-        """Submit a batch: from here on it costs money."""
+        """Submit a batch: from here on it costs money. Raises Unsure when it may have been made, other errors when it was not."""
         once = self.client.with_options(max_retries=0)
         created = await self._call(once.batches.create(endpoint="/v1/chat/completions", input_file_id=file_id))
         if created.job is None or not created.job.id:
-            raise ProviderDown(
+            raise Unsure(
                 f"{self.host} answered a submission without a batch id ({created.warning}); the same command looks for it and goes on"
             )
         return _batch(created.job)
 
     async def find(self, file_id: str) -> list[Batch]:
-        """Batches that were made from a file: after a crash, one of them may be ours."""
-        return [
-            _batch(job)
-            for job in await self._call(self.client.batches.list())
-            if job.input_file_id == file_id and job.id
-        ]
+        """Batches that were made from a file: after a crash, one of them may be ours. A new one may be listed late."""
+        listed: Any = await self._call(self.client.batches.list()) or []
+        if not isinstance(listed, list):  # the API has no pages; if it ever does, the first is not to be taken for all
+            raise ProviderDown(f"{self.host} lists its batches in an unknown form, so none is submitted again")
+        return [_batch(job) for job in listed if job.input_file_id == file_id and job.id]
 
     async def status(self, batch_id: str) -> Batch:
         """The state of a batch."""
@@ -115,13 +118,16 @@ class TogetherBatch:
                 self.secret,
             )
             if error.status_code >= 500 or error.status_code in (408, 409, 429):
-                raise ProviderDown(f"{text}; the same command goes on where this one stopped") from None
+                kind = ProviderDown if error.status_code == 429 else Unsure
+                raise kind(f"{text}; the same command goes on where this one stopped") from None
             raise (outcome.error or AccessError)(
                 f"{text}; check {KEY_VARIABLE}, {ADDRESS_VARIABLE} and that the account may use batches"
             ) from None
         except (together.APIConnectionError, httpx.HTTPError) as error:
-            cause = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self.secret)[:200]
-            raise ProviderDown(
+            source = error.__cause__ or error
+            cause = redact(f"{type(source).__name__}: {source}", self.secret)[:200]
+            kind = ProviderDown if isinstance(source, httpx.ConnectError | httpx.ConnectTimeout) else Unsure
+            raise kind(
                 f"{self.host} does not answer ({cause}); batches go on there, and the same command fetches them"
             ) from None
 
