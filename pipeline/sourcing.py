@@ -155,6 +155,7 @@ def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
         {role: Requests(job, role) for role in job.roles},
         prices(job),
         store,
+        task=job.config.task,
         rows=len(job.dataset),
         paid=job.costs_money,
         discount=discount,

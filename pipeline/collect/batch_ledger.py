@@ -86,3 +86,10 @@ class BatchLedger:
         columns = "id, request_id, task, example_id, role, service, model, sent_at"
         found = self.store.query(f"SELECT {columns} FROM open WHERE batch=?", [batch])  # noqa: S608
         return {row[1]: row for row in found}
+
+
+def submitted(store: ResponseStore, task: str) -> set[str]:
+    """Requests of a task in batches that are not fetched yet and were, or perhaps were, submitted."""
+    states = "SELECT number FROM batch WHERE state IN ('creating','submitted')"
+    rows = store.query(f"SELECT request_id FROM open WHERE task=? AND batch IN ({states})", [task])  # noqa: S608
+    return {request_id for (request_id,) in rows}

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 from pipeline.collect import upkeep
+from pipeline.collect.batch_ledger import submitted
 from pipeline.collect.probe import key, probe, refuse, remembered
 from pipeline.collect.prompts import Request
 from pipeline.collect.provider import Provider
@@ -55,32 +56,37 @@ def estimate(
     prices: Mapping[str, DatedPrice],
     store: ResponseStore,
     *,
+    task: str,
     rows: int,
     paid: bool,
     discount: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Requests, tokens and dollars per role. `requests` holds those of the rows that need an answer of the role.
 
-    Keys: rows, paid, usd (estimate), usd_at_most, saved {splits, identical, from_store: requests that need no sending},
-    and roles -> {model, rows, requests, identical, from_store, to_send, input_tokens, output_tokens, usd, usd_at_most,
-    usd_per_million_tokens, basis}. Tokens are estimates: `basis` says of what.
+    Keys: rows, paid, usd (estimate), usd_at_most, saved {splits, identical, from_store, in_batch: requests that need no
+    sending, the last ones as they lie in a batch of `task` that is not fetched yet}, and roles -> {model, rows, requests,
+    identical, from_store, in_batch, to_send, input_tokens, output_tokens, usd, usd_at_most, usd_per_million_tokens, basis}.
+    Tokens are estimates: `basis` says of what.
     """
     roles = {}
+    out = submitted(store, task)
     for role, wanted in requests.items():
-        roles[role] = _estimate_role(wanted, prices[role], store, 1 - (discount or {}).get(role, 0.0))
+        roles[role] = _estimate_role(wanted, prices[role], store, out, 1 - (discount or {}).get(role, 0.0))
     return {
         "rows": rows, "paid": paid, "roles": roles,
         "usd": sum(r["usd"] for r in roles.values()), "usd_at_most": sum(r["usd_at_most"] for r in roles.values()),
         "to_send": sum(r["to_send"] for r in roles.values()),
         "saved": {
             "splits": sum(rows - r["rows"] for r in roles.values()), "identical": sum(r["identical"] for r in roles.values()),
-            "from_store": sum(r["from_store"] for r in roles.values()),
+            "from_store": sum(r["from_store"] for r in roles.values()), "in_batch": sum(r["in_batch"] for r in roles.values()),
         },
     }  # fmt: skip
 
 
-def _estimate_role(wanted: Iterable[Request], price: DatedPrice, store: ResponseStore, factor: float) -> dict[str, Any]:
-    rows = identical = from_store = to_send = prompt_bytes = most_output = 0
+def _estimate_role(
+    wanted: Iterable[Request], price: DatedPrice, store: ResponseStore, out: set[str], factor: float
+) -> dict[str, Any]:
+    rows = identical = from_store = in_batch = to_send = prompt_bytes = most_output = 0
     usd_at_most = 0.0
     seen: set[bytes] = set()
     first: Request | None = None
@@ -98,6 +104,9 @@ def _estimate_role(wanted: Iterable[Request], price: DatedPrice, store: Response
             if request_id in known:
                 from_store += 1
                 continue
+            if request_id in out:
+                in_batch += 1
+                continue
             to_send += 1
             prompt_bytes += request.prompt_bytes
             most_output += int(request.params.get("max_tokens") or request.params.get("max_completion_tokens") or 0)
@@ -110,7 +119,7 @@ def _estimate_role(wanted: Iterable[Request], price: DatedPrice, store: Response
     )
     return {
         "model": first.model if first else None, "rows": rows, "requests": len(seen), "identical": identical, "from_store": from_store,
-        "to_send": to_send, "input_tokens": round(input_tokens), "output_tokens": round(output_tokens), "basis": basis,
+        "in_batch": in_batch, "to_send": to_send, "input_tokens": round(input_tokens), "output_tokens": round(output_tokens), "basis": basis,
         "usd": (input_tokens * price.input + output_tokens * price.output) * factor / 1e6, "usd_at_most": usd_at_most * factor,
         "usd_per_million_tokens": {"input": price.input, "output": price.output, "as_of": price.as_of.isoformat()},
     }  # fmt: skip
@@ -130,15 +139,17 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
     out = []
     for role, r in report["roles"].items():
         price = r["usd_per_million_tokens"]
+        batch = f", {r['in_batch']:,} in a batch that is not fetched yet" if r["in_batch"] else ""
         out.append(
-            f"{role}: {r['model']} · {r['rows']:,} rows · {r['to_send']:,} to send ({r['from_store']:,} in the store, {r['identical']:,} identical) · about "
+            f"{role}: {r['model']} · {r['rows']:,} rows · {r['to_send']:,} to send ({r['from_store']:,} in the store{batch}, {r['identical']:,} identical) · about "
             f"{r['input_tokens']:,} tokens in, {r['output_tokens']:,} out (estimated from {r['basis']}) · ${r['usd']:.4f}, at most ${r['usd_at_most']:.4f} "
             f"(${price['input']:g} / ${price['output']:g} per million, as of {price['as_of']})"
         )
     saved = report["saved"]
     if any(saved.values()):
+        batch = f"{saved['in_batch']:,} in a batch that is not fetched yet, " if saved["in_batch"] else ""
         out.append(
-            f"not sent: {saved['splits']:,} answers that no split needs, {saved['from_store']:,} that the store holds, {saved['identical']:,} identical to another's"
+            f"not sent: {saved['splits']:,} answers that no split needs, {saved['from_store']:,} that the store holds, {batch}{saved['identical']:,} identical to another's"
         )
     total = f"in all: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
     out.append(total if report["paid"] else f"{total} with the API; this provider costs nothing")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from types import SimpleNamespace
 
 import pytest
 from asking import KEY, PRICE, request, rows
 from fake_batch import FakeBatchApi, answer, complete, error, errors_only, partly
 from fake_provider import FakeProvider, completion
 
-from pipeline.collect import batches, upkeep
+from pipeline.collect import batches, preflight, upkeep
+from pipeline.collect.batch_ledger import submitted
 from pipeline.collect.batches import send_batches
 from pipeline.collect.providers import together_batch
 from pipeline.collect.store import ResponseStore
@@ -364,6 +367,35 @@ def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
         assert api.asked() == 5
     with FakeProvider() as chat:
         assert ask(chat, rows(5)).from_store == 5
+
+
+def test_an_estimate_counts_what_lies_in_an_open_batch_apart_and_at_no_cost(batch, ask, store):
+    def estimated(task="mail"):
+        price = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
+        return preflight.estimate({"cheap": rows(8)}, {"cheap": price}, store, task=task, rows=8, paid=True)
+
+    with FakeProvider() as chat:
+        ask(chat, rows(2))
+    with FakeBatchApi(refuse=lambda method, path: 500 if path.startswith("/v1/batches/") else None) as api:
+        with pytest.raises(ProviderDown):
+            batch(api, rows(8))
+        report, of_others = estimated(), estimated("another task")
+        api.refuse = lambda *call: None
+        batch(api, rows(8))
+    cheap = report["roles"]["cheap"]
+    assert (cheap["from_store"], cheap["in_batch"], cheap["to_send"]) == (2, 5, 1)
+    assert report["saved"]["in_batch"] == 5
+    assert report["usd"] < of_others["usd"]
+    assert sum("5 in a batch that is not fetched yet" in line for line in preflight.estimate_lines(report)) == 2
+    assert (of_others["saved"]["in_batch"], of_others["to_send"]) == (0, 6)
+    assert estimated()["saved"] == {"splits": 0, "identical": 0, "from_store": 8, "in_batch": 0}
+
+
+def test_an_estimate_counts_a_file_that_was_never_submitted_as_to_be_sent(batch, store):
+    api = FakeBatchApi(refuse=lambda method, path: 500 if path == "/v1/files" else None)
+    with api, pytest.raises(ProviderDown):
+        batch(api, rows(5))
+    assert (store.in_batches("mail"), submitted(store, "mail")) == (5, set())
 
 
 @pytest.mark.parametrize(

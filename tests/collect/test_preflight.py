@@ -264,7 +264,7 @@ def test_an_estimate_sends_nothing_and_counts_what_is_saved(ask, store):
             "cheap": [*rows(30), request("row 3.", example_id="twin")],
             "strong": [request(f"row {i}.", role="strong", top_logprobs=None) for i in range(20)],
         }
-        report = preflight.estimate(wanted, dict.fromkeys(wanted, PRICE), store, rows=31, paid=True)
+        report = preflight.estimate(wanted, dict.fromkeys(wanted, PRICE), store, task="mail", rows=31, paid=True)
         assert len(api.posts) == 10
     cheap = report["roles"]["cheap"]
     assert (cheap["rows"], cheap["requests"], cheap["identical"], cheap["from_store"], cheap["to_send"]) == (
@@ -274,7 +274,7 @@ def test_an_estimate_sends_nothing_and_counts_what_is_saved(ask, store):
         10,
         20,
     )
-    assert report["saved"] == {"splits": 11, "identical": 1, "from_store": 10}
+    assert report["saved"] == {"splits": 11, "identical": 1, "from_store": 10, "in_batch": 0}
     assert report["to_send"] == 40
     assert 0 < report["usd"] < report["usd_at_most"]
     assert any("11 answers that no split needs" in line for line in preflight.estimate_lines(report))
@@ -282,18 +282,22 @@ def test_an_estimate_sends_nothing_and_counts_what_is_saved(ask, store):
 
 def test_the_most_that_a_run_can_cost_is_more_than_it_does(ask, store):
     wanted = rows(40)
-    report = preflight.estimate({"cheap": wanted}, {"cheap": PRICE}, store, rows=40, paid=True)
+    report = preflight.estimate({"cheap": wanted}, {"cheap": PRICE}, store, task="mail", rows=40, paid=True)
     with FakeProvider() as api:
         assert ask(api, wanted).usd < report["usd_at_most"]
-    again = preflight.estimate({"cheap": wanted}, {"cheap": PRICE}, store, rows=40, paid=True)
+    again = preflight.estimate({"cheap": wanted}, {"cheap": PRICE}, store, task="mail", rows=40, paid=True)
     assert (again["to_send"], again["usd"], again["usd_at_most"]) == (0, 0, 0)
 
 
 def test_the_length_of_kept_replies_makes_the_estimate_better(ask, store):
-    before = preflight.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, rows=60, paid=True)["roles"]["cheap"]
+    before = preflight.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, task="mail", rows=60, paid=True)["roles"][
+        "cheap"
+    ]
     with FakeProvider() as api:
         ask(api, rows(30))
-    after = preflight.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, rows=60, paid=True)["roles"]["cheap"]
+    after = preflight.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, task="mail", rows=60, paid=True)["roles"][
+        "cheap"
+    ]
     assert (before["output_tokens"], after["output_tokens"]) == (60 * 8, 30)
     assert "30 kept replies" in after["basis"]
 
