@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from asking import KEY, rows
+from fake_batch import FakeBatchApi, complete, go_on
 from fake_provider import LABELS, FakeProvider, completion, hang, label_of
 from sender import CONCURRENCY
 from zygote import Forked, Zygote
@@ -30,7 +32,7 @@ ROWS = 120
 POINTS = ("before_send", "after_reply", "before_commit", "after_commit")
 
 
-def environment(api: FakeProvider) -> dict[str, str]:
+def environment(api: FakeProvider | FakeBatchApi) -> dict[str, str]:
     return {**os.environ, "TOGETHER_API_KEY": KEY, "TOGETHER_BASE_URL": api.url, "PYTHONPATH": str(HERE.parent)}
 
 
@@ -126,11 +128,15 @@ def test_a_kill_at_any_passing_of_any_point_keeps_the_promise(tmp_path, point, c
 # Signals
 
 
-def after_posts(api: FakeProvider, process: Forked, count: int) -> None:
+def wait_until(come: Callable[[], bool], process: Forked) -> None:
     end = time.monotonic() + 60
-    while len(api.posts) < count and time.monotonic() < end and process.poll() is None:
+    while not come() and time.monotonic() < end and process.poll() is None:
         time.sleep(0.005)
-    assert len(api.posts) >= count
+    assert come()
+
+
+def after_posts(api: FakeProvider, process: Forked, count: int) -> None:
+    wait_until(lambda: len(api.posts) >= count, process)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -219,7 +225,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pipeline(
-    api: FakeProvider, project: Path, runs: Path, command: str, *options: str, task: str = "first", **environ: str
+    api: FakeProvider | FakeBatchApi,
+    project: Path,
+    runs: Path,
+    command: str,
+    *options: str,
+    task: str = "first",
+    **environ: str,
 ) -> Forked:
     words = [
         command,
@@ -311,6 +323,54 @@ def test_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_n
         assert len(api.posts) == posts or name == "run.json"
     assert dict(artefacts(tmp_path)) == evaluated
     assert not list(tmp_path.rglob("*.tmp")), "what the killed process left is swept up"
+
+
+def without_run(value: object) -> object:
+    return {k: v for k, v in value.items() if k != "run_id"} if isinstance(value, dict) else value
+
+
+BATCHES = ("--provider", "together-batch")
+
+
+def test_an_evaluation_through_batches_ends_like_one_through_the_chat_api_and_submits_nothing_twice(
+    tmp_path, project, evaluated
+):
+    with FakeBatchApi(polls=0) as api:
+        for _ in range(2):
+            out, err = (process := pipeline(api, project, tmp_path, "evaluate", *BATCHES)).communicate(timeout=300)
+            assert process.returncode == 0, out + err
+    found = dict(artefacts(tmp_path))
+    asked = Counter(json.loads(found["replies.parquet"])["role"].values())
+    assert [len(ids) for ids in api.submitted] == [5, asked["cheap"] - 5, 5, asked["strong"] - 5]
+    for name in ("predictions.parquet", "calibration.json", "recommendation.json"):
+        assert without_run(found[name]) == without_run(evaluated[name])
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_batch_is_out_says_how_to_fetch_it_and_the_next_run_submits_nothing_anew(
+    tmp_path, project, signum, code
+):
+    with FakeBatchApi([complete(), go_on()], polls=0) as api:
+        process = pipeline(api, project, tmp_path, "collect", *BATCHES)
+        wait_until(lambda: any(job.status == "IN_PROGRESS" for job in api.jobs.values()), process)
+        process.send_signal(signum)
+        begun = time.monotonic()
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == code, err
+        assert time.monotonic() - begun < 5, "it does not wait for the next look"
+        assert re.search(r"fetch them with: \S+ -m pipeline collect .*first\.yaml .*--provider together-batch", err)
+        (out,) = (job.id for job in api.jobs.values() if job.status == "IN_PROGRESS")
+        api.release()
+        before = len(api.calls)
+        _, err = (again := pipeline(api, project, tmp_path, "collect", *BATCHES)).communicate(timeout=120)
+        assert again.returncode == 0, err
+        assert api.calls[before] == ("GET", f"/v1/batches/{out}"), "fetched before anything else"
+        asked = Counter(custom_id for ids in api.submitted for custom_id in ids)
+        assert set(asked.values()) == {1}
+    with sqlite3.connect(tmp_path / "responses.sqlite") as direct:
+        kept = {request_id for (request_id,) in direct.execute("SELECT request_id FROM attempt WHERE state='ok'")}
+    direct.close()
+    assert kept == set(asked)
 
 
 def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task_goes_on(tmp_path, project):
