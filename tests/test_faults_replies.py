@@ -1,15 +1,20 @@
-"""Odd replies: rows 10-19, 23 and 24 of the fault matrix, from the socket to the confidence."""
+"""Odd replies: rows 10-19 and 22-24 of the fault matrix, from the socket to the confidence."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from asking import request, rows
-from fake_provider import FakeProvider, http, label_of, ok
+from asking import KEY, request, rows
+from fake_provider import LABELS, FakeProvider, completion, http, label_of, ok
 
+from pipeline.__main__ import main
+from pipeline.deliver import policy
 from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import measure
 
@@ -214,3 +219,128 @@ def test_reasoning_tokens_are_read_from_nested_details(ask, store):
     with FakeProvider({"row 2.": [ok(usage=usage)]}) as api:
         ask(api, rows(3))
     assert store.get(request("row 2.").request_id).reasoning_tokens == 28
+
+
+# Rows 13, 14 and 22, from the socket to the tables, the report and the policy
+
+TEXTS = [f"mail {i}." for i in range(240)]
+ODD = set(TEXTS[1::3])
+
+
+class Evaluated:
+    """What one evaluation of `TEXTS` leaves."""
+
+    def __init__(self, printed: dict[str, Any], folder: Path) -> None:
+        self.run = folder / "runs" / "odd" / printed["run_id"]
+        self.page = Path(printed["report"]).read_text()
+        self.policy = policy.load(printed["policy"])
+
+    def json(self, name: str) -> dict[str, Any]:
+        return json.loads((self.run / name).read_text())
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by text: the rows' ids are their texts."""
+        frame = pd.read_parquet(self.run / name)
+        return (
+            frame[frame["role"] == "cheap"].set_index("example_id")
+            if "role" in frame
+            else frame.set_index("example_id")
+        )
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """evaluate(how) -> Evaluated; `how` answers the cheap model's posts, with None in the usual way."""
+    price = "{{input: {}, output: {}, as_of: 2026-11-22, source: made up}}"
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(
+            json.dumps({"id": t, "text": t, "label": label_of(t)[0] if i % 5 else LABELS[i % 4]}) + "\n"
+            for i, t in enumerate(TEXTS)
+        )
+    )
+    (tmp_path / "odd.yaml").write_text(
+        "task: odd\nkind: classify\ndataset: {path: rows.jsonl, id: id, label: label}\nlabels: [work, personal, spam, other]\n"
+        'prompt: {system: "Sort.", user: "{text}"}\nprovider: together\n'
+        f"cheap: {{model: small, usd_per_million_tokens: {price.format(1, 2)}, top_logprobs: 4, params: {{temperature: 0, max_tokens: 8}}}}\n"
+        f"strong: {{model: large, usd_per_million_tokens: {price.format(50, 100)}, params: {{temperature: 0, max_tokens: 8}}, splits: [certify, test]}}\n"
+        "target: {kind: match_strong, within: 0.1}\n"
+    )
+    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
+
+    def run(how: Any, name: str = "one") -> Evaluated:
+        folder = tmp_path / name
+        options = ("--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json")
+        with FakeProvider(lambda post: how(post) if post.body["model"] == "small" else None) as api:
+            monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+            assert main(["evaluate", str(tmp_path / "odd.yaml"), *options]) == 0
+            asked = Counter((post.body["model"], post.text) for post in api.posts)
+            assert set(asked.values()) == {1}
+        return Evaluated(json.loads(capsys.readouterr().out), folder)
+
+    return run
+
+
+def legacy(post: Any, alternatives: Any) -> Any:
+    """The usual answer in the legacy shape; `alternatives` makes its top_logprobs from those of the usual one."""
+    usual = completion(post.body)["choices"][0]
+    (entry,) = usual["logprobs"]["content"]
+    top = alternatives({e["token"]: e["logprob"] for e in entry["top_logprobs"]})
+    shape = {"tokens": [entry["token"]], "token_logprobs": [entry["logprob"]], "top_logprobs": top}
+    return ok(choices=choice(entry["token"], shape))
+
+
+def test_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escalates(evaluate):
+    """As hosts send it: status 200, the answer withheld or cut, and why in finish_reason."""
+
+    def filters(post):
+        usual = completion(post.body)["choices"][0]
+        shown = ("", None) if post.text == TEXTS[1] else (usual["message"]["content"], usual["logprobs"])
+        return ok(choices=choice(*shown, finish_reason="content_filter")) if post.text in ODD else None
+
+    found = evaluate(filters)
+    replies, predictions = found.table("replies.parquet"), found.table("predictions.parquet")
+    assert set(replies.index[replies["finish_reason"] == "content_filter"]) == ODD
+    assert set(predictions.index[predictions["cheap_status"] == "filtered"]) == ODD
+    assert set(predictions.index[predictions["confidence"].isna()]) == ODD
+    assert not predictions.loc[sorted(ODD), "cheap_correct"].any()
+    statuses = found.json("run.json")["measured"]["statuses"]["cheap"]
+    assert statuses == {"filtered": len(ODD), "ok": len(TEXTS) - len(ODD)}
+    assert f"filtered by the provider</td><td>{len(ODD)}</td>" in found.page
+    # both models answer alike, so a cascade that keeps the promise escalates what has no confidence and nothing else
+    advice = found.json("recommendation.json")
+    tested = predictions[predictions["split"] == "test"]
+    assert advice["threshold"] == 0
+    assert advice["expected"]["escalation_rate"]["value"] == pytest.approx(tested.index.isin(ODD).mean())
+    body = completion({"model": "small", "messages": [{"content": "x"}], "logprobs": 4})
+    assert found.policy.decide(body).action == "accept"
+    body["choices"][0]["finish_reason"] = "content_filter"
+    decision = found.policy.decide(body)
+    assert (decision.action, decision.status) == ("escalate", "filtered")
+
+
+@pytest.mark.parametrize(
+    ("top", "count"),
+    [(lambda top: [dict([next(iter(top.items()))])], 1), (lambda top: [None], 0), (lambda top: None, 0)],
+    ids=["one", "none for the token", "no list"],
+)
+def test_with_fewer_than_two_alternatives_in_the_legacy_shape_the_other_signals_are_used_and_the_page_says_why(
+    evaluate, top, count
+):
+    found = evaluate(lambda post: legacy(post, top))
+    assert set(found.table("replies.parquet")["shape"]) == {"legacy"}
+    assert {len(alternatives) for alternatives in found.table("tokens.parquet")["alternatives"]} == {count}
+    predictions = found.table("predictions.parquet")
+    assert set(predictions["cheap_status"]) == {"ok"}
+    for name in ("margin", "entropy", "label_probability"):
+        assert predictions[f"signal_{name}"].isna().all()
+    assert dict(predictions["confidence"]) == {t: math.exp(label_of(t)[1]) for t in TEXTS}
+    assert "few_alternatives" in {w["code"] for w in found.json("recommendation.json")["warnings"]}
+    assert "No value from margin, entropy, label probability where fewer than two alternatives came" in found.page
+
+
+def test_both_wire_shapes_in_one_run_are_told_row_by_row_and_give_the_predictions_of_either(evaluate):
+    mixed = evaluate(lambda post: legacy(post, lambda top: [top]) if post.text in ODD else None)
+    shapes = mixed.table("replies.parquet")["shape"]
+    assert dict(shapes) == {t: "legacy" if t in ODD else "content" for t in TEXTS}
+    plain = evaluate(lambda post: None, "two")
+    pd.testing.assert_frame_equal(mixed.table("predictions.parquet"), plain.table("predictions.parquet"))
