@@ -191,8 +191,11 @@ def adopt(of: dict[str, Any], expected: Mapping[str, Any]) -> None:
     index, columns = of["recommended"], of["columns"]
     if index is None or columns["threshold"][index] is None:
         return
+    called = {"wrong_per_1000": "wrong_accepted_per_1000"}
+    if of["quality"] == "agreement":
+        called["system_accuracy"] = "agreement_with_strong"
     for name in ESTIMATES:
-        told = expected.get("wrong_accepted_per_1000" if name == "wrong_per_1000" else name) or {}
+        told = expected.get(called.get(name, name)) or {}
         value, mine = told.get("value"), columns[name][index]
         if (
             told.get("split") == of["split"]

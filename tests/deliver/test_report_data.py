@@ -65,6 +65,21 @@ def test_wrong_answers_kept_are_the_same_on_the_card_and_in_the_recommended_row(
     assert card["value"] > 0
 
 
+def test_agreement_has_one_interval_on_the_card_and_in_the_recommended_row(tmp_path: Path) -> None:
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=400, gold=False)
+    sweep = report_data.build(run, config)["decide"]["sweep"]
+    value = sweep["columns"]["system_accuracy"][sweep["recommended"]]
+    advice = run.read_json(names.RECOMMENDATION)
+    told = {"value": value, "lower": value - 0.0625, "upper": 1.0, "level": 0.9, "n": 97, "split": "test"}
+    advice["expected"]["agreement_with_strong"] = told
+    run.write_json(names.RECOMMENDATION, advice)
+    data = report_data.build(run, config)
+    assert next(c for c in data["cards"] if c["key"] == "quality")["estimate"] == told
+    columns = data["decide"]["sweep"]["columns"]
+    row = [columns[f"system_accuracy{end}"][sweep["recommended"]] for end in ("", "_lower", "_upper")]
+    assert row == [told["value"], told["lower"], told["upper"]]
+
+
 def test_kept_answers_that_nobody_graded_are_not_counted_as_right(tmp_path: Path) -> None:
     run, config = artefacts.write_run(tmp_path, levels=20, rows=400)
     frame = run.read_table(names.PREDICTIONS)
