@@ -9,6 +9,7 @@ from scipy import special
 from pipeline.decide.binomial_tests import too_few_errors_p
 from pipeline.decide.certificate import Certificate, candidates
 from pipeline.decide.levels import cuts, threshold_at
+from pipeline.decide.phrases import counted, limit, usd
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +56,7 @@ def certify_escalation_rate(
     escalated = int(below[index])
     threshold = threshold_at(distinct, index)
     p = float(too_few_errors_p(escalated, n, at_most))
-    reason = f"threshold {threshold} escalates {escalated:,} of {n:,} rows; p = {p:.3g} <= {delta:g}"
+    reason = f"threshold {threshold} escalates {escalated:,} of {counted(n, 'row')}; p = {p:.3g} <= {delta:g}"
     if index < open_[-1]:
         reason += "; higher thresholds would also keep the budget but were less accurate on these rows"
     return Certificate(threshold, escalated / n, escalated / n, p, n, n - escalated, method, reason, target, delta)
@@ -107,7 +108,7 @@ def within_dollars(
     accepted = int(np.count_nonzero(values >= thresholds[shown])) if len(affordable) else 0
     threshold = float(thresholds[shown]) if accepted else None
     words = "keeps" if accepted else "is the cheapest candidate and has"
-    reason = f"threshold {thresholds[shown]} {words} an upper bound of ${bounds[shown]:.4g} per 1,000 at {1 - delta:.0%}, budget ${usd_per_1000:.4g}"
+    reason = f"threshold {thresholds[shown]} {words} an upper bound of {usd(float(bounds[shown]))} per 1,000 at {limit(1 - delta)}, budget {usd(usd_per_1000)}"
     details = {"rows_with_unknown_dollars": unknown, "usd_per_1000_upper": float(bounds[shown])}
     escalated = (laid.n - accepted) / laid.n
     return Certificate(

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.expectation import Estimate
+from pipeline.decide.phrases import counted, ordinal, percent, points, shortened, usd
 from pipeline.decide.rows import Rows
-from pipeline.decide.wording import ordinal, percent, points, usd
 
 SMALL_SPLIT = 100
 HEAVY_TIE = 0.2
@@ -59,11 +59,13 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
     elif needed is not None and certificate.n < needed:
         yield Caveat(
             "too_few_rows", 3,
-            f"{certificate.n:,} {certificate.unit} certify; this target needs at least {needed:,} even without a single error.",
+            f"The certify split has {counted(certificate.n, certificate.unit[:-1])}; this target needs at least {needed:,} even without a single error.",
         )  # fmt: skip
     if 0 < fit < SMALL_SPLIT:
         yield Caveat(
-            "small_fit", 2, f"Only {fit:,} rows fixed the candidate levels and the calibration; both are coarse."
+            "small_fit",
+            2,
+            f"Only {counted(fit, 'row')} fixed the candidate levels and the calibration; both are coarse.",
         )
     if fit == 0:
         yield Caveat(
@@ -78,7 +80,7 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
             "No row was set apart to test, so the figures are of the rows that chose the threshold and flatter it.",
         )
     elif test < SMALL_SPLIT:
-        yield Caveat("small_test", 1, f"The figures rest on {test:,} test rows; mind their intervals.")
+        yield Caveat("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")
 
 
 def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
@@ -92,7 +94,7 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
         )
     labels = {y for y in held.label if y is not None}
     if len(labels) == 1:
-        yield Caveat("one_class", 3, f"Every certify row has the same label, {next(iter(labels))!r}.")
+        yield Caveat("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
     if human:
         return
     both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_correct)
@@ -189,7 +191,7 @@ def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Cave
         yield Caveat(
             "groups",
             1,
-            f"Some rows share a group or are copies, so the promise counts {certificate.n:,} groups: {certificate.method.rsplit(', ', 1)[-1]}.",
+            f"Some rows share a group or are copies, so the promise counts {counted(certificate.n, 'group')}: {certificate.method.rsplit(', ', 1)[-1]}.",
         )
     if reweighted:
         promise = "" if certificate.delta is None else ", the promise is for the set's own mix"

@@ -61,7 +61,7 @@ def certify_agreement(
     goal = Goal("agree_with_strong", delta, within=within)
     (same,) = _checked(confidence, agree)
     laid, weights = lay_out(confidence, goal, levels, None)
-    found = evidence.among_all(laid, ~(same == 1), within, "differ from the strong model")
+    found = evidence.among_all(laid, ~(same == 1), within, "not the strong model's")
     return Trial(laid, found, goal, weights).certificate()
 
 

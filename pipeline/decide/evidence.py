@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.decide.binomial_tests import too_few_errors_p
 from pipeline.decide.certificate import Candidates
 from pipeline.decide.paired_test import PairedTest, gamma_for, score
+from pipeline.decide.phrases import counted, shortened
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,7 +68,9 @@ def against_strong(
         p_values=test.p_values(losses, wins),
         statistic=score(losses, wins, laid.n, within),
         test=test.method,
-        describe=lambda i: f"{losses[i]:,} rows lost and {wins[i]:,} won against the strong model, of {laid.n:,}",
+        describe=lambda i: (
+            f"{counted(losses[i], 'row')} lost and {wins[i]:,} won against the strong model, of {laid.n:,}"
+        ),
         planned=planned,
     )
 
@@ -80,7 +83,7 @@ def among_all(laid: Candidates, bad: npt.NDArray[np.bool_], within: float, what:
         p_values=too_few_errors_p(errors, laid.n, within),
         statistic=errors / laid.n,
         test="exact binomial test",
-        describe=lambda i: f"{errors[i]:,} accepted rows {what}, of {laid.n:,}",
+        describe=lambda i: f"{counted(errors[i], 'kept answer')} {what}, of {counted(laid.n, 'row')}",
         planned=lambda size: _planned_errors(errors, np.full(len(errors), laid.n), size, within),
     )
 
@@ -93,7 +96,7 @@ def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> 
         p_values=too_few_errors_p(errors, laid.n_accepted, 1 - at_least),
         statistic=errors / np.maximum(laid.n_accepted, 1),
         test="exact binomial test",
-        describe=lambda i: f"{errors[i]:,} errors among {laid.n_accepted[i]:,} accepted rows",
+        describe=lambda i: f"{counted(errors[i], 'error')} among {counted(laid.n_accepted[i], 'kept answer')}",
         planned=lambda size: _planned_errors(errors, laid.n_accepted, size, 1 - at_least),
     )
 
@@ -106,7 +109,7 @@ def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, a
         p_values=too_few_errors_p(errors, laid.n, 1 - at_least),
         statistic=errors / laid.n,
         test="exact binomial test",
-        describe=lambda i: f"{errors[i]:,} errors of the cascade in {laid.n:,} rows",
+        describe=lambda i: f"{counted(errors[i], 'error')} of the cascade in {counted(laid.n, 'row')}",
         planned=lambda size: _planned_errors(errors, np.full(len(errors), laid.n), size, 1 - at_least),
     )
 
@@ -141,7 +144,7 @@ def with_floors(
     def describe(i: int) -> str:
         hardest = max(tests, key=lambda name: tests[name][2][i])
         errors, rows, p = tests[hardest]
-        found = f"recall of {hardest!r}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
+        found = f"recall of {shortened(hardest)}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
         return f"{main.describe(i)}; tightest floor, {found}"
 
     def planned(size: float) -> Floats:

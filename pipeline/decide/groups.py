@@ -18,6 +18,7 @@ from pipeline.decide.certificate import Candidates
 from pipeline.decide.evidence import Evidence
 from pipeline.decide.goal import Goal
 from pipeline.decide.levels import accepted
+from pipeline.decide.phrases import counted, signed
 from pipeline.decide.rows import Rows
 
 Floats = npt.NDArray[np.float64]
@@ -136,7 +137,9 @@ def evidence(laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats
         p_values=p_values,
         statistic=averages,
         test="betting test",
-        describe=lambda i: f"mean of {count:,} groups ({n:,} rows) {averages[i]:+.4f} against what is allowed",
+        describe=lambda i: (
+            f"mean of {counted(count, 'group')} ({counted(n, 'row')}) {signed(averages[i], 4)} against what is allowed"
+        ),
         # a gambler's log capital grows in proportion to the number of bets
         planned=lambda size: np.where(averages < 0, p_values**size, 1.0),
     )

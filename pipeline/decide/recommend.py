@@ -17,9 +17,10 @@ from pipeline.decide.caveats import Caveat, caveats, gravest_first
 from pipeline.decide.certificate import Certificate, finite
 from pipeline.decide.expectation import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.goal import Goal, TargetLike
+from pipeline.decide.phrases import counted, limit, usd
 from pipeline.decide.reply_caveats import ReplyCounts, reply_caveats
 from pipeline.decide.rows import Rows
-from pipeline.decide.wording import Story, percent, usd
+from pipeline.decide.wording import Story
 
 SCHEMA = "cascade-recommendation/1"
 VERDICTS = ("certified", "uncertified", "cheap_only", "strong_only", "optimized")
@@ -128,17 +129,17 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, furt
     """The verdict, and for strong_only and uncertified the reason in words."""
     other = "people" if human else "the strong model"
     if _never_right(held):
-        return "strong_only", f"the cheap model was never right on {len(held):,} rows"
+        return "strong_only", f"the cheap model was never right on {counted(len(held), 'row')}"
     if certificate.threshold is None:
         if goal.kind == "total_cost" and certificate.statistic is not None:
             return (
                 "strong_only",
-                f"escalating everything has the lowest total of calls and errors on {certificate.n:,} rows",
+                f"escalating everything has the lowest total of calls and errors on {counted(certificate.n, 'row')}",
             )
         if goal.kind == "system_accuracy" and not human and _strong_reaches(held, goal):
             return (
                 "strong_only",
-                f"the strong model alone reaches {percent(goal.at_least)}, and no cascade was shown to",
+                f"the strong model alone reaches {limit(goal.at_least)}, and no cascade was shown to",
             )
         return "uncertified", wording.why_uncertified(goal, certificate, further, human)
     if certificate.delta is None:

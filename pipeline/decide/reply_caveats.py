@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.decide.caveats import Caveat
-from pipeline.decide.wording import percent
+from pipeline.decide.phrases import percent
 
 NEARLY_ALL, MOST, MANY = 0.99, 0.6, 0.3
 """Shares of log-probabilities of exactly 0: 30 to 45 % occur in honest replies of a sure model."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.goal import ErrorCosts
 from pipeline.decide.levels import cuts, threshold_at
+from pipeline.decide.phrases import usd
 from pipeline.decide.rows import Rows
 
 Floats = npt.NDArray[np.float64]
@@ -83,8 +84,8 @@ def optimize(rows: Rows, usd_per_error: ErrorCosts, *, human: bool = False, seed
     }
     where = "escalating everything" if threshold is None else f"threshold {threshold}"
     reason = (
-        f"{where} has the lowest mean of calls and errors: ${details['usd_per_1000']:.4g} per 1,000 on these rows, "
-        f"${details['usd_per_1000_cross_fitted']:.4g} when chosen on other rows than measured"
+        f"{where} has the lowest mean of calls and errors: {usd(details['usd_per_1000'])} per 1,000 on these rows, "
+        f"{usd(details['usd_per_1000_cross_fitted'])} when chosen on other rows than measured"
     )
     rate = (len(rows) - accepted) / len(rows)
     return Certificate(

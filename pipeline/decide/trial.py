@@ -13,6 +13,7 @@ from pipeline.decide.certificate import Candidates, Certificate, candidates
 from pipeline.decide.evidence import Evidence, Floor
 from pipeline.decide.goal import Goal
 from pipeline.decide.levels import accepted
+from pipeline.decide.phrases import percent
 from pipeline.decide.rows import Rows
 from pipeline.decide.sequences import fallback, fixed_sequence, start_weights
 from pipeline.decide.starts import informed_weights
@@ -55,12 +56,12 @@ class Trial:
             reason = "no row has a confidence" if laid.n_confident == 0 else "no candidate keeps a row"
         elif index is not None:
             reason = (
-                f"threshold {threshold} keeps {kept / laid.n:.1%} of the rows: {found.describe(index)}; "
+                f"threshold {threshold} keeps {percent(kept / laid.n)} of the rows: {found.describe(index)}; "
                 f"p = {found.p_values[index]:.3g}, allowed {delta:g}"
             )
         else:
             reason = (
-                f"no candidate passed; the closest, threshold {laid.threshold(shown)}, would keep {laid.n_accepted[shown] / laid.n:.1%} "
+                f"no candidate passed; the closest, threshold {laid.threshold(shown)}, would keep {percent(laid.n_accepted[shown] / laid.n)} "
                 f"of the rows: {found.describe(shown)}; p = {found.p_values[shown]:.3g}, allowed {delta:g}"
             )
         return Certificate(
@@ -170,13 +171,11 @@ def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: b
     cheap = rows.cheap_correct
     if goal.kind == "match_strong" and human:
         # people are right by definition, so no row can be won and losses alone are counted
-        found = evidence.among_all(laid, ~(cheap == 1), goal.limit, "are wrong")
+        found = evidence.among_all(laid, ~(cheap == 1), goal.limit, "wrong")
     elif goal.kind == "match_strong":
         found = evidence.against_strong(laid, cheap, strong, goal.limit, goal.delta)
     elif goal.kind == "agree_with_strong":
-        found = evidence.among_all(
-            laid, ~((cheap if human else rows.agree) == 1), goal.limit, "differ from the strong model"
-        )
+        found = evidence.among_all(laid, ~((cheap if human else rows.agree) == 1), goal.limit, "not the strong model's")
     elif goal.kind == "accepted_accuracy":
         found = evidence.among_accepted(laid, cheap, goal.limit)
     else:

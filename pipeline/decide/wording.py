@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.expectation import Estimate
 from pipeline.decide.goal import Goal
-
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+from pipeline.decide.phrases import (
+    SPACE,
+    bare_tenths,
+    change,
+    counted,
+    limit,
+    ordinal,
+    percent,
+    points,
+    shortened,
+    tenths,
+    usd,
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +77,8 @@ def promise(story: Story, target: Goal) -> str:
         return f"No promise: the threshold was chosen for {chosen}, which is an estimate."
     if story.verdict in ("uncertified", "strong_only"):
         return "No promise: nothing is kept by the cheap model."
-    certainty = f"{round(100 * (1 - target.delta), 6):g} %"
-    count = f"n = {found.n:,} {found.unit}" if found.unit != "rows" else f"n = {found.n:,}"
-    return f"Promise: {_claim(story, target)}, with {certainty} certainty, on data like {story.data} ({count}, {ordinal(found.look)} look)."
+    count = f"n{SPACE}={SPACE}" + (f"{found.n:,}" if found.unit == "rows" else counted(found.n, "group"))
+    return f"Promise: {_claim(story, target)}, with {limit(1 - target.delta)} certainty, on data like {story.data} ({count}, {ordinal(found.look)} look)."
 
 
 def _claim(story: Story, target: Goal) -> str:
@@ -77,16 +86,16 @@ def _claim(story: Story, target: Goal) -> str:
     if kind == "match_strong":
         text = f"at most {points(target.limit)} worse than {other}"
     elif kind == "agree_with_strong":
-        text = f"an answer other than that of {other} in at most {percent(target.within)} of requests"
+        text = f"an answer other than that of {other} in at most {limit(target.within)} of requests"
     elif kind == "accepted_accuracy":
-        text = f"at least {percent(target.at_least)} of the answers that the cheap model keeps are right"
+        text = f"at least {limit(target.at_least)} of the answers that the cheap model keeps are right"
     elif kind == "system_accuracy":
-        text = f"at least {percent(target.at_least)} of all answers are right"
+        text = f"at least {limit(target.at_least)} of all answers are right"
     else:
-        text = f"at most {percent(target.escalation_rate)} of requests go to {other}"
+        text = f"at most {limit(target.escalation_rate)} of requests go to {other}"
     floors = target.label_floors or {}
     return text + "".join(
-        f", and at least {percent(floor)} of {label!r} are recognised" for label, floor in floors.items()
+        f", and at least {limit(floor)} of {shortened(label)} are recognised" for label, floor in floors.items()
     )
 
 
@@ -97,9 +106,9 @@ def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, h
         return certificate.reason
     shown = {
         "match_strong": f"stays within {points(goal.within or 0)} of {other}",
-        "agree_with_strong": f"answers other than {other} in at most {percent(goal.within)} of requests",
-        "accepted_accuracy": f"keeps answers that are at least {percent(goal.at_least)} right",
-        "system_accuracy": f"makes at least {percent(goal.at_least)} of all answers right",
+        "agree_with_strong": f"answers other than {other} in at most {limit(goal.within)} of requests",
+        "accepted_accuracy": f"keeps answers that are at least {limit(goal.at_least)} right",
+        "system_accuracy": f"makes at least {limit(goal.at_least)} of all answers right",
         "budget": "keeps to the budget",
     }[goal.kind]
     text = f"on {rows} no threshold could be shown to be one that {shown}"
@@ -142,14 +151,14 @@ def _quality(story: Story) -> str:
         same = story.expected["agreement_with_strong"]
         if same.value is None:
             return "accuracy unknown"
-        text = f"{_tenths(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, "
+        text = f"{tenths(same.value)} {_interval(same)} of answers are those of {story.other}; accuracy unknown, "
         labeled = story.expected["cheap_accuracy"].value is not None
         return text + (f"no escalated row has a graded answer of {story.other}" if labeled else "there are no labels")
-    text = f"accuracy {_tenths(mine.value)} {_interval(mine)}"
+    text = f"accuracy {tenths(mine.value)} {_interval(mine)}"
     if story.human:
         return f"{text} where people's answers count as right"
     return text + (
-        f" against {_tenths(strong.value)} for the strong model alone"
+        f" against {tenths(strong.value)} for the strong model alone"
         if strong.value is not None
         else ", that of the strong model alone unknown"
     )
@@ -168,74 +177,28 @@ def _cost(story: Story) -> str:
         return "cost unknown"
     if mine is None or strong is None:
         return f"cost {usd(mine)} against {usd(strong)} per 1,000"
-    change = f" ({_change(mine / strong - 1)})" if strong > 0 else ""
-    return f"cost {usd(mine)} against {usd(strong)} per 1,000{change}"
+    relative = f" ({change(mine / strong - 1)})" if strong > 0 else ""
+    return f"cost {usd(mine)} against {usd(strong)} per 1,000{relative}"
 
 
 def _sent_alone(story: Story) -> str:
     accuracy, cost = story.expected["strong_accuracy"], story.expected["strong_usd_per_1000"]
     parts = []
     if accuracy.value is not None and not story.human:
-        parts.append(f"accuracy {_tenths(accuracy.value)} {_interval(accuracy)}")
+        parts.append(f"accuracy {tenths(accuracy.value)} {_interval(accuracy)}")
     if cost.value is not None:
         parts.append(f"cost {usd(cost.value)} per 1,000")
     text = ", ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def ordinal(look: int) -> str:
-    """The number of a look in words: first, second, ... eleventh as 11th."""
-    if 1 <= look <= len(ORDINALS):
-        return ORDINALS[look - 1]
-    suffix = "th" if look % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(look % 10, "th")
-    return f"{look}{suffix}"
-
-
-def percent(share: float | None) -> str:
-    """A share as per cent with one decimal where it needs one; never rounded to 0 % or 100 % when it is neither."""
-    if share is None:
-        return "unknown"
-    for digits in range(1, 9):
-        text = f"{100 * share:.{digits}f}"
-        if share in (0.0, 1.0) or float(text) not in (0.0, 100.0):
-            break
-    return f"{text.removesuffix('.0')} %"
-
-
-def _tenths(share: float) -> str:
-    """Per cent with at least one decimal, as its interval has; 0 % and 100 % without."""
-    text = percent(share)
-    return text if "." in text or share in (0.0, 1.0) else text.replace(" %", ".0 %")
-
-
-def points(share: float) -> str:
-    """A difference of shares in points."""
-    text = f"{round(100 * share, 6):g}"
-    return f"{text} point" if text == "1" else f"{text} points"
-
-
-def usd(dollars: float | None) -> str:
-    """Dollars with cents, or with three digits below a dollar."""
-    if dollars is None:
-        return "an unknown amount"
-    if dollars == 0:
-        return "$0"
-    digits = 0 if abs(dollars) >= 1000 else max(2, 1 - math.floor(math.log10(abs(dollars))))
-    return f"${dollars:,.{min(digits, 12)}f}"
-
-
 def _about(rate: float) -> str:
     if 0.01 <= rate <= 0.99:
-        return f"about {100 * rate:.0f} %"
+        return f"about {100 * rate:.0f}{SPACE}%"
     return "none" if rate == 0 else "all" if rate == 1 else f"about {percent(rate)}"
-
-
-def _change(share: float) -> str:
-    rounded = round(100 * share)
-    return f"{'−' if rounded < 0 else '+' if rounded > 0 else '±'}{abs(rounded)} %"
 
 
 def _interval(estimate: Estimate) -> str:
     if estimate.lower is None or estimate.upper is None:
         return ""
-    return f"[{100 * estimate.lower:.1f}, {100 * min(estimate.upper, 1.0):.1f}]"
+    return f"[{bare_tenths(estimate.lower)}, {bare_tenths(min(estimate.upper, 1.0))}]"

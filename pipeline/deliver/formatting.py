@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-SPACE = "\u00a0"
-MINUS = "\u2212"
+from pipeline.decide.phrases import MINUS, SPACE, bare_usd
+
 UNKNOWN = "unknown"
 
 # Characters that reorder or hide neighbouring text: bidi controls and other invisible format characters, C0 and C1.
@@ -57,14 +57,7 @@ def usd(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     sign = MINUS if value < 0 else ""
-    return f"{sign}${_dollars(abs(value))}"
-
-
-def _dollars(value: float) -> str:
-    if value == 0:
-        return "0"
-    digits = 0 if value >= 1000 else max(2, 2 - math.floor(math.log10(value)))
-    return f"{value:,.{min(digits, 12)}f}"
+    return f"{sign}${bare_usd(abs(value))}"
 
 
 def price(value: float | None) -> str:
@@ -119,7 +112,7 @@ def threshold(value: float | None) -> str:
 
 
 _UNITS = {"share": share, "usd": usd, "per_1000": per_1000, "seconds": seconds, "count": count, "number": number}
-_BARE = {"share": _percent, "usd": _dollars, "per_1000": per_1000, "seconds": seconds, "count": count, "number": number}
+_BARE = {"share": _percent, "usd": bare_usd, "per_1000": per_1000, "seconds": seconds, "count": count, "number": number}
 
 
 def value(amount: float | None, unit: str) -> str:

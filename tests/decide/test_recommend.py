@@ -1,6 +1,7 @@
 """Verdicts, words and figures of a recommendation, on made cases whose right answer is plain."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,13 @@ from decide.evaluated import evaluated, texts
 from scipy import stats
 
 from pipeline.config import Target
-from pipeline.decide import wording
+from pipeline.decide import phrases
 from pipeline.decide.certify import certify
 from pipeline.decide.expectation import Expectation, mix_weights, waiting
 from pipeline.decide.levels import candidate_levels, sweep_levels
 from pipeline.decide.recommend import VERDICTS, recommend
 from pipeline.decide.sweep import sweep
+from pipeline.deliver import formatting
 
 EXPECTED = {
     "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy", "cheap_accuracy", "usd_per_1000",
@@ -63,11 +65,11 @@ def test_a_certified_threshold_is_said_in_one_sentence_with_its_promise(rows):
     assert found.verdict == "certified"
     assert found.sentence.startswith(f"Escalate when confidence is below {found.threshold}: about ")
     assert "for the strong model alone; cost $" in found.sentence
-    assert f"per 1,000 (−{round(100 * (1 - found.expected['usd_per_1000'].value / 1.0))} %)" in found.sentence
+    assert f"per 1,000 (−{round(100 * (1 - found.expected['usd_per_1000'].value / 1.0))}\u00a0%)" in found.sentence
     n = len(rows.of("certify"))
     assert (
         found.promise
-        == f"Promise: at most 2 points worse than the strong model, with 90 % certainty, on data like mails (n = {n:,}, first look)."
+        == f"Promise: at most 2 points worse than the strong model, with 90\u00a0% certainty, on data like mails (n\u00a0=\u00a0{n:,}, first look)."
     )
     assert "This does not say" in found.not_said
     assert found.labels_needed is None
@@ -115,7 +117,7 @@ def test_a_cheap_model_that_is_always_right_is_enough(rows):
     right = replace(rows, cheap_correct=np.ones(len(rows)))
     found = advise(right, kind="match_strong", within=0.02)
     assert (found.verdict, found.threshold) == ("cheap_only", 0.0)
-    assert found.sentence.startswith("Keep every answer of the cheap model: accuracy 100 %")
+    assert found.sentence.startswith("Keep every answer of the cheap model: accuracy 100\u00a0%")
     assert "one_class" in codes(found)
 
 
@@ -189,7 +191,7 @@ def test_the_strong_model_alone_may_be_what_reaches_a_system_accuracy(rows):
     bad = replace(rows, cheap_correct=(np.arange(len(rows)) % 3 == 0).astype(float), strong_correct=np.ones(len(rows)))
     found = advise(bad, kind="system_accuracy", at_least=0.99)
     assert found.verdict == "strong_only"
-    assert "the strong model alone reaches 99 %" in found.sentence
+    assert "the strong model alone reaches 99\u00a0%" in found.sentence
 
 
 def test_a_worse_strong_model_is_a_grave_warning(rows):
@@ -265,7 +267,7 @@ def test_kept_answers_that_nobody_graded_are_neither_right_nor_wrong(rows):
 def test_a_repeated_look_is_counted_and_its_price_named(rows):
     found = advise(rows, look=3, kind="match_strong", within=0.02)
     assert "third look" in found.promise
-    assert "30 %" in next(w for w in found.warnings if w.code == "looks").text
+    assert "30\u00a0%" in next(w for w in found.warnings if w.code == "looks").text
 
 
 def test_groups_are_counted_in_the_promise():
@@ -364,26 +366,51 @@ def test_the_optimism_gap_sets_certify_beside_test(rows):
     [(0.0, "0 %"), (1.0, "100 %"), (0.9996, "99.96 %"), (0.1234, "12.3 %"), (0.00004, "0.004 %"), (0.95, "95 %")],
 )
 def test_shares_are_never_rounded_to_certainty(number, words):
-    assert wording.percent(number) == words
+    assert phrases.percent(number) == words.replace(" ", phrases.SPACE)
 
 
 @pytest.mark.parametrize(
     ("dollars", "words"),
     [
         (0.0, "$0"),
-        (0.2123, "$0.21"),
-        (0.00341, "$0.0034"),
+        (0.2123, "$0.212"),
+        (0.00341, "$0.00341"),
         (12.3456, "$12.35"),
         (12345.6, "$12,346"),
+        (-0.5, "−$0.500"),
         (None, "an unknown amount"),
     ],
 )
 def test_dollars_are_readable_at_every_size(dollars, words):
-    assert wording.usd(dollars) == words
+    assert phrases.usd(dollars) == words
+
+
+def test_a_sentence_writes_dollars_and_shares_as_the_cards_do():
+    for value in (0.0, 0.0008, 0.1034, 0.2157, 1.0, 12.3456, 12345.6):
+        assert phrases.usd(value) == formatting.usd(value)
+    for value in (0.0, 0.00004, 0.1234, 0.95, 0.9996, 1.0):
+        assert phrases.tenths(value) == formatting.share(value)
+
+
+def test_numbers_keep_to_their_units_and_their_signs():
+    assert [phrases.counted(n, "row") for n in (0, 1, 1471)] == ["0 rows", "1 row", "1,471 rows"]
+    assert [phrases.roughly(n) for n in (7, 96, 996, 10787, 1_250_001)] == ["7", "96", "1,000", "11,000", "1,300,000"]
+    assert (phrases.signed(-0.0082, 4), phrases.change(-0.524)) == ("−0.0082", "−52\u00a0%")
+    assert (phrases.limit(0.9975), phrases.limit(0.9)) == ("99.75\u00a0%", "90\u00a0%")
+    assert phrases.shortened("a" * 300) == f"'{'a' * 39}…'"
+
+
+def test_every_reason_speaks_of_one_row_as_of_one_and_has_no_ascii_minus(rows):
+    for made in (rows, evaluated(8), evaluated(3000, groups=1500)):
+        for target in ({"kind": "match_strong", "within": 0.02}, {"kind": "accepted_accuracy", "at_least": 0.9},
+                       {"kind": "budget", "usd_per_1000": 0.5}, {"kind": "total_cost", "usd_per_error": 0.02}):  # fmt: skip
+            found = advise(made, **target)
+            for text in (found.certificate.reason, found.sentence, *(w.text for w in found.warnings)):
+                assert not re.search(r"\b1 \w*(rows|errors|answers|groups)\b|\d-\d|[( ]-\d|\d ?%", text), text
 
 
 def test_looks_are_counted_in_words():
-    assert [wording.ordinal(k) for k in (1, 2, 10, 11, 12, 21, 22, 103, 111)] == [
+    assert [phrases.ordinal(k) for k in (1, 2, 10, 11, 12, 21, 22, 103, 111)] == [
         "first",
         "second",
         "tenth",

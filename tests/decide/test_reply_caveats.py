@@ -51,4 +51,4 @@ def test_a_warning_comes_with_the_share_that_deserves_it(
 
 def test_failed_requests_are_no_replies() -> None:
     (warning,) = reply_caveats(replace(PLAIN, statuses={"ok": 500, "failed": 500}, long_answers=50))
-    assert warning.text.startswith("10 % of the cheap replies are longer than 8 tokens")
+    assert warning.text.startswith("10\u00a0% of the cheap replies are longer than 8 tokens")
