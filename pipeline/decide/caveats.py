@@ -14,6 +14,8 @@ from pipeline.decide.phrases import counted, ordinal, percent, points, shortened
 from pipeline.decide.rows import Rows
 
 SMALL_SPLIT = 100
+FEW_ROWS = 30
+"""Rows below which a worse strong model is not worth a word."""
 HEAVY_TIE = 0.2
 MANY_NULLS = 0.05
 UNINFORMATIVE_AUROC = 0.55
@@ -84,6 +86,10 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
 
 
 def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
+    # one label is why all answers are right, so it is said first
+    labels = {y for y in held.label if y is not None}
+    if len(labels) == 1:
+        yield Caveat("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
     known = held.cheap_correct[~np.isnan(held.cheap_correct)]
     if len(known) and len(np.unique(known)) == 1:
         which = "right" if known[0] == 1 else "wrong"
@@ -92,19 +98,17 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
             3,
             f"The cheap model is {which} on every certify row; check labels and answers before believing it.",
         )
-    labels = {y for y in held.label if y is not None}
-    if len(labels) == 1:
-        yield Caveat("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
     if human:
         return
     both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_correct)
     gain = (held.strong_correct - held.cheap_correct)[both]
-    if len(gain) and gain.mean() < 0:
-        sure = "" if gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0 else ", though that may be chance"
+    if len(gain) >= FEW_ROWS and gain.mean() < 0:
+        sure = gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0
+        chance = "" if sure else ", though that may be chance"
         yield Caveat(
             "strong_worse",
-            3,
-            f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 4))} on the certify rows{sure}; escalating then costs money and accuracy.",
+            3 if sure else 2,
+            f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 4))} on the certify rows{chance}; escalating then costs money and accuracy.",
         )
     missing = float(np.isnan(held.strong_correct).mean()) if len(held) else 0.0
     if missing > 0 and len(known):

@@ -205,6 +205,17 @@ def test_a_worse_strong_model_is_a_grave_warning(rows):
     assert "the strong model is the less accurate of the two here" in found.sentence
 
 
+def test_a_strong_model_that_is_worse_by_chance_is_no_grave_warning(rows):
+    right = np.ones(len(rows))
+    for n, gravity in ((400, 2), (12, None)):
+        some = replace(rows, cheap_correct=right, strong_correct=np.where(np.arange(len(rows)) == 0, 0.0, 1.0))
+        held = some.take(np.arange(n))
+        held = replace(held, split=texts(["certify"] * len(held)))
+        found = [w for w in advise(held, kind="match_strong", within=0.02).warnings if w.code == "strong_worse"]
+        assert [w.gravity for w in found] == ([] if gravity is None else [gravity])
+        assert all("that may be chance" in w.text for w in found)
+
+
 def test_optimized_verdicts_promise_nothing(rows):
     for target in ({"kind": "total_cost", "usd_per_error": 0.02}, {"kind": "budget", "usd_per_1000": 0.5}):
         found = advise(rows, **target)
