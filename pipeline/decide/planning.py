@@ -98,6 +98,8 @@ def tightest(
     if first is None:
         return None
     best = found[first]
+    if goal.paired and 1 - best.escalation_rate <= steps[first]:
+        return None  # all that is kept might be wrong and the promise would hold: it says nothing
     return {
         name: steps[first],
         "threshold": best.threshold,

@@ -121,7 +121,9 @@ def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, h
 
 def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
     """The most tempting wrong reading, denied in one line."""
-    if story.verdict in ("uncertified", "strong_only"):
+    if story.verdict == "strong_only":
+        return _not_said_alone(story, target)
+    if story.verdict == "uncertified":
         return "This does not say that the cheap model is useless: with more labels, another prompt or another target a threshold may pass."
     if target.kind == "agree_with_strong":
         text = f"This does not say that the answers are right: only that they are those of {story.other}"
@@ -143,6 +145,14 @@ def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
     if story.certificate.unit == "groups":
         text += " It is about the average group, not the average row."
     return text
+
+
+def _not_said_alone(story: Story, target: Goal) -> str:
+    if story.expected["cheap_accuracy"].value == 0:
+        return "This does not say that the cheap model cannot do it: where no answer is right, labels or prompt may be what is wrong."
+    if target.kind == "system_accuracy" and story.certificate.threshold is None:
+        return "This does not say that the cheap model is bad, only that no threshold was shown to reach the target with it."
+    return "This does not say that the cheap model is bad, only that asking it first does not pay here."
 
 
 def _quality(story: Story) -> str:
@@ -186,7 +196,7 @@ def _sent_alone(story: Story) -> str:
     parts = []
     if accuracy.value is not None and not story.human:
         parts.append(f"accuracy {tenths(accuracy.value)} {_interval(accuracy)}")
-    if cost.value is not None:
+    if cost.value is not None and "per 1,000" not in story.why:  # else the reason was the cost
         parts.append(f"cost {usd(cost.value)} per 1,000")
     text = ", ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""

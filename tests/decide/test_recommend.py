@@ -135,6 +135,8 @@ def test_a_cheap_model_that_is_never_right_leaves_the_strong_one(rows):
     found = advise(replace(rows, cheap_correct=np.zeros(len(rows))), kind="match_strong", within=0.02)
     assert found.verdict == "strong_only"
     assert "never right" in found.sentence
+    assert "labels or prompt may be what is wrong" in found.not_said
+    assert found.tightest is None, "a promise that holds even if every kept answer is wrong is none"
     assert found.expected["escalation_rate"].value == 1.0
     assert found.expected["usd_per_1000"].value == pytest.approx(found.expected["strong_usd_per_1000"].value)
 
@@ -144,6 +146,10 @@ def test_a_cascade_that_costs_more_than_the_strong_model_is_not_recommended(rows
     assert found.verdict == "strong_only"
     assert found.certificate.threshold is not None
     assert "the strong model alone $1.00" in found.sentence
+    assert found.sentence.count("$1.00") == 1
+    assert (
+        found.not_said == "This does not say that the cheap model is bad, only that asking it first does not pay here."
+    )
     assert found.promise.startswith("No promise")
 
 
@@ -192,6 +198,7 @@ def test_the_strong_model_alone_may_be_what_reaches_a_system_accuracy(rows):
     found = advise(bad, kind="system_accuracy", at_least=0.99)
     assert found.verdict == "strong_only"
     assert "the strong model alone reaches 99\u00a0%" in found.sentence
+    assert "no threshold was shown to reach the target" in found.not_said
 
 
 def test_a_worse_strong_model_is_a_grave_warning(rows):

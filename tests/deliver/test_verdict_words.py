@@ -1,0 +1,51 @@
+"""The words of the first screen and of the sections that follow from its verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deliver import artefacts
+from deliver.page import Page
+
+from pipeline import run as names
+from pipeline.deliver import report, report_data
+from pipeline.run import dump_json
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Any:
+    """Builds report.json of a scene, with keys of its recommendation replaced."""
+
+    def make(advice: dict[str, Any] | None = None, **scene: Any) -> dict[str, Any]:
+        run, config = artefacts.write_run(tmp_path, levels=20, rows=200, **scene)
+        run.write_json(names.RECOMMENDATION, run.read_json(names.RECOMMENDATION) | (advice or {}))
+        return json.loads(dump_json(report_data.build(run, config, texts=artefacts.texts_of(run))))  # type: ignore[no-any-return]
+
+    return make
+
+
+def section(data: dict[str, Any], name: str) -> str:
+    """The visible words of one section of the page."""
+    found = re.search(rf'<section id="{name}".*?</section>', report.render(data, {}), re.S)
+    assert found
+    return Page(found[0]).words
+
+
+def test_the_finding_of_the_test_stands_in_the_certificate_and_not_where_another_reason_decided(built: Any) -> None:
+    for verdict, shown in (("uncertified", True), ("optimized", True), ("strong_only", False)):
+        words = section(built(verdict=verdict), "verdict")
+        assert "Reason:" not in words
+        before, _, detail = words.partition("The certificate in detail")
+        assert "no level passed" not in before
+        assert ("no level passed" in detail) == shown
+
+
+def test_another_target_is_proposed_only_where_a_threshold_could_be_used(built: Any) -> None:
+    tightest = {"tightest": {"within": 0.15, "threshold": 0.39, "escalation_rate": 0.8, "exploratory": True}}
+    for verdict in ("certified", "cheap_only", "uncertified", "strong_only", "check_data", "optimized"):
+        words = section(built(tightest, verdict=verdict), "use")
+        assert ("The tightest target" in words) == (verdict in ("certified", "cheap_only", "uncertified"))
