@@ -19,6 +19,8 @@ FEW_ROWS = 30
 HEAVY_TIE = 0.2
 MANY_NULLS = 0.05
 UNINFORMATIVE_AUROC = 0.55
+CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative", "exact_zeros")
+"""Grave warnings that point at the rows or their labels rather than at their number."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Caveat:
     code: str
     gravity: int
     text: str
+
+    @property
+    def speaks_of_data(self) -> bool:
+        """Whether the data must be looked at before any threshold means something."""
+        return self.gravity >= 3 and self.code in CHECK_DATA
 
 
 def caveats(

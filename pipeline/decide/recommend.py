@@ -105,17 +105,19 @@ def recommend(
     alone = verdict in ("uncertified", "strong_only")
     expected = Expectation(part, threshold, split=split, human=human, weights=weights, alone=alone, seed=seed).all()
     needed = planning.fewest_rows(goal, human=human)
-    story = Story(verdict, threshold, expected, certificate, human, data, why)
+    warnings = gravest_first(
+        caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
+        () if replies is None else reply_caveats(replies),
+    )
+    check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
+    story = Story(verdict, threshold, expected, certificate, human, data, why, check)
     return Recommendation(
         verdict=verdict,
         threshold=threshold,
         sentence=wording.sentence(story),
         promise=wording.promise(story, goal),
         not_said=wording.not_said(story, goal, reweighted=prevalence is not None),
-        warnings=gravest_first(
-            caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
-            () if replies is None else reply_caveats(replies),
-        ),
+        warnings=warnings,
         certificate=certificate,
         expected=expected,
         ends=_ends(part, expected, split),

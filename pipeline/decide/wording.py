@@ -17,6 +17,7 @@ from pipeline.decide.phrases import (
     ordinal,
     percent,
     points,
+    roughly,
     shortened,
     tenths,
     usd,
@@ -25,7 +26,11 @@ from pipeline.decide.phrases import (
 
 @dataclass(frozen=True)
 class Story:
-    """What the words are about. `why` explains the verdicts strong_only and uncertified."""
+    """What the words are about.
+
+    `why` explains strong_only, as the end of a sentence, and uncertified, in whole sentences. `check` is the gravest warning
+    for which an uncertified result says more about the data than about the models.
+    """
 
     verdict: str
     threshold: float | None
@@ -34,6 +39,7 @@ class Story:
     human: bool
     data: str
     why: str = ""
+    check: str = ""
 
     @property
     def other(self) -> str:
@@ -45,8 +51,12 @@ def sentence(story: Story) -> str:
     """One or two sentences that answer: what to do, with what effect, at what cost."""
     other = story.other
     if story.verdict == "uncertified":
+        if story.check:
+            return f"Check the data first: {_inside(story.check)} Until then keep sending everything to {other}."
         rest = _worse(story)
-        return f"No threshold is certified, so everything goes to {other} for now: {story.why}{'; ' + rest if rest else ''}."
+        return (
+            f"Keep sending everything to {other} for now: {story.why}{f' {rest[0].upper()}{rest[1:]}.' if rest else ''}"
+        )
     if story.verdict == "strong_only":
         return f"Send everything to {other} alone: {story.why}. {_sent_alone(story)}".strip()
     if story.verdict == "cheap_only":
@@ -100,29 +110,33 @@ def _claim(story: Story, target: Goal) -> str:
 
 
 def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, human: bool) -> str:
-    """Why no threshold came out, and what would help, as the end of a sentence."""
-    other, rows = "people" if human else "the strong model", f"{certificate.n:,} {certificate.unit}"
+    """Why no threshold came out, and what would help, in whole sentences that follow a colon."""
+    it, its = ("them", "their") if human else ("it", "its")
     if certificate.p_value is None and goal.kind != "budget":
-        return certificate.reason
+        return f"{certificate.reason}."
     shown = {
-        "match_strong": f"stays within {points(goal.within or 0)} of {other}",
-        "agree_with_strong": f"answers other than {other} in at most {limit(goal.within)} of requests",
-        "accepted_accuracy": f"keeps answers that are at least {limit(goal.at_least)} right",
-        "system_accuracy": f"makes at least {limit(goal.at_least)} of all answers right",
-        "budget": "keeps to the budget",
+        "match_strong": f"stay within {points(goal.within or 0)} of {it}",
+        "agree_with_strong": f"give {its} answer in at least {limit(1 - (goal.within or 0))} of requests",
+        "accepted_accuracy": f"keep answers of which at least {limit(goal.at_least)} are right",
+        "system_accuracy": f"make at least {limit(goal.at_least)} of all answers right",
+        "budget": "keep to the budget",
     }[goal.kind]
-    text = f"on {rows} no threshold could be shown to be one that {shown}"
+    floors = " and to keep the floors of recall" if goal.label_floors else ""
+    rows = counted(certificate.n, certificate.unit.removesuffix("s"))
+    text = f"on {rows} no threshold could be shown to {shown}{floors}"
     if goal.kind == "budget":
-        return f"{text} ({certificate.reason})"
+        return f"{text} ({certificate.reason})."
     if further is None:
-        return f"{text}, and at these error rates more labels alone would not change that"
-    return f"{text}; about {further:,} further labels may change that"
+        return f"{text}. At these error rates more labels alone would not change that."
+    return f"{text}. About {roughly(further)} more labeled row{'' if further == 1 else 's'} might change that."
 
 
 def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
     """The most tempting wrong reading, denied in one line."""
     if story.verdict == "strong_only":
         return _not_said_alone(story, target)
+    if story.check:
+        return "This does not say that no threshold would pass, only that these rows cannot show it."
     if story.verdict == "uncertified":
         return "This does not say that the cheap model is useless: with more labels, another prompt or another target a threshold may pass."
     if target.kind == "agree_with_strong":
@@ -200,6 +214,11 @@ def _sent_alone(story: Story) -> str:
         parts.append(f"cost {usd(cost.value)} per 1,000")
     text = ", ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _inside(text: str) -> str:
+    """A sentence as it stands after a colon."""
+    return text[:1].lower() + text[1:]
 
 
 def _about(rate: float) -> str:

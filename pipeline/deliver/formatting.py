@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from pipeline.decide.phrases import MINUS, SPACE, bare_usd
+from pipeline.decide.phrases import MINUS, SPACE, bare_usd, roughly
 
 UNKNOWN = "unknown"
 
@@ -167,6 +167,7 @@ FILTERS = {
     "seconds": seconds,
     "count": count,
     "number": number,
+    "roughly": roughly,
     "short": short,
     "threshold": threshold,
     "unit": value,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline import run as artefacts
 from pipeline.config import TaskConfig
+from pipeline.decide.caveats import CHECK_DATA
 from pipeline.deliver import report_health, report_prices, report_provenance, report_rows, report_sweep, report_trust
 from pipeline.deliver.report_rows import ReportRows
 from pipeline.run import Run, finite
@@ -147,10 +148,6 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
         "labels_needed": advice.get("labels_needed"),
         "tightest": advice.get("tightest"),
     }
-
-
-CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative", "exact_zeros")
-"""Grave warnings that point at the rows or their labels rather than at their number."""
 
 
 def _demonstration(found: Artefacts, config: TaskConfig) -> bool:

@@ -167,7 +167,8 @@ def test_unknown_costs_are_said_to_be_unknown_and_decide_nothing(rows):
 def test_an_unreachable_target_is_a_first_class_answer_with_what_would_help(rows):
     found = advise(rows, kind="match_strong", within=0.001)
     assert (found.verdict, found.threshold) == ("uncertified", None)
-    assert found.sentence.startswith("No threshold is certified, so everything goes to the strong model for now")
+    start = f"Keep sending everything to the strong model for now: on {len(rows.of('certify')):,} rows no threshold could be shown to stay within 0.1 points of it."
+    assert found.sentence.startswith(start)
     assert "too_few_rows" in codes(found)
     assert found.tightest["within"] > 0.001
     assert found.tightest["exploratory"] is True
@@ -178,12 +179,25 @@ def test_an_unreachable_target_is_a_first_class_answer_with_what_would_help(rows
     assert (again.threshold, again.escalation_rate) == (found.tightest["threshold"], found.tightest["escalation_rate"])
 
 
+def test_what_is_wrong_with_the_data_comes_first_and_more_labels_are_not_asked_for(rows):
+    same = replace(rows, label=texts(["a" * 60] * len(rows)))
+    found = advise(same, kind="match_strong", within=0.001)
+    assert found.verdict == "uncertified"
+    assert found.sentence == (
+        f"Check the data first: every certify row has the same label, '{'a' * 39}…'. "
+        "Until then keep sending everything to the strong model."
+    )
+    assert found.not_said == "This does not say that no threshold would pass, only that these rows cannot show it."
+    silent = advise(replace(rows, confidence=np.full(len(rows), np.nan)), kind="match_strong", within=0.02)
+    assert silent.sentence.startswith("Check the data first: no certify row has a confidence")
+
+
 def test_labels_needed_is_about_the_number_that_certifies():
     few = evaluated(400, seed=3)
     found = advise(few, kind="match_strong", within=0.008)
     assert found.verdict == "uncertified"
     assert found.labels_needed is not None
-    assert f"{found.labels_needed:,} further labels" in found.sentence
+    assert f"About {phrases.roughly(found.labels_needed)} more labeled rows might change that." in found.sentence
     certified = 0
     for seed in range(8):
         more = evaluated(400 + found.labels_needed, seed=100 + seed)

@@ -44,6 +44,14 @@ def test_the_finding_of_the_test_stands_in_the_certificate_and_not_where_another
         assert ("no level passed" in detail) == shown
 
 
+def test_further_labels_are_told_roughly_and_once_on_the_first_screen(built: Any) -> None:
+    advice = {"labels_needed": 10787, "sentence": "About 11,000 more labeled rows might change that."}
+    data = built(advice, verdict="uncertified")
+    assert section(data, "verdict").count("more labeled rows") == 1
+    assert "About 11,000 more labeled rows might certify this target." in section(data, "use")
+    assert "10,787" not in report.render(data, {})
+
+
 def test_another_target_is_proposed_only_where_a_threshold_could_be_used(built: Any) -> None:
     tightest = {"tightest": {"within": 0.15, "threshold": 0.39, "escalation_rate": 0.8, "exploratory": True}}
     for verdict in ("certified", "cheap_only", "uncertified", "strong_only", "check_data", "optimized"):
