@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.decide.certificate import Certificate
 from pipeline.decide.expectation import Estimate
+from pipeline.decide.outcome import Outcome
 from pipeline.decide.phrases import counted, ordinal, percent, points, shortened, usd
 from pipeline.decide.rows import Rows
 
@@ -54,6 +55,12 @@ def caveats(
     yield from _of_confidence(rows.of("certify"))
     yield from _of_costs(rows, expected, human)
     yield from _of_the_promise(certificate, reweighted)
+
+
+def of_the_outcome(found: Outcome | None) -> Iterator[Caveat]:
+    """A certified threshold whose test rows lie beyond the promise: a word where chance may explain it, a warning where not."""
+    if found is not None and found.broken:
+        yield Caveat("test_below_promise", 1 if found.by_chance else 2, found.words())
 
 
 def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:

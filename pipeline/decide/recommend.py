@@ -13,10 +13,11 @@ import pandas as pd
 
 from pipeline.decide import planning, wording
 from pipeline.decide.binomial_tests import too_few_errors_p
-from pipeline.decide.caveats import Caveat, caveats, gravest_first
+from pipeline.decide.caveats import Caveat, caveats, gravest_first, of_the_outcome
 from pipeline.decide.certificate import Certificate, finite
 from pipeline.decide.expectation import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.goal import Goal, TargetLike
+from pipeline.decide.outcome import Outcome, outcome
 from pipeline.decide.phrases import counted, limit, usd
 from pipeline.decide.reply_caveats import ReplyCounts, reply_caveats
 from pipeline.decide.rows import Rows
@@ -107,6 +108,7 @@ def recommend(
     needed = planning.fewest_rows(goal, human=human)
     warnings = gravest_first(
         caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
+        of_the_outcome(_outcome(rows, goal, certificate, threshold, human)),
         () if replies is None else reply_caveats(replies),
     )
     check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
@@ -159,6 +161,13 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, furt
             f"a cascade that keeps the promise costs {usd(1000 * costs[0])} per 1,000, {other} alone {usd(1000 * costs[1])}",
         )
     return ("cheap_only" if certificate.threshold == 0.0 else "certified"), ""
+
+
+def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float | None, human: bool) -> Outcome | None:
+    """What became of the promise on the test rows; None where there is no promise or there are none."""
+    if threshold is None or certificate.delta is None:
+        return None
+    return outcome(rows.of("test"), goal, threshold, human=human, grouped=certificate.unit == "groups")
 
 
 def _never_right(held: Rows) -> bool:

@@ -331,6 +331,56 @@ def test_warnings_come_gravest_first(rows):
     assert [w.gravity for w in found.warnings] == sorted((w.gravity for w in found.warnings), reverse=True)
 
 
+def flipped(rows, split, share, seed=0):
+    """Rows of a split whose sure cheap answers are wrong more often, by so much of all rows."""
+    at = (rows.split == split) & (rows.confidence > 0.97) & (rows.cheap_correct == 1)
+    wrong = np.random.default_rng(seed).permutation(np.flatnonzero(at))[: round(share * (rows.split == split).sum())]
+    cheap = rows.cheap_correct.copy()
+    cheap[wrong] = 0.0
+    return replace(rows, cheap_correct=cheap)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"kind": "match_strong", "within": 0.02}, "points worse than the strong model; the promise is at most 2 points"),
+        ({"kind": "accepted_accuracy", "at_least": 0.95}, "that the cheap model keeps are right; the promise is at least 95\u00a0%"),
+        ({"kind": "system_accuracy", "at_least": 0.9}, "of all answers are right; the promise is at least 90\u00a0%"),
+    ],
+)  # fmt: skip
+def test_test_rows_beyond_the_promise_are_a_warning_that_weighs_chance(rows, target, words):
+    assert "test_below_promise" not in codes(advise(rows, **target))
+    far = advise(flipped(rows, "test", 0.15), **target)
+    warning = next(w for w in far.warnings if w.code == "test_below_promise")
+    assert warning.gravity == 2
+    assert words in warning.text
+    assert "Chance alone hardly explains that (90\u00a0% interval [" in warning.text
+
+
+def test_test_rows_just_beyond_the_promise_are_told_and_left_to_chance(rows):
+    plain = advise(rows, kind="match_strong", within=0.02)
+    part = rows.of("test")
+    loss = np.where(part.confidence >= plain.threshold, part.strong_correct - part.cheap_correct, 0.0)
+    near = flipped(rows, "test", 0.023 - loss.mean())
+    found = advise(near, kind="match_strong", within=0.02)
+    warning = next(w for w in found.warnings if w.code == "test_below_promise")
+    worse = found.expected["strong_accuracy"].value - found.expected["system_accuracy"].value
+    assert warning.gravity == 1
+    assert f"{phrases.points(round(worse, 3))} worse" in warning.text
+    assert "Chance may explain that" in warning.text
+
+
+def test_a_budget_that_the_test_rows_exceed_and_promises_about_groups_are_weighed_too(rows):
+    far = replace(rows, confidence=np.where(rows.split == "test", rows.confidence * 0.9, rows.confidence))
+    found = advise(far, kind="budget", escalation_rate=0.3)
+    assert "of requests go to the strong model; the promise is at most 30\u00a0%" in " ".join(
+        w.text for w in found.warnings
+    )
+    grouped = evaluated(3000, groups=1500)
+    assert "test_below_promise" in codes(advise(flipped(grouped, "test", 0.15), kind="match_strong", within=0.03))
+    assert "test_below_promise" not in codes(advise(rows, kind="total_cost", usd_per_error=0.02))
+
+
 def test_prevalence_reweights_the_figures_and_leaves_the_promise(rows):
     worse = rows.label == "spam"
     cheap = np.where(worse, (np.arange(len(rows)) % 2).astype(float), 1.0)
