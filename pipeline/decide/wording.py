@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.decide.certificate import Certificate
+from pipeline.decide.certificate import Certificate, finite
 from pipeline.decide.expectation import Estimate
 from pipeline.decide.goal import Goal
 from pipeline.decide.phrases import (
@@ -71,8 +71,9 @@ def sentence(story: Story) -> str:
     parts = [start + ("" if story.verdict != "cheap_only" else ":"), _quality(story), _cost(story), _worse(story)]
     if story.verdict == "cheap_only":
         return f"{parts[0]} " + "; ".join(p for p in parts[1:] if p) + "."
-    text = "; ".join(p for p in parts if p) + "."
-    return text + (" No promise stands behind this." if story.verdict == "optimized" else "")
+    if story.verdict == "optimized":
+        parts.insert(1, _optimum(story))
+    return "; ".join(p for p in parts if p) + "."
 
 
 def promise(story: Story, target: Goal) -> str:
@@ -202,7 +203,24 @@ def _cost(story: Story) -> str:
     if mine is None or strong is None:
         return f"cost {usd(mine)} against {usd(strong)} per 1,000"
     relative = f" ({change(mine / strong - 1)})" if strong > 0 else ""
-    return f"cost {usd(mine)} against {usd(strong)} per 1,000{relative}"
+    what = "calls alone" if "usd_per_1000_cross_fitted" in story.certificate.details else "cost"
+    return f"{what} {usd(mine)} against {usd(strong)} per 1,000{relative}"
+
+
+def _optimum(story: Story) -> str:
+    """What was made small, beside what the alternatives have of it; the total when chosen on other rows than measured."""
+    details = story.certificate.details
+    total, bound = (details.get(name) for name in ("usd_per_1000_cross_fitted", "usd_per_1000_upper"))
+    if total is not None:
+        others = (
+            ("strong_only_usd_per_1000", f"{story.other} alone"),
+            ("cheap_only_usd_per_1000", "the cheap model alone"),
+        )
+        against = [f"{usd(details[name])} with {who}" for name, who in others if finite(details.get(name)) is not None]
+        text = f"calls and errors together cost an estimated {usd(total)} per 1,000"
+        return text + (f", against {' and '.join(against)}" if against else "")
+    budget = (story.certificate.target or {}).get("usd_per_1000")
+    return "" if bound is None else f"at most about {usd(bound)} per 1,000 of a budget of {usd(budget)}"
 
 
 def _sent_alone(story: Story) -> str:

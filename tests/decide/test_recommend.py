@@ -242,9 +242,22 @@ def test_optimized_verdicts_promise_nothing(rows):
         found = advise(rows, **target)
         assert found.verdict == "optimized"
         assert found.promise.startswith("No promise")
-        assert "No promise stands behind this." in found.sentence
+        assert "promise" not in found.sentence, "the promise's own line says that there is none"
         assert found.to_json()["certificate"]["delta"] is None
     assert advise(rows, kind="total_cost", usd_per_error=0.02).optimism["optimism_usd_per_1000"] is not None
+
+
+def test_what_was_optimized_is_said_beside_the_alternatives(rows):
+    found = advise(rows, kind="total_cost", usd_per_error=0.02)
+    told = found.certificate.details
+    total, strong, cheap = (
+        phrases.usd(told[k])
+        for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000", "cheap_only_usd_per_1000")
+    )
+    words = f"calls and errors together cost an estimated {total} per 1,000, against {strong} with the strong model alone and {cheap} with the cheap model alone; "
+    assert words in found.sentence
+    budget = advise(rows, kind="budget", usd_per_1000=0.5)
+    assert "per 1,000 of a budget of $0.500; accuracy" in budget.sentence
 
 
 def test_escalating_everything_can_be_the_cheapest(rows):
