@@ -52,6 +52,23 @@ def test_further_labels_are_told_roughly_and_once_on_the_first_screen(built: Any
     assert "10,787" not in report.render(data, {})
 
 
+def test_the_threshold_is_read_as_a_probability_beside_the_sentence_where_one_was_fitted(built: Any) -> None:
+    reading = "escalate when the cheap model’s answer is right with a probability below 82.1 %"
+    certified = built(verdict="certified")
+    assert reading in section(certified, "verdict")
+    certified["trust"]["calibrator"] = {"kind": "none"}
+    assert "probability below" not in section(certified, "verdict")
+    assert "calibrated probability" not in section(certified, "use")
+    for verdict in ("uncertified", "cheap_only"):
+        assert "probability below" not in section(built(verdict=verdict), "verdict")
+
+
+def test_the_words_of_the_page_are_explained(built: Any) -> None:
+    words = section(built(verdict="certified"), "provenance").partition("Words")[2]
+    for name in ("Look", "Kept", "Cascade", "Signal", "Calibrator", "AURC", "Oracle", "Group"):
+        assert f" {name} " in words
+
+
 def test_another_target_is_proposed_only_where_a_threshold_could_be_used(built: Any) -> None:
     tightest = {"tightest": {"within": 0.15, "threshold": 0.39, "escalation_rate": 0.8, "exploratory": True}}
     for verdict in ("certified", "cheap_only", "uncertified", "strong_only", "check_data", "optimized"):
