@@ -69,6 +69,23 @@ def test_the_words_of_the_page_are_explained(built: Any) -> None:
         assert f" {name} " in words
 
 
+def test_where_nothing_is_kept_the_failures_are_those_of_the_cheap_model_alone(built: Any) -> None:
+    for verdict in ("uncertified", "strong_only", "check_data"):
+        words = section(built(verdict=verdict), "failures")
+        assert "Nothing is kept: everything goes to the strong model." in words
+        for said in ("recommended threshold", "kept answer", "Escalated", "none kept", "Cascade right"):
+            assert said not in words
+        assert "none of them kept" in words
+    assert "At the recommended threshold" in section(built(verdict="certified"), "failures")
+
+
+def test_long_labels_are_cut_where_they_name_rows(built: Any) -> None:
+    long = tuple(letter * 300 for letter in "abc")
+    words = section(built(verdict="certified", labels=long), "failures")
+    assert f"{'a' * 39}…" in words
+    assert "a" * 41 not in words.split("The most confident mistakes")[0]
+
+
 def test_another_target_is_proposed_only_where_a_threshold_could_be_used(built: Any) -> None:
     tightest = {"tightest": {"within": 0.15, "threshold": 0.39, "escalation_rate": 0.8, "exploratory": True}}
     for verdict in ("certified", "cheap_only", "uncertified", "strong_only", "check_data", "optimized"):
