@@ -89,11 +89,11 @@ def usd(dollars: float | None) -> str:
 
 
 def bare_usd(value: float) -> str:
-    """The number of `usd` without its sign, for intervals."""
+    """The number of `usd` without the dollar sign, for intervals."""
     if value == 0:
         return "0"
-    digits = 0 if value >= 1000 else max(2, 2 - math.floor(math.log10(value)))
-    return f"{value:,.{min(digits, 12)}f}"
+    digits = 0 if abs(value) >= 1000 else max(2, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(digits, 12)}f}".replace("-", MINUS)
 
 
 def shortened(text: str, at_most: int = 40) -> str:

@@ -84,6 +84,7 @@ def build(
     expected: dict[str, Any] = advice.get("expected") or {}
     split = report_sweep.shown_split(found.sweep, expected)
     threshold = advice.get("threshold")
+    models = report_provenance.models(found.record, found.policy, config)
     sweep = (
         None
         if found.sweep is None or found.sweep.empty
@@ -93,13 +94,12 @@ def build(
             split,
             threshold,
             found.sweep_metadata,
-            alone=_ends(found, split)["strong_only"],
+            alone=_ends(found, split, human=models["strong"]["human"])["strong_only"],
             prevalence=_prevalence(config),
         )
     )
     if sweep is not None:
         report_sweep.adopt(sweep, expected)
-    models = report_provenance.models(found.record, found.policy, config)
     verdict = _verdict(found)
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -112,7 +112,7 @@ def build(
         "started": found.record.get("started"),
         "models": models,
         "verdict": verdict,
-        "cards": _cards(found, sweep, split, expected),
+        "cards": _cards(found, sweep, split, expected, human=models["strong"]["human"]),
         "warnings": _warnings(advice),
         "decide": _decide(found, config, sweep, split, models),
         "trust": report_trust.trust(
@@ -155,7 +155,7 @@ def _demonstration(found: Artefacts, config: TaskConfig) -> bool:
 
 
 def _cards(
-    found: Artefacts, sweep: dict[str, Any] | None, split: str, expected: Mapping[str, Any]
+    found: Artefacts, sweep: dict[str, Any] | None, split: str, expected: Mapping[str, Any], *, human: bool
 ) -> list[dict[str, Any]]:
     """The five figures of the first screen, each with interval, n and what it is compared with.
 
@@ -174,7 +174,10 @@ def _cards(
                 return dict(expected[other])
         return report_sweep.at_row(sweep, index, name) if sweep is not None else {"value": None}
 
-    ends = _ends(found, split)
+    quality = figure(
+        *(("agreement_with_strong",) if agreement and expected.get("agreement_with_strong") else ()), "system_accuracy"
+    )
+    ends = _ends(found, split, human=human)
     alone = ends["strong_only"]["usd_per_1000"]
     # who is told to use the strong model alone does not pay the cheap one
     cost = alone if found.advice.get("verdict") == "strong_only" else figure("usd_per_1000")
@@ -183,9 +186,7 @@ def _cards(
             "key": "quality",
             "name": "agreement" if agreement else "accuracy",
             "unit": "share",
-            "estimate": figure("agreement_with_strong", "system_accuracy")
-            if agreement and expected.get("agreement_with_strong")
-            else figure("system_accuracy"),
+            "estimate": _by_definition(quality) if human and everything else quality,
             "strong": ends["strong_only"]["accuracy"],
             "cheap": ends["cheap_only"]["accuracy"],
         },
@@ -220,8 +221,11 @@ def _relative(value: float | None, base: float | None) -> float | None:
     return None if value is None or not base else value / base - 1
 
 
-def _ends(found: Artefacts, split: str) -> dict[str, Any]:
-    """Each model alone on the shown split: the recommendation's estimates, else counted here."""
+def _ends(found: Artefacts, split: str, *, human: bool) -> dict[str, Any]:
+    """Each model alone on the shown split: the recommendation's estimates, else counted here.
+
+    People (`human`) are right by definition, which no row can make less sure.
+    """
     nothing = {"value": None, "lower": None, "upper": None, "level": report_rows.LEVEL, "n": 0, "split": split}
     out: dict[str, Any] = {}
     for role in ("cheap", "strong"):
@@ -231,8 +235,15 @@ def _ends(found: Artefacts, split: str) -> dict[str, Any]:
             inside = found.rows.of(split)
             end["accuracy"] = report_rows.mean_rate(found.rows.numbers[f"{role}_correct"][inside], split)
             end["usd_per_1000"] = report_sweep.mean_usd(found.rows.numbers[f"{role}_usd"][inside], split)
+        if role == "strong" and human:
+            end["accuracy"] = _by_definition(end["accuracy"])
         out[f"{role}_only"] = end
     return out
+
+
+def _by_definition(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    """An estimate that is no estimate: its value without an interval."""
+    return {**estimate, "lower": None, "upper": None}
 
 
 def _warnings(advice: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -264,7 +275,7 @@ def _decide(
         (found.advice.get("certificate") or {}).get("target")
         or config.target.model_dump(mode="json", exclude_none=True)
     )
-    ends = _ends(found, split)
+    ends = _ends(found, split, human=models["strong"]["human"])
     return {
         "split": split,
         "sweep": sweep,

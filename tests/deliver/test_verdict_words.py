@@ -86,6 +86,18 @@ def test_long_labels_are_cut_where_they_name_rows(built: Any) -> None:
     assert "a" * 41 not in words.split("The most confident mistakes")[0]
 
 
+def test_people_are_right_by_definition_and_have_no_interval(built: Any) -> None:
+    data = built(human=True, provider="together", verdict="certified")
+    end = data["decide"]["ends"]["strong_only"]["accuracy"]
+    assert (end["lower"], end["upper"]) == (None, None)
+    assert "people are right by definition" in section(data, "verdict")
+    everything = built({"threshold": None}, human=True, provider="together", verdict="uncertified")
+    assert everything["cards"][0]["estimate"]["lower"] is None
+    for name in ("verdict", "failures"):
+        assert not re.search(r"100 % \[", section(everything, name))
+    assert "by definition" in section(everything, "failures")
+
+
 def test_another_target_is_proposed_only_where_a_threshold_could_be_used(built: Any) -> None:
     tightest = {"tightest": {"within": 0.15, "threshold": 0.39, "escalation_rate": 0.8, "exploratory": True}}
     for verdict in ("certified", "cheap_only", "uncertified", "strong_only", "check_data", "optimized"):
