@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -61,14 +61,19 @@ def labels_needed(
     if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or np.isnan(rows.confidence).all():
         return None
     drawn = trial.sample(rows, goal, fit=fit, human=human)
-    prepared = trial.of_sample(drawn, goal, levels=levels, fit=fit)
+    return _further(len(rows), trial.of_sample(drawn, goal, levels=levels, fit=fit), keeping=0.0)
+
+
+def _further(n: int, prepared: trial.Trial, *, keeping: float) -> int | None:
+    """Rows beyond these `n` with which a candidate that keeps the share `keeping` or more would probably pass."""
 
     def enough(factor: float) -> bool:
-        return prepared.lowest(prepared.found.planned(factor)) is not None
+        index = prepared.lowest(prepared.found.planned(factor))
+        return index is not None and bool(prepared.laid.n_accepted[index] >= keeping * prepared.laid.n)
 
     sizes = [1.1**k for k in range(math.ceil(math.log(LARGEST_FACTOR) / math.log(1.1)) + 1)]
     first = _first_true(len(sizes), lambda i: enough(sizes[i]))
-    return None if first is None else math.ceil(len(rows) * (sizes[first] - 1)) or 1
+    return None if first is None else math.ceil(n * (sizes[first] - 1)) or 1
 
 
 def tightest(
@@ -106,6 +111,38 @@ def tightest(
         "escalation_rate": best.escalation_rate,
         "exploratory": True,
     }
+
+
+def tighter(
+    rows: Rows,
+    goal: Goal,
+    *,
+    certificate: Certificate,
+    best: Mapping[str, Any] | None,
+    levels: npt.ArrayLike | None,
+    fit: Rows | None = None,
+    human: bool = False,
+) -> dict[str, Any] | None:
+    """The next round value stricter than what is certified and than `best`, and how many further rows would certify it.
+
+    `best` is what `tightest` found. None where nothing is certified, no stricter value is left, or no number up to 200 times
+    as many rows would do. Keys: within or at_least, labels_needed. As in `labels_needed` it plans, and promises nothing.
+    """
+    if not certificate.certified or goal.kind in ("budget", "total_cost"):
+        return None
+    name = "within" if goal.paired else "at_least"
+    reached = (goal.limit, (best or {}).get(name, goal.limit))
+    stricter = (
+        [x for x in WITHIN_STEPS[::-1] if x < min(reached)]
+        if goal.paired
+        else [x for x in AT_LEAST_STEPS[::-1] if x > max(reached)]
+    )
+    if not stricter:
+        return None
+    drawn = trial.sample(rows, goal, fit=fit, human=human)
+    prepared = trial.of_sample(drawn, _at(goal, stricter[0]), levels=levels, fit=fit)
+    further = _further(len(rows), prepared, keeping=USEFUL_SHARE)
+    return None if further is None else {name: stricter[0], "labels_needed": further}
 
 
 def _at(goal: Goal, limit: float) -> Goal:

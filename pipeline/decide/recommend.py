@@ -47,6 +47,7 @@ class Recommendation:
     optimism: Mapping[str, Any]
     labels_needed: int | None = None
     tightest: Mapping[str, Any] | None = None
+    tighter: Mapping[str, Any] | None = None
     baselines: tuple[Mapping[str, Any], ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
@@ -63,6 +64,7 @@ class Recommendation:
             "expected": {name: e.to_json() for name, e in self.expected.items()},
             "labels_needed": self.labels_needed,
             "tightest": None if self.tightest is None else dict(self.tightest),
+            "tighter": None if self.tighter is None else dict(self.tighter),
             "baselines": [dict(b) for b in self.baselines],
             "optimism": dict(self.optimism),
             "ends": {end: {name: e.to_json() for name, e in figures.items()} for end, figures in self.ends.items()},
@@ -97,10 +99,15 @@ def recommend(
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
+    # new labels spread over the splits as the present ones do
+    spread = len(rows) / len(held) if len(held) else 1.0
     further = planning.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
-    if further is not None and len(held):
-        # new labels spread over the splits as the present ones do
-        further = math.ceil(further * len(rows) / len(held))
+    if further is not None:
+        further = math.ceil(further * spread)
+    tightest = planning.tightest(held, goal, levels=levels, fit=fit, human=human)
+    tighter = planning.tighter(held, goal, certificate=certificate, best=tightest, levels=levels, fit=fit, human=human)
+    if tighter is not None:
+        tighter["labels_needed"] = math.ceil(tighter["labels_needed"] * spread)
     verdict, why = _verdict(held, goal, certificate, human, further)
     threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
     alone = verdict in ("uncertified", "strong_only")
@@ -125,7 +132,8 @@ def recommend(
         ends=_ends(part, expected, split),
         optimism=_optimism(sweep, certificate),
         labels_needed=further,
-        tightest=planning.tightest(held, goal, levels=levels, fit=fit, human=human),
+        tightest=tightest,
+        tighter=tighter,
     )
 
 

@@ -147,6 +147,7 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
         "reason": reason,
         "labels_needed": advice.get("labels_needed"),
         "tightest": advice.get("tightest"),
+        "tighter": advice.get("tighter"),
     }
 
 
@@ -339,6 +340,7 @@ def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
         "watch": None if policy is None else report_health.watch(policy.get("monitor") or {}),
         "labels_needed": verdict["labels_needed"],
         "tightest": verdict["tightest"],
+        "tighter": verdict["tighter"],
     }
 
 

@@ -207,6 +207,25 @@ def test_labels_needed_is_about_the_number_that_certifies():
     assert certified >= 4
 
 
+def test_a_certified_result_says_how_many_more_labels_a_tighter_target_needs():
+    some = evaluated(600, seed=3)
+    found = advise(some, kind="match_strong", within=0.05)
+    assert found.verdict == "certified"
+    aim, further = found.tighter["within"], found.tighter["labels_needed"]
+    assert aim < found.tightest["within"] <= 0.05
+    useful = 0
+    for seed in range(8):
+        more = evaluated(600 + further, seed=200 + seed)
+        levels = candidate_levels(more.of("fit").confidence)
+        again = certify(more.of("certify"), Target(kind="match_strong", within=aim), levels=levels, seed=0)
+        useful += again.threshold is not None and again.escalation_rate <= 0.9
+    assert useful >= 4
+    accepted = advise(some, kind="accepted_accuracy", at_least=0.9)
+    assert accepted.tighter["at_least"] > accepted.tightest["at_least"] >= 0.9
+    for target in ({"kind": "match_strong", "within": 0.001}, {"kind": "budget", "escalation_rate": 0.5}):
+        assert advise(some, **target).tighter is None
+
+
 def test_the_strong_model_alone_may_be_what_reaches_a_system_accuracy(rows):
     bad = replace(rows, cheap_correct=(np.arange(len(rows)) % 3 == 0).astype(float), strong_correct=np.ones(len(rows)))
     found = advise(bad, kind="system_accuracy", at_least=0.99)

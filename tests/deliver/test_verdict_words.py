@@ -69,6 +69,15 @@ def test_the_words_of_the_page_are_explained(built: Any) -> None:
         assert f" {name} " in words
 
 
+def test_a_tighter_target_is_shown_with_what_these_rows_and_what_more_would_certify(built: Any) -> None:
+    more = {"tighter": {"within": 0.01, "labels_needed": 3456}}
+    words = section(built(more, verdict="certified"), "use")
+    assert "at most 1.5 points worse than the strong model, with the threshold" in words
+    assert "About 3,500 more labeled rows might certify the next tighter one, at most 1 point worse" in words
+    assert "was not worked out" not in words
+    assert "was not worked out" in section(built({"tightest": None}, verdict="certified"), "use")
+
+
 def test_where_nothing_is_kept_the_failures_are_those_of_the_cheap_model_alone(built: Any) -> None:
     for verdict in ("uncertified", "strong_only", "check_data"):
         words = section(built(verdict=verdict), "failures")
