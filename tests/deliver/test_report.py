@@ -14,8 +14,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from deliver import artefacts
-from deliver.page import Page, leaves, numbers
+from deliver import artefacts, shown
+from deliver.page import Node, Page, figures, leaves, numbers
 
 from pipeline import run as names
 from pipeline.config import TaskConfig
@@ -26,6 +26,11 @@ from pipeline.run import Run, dump_json
 VERDICTS = ("certified", "uncertified", "check_data", "cheap_only", "strong_only", "optimized")
 SECTIONS = ("verdict", "decide", "trust", "failures", "health", "use", "provenance")
 UNKNOWN = {"gold": False, "prices": False, "latency": False, "provider": "together"}
+FLOORS = {"kind": "match_strong", "within": 0.02, "certainty": 0.9, "label_floors": {"spam": 0.97, "work": 0.5}}
+RANKING = {"kind": "options", "rows": 123} | {
+    who: {"top_1": {"value": at, "lower": at - 0.02, "upper": at + 0.02, "level": 0.9, "n": 123, "split": "test"}}
+    for who, at in (("cheap", 0.8123), ("cascade", 0.9234), ("strong", 0.9345))
+}
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,15 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     scenes: dict[str, dict[str, Any]] = {v: {"verdict": v} for v in VERDICTS}
     scenes |= {"choose": {"kind": "choose"}, "judge": {"kind": "judge"}, "unknown": UNKNOWN}
     scenes["people"] = {"human": True, "provider": "together"}
-    made = {}
+    scenes["floors"] = {"target": FLOORS, "prevalence": {"work": 0.6, "personal": 0.2, "spam": 0.1, "other": 0.1}}
+    made: dict[str, Written] = {}
     for name, changes in scenes.items():
         run, config = artefacts.write_run(tmp_path_factory.mktemp("runs"), task=name, levels=60, rows=500, **changes)
-        data = json.loads(dump_json(report_data.build(run, config, texts=artefacts.texts_of(run))))
+        before = made["certified"].data if name == "floors" else None
+        built = report_data.build(run, config, texts=artefacts.texts_of(run), previous=before)
+        data = json.loads(dump_json(built))
+        if name == "choose":
+            data["decide"]["ranking"] = RANKING
         drawn = None if name in ("certified", "unknown") else {}  # drawing takes most of the time
         made[name] = Written(run, config, data, report.render(data, drawn))
     return made
@@ -141,10 +151,74 @@ def allowed_numbers(data: dict[str, Any]) -> set[str]:
     return allowed | numbers((folder / "captions.py").read_text("utf-8"))
 
 
-def test_every_number_on_the_page_comes_from_report_json(written: dict[str, Written]) -> None:
-    for name in ("certified", "unknown", "strong_only"):
-        made = written[name]
+def test_every_card_and_table_shows_what_report_json_has_for_that_place(written: dict[str, Written]) -> None:
+    for name, made in written.items():
+        assert shown.faults(Page(made.page), made.data) == [], name
+
+
+def test_every_number_in_running_text_is_in_report_json(written: dict[str, Written]) -> None:
+    for name, made in written.items():
         assert numbers(Page(made.page).words) - allowed_numbers(made.data) == set(), name
+
+
+def planted(made: Written, after: str, number: str) -> str:
+    """The page with the first such number behind a mark in the place of another one of report.json's shares."""
+    head, mark, tail = made.page.partition(after)
+    assert mark
+    assert number in tail
+    share = formatting.share(made.data["failures"]["labels"]["rows"][0]["strong_accuracy"]["value"])
+    another = share.removesuffix("\u00a0%")
+    assert another != number
+    return head + mark + tail.replace(number, another, 1)
+
+
+@pytest.mark.parametrize("place", ["card", "interval", "below a card", "sentence", "sweep", "table", "running text"])
+def test_a_wrong_number_is_noticed_where_it_stands(written: dict[str, Written], place: str) -> None:
+    """Each is a number that report.json holds for another place, so that no list of numbers tells it from a right one."""
+    made = written["certified"]
+    quality, sweep = made.data["cards"][0], made.data["decide"]["sweep"]
+
+    def bare(value: float) -> str:
+        return formatting.share(value).removesuffix("\u00a0%")
+
+    after, number = {
+        "card": ('data-card="quality"', bare(quality["estimate"]["value"])),
+        "interval": ('data-card="quality"', bare(quality["estimate"]["upper"])),
+        "below a card": ("strong model alone", bare(quality["strong"]["value"])),
+        "sentence": ('class="sentence"', "24"),
+        "sweep": ('id="sweep-table"', bare(sweep["columns"]["system_accuracy_lower"][7])),
+        "table": ('aria-label="Results by segment"', bare(made.data["failures"]["segments"]["rows"][1]["cascade_accuracy"]["value"])),
+        "running text": ("Each model alone on these rows", bare(made.data["decide"]["ends"]["cheap_only"]["accuracy"]["lower"])),
+    }[place]  # fmt: skip
+    page = Page(planted(made, after, number))
+    assert numbers(page.words) - allowed_numbers(made.data) == set()
+    assert len(shown.faults(page, made.data)) == 1
+
+
+def test_every_cell_with_a_number_is_held_against_report_json(written: dict[str, Written]) -> None:
+    """With each digit one higher there is a fault for each such cell."""
+
+    def raise_digits(node: Node) -> None:
+        for i, child in enumerate(node.children):
+            if isinstance(child, Node):
+                raise_digits(child)
+            else:
+                node.children[i] = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), child)
+
+    for name, made in written.items():
+        page = Page(made.page)
+        cells = [c for body in page.root.all("tbody") for tag in ("th", "td") for c in body.all(tag) if figures(c.text)]
+        for cell in cells:
+            raise_digits(cell)
+        assert len(cells) > 100, name
+        assert len(shown.faults(page, made.data)) == len(cells), name
+
+
+def test_a_card_or_table_without_a_place_in_report_json_is_noticed(written: dict[str, Written]) -> None:
+    made = written["certified"]
+    table = '<div role="region" aria-label="Another"><table><tbody><tr><td>97.31</td></tr></tbody></table></div>'
+    for more in (table, '<ul><li class="card" data-card="another"><p class="value">97.31</p></li></ul>'):
+        assert len(shown.faults(Page(made.page.replace("</main>", f"{more}</main>")), made.data)) == 1
 
 
 def test_a_number_from_elsewhere_would_be_noticed(written: dict[str, Written]) -> None:

@@ -1,0 +1,357 @@
+"""What each card and table of the page must show, by its place: worked out from report.json without the templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deliver.page import Node, Page, figures
+
+from pipeline.deliver import formatting as f
+
+SPLITS = ("fit", "certify", "test")
+MEASURES = (
+    "brier", "nll", "auroc", "aurc_mean", "ece_equal_width_10", "ece_l2_debiased_equal_mass_10",
+    "corp_brier_miscalibration", "corp_brier_discrimination", "spiegelhalter_z",
+)  # fmt: skip
+RANKINGS = ("ndcg_at_10", "map", "precision_at_1", "precision_at_3", "top_1", "mrr")
+PAIR = re.compile("([−+]?\\$?[\\d.,]+(?:\u00a0(?:%|ms|s))?) (\\[[^\\]]*\\d\\])")
+
+Table = list[list[str]]
+
+
+def faults(page: Page, data: Mapping[str, Any]) -> list[str]:
+    """Where the page shows another number than report.json has for that place, or one for which no place is known."""
+    (main,) = page.root.all("main")
+    return [*_first_screen(page.root, data), *_cards(main, data), *_tables(main, data), *_prose(main, data)]
+
+
+def _differs(where: str, told: str, wanted: str) -> Iterator[str]:
+    if figures(told) != figures(wanted):
+        yield f"{where}: {told!r} where report.json says {wanted!r}"
+
+
+def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
+    """Rows used, the sentence, the promise, what they do not say, the warnings and the certificate."""
+    verdict, texts = data["verdict"], [node.text for node in root.all("bdi")]
+    (facts,) = root.all("ul", class_="facts")
+    used = next(fact.text for fact in facts.all("li") if fact.text.startswith("Rows used"))
+    yield from _differs("rows used", used, f.count(data["health"]["used"]))
+    for text in (*(verdict[k] for k in ("sentence", "promise", "not_said")), *(w["text"] for w in data["warnings"])):
+        if text is not None and re.sub("[ \\n]+", " ", f.plain(text, 900)) not in texts:
+            yield f"not on the page: {text!r}"
+    (section,) = root.all("section", id="verdict")
+    c = verdict["certificate"]
+    if c:
+        target = " ".join(f.short(v) if isinstance(v, int | float) else str(v) for v in c["target"].values())
+        look = f"{c['look']} 1" if c["look"] == 1 else str(c["look"] or "")
+        kept = "" if c.get("n_accepted") is None else f.count(c["n_accepted"])
+        p_value = "" if c.get("p_value") is None else f.number(c["p_value"], 3)
+        delta = "" if c.get("delta") is None else f.share(c["delta"])
+        wanted = (target, delta, c.get("method") or "", f"{f.count(c.get('n'))} {kept}", p_value, look)
+        told = [d.text.replace("(the first look", "1 (the first look") for d in section.all("dd")]
+        for k, (text, want) in enumerate(zip(told, wanted, strict=True)):
+            yield from _differs(f"certificate, line {k + 1}", text, want)
+
+
+def _cards(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
+    shown = {
+        node.attributes["data-card"]: node for node in main.all("li", class_="card") if "data-card" in node.attributes
+    }
+    if list(shown) != [card["key"] for card in data["cards"]]:
+        yield f"cards: {list(shown)}"
+    for card in data["cards"]:
+        node, key, unit, told = shown[card["key"]], card["key"], card["unit"], card["estimate"]
+        known = told["value"] is not None
+        headline = {
+            "value": f.value(told["value"], unit),
+            "ci": f.bounds(told, unit) if known else "",
+            "n": f.count(told["n"]) if known and told.get("n") else "",
+        }
+        for kind, wanted in headline.items():
+            yield from _differs(f"card {key}, {kind}", " ".join(p.text for p in node.all("p", class_=kind)), wanted)
+        for line in node.all("p", class_="soft"):
+            wanted = _beside(card, line.text)
+            if figures(line.text) not in [figures(w) for w in wanted]:
+                yield f"card {key}: {line.text!r} where report.json says {' or '.join(map(repr, wanted))}"
+
+
+def _beside(card: Mapping[str, Any], line: str) -> list[str]:
+    """What a line below a card's figure may say."""
+    if card["estimate"]["value"] is None:
+        return [""]
+    if card["key"] == "quality":
+        return [f.estimate(card["cheap" if "cheap model" in line else "strong"])]
+    if card["key"] == "cost":
+        alone = f.usd(card["strong"]["value"])
+        return [alone] if card["change"] is None else [alone, f"{alone} {f.change(card['change'])}"]
+    if card["key"] == "wrong":
+        return [f.estimate(card["accepted_accuracy"])]
+    return [f"95 of 100 {f.seconds(card['p95']['value'])}"] if card["key"] == "latency" else [""]
+
+
+def _tables(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
+    regions = [node for node in main.all("div", role="region") if node.all("table")]
+    shown = {node.attributes["aria-label"] or "": node.all("table")[0] for node in regions}
+    if len(main.all("table")) != len(shown):
+        yield f"{len(main.all('table'))} tables, {len(shown)} with a name of their own"
+    drawn = {(node.attributes["id"] or "").removeprefix("figure-") for node in main.all("figure")}
+    places = {**beside_figures(data, drawn), **tables(data)}
+    if set(shown) != set(places):
+        yield f"tables on the page or in report.json, not in both: {sorted(set(shown) ^ set(places))}"
+    heads = _heads(data)
+    for name in set(shown) & set(places):
+        node, wanted = shown[name], places[name]
+        (body,) = node.all("tbody")
+        rows = [[cell for cell in row.children if isinstance(cell, Node)] for row in body.all("tr")]
+        if [len(row) for row in rows] != [len(row) for row in wanted]:
+            yield f"{name}: {len(rows)} rows where report.json has {len(wanted)}, or rows of another length"
+            continue
+        for i, (row, want) in enumerate(zip(rows, wanted, strict=True)):
+            for k, (cell, text) in enumerate(zip(row, want, strict=True)):
+                yield from _differs(f"{name}, row {i + 1}, column {k + 1}", cell.text, text)
+        if name in heads:
+            told = [cell.text for cell in node.all("thead")[0].all("th")][1:]
+            for k, (cell, text) in enumerate(zip(told, heads[name], strict=True)):
+                yield from _differs(f"{name}, head {k + 2}", cell, text)
+    sweep = data["decide"]["sweep"]
+    if sweep and "Thresholds" in shown:
+        size = len(sweep["columns"]["threshold"])
+        of = f" of {f.count(sweep['levels_in_sweep'])}" if size < sweep["levels_in_sweep"] else ""
+        wanted = f"{f.count(size)}{of}, n = {f.count(sweep['n'])}, {f.share(sweep['level'], 0)}"
+        (caption,) = shown["Thresholds"].all("caption")
+        yield from _differs("Thresholds, caption", caption.text.split(" intervals (")[0], wanted)
+
+
+def _heads(data: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The heads of columns that are data themselves, after the first."""
+    out = {}
+    confidence, failures = data["health"].get("confidence"), data["failures"] or {}
+    if confidence:
+        out["Confidence quantiles"] = [f.share(q["q"], 0) for q in confidence["quantiles"]]
+    if (failures.get("confusion") or {}).get("labels"):
+        out["Confusion of kept answers"] = [f.plain(label, 30) for label in failures["confusion"]["labels"]]
+    return out
+
+
+def tables(data: Mapping[str, Any]) -> dict[str, Table]:
+    """The cells of every table outside the figures, by its name. A cell of words alone is given as no text."""
+    return {**_decide(data["decide"]), **_trust(data["trust"]), **_failures(data), **_health(data), **_rest(data)}
+
+
+def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
+    out: dict[str, Table] = {}
+    if not decide["sweep"]:
+        return out
+    columns = decide["sweep"]["columns"]
+
+    def cell(name: str, i: int, unit: str) -> str:
+        known = {"value": columns[name][i]} | {e: columns.get(f"{name}_{e}", {i: None})[i] for e in ("lower", "upper")}
+        return "" if known["value"] is None else f.estimate(known, unit)
+
+    units = {
+        "escalation_rate": "share",
+        "system_accuracy": "share",
+        "usd_per_1000": "usd",
+        "wrong_per_1000": "per_1000",
+    }
+    units |= {"latency_p50_s": "seconds", "latency_p95_s": "seconds"}
+    out["Thresholds"] = [
+        [f.threshold(t), *(cell(name, i, unit) for name, unit in units.items())]
+        for i, t in enumerate(columns["threshold"])
+    ]
+    if decide["baselines"]:
+        out["Other rules"] = [
+            ["", f.share(b["escalation_rate"]), f.share(b["system_accuracy"]), f.usd(b["usd_per_1000"])]
+            for b in decide["baselines"]
+        ]
+    ranking = decide["ranking"]
+    if ranking:
+        out["Ranking"] = [
+            [key.replace("_", " "), f.count(ranking["cheap"][key]["n"])]
+            + [f.estimate((ranking.get(who) or {}).get(key), "number") for who in ("cheap", "cascade", "strong")]
+            for key in RANKINGS
+            if ranking["cheap"].get(key)
+        ]
+    return out
+
+
+def beside_figures(data: Mapping[str, Any], drawn: set[str]) -> dict[str, Table]:
+    """The tables that stand with a figure and go where it goes."""
+    trust, out = data["trust"], {}
+    for stage in ("before", "after"):
+        if f"reliability-{stage}" in drawn:
+            found = trust["reliability"]
+            out[f"Reliability {stage} calibration, {found['split']} split"] = [
+                [
+                    *(f.number(b[f"{end}_edge"], 3) for end in ("lower", "upper")),
+                    *(f.count(b[name]) for name in ("n", "n_correct")),
+                    f.share(b["mean_confidence"]),
+                    _bounded(b, "accuracy"),
+                ]
+                for b in found[stage]["bin"]
+            ]
+    if "histogram" in drawn:
+        found = trust["histogram"]
+        edges = [f.short(edge) for edge in found["edges"]]
+        out["Confidence histogram"] = [
+            [low, high, *(f.count(found[kind][i]) for kind in ("right", "wrong", "unknown"))]
+            for i, (low, high) in enumerate(zip(edges, [*edges[1:], edges[-1]], strict=True))
+        ]
+    if "risk" in drawn:
+        columns = trust["risk"]["columns"]
+        size = len(columns["coverage"])
+        rows = [{name: values[i] for name, values in columns.items()} for i in range(0, size, -(-size // 40))]
+        out["Risk against coverage"] = [
+            [f.threshold(r["threshold"]), f.share(r["coverage"]), _bounded(r, "selective_risk")] for r in rows
+        ]
+    return out
+
+
+def _bounded(row: Mapping[str, Any], name: str) -> str:
+    return f.estimate({"value": row[name], "lower": row.get(f"{name}_lower"), "upper": row.get(f"{name}_upper")})
+
+
+def _trust(trust: Mapping[str, Any]) -> dict[str, Table]:
+    out: dict[str, Table] = {}
+    if trust["optimism"]:
+        rows = trust["optimism"]["rows"]
+        out["Certify against test"] = [
+            ["1,000" if r["unit"] == "usd" else ""]
+            + [f.estimate(r[split], r["unit"]) for split in ("certify", "test")]
+            + [(f.usd if r["unit"] == "usd" else f.points)(r["difference"])]
+            for r in rows
+        ] + [["", *(f.count(rows[0][split]["n"]) for split in ("certify", "test")), ""]]
+    if trust["signals"]:
+        out["Signals"] = [
+            [
+                s["signal"],
+                *(_give_or_take(s, name, digits) for name, digits in (("aurc", 4), ("gap", 2))),
+                f.number(s.get("auroc")),
+                f.share(s.get("null_rate")),
+            ]
+            for s in trust["signals"]
+        ]
+    before, after = ({s: (trust["metrics"].get(k) or {}).get(s) or {} for s in SPLITS} for k in ("before", "after"))
+    rows = [(key, before[s].get(key), after[s].get(key)) for key in MEASURES for s in SPLITS]
+    if any(any(of.values()) for of in (before, after)):
+        out["Measures"] = [
+            [key.replace("_", " "), "", f.count((a or b)["n"]), f.estimate(a, "number"), f.estimate(b, "number")]
+            for key, a, b in rows
+            if a or b
+        ]
+        if trust["selection"]:
+            out["Calibrators"] = [["", f.number(s["cv_nll"], 5)] for s in trust["selection"]]
+    return out
+
+
+def _give_or_take(signal: Mapping[str, Any], name: str, digits: int) -> str:
+    error = signal.get(f"{name}_se")
+    return f.number(signal.get(name), digits) + ("" if error is None else f" ± {f.number(error, 2)}")
+
+
+def _failures(data: Mapping[str, Any]) -> dict[str, Table]:
+    found, out = data["failures"], {}
+    if not found or not found["gold"]:
+        return {}
+    for kind in ("label", "segment"):
+        if found[f"{kind}s"]:
+            out[f"Results by {kind}"] = [
+                [f.plain(r["name"], 80) + (f" {f.share(r['floor'])}" if "floor" in r["flags"] else ""), f.count(r["n"])]
+                + [f.estimate(r[f"{who}_accuracy"]) for who in ("cheap", "strong", "cascade")]
+                + [f.estimate(r["escalation_rate"])]
+                + [
+                    f"{r['accepted_wrong']:,} {r['accepted']:,} {f.estimate(r['accepted_error'])}"
+                    if r["accepted"]
+                    else ""
+                ]
+                for r in found[f"{kind}s"]["rows"]
+            ]
+    if found["floors"]:
+        out["Floors"] = [
+            [
+                f.plain(r["name"], 80),
+                " ".join(f.plain(label, 40) for label in r["labels"][:30]),
+                f.count(r["recall"]["n"]),
+                f.share(r["floor"]),
+                f.estimate(r["recall"]),
+            ]
+            for r in found["floors"]
+        ]
+    confusion = found["confusion"]
+    if confusion and confusion["labels"]:
+        out["Confusion of kept answers"] = [
+            [f.plain(label, 40), *map(f.count, counts)]
+            for label, counts in zip(confusion["labels"], confusion["table"], strict=True)
+        ]
+    elif confusion and confusion["commonest"]:
+        out["Commonest confusions"] = [
+            [f.plain(c["label"], 80), f.plain(c["answer"], 80), f.count(c["n"])] for c in confusion["commonest"]
+        ]
+    if found["mistakes"]:
+        out["Most confident mistakes"] = [
+            [f.plain(m["example_id"], 40), f.number(m["confidence"], 5)]
+            + [f.plain(m[k] or "", 60) for k in ("label", "cheap_answer", "strong_answer")]
+            + [f.plain(m["text"] or "")]
+            for m in found["mistakes"]
+        ]
+    return out
+
+
+def _health(data: Mapping[str, Any]) -> dict[str, Table]:
+    health, out = data["health"], {}
+    if health["statuses"]:
+        out["What the models sent back"] = [
+            ["", "", f.count(n)] for counted in health["statuses"].values() for n in counted.values()
+        ]
+    if health["labels"]:
+        out["Label mix"] = [
+            [f.plain(entry["label"], 80), f.count(entry["n"]), f.share(entry["share"])] for entry in health["labels"]
+        ]
+        if data["previous"]:
+            for row, entry in zip(out["Label mix"], health["labels"], strict=True):
+                row.append("" if entry["previous_share"] is None else f.share(entry["previous_share"]))
+    runs = [health.get(key) for key in ("confidence", "previous_confidence")]
+    if runs[0] and runs[0]["quantiles"]:
+        out["Confidence quantiles"] = [
+            ["", *(f.number(q["value"]) for q in run["quantiles"])] for run in runs if run and run["quantiles"]
+        ]
+    return out
+
+
+def _rest(data: Mapping[str, Any]) -> dict[str, Table]:
+    watch, replies, out = data["use"]["watch"], data["provenance"]["replies"], {}
+    if watch:
+        told = [watch[key] for key in ("escalated", "out_of_set", "no_logprobs")]
+        band = "{lower:,} and {upper:,} in"
+        out["What to watch"] = [
+            ["", f.share(w["value"]), f"{band.format(**w)} {f.count(watch['of'])}"] if w else ["", "", ""] for w in told
+        ]
+    if replies:
+        counted = ("rows", "requests", "failed", "input_tokens", "output_tokens", "usd", "usd_unknown", "attempts")
+        out["What the replies took"] = [
+            ["", *((f.usd if name == "usd" else f.count)(spent[name]) for name in counted)]
+            for spent in replies.values()
+        ]
+    return out
+
+
+def _prose(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
+    """An estimate with an interval in running text must be one of report.json's, value and bounds together."""
+    known = {f.estimate(e, unit) for e in _estimates(data) for unit in ("share", "usd", "number", "per_1000")}
+    words = main.but("table", "ul", "pre", "bdi")
+    for value, bounds in PAIR.findall(words):
+        if f"{value} {bounds}" not in known:
+            yield f"no estimate of report.json: {value} {bounds}"
+
+
+def _estimates(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, dict):
+        if isinstance(value.get("value"), float) and "lower" in value:
+            yield value
+        for item in value.values():
+            yield from _estimates(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _estimates(item)
