@@ -183,6 +183,38 @@ def test_other_prices_are_worked_out_from_tokens(page: Page, made: Made) -> None
     assert page.locator("#price-2").input_value() == "1.32"
 
 
+@pytest.mark.parametrize("text", ["-1", ""])
+def test_a_price_that_cannot_be_used_is_marked_and_the_state_says_so(page: Page, text: str) -> None:
+    before, field = cards(page), page.locator("#price-2")
+    page.locator("#explorer-prices summary").click()
+    plain = field.evaluate("e => getComputedStyle(e).borderTopStyle")
+    field.fill(text)
+    assert field.get_attribute("aria-invalid") == "true"
+    assert field.evaluate("e => getComputedStyle(e).borderTopStyle") != plain
+    assert "not a price" in page.locator("label[for=price-2]").evaluate("e => getComputedStyle(e, '::after').content")
+    state = page.locator("#explorer-state").inner_text()
+    assert "a price that cannot be used" in state
+    assert "certified" not in state
+    assert cards(page) == before
+    page.locator("#explorer-reset").click()
+    assert field.get_attribute("aria-invalid") == "false"
+    assert field.input_value() == "1.32"
+    assert "recommended threshold" in page.locator("#explorer-state").inner_text()
+
+
+def test_the_address_restores_prices_alone_and_is_cleaned_of_what_says_nothing(page: Page, made: Made) -> None:
+    before = cards(page)
+    page.goto(f"{made.url}#usd=0.17,0.25,0.66,3.96")
+    assert page.locator("#price-2").input_value() == "0.66"
+    assert cards(page)["cost"] != before["cost"]
+    assert cards(page)["quality"] == before["quality"]
+    for nothing in ("#t=", "#t=abc", "#t=&usd=", "#usd=1,x,-1,2"):
+        page.goto(f"{made.url}#t=all")
+        assert cards(page) != before
+        page.goto(made.url + nothing)
+        assert (cards(page), page.evaluate("location.hash")) == (before, ""), nothing
+
+
 @pytest.mark.parametrize(
     ("which", "scheme", "width"),
     [

@@ -55,17 +55,16 @@
     return "$" + parts.join(".");
   }
 
-  const prices = () => inputs.map((input, k) => {
-    const value = Number(input.value);
-    const usable = input.value.trim() !== "" && Number.isFinite(value) && value >= 0;
-    input.setAttribute("aria-invalid", String(!usable));
-    return usable ? value : data.prices[k].price;
-  });
+  // In place of what is no price stands the run's own; the field and the state line say so.
+  const usable = (text) => text.trim() !== "" && Number.isFinite(Number(text)) && Number(text) >= 0;
+  const prices = () => inputs.map((input, k) => (usable(input.value) ? Number(input.value) : data.prices[k].price));
+  const refused = () => inputs.some((input) => !usable(input.value));
   const repriced = () => inputs.length > 0 && prices().some((price, k) => price !== data.prices[k].price);
 
   function price() {
     const changed = repriced();
     const now = changed ? prices() : null;
+    inputs.forEach((input) => input.setAttribute("aria-invalid", String(!usable(input.value))));
     rows.forEach((row, i) => {
       const slot = cells[i][COST];
       if (!changed) {
@@ -117,12 +116,14 @@
     const words = [];
     if (away) words.push("explored value, not certified");
     if (changed) words.push("other prices than the run’s");
+    if (refused()) words.push("a price that cannot be used");
     state.replaceChildren();
     const mark = document.createElement("span");
     mark.className = "mark " + (words.length ? "warn" : state.dataset.tone);
     mark.textContent = words.length ? words.join("; ") : state.dataset.home;
     state.append(mark);
     if (changed) state.append(" Cards and table are priced anew; the drawing keeps the prices of the run.");
+    if (refused()) state.append(" A price is a number from 0 upwards; for the marked one the run’s own is used.");
     note.hidden = words.length === 0;
     reset.disabled = words.length === 0 && i === home;
     if (follow) {
@@ -146,10 +147,10 @@
 
   function restore() {
     const wanted = new URLSearchParams(location.hash.slice(1));
-    if (!wanted.has("t")) return false;
-    const t = wanted.get("t");
+    if (!wanted.has("t") && !wanted.has("usd")) return false;
+    const t = (wanted.get("t") || "").trim();
     let best = t === "all" ? last : home;
-    if (t !== "all" && Number.isFinite(Number(t))) {
+    if (t !== "" && Number.isFinite(Number(t))) {
       data.thresholds.forEach((value, i) => {
         const distance = value === null ? Infinity : Math.abs(value - Number(t));
         const least = data.thresholds[best] === null ? Infinity : Math.abs(data.thresholds[best] - Number(t));
@@ -158,11 +159,13 @@
     }
     range.value = String(best);
     const named = (wanted.get("usd") || "").split(",");
-    inputs.forEach((input, k) => { input.value = named.length === inputs.length && named[k] !== "" && Number(named[k]) >= 0 ? named[k] : String(data.prices[k].price); });
+    const whole = named.length === inputs.length && named.every(usable);
+    inputs.forEach((input, k) => { input.value = whole ? named[k] : String(data.prices[k].price); });
     if (repriced()) byId("explorer-prices").open = true;
     price();
     show(true);
-    return true;
+    remember();
+    return best !== home || repriced();
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
