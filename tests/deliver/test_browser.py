@@ -215,6 +215,18 @@ def test_the_address_restores_prices_alone_and_is_cleaned_of_what_says_nothing(p
         assert (cards(page), page.evaluate("location.hash")) == (before, ""), nothing
 
 
+def test_emptying_the_address_by_hand_goes_back_to_the_recommendation(page: Page, made: Made) -> None:
+    before = cards(page)
+    page.goto(f"{made.url}#t=all&usd=0.17,0.25,0.66,3.96")
+    explored = cards(page)
+    page.goto(f"{made.url}#trust")
+    assert cards(page) == explored != before
+    page.evaluate("location.hash = ''")
+    page.wait_for_function("!document.getElementById('explorer-reset').matches(':enabled')")
+    assert cards(page) == before
+    assert page.locator("#price-2").input_value() == "1.32"
+
+
 @pytest.mark.parametrize(
     ("which", "scheme", "width"),
     [

@@ -145,9 +145,10 @@
     }
   }
 
+  // The name of a section leaves what is explored alone; an address that names nothing else means the recommendation.
   function restore() {
     const wanted = new URLSearchParams(location.hash.slice(1));
-    if (!wanted.has("t") && !wanted.has("usd")) return false;
+    if (!wanted.has("t") && !wanted.has("usd") && byId(location.hash.slice(1))) return false;
     const t = (wanted.get("t") || "").trim();
     let best = t === "all" ? last : home;
     if (t !== "" && Number.isFinite(Number(t))) {
