@@ -146,6 +146,17 @@ def test_the_explorer_works_by_keyboard_and_the_address_remembers(page: Page, ma
     assert not page.locator("#explored-note").is_visible()
 
 
+def test_the_table_shows_its_caption_until_the_explorer_is_used(page: Page) -> None:
+    box = page.locator(".scroll:has(> #sweep-table)")
+    assert box.evaluate("e => e.scrollTop") == 0
+    page.locator("#explorer-range").press("ArrowRight")
+    assert box.evaluate("e => e.scrollTop") > 0
+    inside = """([box, row]) => row.getBoundingClientRect().top >= box.getBoundingClientRect().top
+        && row.getBoundingClientRect().bottom <= box.getBoundingClientRect().bottom"""
+    handles = [box.element_handle(), page.locator("tr.explored").element_handle()]
+    assert page.evaluate(inside, handles)
+
+
 def test_the_marker_lies_on_the_drawn_curve(page: Page, made: Made) -> None:
     """The star of the recommendation is drawn by matplotlib, the ring is placed by the script: their centres agree."""
     boxes = page.evaluate(

@@ -146,7 +146,7 @@
   }
 
   // The name of a section leaves what is explored alone; an address that names nothing else means the recommendation.
-  function restore() {
+  function restore(follow) {
     const wanted = new URLSearchParams(location.hash.slice(1));
     if (!wanted.has("t") && !wanted.has("usd") && byId(location.hash.slice(1))) return false;
     const t = (wanted.get("t") || "").trim();
@@ -164,9 +164,10 @@
     inputs.forEach((input, k) => { input.value = whole ? named[k] : String(data.prices[k].price); });
     if (repriced()) byId("explorer-prices").open = true;
     price();
-    show(true);
+    const away = best !== home || repriced();
+    show(follow || away);
     remember();
-    return best !== home || repriced();
+    return away;
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -180,7 +181,7 @@
     remember();
     range.focus();
   });
-  addEventListener("hashchange", restore);
+  addEventListener("hashchange", () => restore(true));
 
   // A link within the page would put its own name in the address in place of what is explored there.
   document.addEventListener("click", (event) => {
@@ -195,5 +196,6 @@
 
   form.hidden = false;
   range.value = String(home);
-  if (restore()) form.scrollIntoView(); else show(true);
+  // Until the explorer is used the table stays at its top, where its caption is.
+  if (restore(false)) form.scrollIntoView(); else show(false);
 })();
