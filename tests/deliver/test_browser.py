@@ -301,6 +301,37 @@ def test_on_paper_every_section_is_kept(browser: Browser, made: Made) -> None:
     context.close()
 
 
+def test_printing_while_exploring_prints_the_figures_of_the_run(page: Page, made: Made) -> None:
+    """What is on the page while it is printed, told by a listener that comes after the page's own."""
+    table = page.locator("#sweep-table").inner_text()
+    start = marker(page)
+    page.goto(f"{made.url}#t=all&usd=0.17,0.25,0.66,3.96")
+    page.locator("#price-0").fill("")
+    before = cards(page), page.locator("#sweep-table").inner_text(), marker(page), page.evaluate("location.hash")
+    assert before[1] != table
+    page.evaluate(
+        """() => {
+          const ring = document.getElementById("explored-marker");
+          addEventListener("beforeprint", () => { window.printed = [
+            document.getElementById("sweep-table").innerText, ring.getAttribute("cx"), ring.getAttribute("cy"),
+            document.querySelector("tr.explored").rowIndex, document.getElementById("explored-note").hidden,
+            document.querySelector("details.print:not([open])") === null,
+          ]; });
+        }"""
+    )
+    page.evaluate("document.querySelectorAll('details.print').forEach(d => { d.open = false; })")
+    page.locator("#sweep-table").evaluate("e => { e.closest('details').open = true; }")
+    page.pdf(format="A4")
+    home = made.data["decide"]["sweep"]["recommended"]
+    text, x, y, at, unsaid, opened = page.evaluate("window.printed")
+    assert [line.split() for line in text.splitlines()] == [line.split() for line in table.splitlines()]
+    assert (float(x), float(y), at, unsaid, opened) == (*start, home + 1, True, True)
+    after = cards(page), page.locator("#sweep-table").inner_text(), marker(page), page.evaluate("location.hash")
+    assert after == before
+    assert page.locator("#price-0").input_value() == ""
+    assert page.locator("details.print:not([open])").count() > 0
+
+
 def test_served_over_http_nothing_else_is_asked_for(browser: Browser, made: Made) -> None:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         asked: list[str] = []  # noqa: RUF012 - one server, one list

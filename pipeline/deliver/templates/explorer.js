@@ -3,7 +3,12 @@
   const byId = (id) => document.getElementById(id);
 
   // Details that matter on paper are opened where the style sheet alone cannot do it.
-  addEventListener("beforeprint", () => document.querySelectorAll("details.print").forEach((d) => { d.open = true; }));
+  const opened = [];
+  addEventListener("beforeprint", () => {
+    opened.push(...document.querySelectorAll("details.print:not([open])"));
+    opened.forEach((d) => { d.open = true; });
+  });
+  addEventListener("afterprint", () => { opened.splice(0).forEach((d) => { d.open = false; }); });
 
   document.querySelectorAll("button.copy").forEach((button) => {
     const source = byId(button.dataset.copy);
@@ -37,6 +42,7 @@
   const rows = Array.from(byId("sweep-table").tBodies[0].rows);
   const last = rows.length - 1;
   const home = data.recommended === null ? last : data.recommended;
+  const own = inputs.map((_, k) => String(data.prices[k].price));
   const COST = 2;
 
   // The table is the one place where figures are written; cards repeat its cells.
@@ -132,6 +138,12 @@
     }
   }
 
+  function set(at, amounts) {
+    range.value = String(at);
+    inputs.forEach((input, k) => { input.value = amounts[k]; });
+    price();
+  }
+
   function remember() {
     const i = Number(range.value);
     const parts = [];
@@ -158,12 +170,9 @@
         if (distance < least) best = i;
       });
     }
-    range.value = String(best);
     const named = (wanted.get("usd") || "").split(",");
-    const whole = named.length === inputs.length && named.every(usable);
-    inputs.forEach((input, k) => { input.value = whole ? named[k] : String(data.prices[k].price); });
+    set(best, named.length === inputs.length && named.every(usable) ? named : own);
     if (repriced()) byId("explorer-prices").open = true;
-    price();
     const away = best !== home || repriced();
     show(follow || away);
     remember();
@@ -174,14 +183,24 @@
   range.addEventListener("input", () => { show(true); remember(); });
   inputs.forEach((input) => input.addEventListener("input", () => { price(); show(false); remember(); }));
   reset.addEventListener("click", () => {
-    range.value = String(home);
-    inputs.forEach((input, k) => { input.value = String(data.prices[k].price); });
-    price();
+    set(home, own);
     show(true);
     remember();
     range.focus();
   });
   addEventListener("hashchange", () => restore(true));
+
+  // On paper nothing says that a figure is explored, so it gets the run's own.
+  let explored = null;
+  addEventListener("beforeprint", () => {
+    explored = explored || { at: range.value, amounts: inputs.map((input) => input.value) };
+    set(home, own);
+    show(false);
+  });
+  addEventListener("afterprint", () => {
+    if (explored) { set(explored.at, explored.amounts); show(false); }
+    explored = null;
+  });
 
   // A link within the page would put its own name in the address in place of what is explored there.
   document.addEventListener("click", (event) => {
