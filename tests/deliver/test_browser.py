@@ -301,6 +301,25 @@ def test_on_paper_every_section_is_kept(browser: Browser, made: Made) -> None:
     context.close()
 
 
+def test_paper_says_how_many_rows_it_leaves_out_and_holds_the_config(page: Page, made: Made) -> None:
+    assert "On paper" not in page.locator("main").inner_text()
+    assert "on paper" not in page.locator("main").inner_text()
+    page.emulate_media(media="print")
+    thresholds = page.locator("#sweep-table")
+    among = re.search(r"On paper one row in (\d+),", thresholds.locator("caption").inner_text())
+    assert among
+    total = len(made.columns["threshold"])
+    shown = thresholds.locator("tbody tr:visible").count()
+    wanted = {*range(0, total, int(among[1])), made.data["decide"]["sweep"]["recommended"], total - 1}
+    assert shown == len(wanted) < 30 < total
+    mistakes = page.locator("details:has([aria-label='Most confident mistakes'])")
+    assert "on paper the first 8" in mistakes.locator("summary").inner_text()
+    assert mistakes.locator("tbody tr:visible").count() == 8 < len(made.data["failures"]["mistakes"])
+    config = page.locator("details:has(> summary:text('Config'))")
+    assert config.locator("pre").is_visible()
+    assert 'task: "email_triage"' in config.inner_text()
+
+
 def test_printing_while_exploring_prints_the_figures_of_the_run(page: Page, made: Made) -> None:
     """What is on the page while it is printed, told by a listener that comes after the page's own."""
     table = page.locator("#sweep-table").inner_text()
