@@ -218,7 +218,10 @@ def recall_floors(
 
 
 def confusion(rows: ReportRows, split: str, threshold: float | None, at_most: int = 12) -> dict[str, Any] | None:
-    """Accepted answers only: label against answer. A full matrix for few labels, else the commonest confusions."""
+    """Accepted answers only: label against answer. A full matrix for few labels, else the commonest confusions.
+
+    Labels that begin alike for as long as a column's head shows them cannot be told apart there: no matrix either.
+    """
     label, answer = rows.texts["label"], rows.texts["cheap_answer"]
     inside = rows.of(split) & rows.kept(threshold) & (label.codes >= 0) & (answer.codes >= 0)
     if not inside.any():
@@ -236,11 +239,12 @@ def confusion(rows: ReportRows, split: str, threshold: float | None, at_most: in
     table = np.bincount(rows_at * size + columns_at, minlength=size * size).reshape(size, size)
     wrong = [(int(table[i, j]), names[i], names[j]) for i in range(size) for j in range(size) if i != j and table[i, j]]
     wrong.sort(key=lambda item: (-item[0], item[1], item[2]))
+    whole = size <= at_most and len({cut(name, 30) for name in names}) == size
     return {
         "split": split,
         "n": int(inside.sum()),
-        "labels": list(names) if size <= at_most else None,
-        "table": table.tolist() if size <= at_most else None,
+        "labels": list(names) if whole else None,
+        "table": table.tolist() if whole else None,
         "commonest": [{"label": a, "answer": b, "n": n} for n, a, b in wrong[:20]],
     }
 

@@ -20,8 +20,8 @@ from deliver import artefacts
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pipeline import run as names
-from pipeline.deliver import report
-from pipeline.run import Run
+from pipeline.deliver import report, report_data
+from pipeline.run import Run, dump_json
 
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -318,6 +318,23 @@ def test_paper_says_how_many_rows_it_leaves_out_and_holds_the_config(page: Page,
     config = page.locator("details:has(> summary:text('Config'))")
     assert config.locator("pre").is_visible()
     assert 'task: "email_triage"' in config.inner_text()
+
+
+def test_long_names_leave_every_column_on_the_sheet(browser: Browser, tmp_path: Path) -> None:
+    """A table that is wider than A4 would be cut there, and all of the page made smaller."""
+    long = tuple(f"{i}_complaint_about_an_order_that_never_arrived_in_time" for i in range(12))
+    run, config = artefacts.write_run(tmp_path / "runs", levels=20, rows=600, labels=long, segments=long)
+    data = json.loads(dump_json(report_data.build(run, config, texts=artefacts.texts_of(run))))
+    path = tmp_path / "report.html"
+    path.write_text(report.render(data, {}), "utf-8")
+    context = browser.new_context(viewport={"width": 695, "height": 1000})  # 210 mm without the margins
+    opened = context.new_page()
+    opened.goto(path.as_uri())
+    opened.emulate_media(media="print")
+    opened.evaluate("document.querySelectorAll('details.print').forEach(d => { d.open = true; })")
+    assert opened.locator("table.matrix thead th").count() == 13
+    assert opened.evaluate("document.documentElement.scrollWidth") == 695
+    context.close()
 
 
 def test_printing_while_exploring_prints_the_figures_of_the_run(page: Page, made: Made) -> None:

@@ -156,6 +156,15 @@ def test_groups_and_confusions_are_counted_as_pandas_counts_them(made: Counted) 
     assert confusion["n"] == table.to_numpy().sum()
 
 
+def test_labels_that_a_column_head_cannot_tell_apart_are_listed_in_place_of_a_matrix(tmp_path: Path) -> None:
+    labels = tuple(f"a complaint about the delivery of an order, kind {i}" for i in range(4))
+    run, config = artefacts.write_run(tmp_path, levels=20, rows=300, labels=labels)
+    confusion = report_data.build(run, config)["failures"]["confusion"]
+    assert confusion["labels"] is confusion["table"] is None
+    assert {c["label"] for c in confusion["commonest"]} <= set(labels)
+    assert confusion["commonest"]
+
+
 def test_the_worst_mistakes_are_kept_answers_by_falling_confidence(made: Counted) -> None:
     mistakes = made.data["failures"]["mistakes"]
     shown = [m["confidence"] for m in mistakes]
