@@ -268,6 +268,28 @@ def test_axe_finds_nothing_and_nothing_overflows(
     context.close()
 
 
+def test_on_a_telephone_drawings_stay_legible_and_rows_keep_their_names(browser: Browser, made: Made) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.goto(made.url)
+    sizes = opened.locator("figure svg text").evaluate_all(
+        "all => all.map(t => [t.getScreenCTM(), t]).map(([m, t]) => parseFloat(getComputedStyle(t).fontSize) * Math.hypot(m.a, m.b))"
+    )
+    assert len(sizes) > 50
+    assert min(sizes) > 9.5
+    assert opened.evaluate("document.documentElement.scrollWidth") == 390
+    plate = opened.locator("#figure-decide .plate")
+    plate.focus()
+    opened.keyboard.press("ArrowRight")
+    opened.wait_for_function("document.querySelector('#figure-decide .plate').scrollLeft > 0")
+    table = opened.locator("[aria-label='Results by label']")
+    left = "e => e.querySelector('tbody th').getBoundingClientRect().left - e.getBoundingClientRect().left"
+    start = table.evaluate(left)
+    assert table.evaluate("e => { e.scrollLeft = 150; return e.scrollLeft; }") == 150
+    assert table.evaluate(left) == start
+    context.close()
+
+
 def test_without_script_verdict_threshold_and_sweep_are_there(browser: Browser, made: Made) -> None:
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
     opened = context.new_page()
