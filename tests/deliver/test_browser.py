@@ -213,6 +213,22 @@ def test_a_price_that_cannot_be_used_is_marked_and_the_state_says_so(page: Page,
     assert "recommended threshold" in page.locator("#explorer-state").inner_text()
 
 
+def test_that_the_policy_was_copied_is_said_beside_the_button(page: Page, made: Made) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("details:has(#policy-yaml) > summary").click()
+    button = page.get_by_role("button", name="Copy YAML")
+    button.click()
+    said = page.get_by_text("Copied.")
+    said.wait_for()
+    assert said.get_attribute("role") == "status"
+    assert page.get_by_text("Copied.").count() == 1
+    at, told = button.bounding_box(), said.bounding_box()
+    assert at is not None
+    assert told is not None
+    assert abs(told["y"] + told["height"] / 2 - at["y"] - at["height"] / 2) < at["height"]
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#policy-yaml").text_content()
+
+
 def test_the_address_restores_prices_alone_and_is_cleaned_of_what_says_nothing(page: Page, made: Made) -> None:
     before = cards(page)
     page.goto(f"{made.url}#usd=0.17,0.25,0.66,3.96")

@@ -25,7 +25,7 @@
         getSelection().addRange(range);
         try { done = document.execCommand("copy"); } catch { done = false; }
       }
-      byId("copy-state").textContent = done ? "Copied." : "Selected: press Ctrl+C or Cmd+C to copy.";
+      button.nextElementSibling.textContent = done ? "Copied." : "Selected: press Ctrl+C or Cmd+C to copy.";
     });
   });
 
