@@ -55,10 +55,10 @@ class Facts:
             self.captured.append(m.captured_mass)
         if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
             self.few_alternatives += m.fewer_alternatives_than(wanted)
-            fewest = wanted if self.fewest_alternatives is None else self.fewest_alternatives
-            if m.signals.get("margin") is not None and m.fewer_alternatives_than(fewest):
-                fewest = len(m.reply.tokens[m.span.first].alternatives)
-            self.fewest_alternatives = fewest
+            if m.signals.get("margin") is not None:
+                fewest = wanted if self.fewest_alternatives is None else self.fewest_alternatives
+                few = m.fewer_alternatives_than(fewest)
+                self.fewest_alternatives = len(m.reply.tokens[m.span.first].alternatives) if few else fewest
             self.more_than_the_answer += not all(m.in_answer)
             self.reasons.update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
 
