@@ -3,8 +3,8 @@
     python benchmarks/bench_report.py [rows]
 
 The run directory is invented by the tests' own artefacts. Each way starts in a fresh process, as a command does; the
-imports, which every command pays, are not counted, the first drawing of matplotlib is. The goal is three seconds and
-600 KB for a million rows.
+imports, which every command pays, are not counted, the first drawing of matplotlib is. The goals, three seconds and
+600 KB, are for a million rows; whether they are met is printed last.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent / "tests"
+MOST_SECONDS, MOST_BYTES = 3.0, 600_000
 
 WORK = """
 import sys, time
@@ -58,7 +59,14 @@ def main(rows: int) -> None:
         page = (reports / run.task / run.run_id / "report.html").stat().st_size
     print(f"{rows:,} rows             wall s    CPU s")
     print(f"tables to pandas    {read[0]:9.2f}{read[1]:9.2f}")
-    print(f"report, all files   {wrote[0]:9.2f}{wrote[1]:9.2f}   {page / 1024:,.0f} KB page")
+    print(f"report, all files   {wrote[0]:9.2f}{wrote[1]:9.2f}   {page / 1000:,.0f} KB page")
+    goals = {
+        f"{MOST_SECONDS:g} s on the wall": wrote[0] <= MOST_SECONDS,
+        f"{MOST_SECONDS:g} s of CPU": wrote[1] <= MOST_SECONDS,  # what others do meanwhile is not in it
+        f"{MOST_BYTES // 1000} KB": page < MOST_BYTES,
+    }
+    for goal, met in goals.items():
+        print(f"goal {goal:<15} {'met' if met else 'NOT met'}")
 
 
 if __name__ == "__main__":
