@@ -15,7 +15,12 @@ from deliver.artefact_tables import LEVEL, Scene, answers_of, interval, predicti
 
 from pipeline import run as names
 from pipeline.config import TaskConfig
-from pipeline.decide.levels import sweep_levels
+from pipeline.decide.baselines import baselines
+from pipeline.decide.certify import certify
+from pipeline.decide.levels import candidate_levels, sweep_levels
+from pipeline.decide.recommend import recommend
+from pipeline.decide.rows import Rows
+from pipeline.decide.sweep import sweep as real_sweep
 from pipeline.run import Run
 
 
@@ -379,6 +384,24 @@ def write_run(runs_dir: Path, scene: Scene | None = None, **changes: Any) -> tup
     run.write_json(names.RECOMMENDATION, advice)
     run.write_json(names.POLICY, policy(scene, advice, frame))
     return run, config
+
+
+def decide(run: Run, config: TaskConfig) -> None:
+    """Give a run the recommendation, the sweep and the words that its predictions really lead to."""
+    rows, target, human = Rows.from_frame(run.read_table(names.PREDICTIONS)), config.target, config.strong.human
+    fit, seed = rows.of("fit"), config.seed
+    levels = candidate_levels(fit.confidence)
+    certificate = certify(rows.of("certify"), target, levels=levels, look=1, human=human, fit=fit, seed=seed)
+    wanted = levels if certificate.threshold is None else np.append(levels, certificate.threshold)
+    table = real_sweep(rows, sweep_levels(rows.confidence, wanted), replicates=50, seed=seed)
+    found = recommend(
+        rows, target, certificate=certificate, sweep=table, human=human, levels=levels, seed=seed, data=run.task
+    )
+    rules = baselines(fit, rows.of("test"), np.linspace(0, 1, 11).tolist(), None, None, seed=seed, split="test")
+    told = {"baselines": rules.to_dict("records"), "calibrated_threshold": None}
+    run.write_frame(names.SWEEP, table)
+    run.write_json(names.RECOMMENDATION, run.read_json(names.RECOMMENDATION) | found.to_json() | told)
+    (run.directory / names.POLICY).unlink()
 
 
 def texts_of(run: Run) -> dict[str, str]:

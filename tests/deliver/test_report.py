@@ -33,6 +33,17 @@ RANKING = {"kind": "options", "rows": 123} | {
 }
 
 
+DECIDED: dict[str, dict[str, Any]] = {
+    "certified": {"rows": 2400},
+    "uncertified": {"target": {"kind": "match_strong", "within": 0.001, "certainty": 0.9}},
+    "check_data": {"target": {"kind": "match_strong", "within": 0.001, "certainty": 0.9}},
+    "cheap_only": {"verdict": "cheap_only", "target": {"kind": "match_strong", "within": 0.2, "certainty": 0.9}},
+    "strong_only": {"rows": 2400},
+    "optimized": {"verdict": "optimized"},
+}
+"""What leads to each verdict when it is worked out rather than given."""
+
+
 @dataclass(frozen=True)
 class Written:
     run: Run
@@ -58,6 +69,17 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
             data["decide"]["ranking"] = RANKING
         drawn = None if name in ("certified", "unknown") else {}  # drawing takes most of the time
         made[name] = Written(run, config, data, report.render(data, drawn))
+    for verdict, changes in DECIDED.items():
+        run, config = artefacts.write_run(tmp_path_factory.mktemp("runs"), task=verdict, **{"rows": 500} | changes)
+        frame = run.read_table(names.PREDICTIONS)
+        if verdict == "check_data":
+            frame["label"] = "work"
+        if verdict == "strong_only":
+            frame["strong_usd"] = frame["cheap_usd"] / 50
+        run.write_frame(names.PREDICTIONS, frame)
+        artefacts.decide(run, config)
+        data = json.loads(dump_json(report_data.build(run, config, texts=artefacts.texts_of(run))))
+        made[f"decided {verdict}"] = Written(run, config, data, report.render(data, {}))
     return made
 
 
@@ -84,6 +106,17 @@ def test_the_first_heading_of_the_page_names_the_verdict(written: dict[str, Writ
     assert first
     assert words in Page(first[0] + "</section>").words
     assert written[name].data["verdict"]["sentence"] in Page(written[name].page).words
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_words_that_a_run_really_leads_to_are_on_the_page(written: dict[str, Written], verdict: str) -> None:
+    made = written[f"decided {verdict}"]
+    told, page = made.data["verdict"], Page(made.page)
+    assert (told["code"], told["title"]) == (verdict, report_data.TITLES[verdict])
+    assert told["sentence"] not in {given.format(t=told["threshold"]) for given, _ in artefacts.SENTENCES.values()}
+    words = " ".join(page.root.all("section", id="verdict")[0].text.split())
+    for text in (told["sentence"], told["promise"], told["not_said"], *(w["text"] for w in made.data["warnings"][:3])):
+        assert " ".join((text or "").split()) in words
 
 
 def test_the_page_names_no_external_address(written: dict[str, Written]) -> None:
