@@ -49,7 +49,8 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
         kept = "" if c.get("n_accepted") is None else f.count(c["n_accepted"])
         p_value = "" if c.get("p_value") is None else f.number(c["p_value"], 3)
         delta = "" if c.get("delta") is None else f.share(c["delta"])
-        wanted = (target, delta, c.get("method") or "", f"{f.count(c.get('n'))} {kept}", p_value, look)
+        found = (verdict["reason"],) if verdict["reason"] and verdict["code"] != "strong_only" else ()
+        wanted = (target, delta, c.get("method") or "", f"{f.count(c.get('n'))} {kept}", *found, p_value, look)
         told = [d.text.replace("(the first look", "1 (the first look") for d in section.all("dd")]
         for k, (text, want) in enumerate(zip(told, wanted, strict=True)):
             yield from _differs(f"certificate, line {k + 1}", text, want)
@@ -255,16 +256,18 @@ def _failures(data: Mapping[str, Any]) -> dict[str, Table]:
     found, out = data["failures"], {}
     if not found or not found["gold"]:
         return {}
+    human, kept = data["decide"]["human"], data["verdict"]["threshold"] is not None
     for kind in ("label", "segment"):
         if found[f"{kind}s"]:
             out[f"Results by {kind}"] = [
                 [f.plain(r["name"], 80) + (f" {f.share(r['floor'])}" if "floor" in r["flags"] else ""), f.count(r["n"])]
-                + [f.estimate(r[f"{who}_accuracy"]) for who in ("cheap", "strong", "cascade")]
-                + [f.estimate(r["escalation_rate"])]
+                + [f.estimate(r["cheap_accuracy"]), "" if human else f.estimate(r["strong_accuracy"])]
+                + [f.estimate(r[key]) for key in ("cascade_accuracy", "escalation_rate") if kept]
                 + [
                     f"{r['accepted_wrong']:,} {r['accepted']:,} {f.estimate(r['accepted_error'])}"
                     if r["accepted"]
                     else ""
+                    for _ in range(kept)
                 ]
                 for r in found[f"{kind}s"]["rows"]
             ]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from deliver import artefacts
-from deliver.page import Page
+from deliver.page import Page, figures
 
-from pipeline.deliver import index, report, report_data
+from pipeline.deliver import formatting, index, report, report_data
 from pipeline.run import dump_json, write_bytes
 
 
@@ -103,6 +103,22 @@ def test_agreement_is_not_called_accuracy(tmp_path: Path) -> None:
     newest, before, _ = index.collect(tmp_path / "reports")[0][0]["runs"]
     assert newest["changes"]["quality"] is None
     assert before["changes"]["quality"] is not None
+
+
+def test_every_card_and_row_shows_what_its_report_json_has(folder: Path) -> None:
+    sections = Page(index.refresh(folder).read_text("utf-8")).root.all("section", class_="task")
+    assert len(sections) == 2
+    for section in sections:
+        rows = section.all("tbody")[0].all("tr")
+        for k, row in enumerate(rows):
+            (link,) = row.all("a")
+            data = json.loads((folder / (link.attributes["href"] or "")).with_name("report.json").read_text())
+            of = {c["key"]: formatting.estimate(c["estimate"], c["unit"]) for c in data["cards"]}
+            wanted = [formatting.threshold(data["verdict"]["threshold"]), of["quality"], of["escalation"], of["cost"]]
+            assert [figures(cell.text) for cell in row.all("td")[2:6]] == [figures(text) for text in wanted]
+            if k == 0:
+                cards = [card.but("h3").partition("n =")[0] for card in section.all("li", class_="card")]
+                assert [figures(text) for text in cards] == [figures(text) for text in wanted]
 
 
 def test_a_damaged_report_is_named_and_does_not_hide_the_others(folder: Path) -> None:

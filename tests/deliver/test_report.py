@@ -19,6 +19,7 @@ from deliver.page import Node, Page, figures, leaves, numbers
 
 from pipeline import run as names
 from pipeline.config import TaskConfig
+from pipeline.decide.phrases import roughly
 from pipeline.deliver import formatting, report, report_data
 from pipeline.errors import UsageError
 from pipeline.run import Run, dump_json
@@ -175,7 +176,7 @@ def allowed_numbers(data: dict[str, Any]) -> set[str]:
             f = formatting
             texts = [f.share(leaf), f.share(leaf, 0), f.usd(leaf), f.per_1000(leaf), f.seconds(leaf), f.count(leaf)]
             texts += [f.number(leaf, d) for d in (2, 3, 4, 5, 6)] + [f.short(leaf), f.short(100 * leaf), repr(leaf)]
-            texts += [f.threshold(leaf), f.points(leaf), f.change(leaf)]
+            texts += [f.threshold(leaf), f.points(leaf), f.change(leaf), roughly(leaf)]
             allowed |= set().union(*map(numbers, texts))
     folder = resources.files("pipeline.deliver")
     for file in (folder / "templates").iterdir():
