@@ -73,7 +73,7 @@ def _cards(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
         for kind, wanted in headline.items():
             yield from _differs(f"card {key}, {kind}", " ".join(p.text for p in node.all("p", class_=kind)), wanted)
         for line in node.all("p", class_="soft"):
-            wanted = _beside(card, line.text)
+            wanted = [""] if "by definition" in line.text and data["decide"]["human"] else _beside(card, line.text)
             if figures(line.text) not in [figures(w) for w in wanted]:
                 yield f"card {key}: {line.text!r} where report.json says {' or '.join(map(repr, wanted))}"
 
