@@ -56,7 +56,7 @@ def certify_escalation_rate(
     escalated = int(below[index])
     threshold = threshold_at(distinct, index)
     p = float(too_few_errors_p(escalated, n, at_most))
-    reason = f"threshold {threshold} escalates {escalated:,} of {counted(n, 'row')}; p = {p:.3g} <= {delta:g}"
+    reason = f"threshold {threshold} escalates {escalated:,} of {counted(n, 'row')}; p = {p:.3g}, allowed {delta:g}"
     if index < open_[-1]:
         reason += "; higher thresholds would also keep the budget but were less accurate on these rows"
     return Certificate(threshold, escalated / n, escalated / n, p, n, n - escalated, method, reason, target, delta)

@@ -122,7 +122,7 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
         yield Caveat(
             "strong_worse",
             3 if sure else 2,
-            f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 4))} on the certify rows{chance}; escalating then costs money and accuracy.",
+            f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 3) or -round(float(gain.mean()), 5))} on the certify rows{chance}; escalating then costs money and accuracy.",
         )
     missing = float(np.isnan(held.strong_correct).mean()) if len(held) else 0.0
     if missing > 0 and len(known):

@@ -275,6 +275,8 @@ def test_what_was_optimized_is_said_beside_the_alternatives(rows):
     )
     words = f"calls and errors together cost an estimated {total} per 1,000, against {strong} with the strong model alone and {cheap} with the cheap model alone; "
     assert words in found.sentence
+    mixed = advise(rows, kind="total_cost", usd_per_error=0.02, prevalence={"spam": 0.5, "work": 0.5})
+    assert "totals of calls and errors are the labeled set's own" in mixed.not_said
     budget = advise(rows, kind="budget", usd_per_1000=0.5)
     assert "per 1,000 of a budget of $0.500; accuracy" in budget.sentence
 
