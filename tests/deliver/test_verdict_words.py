@@ -107,6 +107,14 @@ def test_people_are_right_by_definition_and_have_no_interval(built: Any) -> None
     assert "by definition" in section(everything, "failures")
 
 
+def test_a_number_and_its_unit_stay_on_one_line_of_the_first_screen(built: Any) -> None:
+    page = report.render(built(verdict="certified"), {})
+    first = page[page.index('<section id="verdict"') : page.index('<ul class="warnings">')]
+    assert "n&nbsp;=&nbsp;" in first
+    assert "n = " not in first
+    assert first.count("oes not say") == 1
+
+
 def test_another_target_is_proposed_only_where_a_threshold_could_be_used(built: Any) -> None:
     tightest = {"tightest": {"within": 0.15, "threshold": 0.39, "escalation_rate": 0.8, "exploratory": True}}
     for verdict in ("certified", "cheap_only", "uncertified", "strong_only", "check_data", "optimized"):
