@@ -20,8 +20,8 @@ from deliver import artefacts
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pipeline import run as names
-from pipeline.deliver import report, report_data
-from pipeline.run import Run, dump_json
+from pipeline.deliver import index, report, report_data
+from pipeline.run import Run, dump_json, write_bytes
 
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -39,6 +39,13 @@ HOSTILE = (
     '" onfocus="window.pwned=1" autofocus tabindex="1',
     "javascript:window.pwned=1",
 )
+
+
+SHELF: dict[str, dict[str, Any]] = {
+    **{v: {"verdict": v} for v in ("certified", "uncertified", "check_data", "cheap_only", "strong_only", "optimized")},
+    "unknown": {"gold": False, "prices": False, "latency": False, "provider": "together"},
+    "people": {"human": True, "provider": "together"},
+}
 
 
 @dataclass(frozen=True)
@@ -263,20 +270,41 @@ def test_emptying_the_address_by_hand_goes_back_to_the_recommendation(page: Page
     assert page.locator("#price-2").input_value() == "1.32"
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """report.json for every verdict and where most is unknown, and the index of them."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for k, (scene, changes) in enumerate(SHELF.items()):
+        started = f"2026-11-23T{k:02d}:00:00Z"
+        run, config = artefacts.write_run(folder / "runs", task=scene, started=started, rows=300, levels=12, **changes)
+        data = report_data.build(run, config, texts=artefacts.texts_of(run))
+        write_bytes(folder / "reports" / scene / run.run_id / "report.json", dump_json(data))
+    index.refresh(folder / "reports")
+    return folder / "reports"
+
+
 @pytest.mark.parametrize(
     ("which", "scheme", "width"),
     [
-        ("report", "dark", 390),
-        pytest.param("report", "light", 1280, marks=pytest.mark.slow),
-        pytest.param("index", "light", 390, marks=pytest.mark.slow),
-        pytest.param("index", "dark", 1280, marks=pytest.mark.slow),
+        ("certified", "dark", 390),
+        ("check_data", "light", 1280),
+        ("index", "light", 390),
+        ("index", "dark", 1280),
+        pytest.param("unknown", "light", 390, marks=pytest.mark.slow),
+        pytest.param("people", "dark", 1280, marks=pytest.mark.slow),
+        pytest.param("strong_only", "dark", 390, marks=pytest.mark.slow),
+        pytest.param("optimized", "light", 390, marks=pytest.mark.slow),
     ],
 )  # axe alone takes about three seconds a page on an idle machine
 def test_axe_finds_nothing_and_nothing_overflows(
-    browser: Browser, tmp_path: Path, which: str, scheme: Literal["dark", "light"], width: int
+    browser: Browser, shelf: Path, which: str, scheme: Literal["dark", "light"], width: int
 ) -> None:
-    made = write(tmp_path, rows=300, levels=12)
-    url = f"{made.url}#t=0.5" if which == "report" else (made.path.parents[2] / "index.html").as_uri()
+    path = shelf / "index.html"
+    if which != "index":
+        (source,) = (shelf / which).glob("*/report.json")
+        path = source.with_name("report.html")
+        path.write_text(report.render(json.loads(source.read_text("utf-8"))), "utf-8")
+    url = path.as_uri() + ("" if which == "index" else "#t=0.5")
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True
     )  # the page's own policy forbids the checker
@@ -312,6 +340,33 @@ def test_on_a_telephone_drawings_stay_legible_and_rows_keep_their_names(browser:
     start = table.evaluate(left)
     assert table.evaluate("e => { e.scrollLeft = 150; return e.scrollLeft; }") == 150
     assert table.evaluate(left) == start
+    context.close()
+
+
+def test_the_explorer_works_by_touch(browser: Browser, made: Made) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.goto(made.url)
+    slider, last = opened.locator("#explorer-range"), len(made.columns["threshold"]) - 1
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    at = {share: box["x"] + share * box["width"] for share in (0.25, 0.75)}
+    y = box["y"] + box["height"] / 2
+    opened.touchscreen.tap(at[0.25], y)
+    tapped = int(slider.input_value())
+    assert tapped == pytest.approx(0.25 * last, abs=0.04 * last)
+    assert cards(opened)["escalation"] in row(opened, tapped)[1]
+    assert opened.evaluate("location.hash") == f"#t={made.columns['threshold'][tapped]}"
+    finger = context.new_cdp_session(opened)
+    places = [at[0.25] + k / 8 * (at[0.75] - at[0.25]) for k in range(9)]
+    for kind, x in (("touchStart", places[0]), *(("touchMove", x) for x in places[1:])):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    dragged = int(slider.input_value())
+    assert dragged == pytest.approx(0.75 * last, abs=0.04 * last)
+    assert cards(opened)["escalation"] in row(opened, dragged)[1]
+    assert "not certified" in opened.locator("#explorer-state").inner_text()
     context.close()
 
 
