@@ -166,8 +166,8 @@ def test_what_speaks_against_the_replies_is_said_beside_the_verdict(
     assert code == 0, err
     found = json.loads(next((project / "runs" / "tickets").glob("*/recommendation.json")).read_text())["warnings"]
     texts = {w["code"]: w["text"] for w in found}
-    assert texts["long_answers"].startswith("100 % of the cheap replies are longer than 8 tokens")
-    assert texts["exact_zeros"].startswith("100 % of the cheap replies have a log-probability of exactly 0")
+    assert texts["long_answers"].startswith("100\u00a0% of the cheap replies are longer than 8 tokens")
+    assert texts["exact_zeros"].startswith("100\u00a0% of the cheap replies have a log-probability of exactly 0")
     others = [w["text"] for w in found if w["code"] == "other_model"]
     assert [text.split(" asked")[0] for text in others] == ["The cheap model", "The strong model"]
     assert "small-0124" in others[0]
