@@ -335,6 +335,8 @@ def test_on_a_telephone_drawings_stay_legible_and_rows_keep_their_names(browser:
     plate.focus()
     opened.keyboard.press("ArrowRight")
     until(opened, "document.querySelector('#figure-decide .plate').scrollLeft > 0")
+    widths = opened.locator("main tbody th:visible").evaluate_all("all => all.map(th => th.clientWidth)")
+    assert min(widths) > 90, "no name stands one letter below the other"
     table = opened.locator("[aria-label='Results by label']")
     left = "e => e.querySelector('tbody th').getBoundingClientRect().left - e.getBoundingClientRect().left"
     start = table.evaluate(left)
