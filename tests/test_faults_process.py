@@ -157,7 +157,7 @@ def test_one_signal_drains_prints_how_to_resume_and_repeats_nothing(tmp_path, si
 def test_a_second_signal_stops_at_once_and_leaves_a_sound_store(tmp_path):
     with FakeProvider(lambda post: hang(60) if post.number >= 20 else None) as api:
         process = sender(api, tmp_path)
-        after_posts(api, process, 24)
+        after_posts(api, process, 20 + CONCURRENCY)
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
         assert process.poll() is None, "the first signal waits for what is in flight"
