@@ -77,8 +77,6 @@ class Policy:
         self.signal: str | None = _known_signal(signal, where)
         self._learned = signal["params"] if self.signal == "learned" else None
         self._prompt: str | None = self.document["prompt_sha256"]
-        needed = 0 if self.signal is None else SIGNALS[self.signal].needs_alternatives
-        self._fewest: int = self.document["cheap"].get("fewest_alternatives") or 0 if needed else 0
         self._models = frozenset(self.document["cheap"]["response_models_seen"])
         try:
             self._calibrator = Calibrator.from_numbers(self.document["calibrator"])
@@ -87,6 +85,8 @@ class Policy:
                 check_learned(self._learned)
         except ValueError as error:
             raise DataError(f"{where}: {error}") from None
+        fewest: int = self.document["cheap"].get("fewest_alternatives") or 0
+        self._fewest = fewest if _reads_alternatives(self.signal, self._learned) else 0
         self._none = f"the policy has no threshold ({self.verdict}), so everything escalates"
         self.blanket = (
             Decision(ESCALATE, None, None, None, None, self._none, "not_asked") if self.threshold is None else None
@@ -220,6 +220,15 @@ def _known_signal(signal: Mapping[str, Any], where: str) -> str | None:
             f"{SIGNALS[name].version}; the threshold does not carry over, so run recommend again"
         )
     return name
+
+
+def _reads_alternatives(signal: str | None, learned: Mapping[str, Any] | None) -> bool:
+    """Whether a confidence depends on the alternatives. A learned model may have been fitted on signals that need none,
+    and has then judged calibrated replies that came without."""
+    if learned is None:
+        return signal is not None and SIGNALS[signal].needs_alternatives > 0
+    read = {name.removeprefix("logit_") for name in learned["features"]}
+    return any(SIGNALS[name].needs_alternatives for name in read & SIGNALS.keys())
 
 
 def _answer_set(document: Mapping[str, Any]) -> AnswerSet | None:

@@ -136,6 +136,16 @@ def test_fewer_alternatives_than_calibration_had_escalate_where_the_signal_reads
     assert decide("first_token", []).action == "accept", "the signal reads no alternatives"
 
 
+@pytest.mark.parametrize(("feature", "action"), [("logit_mean", "accept"), ("logit_margin", "escalate")])
+def test_a_learned_signal_asks_for_alternatives_only_where_its_model_reads_them(feature: str, action: str) -> None:
+    numbers = {"features": [feature], "mean": [0.0], "scale": [1.0], "coef": [9.0], "intercept": 9.0}
+    named = {"name": "learned", "version": SIGNALS["learned"].version, "params": numbers}
+    policy = Policy(document(signal=named, cheap={**document()["cheap"], "fewest_alternatives": 5}))
+    decision = policy.decide(one_token(0.95, others=[("z", -6.5)]))
+    assert decision.action == action
+    assert ("fewer alternatives" in decision.reason) == (action == "escalate")
+
+
 def test_choose_takes_the_options_of_the_row() -> None:
     policy = Policy(document(kind="choose", labels=None))
     assert policy.decide(one_token(0.99, "C"), options=["x", "y", "z"]).answer == "C"
