@@ -8,29 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tickets import CONFIG
 
 from pipeline.__main__ import COMMANDS, main, redacted
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = """\
-task: tickets
-kind: classify
-dataset: {path: rows.csv, label: label, id: id}
-labels: [billing, account]
-prompt: {user: "{text}"}
-provider: recorded
-cheap:
-  model: small
-  usd_per_million_tokens: {input: 0.1, output: 0.2, as_of: 2026-11-01, source: list}
-  params: {max_tokens: 8}
-  replies: cheap.jsonl
-strong:
-  model: large
-  usd_per_million_tokens: {input: 1, output: 2, as_of: 2026-11-01, source: list}
-  params: {max_tokens: 8}
-  replies: strong.jsonl
-target: {kind: match_strong, within: 0.02}
-"""
 ROWS = "id,text,label\n" + "".join(f"r{i},text {i},{'billing' if i % 2 else 'account'}\n" for i in range(60))
 
 

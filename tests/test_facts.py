@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from measure.bodies import chat, entry
+from tickets import CONFIG
 
 from pipeline.__main__ import main
 from pipeline.facts import Facts, total
@@ -15,26 +16,6 @@ from pipeline.measure.answers import AnswerSet
 from pipeline.measure.confidence import measure
 
 FROM_ALTERNATIVES = {"margin", "entropy", "label_probability"}
-CONFIG = """\
-task: tickets
-kind: classify
-dataset: {path: rows.csv, label: label, id: id}
-labels: [billing, account]
-prompt: {user: "{text}"}
-provider: recorded
-cheap:
-  model: small
-  usd_per_million_tokens: {input: 0.1, output: 0.2, as_of: 2026-11-01, source: list}
-  params: {max_tokens: 8}
-  replies: cheap.jsonl
-  top_logprobs: 5
-strong:
-  model: large
-  usd_per_million_tokens: {input: 1, output: 2, as_of: 2026-11-01, source: list}
-  params: {max_tokens: 8}
-  replies: strong.jsonl
-target: {kind: match_strong, within: 0.02}
-"""
 
 
 def body(answer: str, *logprobs: float) -> dict[str, Any]:
