@@ -129,7 +129,7 @@ class Expectation:
         """Clopper-Pearson at the number of known rows, or at Kish's effective number of them where rows are weighted."""
         weights, n = self._counts(known), int(known.sum())
         size = n if self._weights is None else float(weights.sum() ** 2 / (weights @ weights))
-        lower, upper = clopper_pearson(value * size if value not in (0.0, 1.0) else round(value) * size, size, LEVEL)
+        lower, upper = clopper_pearson(value * size, size, LEVEL)
         return Estimate(value, float(lower), float(upper), LEVEL, n, self._split)
 
     def _mean(self, x: Floats) -> Estimate:
