@@ -18,7 +18,7 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from pipeline.decide.certify import certify_accepted_accuracy, certify_match_strong, certify_system_accuracy
-from pipeline.decide.paired_test import NUISANCE_POINTS, score
+from pipeline.decide.testing.paired_score import NUISANCE_POINTS, score
 
 WITHIN, DELTA, CANDIDATES = 0.02, 0.1, 100
 

@@ -72,7 +72,7 @@ async def stub(latency: float) -> None:
 
 
 def requests(count: int):
-    from pipeline.collect.prompts import Request
+    from pipeline.collect.request import Request
 
     for i in range(count):
         content = f"{PROMPT}{i}"
@@ -105,8 +105,8 @@ def measured(count: int, run) -> dict:
 
 def ours(url: str, count: int, concurrency: int) -> dict:
     from pipeline.collect.providers import together
-    from pipeline.collect.send import send
-    from pipeline.collect.store import ResponseStore
+    from pipeline.collect.sending.sender import send
+    from pipeline.collect.store.response_store import ResponseStore
 
     os.environ["TOGETHER_BASE_URL"] = url
     price = SimpleNamespace(input=0.17, output=0.25)
@@ -185,9 +185,9 @@ def spawn(*arguments: object) -> dict:
 
 def bookkeeping(count: int = 6000) -> float:
     """CPU seconds per request of everything but the asking: keys, store, pace, cap, progress; at 64 in flight."""
-    from pipeline.collect.provider import Attempt
-    from pipeline.collect.send import send
-    from pipeline.collect.store import ResponseStore
+    from pipeline.collect.providers.provider import Attempt
+    from pipeline.collect.sending.sender import send
+    from pipeline.collect.store.response_store import ResponseStore
 
     class AtOnce:
         service, paid, host = "together", True, "nowhere"

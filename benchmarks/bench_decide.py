@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.deliver.policy import Policy
-from pipeline.deliver.policy_document import policy_document
-from pipeline.measure.confidence import SIGNALS
+from cascade_threshold.policy import Policy
+from cascade_threshold.signals import SIGNALS
+from pipeline.deliver.formats.policy_document import policy_document
 
 LABELS = ["work", "personal", "spam", "other"]
 MODEL = "some/model"
@@ -96,7 +96,7 @@ def main() -> None:
         f"from JSON text       {microseconds(lambda: ready.decide(text)):10.1f}   of which json.loads alone {plain:.1f}"
     )
     print(
-        f"import pipeline.deliver.policy: {import_milliseconds('pipeline.deliver.policy'):.0f} ms of CPU; numpy alone: {import_milliseconds('numpy'):.0f} ms"
+        f"import cascade_threshold.policy: {import_milliseconds('cascade_threshold.policy'):.0f} ms of CPU; numpy alone: {import_milliseconds('numpy'):.0f} ms"
     )
 
 

@@ -25,15 +25,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import assembly, tables
-from pipeline.collect.outcome import judge
-from pipeline.collect.provider import Attempt
-from pipeline.collect.store import ResponseStore, ending, opening
-from pipeline.config_file import load
-from pipeline.job import Job, Options
-from pipeline.measure.answers import AnswerSet
-from pipeline.measure.confidence import measure, token_rows
-from pipeline.measure.tokens import parse
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.completion import parse
+from cascade_threshold.signals import measure, token_rows
+from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.sending.response_class import judge
+from pipeline.collect.store.response_store import ResponseStore, ending, opening
+from pipeline.config.yaml_file import load
+from pipeline.job import tables_of_replies
+from pipeline.job.job import Job, Options
+from pipeline.run import schemas
 
 LABELS = ["work", "spam", "personal", "other"]
 SPELLINGS = [
@@ -122,7 +123,7 @@ def tokens_with_pandas(bodies: list[str], path: Path) -> None:
 
 
 def tokens_of_ours(bodies: list[str], answers: AnswerSet, path: Path) -> None:
-    with tables.table_writer(path, tables.TOKENS, {}) as table:
+    with schemas.table_writer(path, schemas.TOKENS, {}) as table:
         for number, text in enumerate(bodies):
             reply = parse(text)
             ids = (f"{number:064x}", f"e{number}", "cheap")
@@ -131,7 +132,7 @@ def tokens_of_ours(bodies: list[str], answers: AnswerSet, path: Path) -> None:
 
 def bytes_a_token(per_reply: int, path: Path, replies: int = 4_000) -> float:
     """Size of tokens.parquet for replies of so many tokens, with request ids as they are: random."""
-    with tables.table_writer(path, tables.TOKENS, {}) as table:
+    with schemas.table_writer(path, schemas.TOKENS, {}) as table:
         for number in range(replies):
             ids = (hashlib.sha256(str(number).encode()).hexdigest(), f"e{number}", "cheap")
             for position in range(per_reply):
@@ -180,7 +181,7 @@ def stored(bodies: list[str], folder: Path) -> Job:
 def tokens_of_store(job: Job, ids: list[str], path: Path) -> None:
     """Kept replies by their ids, checked, unpacked, read, and their tokens written."""
     assert job.answers is not None
-    with ResponseStore(job.store_path) as store, tables.table_writer(path, tables.TOKENS, {}) as table:
+    with ResponseStore(job.store_path) as store, schemas.table_writer(path, schemas.TOKENS, {}) as table:
         for reply in store.replies(ids):
             found = measure(reply.body, job.answers, only="first_token")
             table.add([(reply.request_id, reply.example_id, reply.role, *row) for row in token_rows(found)])
@@ -247,8 +248,8 @@ def main(count: int) -> None:
             {
                 text: lambda: tokens_of_ours(bodies, answers, paths[text]),
                 store: lambda: tokens_of_store(job, ids, paths[store]),
-                "keys, store to both tables": lambda: assembly.write_replies(job),
-                "keys, store to predictions": lambda: assembly.graded(job),
+                "keys, store to both tables": lambda: tables_of_replies.write_replies(job),
+                "keys, store to predictions": lambda: tables_of_replies.graded(job),
                 plain: lambda: tokens_with_pandas(bodies, paths[plain]),
             },
             count,

@@ -17,10 +17,10 @@ import numpy as np
 from scipy.special import expit
 from sklearn.utils import resample
 
-from pipeline.decide.bands import bands
-from pipeline.decide.levels import sweep_levels
-from pipeline.decide.rows import Rows
-from pipeline.decide.segments import Segments
+from pipeline.decide.curves.bands import bands
+from pipeline.decide.curves.threshold_counts import Segments
+from pipeline.decide.predictions import Rows
+from pipeline.decide.thresholds import sweep_levels
 
 REPLICATES = 1000
 

@@ -13,9 +13,9 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from pipeline.collect.prompts import lettered, letters, messages  # noqa: E402
-from pipeline.collect.providers import weights  # noqa: E402
-from pipeline.config import TaskConfig  # noqa: E402
+from pipeline.collect.request import lettered, letters, messages  # noqa: E402
+from pipeline.config.task import TaskConfig  # noqa: E402
+from pipeline.demo import weights  # noqa: E402
 
 
 def generator(task: str) -> ModuleType:

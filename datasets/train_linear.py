@@ -5,7 +5,7 @@ on autocomplete_ranking.
 
     python datasets/train_linear.py retrieval_relevance --role cheap
 
-Hashed TF-IDF features and scikit-learn's logistic regression; served by pipeline/collect/providers/linear_lm.py, whose
+Hashed TF-IDF features and scikit-learn's logistic regression; served by pipeline/demo/linear_lm.py, whose
 features these are. `classify` looks at a text, `judge` at a pair of texts, `choose` at each option with its context.
 """
 
@@ -24,9 +24,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 from lessons import about, answers, asked, check, generator, write  # noqa: E402
 
-from pipeline.collect.providers.linear_lm import KIND, examined, hashed, template_pattern  # noqa: E402
-from pipeline.config import TaskConfig  # noqa: E402
-from pipeline.config_file import find, load  # noqa: E402
+from pipeline.config.task import TaskConfig  # noqa: E402
+from pipeline.config.yaml_file import find, load  # noqa: E402
+from pipeline.demo.linear_lm import KIND, examined, hashed, template_pattern  # noqa: E402
 
 EXAMINES = {"classify": "text", "judge": "pair", "choose": "options"}
 

@@ -5,7 +5,7 @@
     python datasets/train_tiny.py email_triage --role strong
 
 Both are Llama-style transformers that learn to answer the prompt in the task's config, as the pipeline sends it, from
-rows of the task's generator that are never evaluated. Needs torch; inference needs numpy only (pipeline/collect/providers/tiny_lm.py).
+rows of the task's generator that are never evaluated. Needs torch; inference needs numpy only (pipeline/demo/tiny_lm.py).
 """
 
 import argparse
@@ -29,10 +29,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 from lessons import about, answers, asked, check, generator, write  # noqa: E402
 
-from pipeline.collect.providers.bpe import FIRST_BYTE, FIRST_MERGE, MESSAGE_END, PIECES, Tokenizer  # noqa: E402
-from pipeline.collect.providers.tiny_lm import KIND, NORM_EPSILON, ROPE_BASE  # noqa: E402
-from pipeline.config import TaskConfig  # noqa: E402
-from pipeline.config_file import find, load  # noqa: E402
+from pipeline.config.task import TaskConfig  # noqa: E402
+from pipeline.config.yaml_file import find, load  # noqa: E402
+from pipeline.demo.bpe import FIRST_BYTE, FIRST_MERGE, MESSAGE_END, PIECES, Tokenizer  # noqa: E402
+from pipeline.demo.tiny_lm import KIND, NORM_EPSILON, ROPE_BASE  # noqa: E402
 
 VOCABULARY = 1536
 TOKENIZER_ROWS = 5000

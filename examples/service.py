@@ -15,11 +15,11 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 from together import APIError, AsyncTogether
 
-from pipeline import config_file
-from pipeline.collect.prompts import lettered, messages, prompt_digest
-from pipeline.config import Prompt, TaskConfig
-from pipeline.deliver.cascade import Cascade
-from pipeline.deliver.policy import Policy, load
+from cascade_threshold.cascade import Cascade
+from cascade_threshold.policy import Policy, load
+from pipeline.collect.request import lettered, messages, prompt_digest
+from pipeline.config import yaml_file
+from pipeline.config.task import Prompt, TaskConfig
 
 
 class Question(BaseModel):
@@ -83,7 +83,7 @@ def create_app(policy: Policy, prompt: Prompt, client: AsyncTogether, *, log: Pa
 def from_environment() -> FastAPI:
     """The service as CASCADE_POLICY, CASCADE_CONFIG and CASCADE_LOG describe it."""
     policy = load(os.environ["CASCADE_POLICY"])
-    config = config_file.load(Path(os.environ["CASCADE_CONFIG"]))
+    config = yaml_file.load(Path(os.environ["CASCADE_CONFIG"]))
     if config.prompt is None:
         raise SystemExit(f"{config.source}: names no prompt")
     log = Path(os.environ.get("CASCADE_LOG", "decisions.jsonl"))
@@ -93,10 +93,10 @@ def from_environment() -> FastAPI:
 def _client(policy: Policy, config: TaskConfig) -> AsyncTogether:
     if policy.document["provider"] != "embedded":
         return AsyncTogether(max_retries=0)  # reads TOGETHER_API_KEY; a retry could be paid twice
-    from pipeline.collect.providers import embedded
-    from pipeline.collect.providers.weights import load
+    from pipeline.demo import transport
+    from pipeline.demo.weights import load
 
     weights = [
         side.weights for side in (config.cheap, config.strong) if side is not None and not getattr(side, "human", False)
     ]
-    return embedded.client([load(Path(config.resolve(path))) for path in weights if path])
+    return transport.client([load(Path(config.resolve(path))) for path in weights if path])

@@ -1,3 +1,1 @@
-"""Calibrated confidence thresholds for a cheap model in front of a strong one."""
-
-__version__ = "0.1.0"
+"""Offline evaluation: labeled rows through a cheap and a strong model, to a certified threshold."""

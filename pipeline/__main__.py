@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pipeline
-from pipeline.collect.redact import SHORTEST
+import cascade_threshold
+from pipeline.collect.providers.redact import SHORTEST
 from pipeline.errors import CascadeError, PromiseBroken
 
 FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 not exportable, "
         "6 the promise no longer holds, 130/143 interrupted and resumable, 1 a bug.",
     )
-    top.add_argument("--version", action="version", version=f"%(prog)s {pipeline.__version__}")
+    top.add_argument("--version", action="version", version=f"%(prog)s {cascade_threshold.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, groups) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

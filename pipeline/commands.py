@@ -11,13 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline import config_file, sourcing, stages
-from pipeline.collect import preflight, upkeep
-from pipeline.collect.spending import Allowance
-from pipeline.collect.store import ResponseStore
+from pipeline import stages
+from pipeline.collect.preflight import doctor as preflight
+from pipeline.collect.sending.spend_cap import Allowance
+from pipeline.collect.store import admin
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.config import yaml_file
 from pipeline.errors import CascadeError, PromiseBroken, UsageError
-from pipeline.job import Job, Options
-from pipeline.run import POLICY, RECOMMENDATION, RUN, STORE, Run, disk_errors, write_bytes
+from pipeline.job import collection
+from pipeline.job.job import Job, Options
+from pipeline.run.directory import POLICY, RECOMMENDATION, RUN, STORE, Run, disk_errors, write_bytes
 
 Args = argparse.Namespace
 
@@ -49,7 +52,7 @@ def doctor(args: Args) -> Any:
 
     def one(job: Job) -> dict[str, Any]:
         with ResponseStore(job.store_path) as store:
-            found = sourcing.doctor(job, store)
+            found = collection.doctor(job, store)
         health = job.dataset.health
         _print(job, f"{job.config.task} ({job.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
                f"{health['duplicate_texts']:,} copies", *preflight.lines(found))  # fmt: skip
@@ -64,7 +67,7 @@ def estimate(args: Args) -> Any:
 
     def one(job: Job) -> dict[str, Any]:
         with ResponseStore(job.store_path) as store:
-            found = sourcing.estimate(job, store)
+            found = collection.estimate(job, store)
         past = job.changes()
         _print(job, f"{job.config.task} ({job.provider}): {len(job.dataset):,} rows", *([past.line] if past else []),
                *preflight.estimate_lines(found))  # fmt: skip
@@ -123,7 +126,7 @@ def report(args: Args) -> Any:
 
 def export(args: Args) -> Any:
     """The policy in another format, on stdout or in a file."""
-    from pipeline.deliver.export import export as exported
+    from pipeline.deliver.formats.export import export as exported
 
     def one(job: Job) -> dict[str, Any]:
         path = job.run.existing(POLICY)
@@ -145,8 +148,8 @@ def export(args: Args) -> Any:
 
 def monitor(args: Args) -> dict[str, Any]:
     """Production replies against the policy; exit 6 when the promise no longer holds."""
-    from pipeline.deliver import monitor as watching
-    from pipeline.deliver import policy as policies
+    from cascade_threshold import policy as policies
+    from pipeline.deliver.monitoring import monitor as watching
 
     if not args.log.is_file():
         raise UsageError(f"{args.log}: there is no such log; give a file of JSON lines (decisions or completions)")
@@ -162,7 +165,7 @@ def monitor(args: Args) -> dict[str, Any]:
 
 def route(args: Args) -> dict[str, Any]:
     """One production decision."""
-    from pipeline.deliver import policy as policies
+    from cascade_threshold import policy as policies
 
     decision: dict[str, Any] = policies.load(args.policy).decide(sys.stdin.read()).to_dict()
     if not args.json:
@@ -172,9 +175,9 @@ def route(args: Args) -> dict[str, Any]:
 
 def new(args: Args) -> dict[str, Any]:
     """A commented config for somebody's own table."""
-    from pipeline.collect.proposal import propose
+    from pipeline.collect.data.config_scaffold import propose
 
-    path = config_file.CONFIGS / f"{args.name}.yaml"
+    path = yaml_file.CONFIGS / f"{args.name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or remove it first")
     proposal = propose(args.name, args.source, path.parent)
@@ -195,9 +198,9 @@ def status(args: Args) -> dict[str, Any]:
         _out(args, f"no runs yet in {args.runs_dir}")
         return {"store": found, "runs": runs}
     with ResponseStore(args.runs_dir / STORE) as store:
-        found = upkeep.summary(store, task)
+        found = admin.summary(store, task)
         if task is not None and not found and not Run.all(args.runs_dir, task):
-            known = sorted({g["task"] for g in upkeep.summary(store)})
+            known = sorted({g["task"] for g in admin.summary(store)})
             raise UsageError(
                 f"{args.runs_dir / STORE}: nothing of a task {task!r}; it holds: {', '.join(known) or 'nothing yet'}"
             )
@@ -206,11 +209,11 @@ def status(args: Args) -> dict[str, Any]:
                 path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
                 with disk_errors(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                _out(args, f"wrote {upkeep.export(store, name, role, path):,} replies to {path}")
+                _out(args, f"wrote {admin.export(store, name, role, path):,} replies to {path}")
     runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
     _out(
         args,
-        *upkeep.lines(found),
+        *admin.lines(found),
         *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs),
     )
     return {"store": found, "runs": runs}
@@ -247,7 +250,7 @@ def purge(args: Args) -> dict[str, Any]:
         ).strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed; nothing was removed")
     with ResponseStore(args.runs_dir / STORE) as store:
-        removed = upkeep.purge(
+        removed = admin.purge(
             store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
         )
     if removed == 0:
@@ -264,7 +267,7 @@ def _task_name(args: Args) -> str | None:
     if args.task in (None, "all"):
         return None
     name: str = args.task
-    return config_file.load(config_file.find(name)).task if "/" in name or name.endswith((".yaml", ".yml")) else name
+    return yaml_file.load(yaml_file.find(name)).task if "/" in name or name.endswith((".yaml", ".yml")) else name
 
 
 def _out(args: Args, *lines: str) -> None:
@@ -291,7 +294,7 @@ def _each(args: Args, action: Callable[[Job], Any], *, spends: bool = False) -> 
 
     What may be spent, and the question before that, are about the whole command.
     """
-    names = config_file.known_tasks() if args.task == "all" else [args.task]
+    names = yaml_file.known_tasks() if args.task == "all" else [args.task]
     if not names:
         raise UsageError("no tasks: configs/ holds no .yaml; run from the project's folder, or give a path to a config")
     results, first, allowance = [], None, Allowance(getattr(args, "max_usd", None))
@@ -311,7 +314,7 @@ def _each(args: Args, action: Callable[[Job], Any], *, spends: bool = False) -> 
 
 
 def _job(args: Args, name: str, allowance: Allowance) -> Job:
-    return Job(config_file.load(config_file.find(name), getattr(args, "set", [])), _options(args), allowance)
+    return Job(yaml_file.load(yaml_file.find(name), getattr(args, "set", [])), _options(args), allowance)
 
 
 def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
@@ -322,7 +325,7 @@ def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
             job = _job(args, name, allowance)
             if job.costs_money and job.options.predictions is None:
                 with ResponseStore(job.store_path) as store:
-                    found = sourcing.estimate(job, store)
+                    found = collection.estimate(job, store)
                 total = {"paid": True, **{k: total[k] + found[k] for k in ("usd", "usd_at_most")}}
     preflight.confirm(total, max_usd=args.max_usd, yes=args.yes)
     allowance.confirmed = True

@@ -18,32 +18,24 @@
     ├── PromiseBroken         6   production no longer keeps the promise
     └── Interrupted         130   SIGINT (143 for SIGTERM); resumable
 
-Anything else that escapes is a bug of ours and ends with exit code 1.
+The first three classes belong to the runtime (`cascade_threshold.errors`). Anything else that escapes is a bug of ours and ends with exit code 1.
 """
 
 from __future__ import annotations
 
 import signal
 
+from cascade_threshold.errors import CascadeError, DataError, UsageError
 
-class CascadeError(Exception):
-    """Root of all errors with a message meant for the user."""
-
-    exit_code = 1
-
-
-class UsageError(CascadeError):
-    """The command line, a config or a dataset cannot be used as given."""
-
-    exit_code = 2
+__all__ = [
+    "AccessError", "CapReached", "CascadeError", "ConfigError", "CreditExhausted", "DataError", "DiskFull", "Interrupted",
+    "KeyRefused", "NotExportable", "PromiseBroken", "ProviderDown", "RunLocked", "SpendingRefused", "Stopped", "TooManyFailures",
+    "UsageError",
+]  # fmt: skip
 
 
 class ConfigError(UsageError):
     """A config breaks a rule."""
-
-
-class DataError(UsageError):
-    """A dataset or a table breaks a rule."""
 
 
 class SpendingRefused(UsageError):

@@ -16,21 +16,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import assembly, findings, sourcing
-from pipeline.collect import given
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.data import predictions_file
+from pipeline.collect.store.response_store import ResponseStore
 from pipeline.decide import calibration
 from pipeline.decide.certify import certify
-from pipeline.decide.goal import Goal
-from pipeline.decide.levels import candidate_levels, sweep_levels
 from pipeline.decide.recommend import recommend as recommendation
-from pipeline.decide.reliability import reliability
+from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
-from pipeline.deliver import report as reporting
+from pipeline.decide.target import Goal
+from pipeline.decide.thresholds import candidate_levels, sweep_levels
+from pipeline.deliver.report import page as reporting
 from pipeline.errors import TooManyFailures, UsageError
-from pipeline.job import Job, now
-from pipeline.looks import look, sketch
-from pipeline.run import CALIBRATION, POLICY, PREDICTIONS, RECOMMENDATION, RELIABILITY, SWEEP, require_writable
+from pipeline.job import collection, records, tables_of_replies
+from pipeline.job.job import Job, now
+from pipeline.run.directory import (
+    CALIBRATION,
+    POLICY,
+    PREDICTIONS,
+    RECOMMENDATION,
+    RELIABILITY,
+    SWEEP,
+    require_writable,
+)
+from pipeline.run.looks import look, sketch
 
 
 @contextmanager
@@ -40,7 +48,7 @@ def begun(job: Job) -> Iterator[None]:
     Raises UsageError, before anything is sent, when results could not be written, RunLocked when another run goes on.
     """
     require_writable(job.options.runs_dir, job.options.reports_dir)
-    with sourcing.locked(job):
+    with collection.locked(job):
         found = job.changes()
         if found is not None and found.what:
             job.say(found.line)
@@ -52,23 +60,23 @@ def collect(job: Job) -> None:
     """Send what the store does not hold yet; write replies.parquet and tokens.parquet."""
     with ResponseStore(job.store_path) as store:
         job.run.update(counts=job.dataset.health)
-        sourcing.collect(job, store)
-    assembly.write_replies(job)
+        collection.collect(job, store)
+    tables_of_replies.write_replies(job)
 
 
 def measure(job: Job) -> None:
     """Grade answers, compute every signal, choose one on the fit split; write predictions.parquet."""
     if job.options.predictions is not None:
-        frame, facts = given.read(job.options.predictions, job.split), given.FACTS
-        signal, table = given.SIGNAL, given.NO_TABLE
+        frame, facts = predictions_file.read(job.options.predictions, job.split), predictions_file.FACTS
+        signal, table = predictions_file.SIGNAL, predictions_file.NO_TABLE
     else:
-        frame, facts = assembly.graded(job)
+        frame, facts = tables_of_replies.graded(job)
         if set(facts["statuses"]["cheap"]) == {"failed"}:
             raise UsageError(f"{job.config.task}: no reply of the cheap model is kept; run the stage `collect` first")
         fit = frame[frame["split"] == "fit"]
-        signal, table = findings.chosen_signal(job, fit, assembly.outcome(job, fit), facts["reasons"])
-        frame["confidence"] = findings.confidence_of(frame, signal)
-    assembly.write_predictions(job, frame, signal, table)
+        signal, table = records.chosen_signal(job, fit, tables_of_replies.outcome(job, fit), facts["reasons"])
+        frame["confidence"] = records.confidence_of(frame, signal)
+    tables_of_replies.write_predictions(job, frame, signal, table)
     job.run.update(measured=facts)
     refuse_failures(job)
 
@@ -76,7 +84,7 @@ def measure(job: Job) -> None:
 def refuse_failures(job: Job) -> None:
     """Raise TooManyFailures when more rows have no reply than the config allows: nothing is recommended from the rest."""
     frame = job.run.read_table(PREDICTIONS)
-    failed = assembly.failed_rows(frame)
+    failed = tables_of_replies.failed_rows(frame)
     if failed > job.config.max_failure_rate * len(frame):
         raise TooManyFailures(
             f"{failed} of {len(frame)} rows have no reply, more than max_failure_rate {job.config.max_failure_rate:g} allows; "
@@ -89,11 +97,11 @@ def calibrate(job: Job) -> None:
     """Fit the calibrator on the fit split; write calibration.json and reliability.parquet."""
     if job.options.predictions is not None and not job.run.has(PREDICTIONS):
         measure(job)
-    rows = assembly.rows(job)
+    rows = tables_of_replies.rows(job)
     fit = rows.of("fit")
     calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=job.config.calibration, seed=job.config.seed)
-    signal, table = assembly.read_signal(job)
-    job.run.write_json(CALIBRATION, findings.calibration_record(job, rows, calibrator, signal, table))
+    signal, table = tables_of_replies.read_signal(job)
+    job.run.write_json(CALIBRATION, records.calibration_record(job, rows, calibrator, signal, table))
     curves_ = [
         reliability(part.confidence, part.cheap_correct, calibrator=by, seed=job.config.seed, split=split)
         for split in ("fit", "certify", "test") if len(part := rows.of(split))
@@ -104,10 +112,10 @@ def calibrate(job: Job) -> None:
 
 def sweep(job: Job, also: float | None = None) -> None:
     """Cost and accuracy at up to 1,000 levels, the candidates of the certificate among them; write sweep.parquet."""
-    rows = assembly.rows(job)
+    rows = tables_of_replies.rows(job)
     candidates = candidate_levels(rows.of("fit").confidence)
     wanted = candidates if also is None else np.append(candidates, also)
-    weights = assembly.mix(rows, job.prevalence)
+    weights = tables_of_replies.mix(rows, job.prevalence)
     job.run.write_frame(
         SWEEP, curves(rows, sweep_levels(rows.confidence, wanted), seed=job.config.seed, weights=weights)
     )
@@ -116,11 +124,11 @@ def sweep(job: Job, also: float | None = None) -> None:
 def recommend(job: Job) -> None:
     """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
     refuse_failures(job)
-    rows, target, seed = assembly.rows(job, stand_in=False), job.config.target, job.config.seed
+    rows, target, seed = tables_of_replies.rows(job, stand_in=False), job.config.target, job.config.seed
     fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
     levels = candidate_levels(fit.confidence)
     asked = (
-        look(job.options.runs_dir, sketch(findings.contents(job, held)), findings.question(job))
+        look(job.options.runs_dir, sketch(records.contents(job, held)), records.question(job))
         if Goal.of(target).promises
         else 1
     )
@@ -129,16 +137,16 @@ def recommend(job: Job) -> None:
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
     found = recommendation(
         rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), human=human, levels=levels, seed=seed,
-        prevalence=job.prevalence, data=findings.data_name(job), replies=findings.reply_counts(job),
+        prevalence=job.prevalence, data=records.data_name(job), replies=records.reply_counts(job),
     )  # fmt: skip
-    advice = findings.recommendation_record(job, rows, found)
+    advice = records.recommendation_record(job, rows, found)
     job.run.write_json(RECOMMENDATION, advice)
-    job.run.write_json(POLICY, findings.policy(job, rows, advice))
+    job.run.write_json(POLICY, records.policy(job, rows, advice))
 
 
 def report(job: Job) -> Path:
     """Write the page, its figures and the index; return the page's path."""
-    return reporting.write(job.run, job.config, job.options.reports_dir, texts=assembly.texts(job))
+    return reporting.write(job.run, job.config, job.options.reports_dir, texts=tables_of_replies.texts(job))
 
 
 STAGES: tuple[Callable[[Job], object], ...] = (collect, measure, calibrate, sweep, recommend)

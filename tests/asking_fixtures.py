@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from asking import KEY, PRICE
 
-from pipeline.collect.prompts import Request
 from pipeline.collect.providers import together
-from pipeline.collect.send import SendReport, send
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.request import Request
+from pipeline.collect.sending.sender import SendReport, send
+from pipeline.collect.store.response_store import ResponseStore
 
 
 @pytest.fixture

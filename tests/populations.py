@@ -97,7 +97,7 @@ class Population:
 
 def fixed_levels(population: Population, rng: np.random.Generator, shares: np.ndarray, n: int = 600) -> np.ndarray:
     """Candidate thresholds from rows of their own, as the pipeline takes them from the fit split."""
-    from pipeline.decide.levels import levels_at_shares
+    from pipeline.decide.thresholds import levels_at_shares
 
     return levels_at_shares(population.draw(n, rng).confidence, shares)
 

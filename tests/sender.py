@@ -14,8 +14,8 @@ from dataclasses import asdict
 from asking import PRICE, rows
 
 from pipeline.collect.providers import together
-from pipeline.collect.send import send
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.sending.sender import send
+from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import CascadeError
 
 CONCURRENCY = 8

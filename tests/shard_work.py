@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine import Manifest
+from pipeline.engine.local import Manifest
 from pipeline.errors import DataError
 
 

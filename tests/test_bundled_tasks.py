@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.config import Strong
-from pipeline.config_file import known_tasks, load
+from pipeline.config.task import Strong
+from pipeline.config.yaml_file import known_tasks, load
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"

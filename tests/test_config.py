@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_file import find, known_tasks, load
+from pipeline.config.yaml_file import find, known_tasks, load
 from pipeline.errors import ConfigError, UsageError
 
 GOOD = """\

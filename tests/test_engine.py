@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from shard_work import Part, refuse, work
 
-from pipeline import assembly, config_file, engine, shards, stages
+from pipeline import stages
+from pipeline.config import yaml_file
+from pipeline.engine import local, shards
 from pipeline.errors import DataError, Stopped
-from pipeline.job import Job, Options
+from pipeline.job import tables_of_replies
+from pipeline.job.job import Job, Options
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "email_triage.yaml"
 
@@ -27,23 +30,23 @@ def parts(folder: Path, count: int = 5, **deaths: int) -> list[Part]:
 
 
 def test_one_process_or_several_give_the_same_manifests_in_order(tmp_path: Path) -> None:
-    here = list(engine.run(work, parts(tmp_path), workers=1))
+    here = list(local.run(work, parts(tmp_path), workers=1))
     assert [m.facts["number"] for m in here] == [0, 1, 2, 3, 4]
-    assert list(engine.run(work, parts(tmp_path), workers=2)) == here
+    assert list(local.run(work, parts(tmp_path), workers=2)) == here
 
 
 def test_a_killed_process_costs_its_own_shard_only_and_ends_in_the_same_digests(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    whole = list(engine.run(work, parts(tmp_path / "whole"), workers=2))
-    killed = list(engine.run(work, parts(tmp_path / "killed", of_1=1, of_3=2), workers=2))
+    whole = list(local.run(work, parts(tmp_path / "whole"), workers=2))
+    killed = list(local.run(work, parts(tmp_path / "killed", of_1=1, of_3=2), workers=2))
     assert [list(m.sha256.values()) for m in killed] == [list(m.sha256.values()) for m in whole]
     assert Counter((tmp_path / "killed" / "begun").read_text().split()) == {"0": 1, "1": 2, "2": 1, "3": 3, "4": 1}
 
 
 def test_a_shard_whose_process_dies_again_and_again_stops_the_run_resumably(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match=r"died 3 times .* \(signal 9\)") as stopped:
-        list(engine.run(work, parts(tmp_path, of_2=9), workers=2))
+        list(local.run(work, parts(tmp_path, of_2=9), workers=2))
     assert stopped.value.exit_code == 3
     assert Counter((tmp_path / "begun").read_text().split())["2"] == 3
 
@@ -51,7 +54,7 @@ def test_a_shard_whose_process_dies_again_and_again_stops_the_run_resumably(tmp_
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_the_work_raises_is_raised(tmp_path: Path, workers: int) -> None:
     with pytest.raises(DataError, match="part 0 is odd"):
-        list(engine.run(refuse, parts(tmp_path), workers=workers))
+        list(local.run(refuse, parts(tmp_path), workers=workers))
 
 
 # A real run
@@ -62,8 +65,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """A collected task of 240 rows in shards of 50."""
     monkeypatch.setattr(shards, "SHARD", 50)
     options = Options(limit=240, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
-    made = Job(config_file.load(CONFIG), options)
-    monkeypatch.setattr(engine, "processors", lambda: 1)
+    made = Job(yaml_file.load(CONFIG), options)
+    monkeypatch.setattr(local, "processors", lambda: 1)
     with stages.begun(made):
         stages.collect(made)
     stages.measure(made)
@@ -94,11 +97,11 @@ def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
 ) -> None:
     one = written(job)
     facts: dict[str, Any] = job.run.read_json("run.json")["measured"]
-    monkeypatch.setattr(engine, "processors", lambda: 2)
+    monkeypatch.setattr(local, "processors", lambda: 2)
     killed: list[int] = []
     killer = threading.Thread(target=kill_one, args=(killed,))
     killer.start()
-    assembly.write_replies(job)
+    tables_of_replies.write_replies(job)
     killer.join()
     assert killed, "no working process was there to be killed"
     stages.measure(job)
@@ -111,7 +114,7 @@ def test_the_number_of_shards_changes_no_row_and_no_count(job: Job, monkeypatch:
     tables = {name: pq.read_table(job.run.path(name)) for name in ("replies.parquet", "tokens.parquet")}
     predictions = job.run.path("predictions.parquet").read_bytes()
     monkeypatch.setattr(shards, "SHARD", 1000)
-    assembly.write_replies(job)
+    tables_of_replies.write_replies(job)
     stages.measure(job)
     whole: dict[str, Any] = job.run.read_json("run.json")["measured"]
     assert whole.pop("captured_mass") == pytest.approx(facts.pop("captured_mass"), abs=1e-12)
@@ -124,7 +127,7 @@ def test_the_number_of_shards_changes_no_row_and_no_count(job: Job, monkeypatch:
 
 
 def test_a_shard_file_that_changed_is_noticed(job: Job) -> None:
-    with shards.planned(job) as plan:
+    with tables_of_replies.planned(job) as plan:
         done = [shards.tabulate(part) for part in plan]
         assert len(plan) == 5
         path = plan[1].result("tokens.parquet")

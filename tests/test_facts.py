@@ -7,13 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from measure.bodies import chat, entry
+from runtime.bodies import chat, entry
 from tickets import CONFIG
 
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import measure
 from pipeline.__main__ import main
-from pipeline.facts import Facts, total
-from pipeline.measure.answers import AnswerSet
-from pipeline.measure.confidence import measure
+from pipeline.engine.reply_stats import Facts, total
 
 FROM_ALTERNATIVES = {"margin", "entropy", "label_probability"}
 

@@ -13,7 +13,7 @@ import pytest
 from asking import request, rows
 from fake_provider import FakeProvider, cut, drip, hang, http, ok, raw, redirect, reset
 
-from pipeline.collect.pacing import ROUNDS, Pace, wait_asked
+from pipeline.collect.sending.rate_limit import ROUNDS, Pace, wait_asked
 from pipeline.errors import AccessError, CreditExhausted, ProviderDown
 
 pytest_plugins = ("asking_fixtures",)

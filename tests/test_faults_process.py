@@ -25,7 +25,7 @@ from fake_provider import LABELS, FakeProvider, completion, hang, label_of
 from sender import CONCURRENCY
 from zygote import Forked, Zygote
 
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.store.response_store import ResponseStore
 
 HERE = Path(__file__).parent
 ROWS = 120

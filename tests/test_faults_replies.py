@@ -13,10 +13,10 @@ import pytest
 from asking import KEY, request, rows
 from fake_provider import LABELS, FakeProvider, completion, http, label_of, ok
 
+from cascade_threshold import policy
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import measure
 from pipeline.__main__ import main
-from pipeline.deliver import policy
-from pipeline.measure.answers import AnswerSet
-from pipeline.measure.confidence import measure
 
 ANSWERS = AnswerSet.classify(("work", "personal", "spam", "other"))
 pytest_plugins = ("asking_fixtures",)

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main
-from pipeline.collect.prompts import Request
+from pipeline.collect.providers.redact import MASK, redact, redact_bytes
 from pipeline.collect.providers.together import from_environment
-from pipeline.collect.redact import MASK, redact, redact_bytes
-from pipeline.collect.send import send
+from pipeline.collect.request import Request
+from pipeline.collect.sending.sender import send
 from pipeline.errors import AccessError
 
 pytest_plugins = ("asking_fixtures",)

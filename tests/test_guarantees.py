@@ -14,8 +14,6 @@ import pytest
 from populations import Population, fixed_levels
 from scipy.stats import binom
 
-from pipeline.decide import groups
-from pipeline.decide.budget import certify_escalation_rate
 from pipeline.decide.certify import (
     certify,
     certify_accepted_accuracy,
@@ -23,9 +21,11 @@ from pipeline.decide.certify import (
     certify_match_strong,
     certify_system_accuracy,
 )
-from pipeline.decide.goal import Goal
-from pipeline.decide.levels import candidate_levels
-from pipeline.decide.rows import Rows
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal
+from pipeline.decide.testing import clusters
+from pipeline.decide.testing.budget import certify_escalation_rate
+from pipeline.decide.thresholds import candidate_levels
 
 DELTA = 0.1
 SHARES = np.arange(1, 101) / 100
@@ -143,7 +143,7 @@ def as_rows(draw, labels=None) -> Rows:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("way", "per_group"), [(groups.ONE_ROW, 1.5), (groups.MEANS, 4)])
+@pytest.mark.parametrize(("way", "per_group"), [(clusters.ONE_ROW, 1.5), (clusters.MEANS, 4)])
 @pytest.mark.parametrize(("name", "goal"), [
     ("S4", Goal("accepted_accuracy", DELTA, at_least=AT_LEAST)),
     ("S1", Goal("match_strong", DELTA, within=WITHIN)),
@@ -158,7 +158,7 @@ def test_a_promise_about_groups_holds_though_their_rows_are_copies_of_each_other
         rng = np.random.default_rng([4, run])
         levels = fixed_levels(population, rng, np.arange(1, 21) / 20)
         rows = as_rows(population.draw(int(n_groups * per_group), rng, groups=n_groups))
-        found = certify(rows, goal, levels=levels, fit=unlike if way == groups.MEANS else None, seed=run)
+        found = certify(rows, goal, levels=levels, fit=unlike if way == clusters.MEANS else None, seed=run)
         assert found.n == n_groups
         assert way in found.method
         count += broken(population, goal.kind, found.threshold)

@@ -16,14 +16,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import assembly, config_file, stages, tables
+from cascade_threshold import policy as policies
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import SIGNALS, measure
+from pipeline import stages
 from pipeline.__main__ import main
-from pipeline.collect.store import ResponseStore
-from pipeline.deliver import policy as policies
-from pipeline.job import Job, Options
-from pipeline.measure.answers import AnswerSet
-from pipeline.measure.confidence import SIGNALS, measure
-from pipeline.run import parquet_options
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.config import yaml_file
+from pipeline.job import tables_of_replies
+from pipeline.job.job import Job, Options
+from pipeline.run import schemas
+from pipeline.run.directory import parquet_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
@@ -113,7 +116,7 @@ def test_tables_are_packed_by_what_their_columns_hold(job: tuple[Path, dict[str,
             assert split == (column.physical_type == "DOUBLE"), column.path_in_schema
             seen.update(["text"] * text + ["floats"] * split)
     assert min(seen["text"], seen["floats"]) >= 2
-    assert parquet_options(tables.TOKENS)["compression_level"] == 3
+    assert parquet_options(schemas.TOKENS)["compression_level"] == 3
 
 
 @pytest.mark.parametrize("name", ["tokens.parquet", "predictions.parquet"])
@@ -141,7 +144,7 @@ def test_confidence_is_null_unless_the_status_is_ok(job: tuple[Path, dict[str, A
 
 
 def test_every_signal_column_is_what_the_stored_reply_measures(job: tuple[Path, dict[str, Any]]) -> None:
-    run, config = run_of(job), config_file.load(CONFIG)
+    run, config = run_of(job), yaml_file.load(CONFIG)
     fitted = json.loads((run / "calibration.json").read_text())["signal"]
     learned = fitted["params"] if fitted["name"] == "learned" else None
     answers = AnswerSet.classify(config.answers)
@@ -168,10 +171,10 @@ def test_the_signal_is_chosen_and_fitted_on_the_fit_rows_alone(
 ) -> None:
     shutil.copytree(job[0] / "runs", tmp_path / "runs")
     options = Options(limit=700, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
-    made = Job(config_file.load(CONFIG, [f"signal={wanted}"]), options)
-    frame, facts = assembly.graded(made)
+    made = Job(yaml_file.load(CONFIG, [f"signal={wanted}"]), options)
+    frame, facts = tables_of_replies.graded(made)
     stages.measure(made)
-    signal, table = assembly.read_signal(made)
+    signal, table = tables_of_replies.read_signal(made)
     assert bool(signal["params"]) == (signal["name"] == "learned") == (wanted == "learned")
     elsewhere = frame["split"] != "fit"
     assert 400 < elsewhere.sum() < 700
@@ -179,9 +182,9 @@ def test_the_signal_is_chosen_and_fitted_on_the_fit_rows_alone(
     spoiled.loc[elsewhere, "cheap_correct"] = rng.random(elsewhere.sum()) < 0.5
     for name in SIGNALS:
         spoiled.loc[elsewhere, f"signal_{name}"] = rng.random(elsewhere.sum())
-    monkeypatch.setattr(assembly, "graded", lambda job: (spoiled, facts))
+    monkeypatch.setattr(tables_of_replies, "graded", lambda job: (spoiled, facts))
     stages.measure(made)
-    assert assembly.read_signal(made) == (signal, table)
+    assert tables_of_replies.read_signal(made) == (signal, table)
 
 
 def test_the_demonstration_models_are_named_as_such_and_not_exported(

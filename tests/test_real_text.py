@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.collect.dataset import _hash
-from pipeline.config_file import load
+from pipeline.collect.data.dataset import _hash
+from pipeline.config.yaml_file import load
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "tests" / "real"
@@ -52,7 +52,7 @@ def test_data_health_counts_what_the_source_is_known_to_hold(
     name: str, real_data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """All rows, as they stand: 335 copies in sms_spam, 4 blank passages in cranfield."""
-    from pipeline.collect.dataset import read as read_dataset
+    from pipeline.collect.data.dataset import read as read_dataset
 
     config = load(CONFIGS / f"{name}.yaml", [f"dataset.path={real_data / 'labeled' / f'{name}.csv'}"])
     health = read_dataset(config, lambda text: {"ham": "ham", "spam": "spam"}.get(text)).health

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.decide.certify import certify_match_strong
-from pipeline.decide.rows import Rows
+from pipeline.decide.predictions import Rows
 from pipeline.decide.sweep import sweep
 
 

@@ -15,7 +15,7 @@ from fake_provider import FakeProvider, Post, Step, hang, label_of
 from zygote import Zygote
 
 from pipeline.__main__ import main
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.store.response_store import ResponseStore
 
 TASKS = ("first", "second")
 ROWS = 60

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import tables
-from pipeline.tables import table_writer, utf8
+from pipeline.run import schemas
+from pipeline.run.schemas import table_writer, utf8
 
 ALTERNATIVES = [[], [("a", b"a", -0.1)], [("b", None, None), ("c", b"\xff", float("-inf"))]]
 
@@ -27,7 +27,7 @@ def read(path: Path) -> list[dict[str, object]]:
 
 
 def test_lists_of_structs_come_back_as_they_were(tmp_path: Path) -> None:
-    with table_writer(tmp_path / "t", tables.TOKENS) as table:
+    with table_writer(tmp_path / "t", schemas.TOKENS) as table:
         table.add(token(i, alternatives=ALTERNATIVES[i % 3]) for i in range(7))
     names = ("token", "bytes", "logprob")
     for i, row in enumerate(read(tmp_path / "t")):
@@ -36,7 +36,7 @@ def test_lists_of_structs_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_a_list_that_is_unknown_stays_unknown_and_an_empty_one_empty(tmp_path: Path) -> None:
-    schema = pa.schema([tables.PREDICTIONS.field("label_probabilities")])
+    schema = pa.schema([schemas.PREDICTIONS.field("label_probabilities")])
     given = [[("a", 0.5)], None, [], [("b", 0.25), ("c", None)], None]
     with table_writer(tmp_path / "t", schema) as table:
         table.add((value,) for value in given)
@@ -47,9 +47,9 @@ def test_a_list_that_is_unknown_stays_unknown_and_an_empty_one_empty(tmp_path: P
 def test_memory_holds_one_row_group_and_the_file_has_as_many_as_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP", 10)
-    monkeypatch.setattr(tables, "BATCH", 5)
-    with table_writer(tmp_path / "t", tables.TOKENS) as table:
+    monkeypatch.setattr(schemas, "ROW_GROUP", 10)
+    monkeypatch.setattr(schemas, "BATCH", 5)
+    with table_writer(tmp_path / "t", schemas.TOKENS) as table:
         for i in range(25):
             table.add([token(i)])
             assert len(table.rows) < 5
@@ -60,14 +60,14 @@ def test_memory_holds_one_row_group_and_the_file_has_as_many_as_it_takes(
 
 
 def test_files_are_put_together_a_row_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP", 10)
-    monkeypatch.setattr(tables, "BATCH", 5)
+    monkeypatch.setattr(schemas, "ROW_GROUP", 10)
+    monkeypatch.setattr(schemas, "BATCH", 5)
     parts = [tmp_path / "a", tmp_path / "b"]
     for part, count in zip(parts, (25, 3), strict=True):
-        with table_writer(part, tables.TOKENS) as table:
+        with table_writer(part, schemas.TOKENS) as table:
             for i in range(count):
                 table.add([token(i)])
-    tables.merge(parts, tmp_path / "t", tables.TOKENS, {"task": "x"})
+    schemas.merge(parts, tmp_path / "t", schemas.TOKENS, {"task": "x"})
     file = pq.ParquetFile(tmp_path / "t")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10, 10, 5, 3]
     assert read(tmp_path / "t") == read(parts[0]) + read(parts[1])
@@ -75,7 +75,7 @@ def test_files_are_put_together_a_row_group_at_a_time(tmp_path: Path, monkeypatc
 
 
 def test_text_that_utf8_cannot_hold_is_written_as_an_escape_and_its_neighbours_as_they_are(tmp_path: Path) -> None:
-    with table_writer(tmp_path / "t", tables.TOKENS) as table:
+    with table_writer(tmp_path / "t", schemas.TOKENS) as table:
         table.add([token(0, "a\ud800", [("\udfff", b"", -1.0), ("é", None, -2.0)]), token(1, "é")])
     first, second = read(tmp_path / "t")
     assert (first["token"], second["token"]) == ("a\\ud800", "é")
@@ -94,13 +94,13 @@ def test_a_table_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
         yield token(0)
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), table_writer(tmp_path / "t", tables.TOKENS) as table:
+    with pytest.raises(ZeroDivisionError), table_writer(tmp_path / "t", schemas.TOKENS) as table:
         table.add(broken())
     assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
-    with table_writer(tmp_path / "t", tables.REPLIES):
+    with table_writer(tmp_path / "t", schemas.REPLIES):
         pass
-    assert pq.read_table(tmp_path / "t").schema.names == tables.REPLIES.names
+    assert pq.read_table(tmp_path / "t").schema.names == schemas.REPLIES.names
     assert pa.types.is_string(pq.read_schema(tmp_path / "t").field("text").type)

@@ -83,16 +83,16 @@ class Zygote:
 
 def die_writing(point: str, artefact: str) -> None:
     """Die with SIGKILL while an artefact is written ("write"), or when it is whole but not yet in its place ("rename")."""
-    from pipeline import tables
+    from pipeline.run import schemas
 
-    replace, write = Path.replace, tables.TableWriter.flush
+    replace, write = Path.replace, schemas.TableWriter.flush
 
     def dying_replace(self: Path, target: Path) -> Path:
         if Path(target).name == artefact:
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(self, target)
 
-    def dying_flush(self: tables.TableWriter) -> None:
+    def dying_flush(self: schemas.TableWriter) -> None:
         write(self)
         if artefact in str(self.path):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -100,7 +100,7 @@ def die_writing(point: str, artefact: str) -> None:
     if point == "rename":
         Path.replace = dying_replace  # type: ignore[method-assign]
     else:
-        tables.TableWriter.flush = dying_flush  # type: ignore[method-assign]
+        schemas.TableWriter.flush = dying_flush  # type: ignore[method-assign]
 
 
 def become(message: dict[str, Any]) -> None:

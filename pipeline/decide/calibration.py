@@ -16,8 +16,8 @@ from scipy.interpolate import BSpline, PPoly
 from scipy.optimize import isotonic_regression, lsq_linear
 from scipy.special import expit
 
-from pipeline.decide.calibrator import CLIP, KINDS, Calibrator
-from pipeline.decide.cells import Cells, known
+from cascade_threshold.calibrator import CLIP, KINDS, Calibrator
+from pipeline.decide.scores.value_counts import Cells, known
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide import budget, evidence, total_cost, trial
-from pipeline.decide.certificate import Certificate
-from pipeline.decide.goal import Goal, TargetLike
-from pipeline.decide.rows import Rows
-from pipeline.decide.trial import Trial, lay_out
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal, TargetLike
+from pipeline.decide.testing import budget, p_values, threshold_search, total_cost
+from pipeline.decide.testing.certificate import Certificate
+from pipeline.decide.testing.threshold_search import Trial, lay_out
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def certify_match_strong(
     goal = Goal("match_strong", delta, within=within)
     cheap, strong = _checked(confidence, cheap_correct, strong_correct)
     laid, weights = lay_out(confidence, goal, levels, None)
-    return Trial(laid, evidence.against_strong(laid, cheap, strong, within, delta), goal, weights).certificate()
+    return Trial(laid, p_values.against_strong(laid, cheap, strong, within, delta), goal, weights).certificate()
 
 
 def certify_agreement(
@@ -61,7 +61,7 @@ def certify_agreement(
     goal = Goal("agree_with_strong", delta, within=within)
     (same,) = _checked(confidence, agree)
     laid, weights = lay_out(confidence, goal, levels, None)
-    found = evidence.among_all(laid, ~(same == 1), within, "not the strong model's")
+    found = p_values.among_all(laid, ~(same == 1), within, "not the strong model's")
     return Trial(laid, found, goal, weights).certificate()
 
 
@@ -83,7 +83,7 @@ def certify_accepted_accuracy(
     goal = Goal("accepted_accuracy", delta, at_least=at_least)
     (cheap,) = _checked(confidence, cheap_correct)
     laid, weights = lay_out(confidence, goal, levels, level_shares)
-    return Trial(laid, evidence.among_accepted(laid, cheap, at_least), goal, weights).certificate()
+    return Trial(laid, p_values.among_accepted(laid, cheap, at_least), goal, weights).certificate()
 
 
 def certify_system_accuracy(
@@ -105,7 +105,7 @@ def certify_system_accuracy(
     goal = Goal("system_accuracy", delta, at_least=at_least)
     cheap, strong = _checked(confidence, cheap_correct, strong_correct)
     laid, weights = lay_out(confidence, goal, levels, level_shares)
-    return Trial(laid, evidence.of_system(laid, cheap, strong, at_least), goal, weights).certificate()
+    return Trial(laid, p_values.of_system(laid, cheap, strong, at_least), goal, weights).certificate()
 
 
 def certify(
@@ -131,7 +131,7 @@ def certify(
     fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
     seed            of the bootstraps of total_cost and of a budget in dollars; a promise depends on no seed
 
-    Where groups have several rows the promise is about groups: see `pipeline.decide.groups`; `method` says which way was
+    Where groups have several rows the promise is about groups: see `pipeline.decide.testing.clusters`; `method` says which way was
     taken and `unit` is "groups". Without any row nothing is certified. Raises ValueError for a target that makes no sense.
     """
     goal = Goal.of(target)
@@ -147,11 +147,13 @@ def certify(
         return replace(
             total_cost.optimize(rows, goal.usd_per_error, human=human, seed=seed), target=goal.to_json(), look=look
         )
-    drawn = trial.sample(rows, goal, fit=fit, human=human)
+    drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
     if goal.kind == "budget":
         found = _budget(drawn.rows, goal, levels, drawn.strong_correct, seed)
     else:
-        found = trial.of_sample(drawn, goal, levels=levels, fit=fit, fit_confidence=fit_confidence).certificate()
+        found = threshold_search.of_sample(
+            drawn, goal, levels=levels, fit=fit, fit_confidence=fit_confidence
+        ).certificate()
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)

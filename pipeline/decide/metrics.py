@@ -34,11 +34,11 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from pipeline.decide.cells import Cells, known
-from pipeline.decide.estimates import Bins, corp, estimates
-from pipeline.decide.intervals import clopper_pearson
-from pipeline.decide.reliability import reliability
-from pipeline.decide.resampling import blocks_of, draw_blocks
+from pipeline.decide.curves.bootstrap import blocks_of, draw_blocks
+from pipeline.decide.scores.formulas import Bins, corp, estimates
+from pipeline.decide.scores.reliability import reliability
+from pipeline.decide.scores.value_counts import Cells, known
+from pipeline.decide.testing.intervals import clopper_pearson
 
 __all__ = ["reliability", "smooth_calibration_error", "summary", "with_intervals"]
 

@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.decide import planning, wording
-from pipeline.decide.binomial_tests import too_few_errors_p
-from pipeline.decide.caveats import Caveat, caveats, gravest_first, of_the_outcome
-from pipeline.decide.certificate import Certificate, finite
-from pipeline.decide.expectation import Estimate, Expectation, mix_weights, waiting
-from pipeline.decide.goal import Goal, TargetLike
-from pipeline.decide.outcome import Outcome, outcome
-from pipeline.decide.phrases import counted, limit, usd
-from pipeline.decide.reply_caveats import ReplyCounts, reply_caveats
-from pipeline.decide.rows import Rows
-from pipeline.decide.wording import Story
+from pipeline.decide.advice import verdict_text
+from pipeline.decide.advice.holdout_check import Outcome, outcome
+from pipeline.decide.advice.number_text import counted, limit, usd
+from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
+from pipeline.decide.advice.verdict_text import Story
+from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome
+from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal, TargetLike
+from pipeline.decide.testing import sample_size
+from pipeline.decide.testing.binomial import too_few_errors_p
+from pipeline.decide.testing.certificate import Certificate, finite
 
 SCHEMA = "cascade-recommendation/1"
 VERDICTS = ("certified", "uncertified", "cheap_only", "strong_only", "optimized")
@@ -101,18 +102,20 @@ def recommend(
 
     # new labels spread over the splits as the present ones do
     spread = len(rows) / len(held) if len(held) else 1.0
-    further = planning.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
+    further = sample_size.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
     if further is not None:
         further = math.ceil(further * spread)
-    tightest = planning.tightest(held, goal, levels=levels, fit=fit, human=human)
-    tighter = planning.tighter(held, goal, certificate=certificate, best=tightest, levels=levels, fit=fit, human=human)
+    tightest = sample_size.tightest(held, goal, levels=levels, fit=fit, human=human)
+    tighter = sample_size.tighter(
+        held, goal, certificate=certificate, best=tightest, levels=levels, fit=fit, human=human
+    )
     if tighter is not None:
         tighter["labels_needed"] = math.ceil(tighter["labels_needed"] * spread)
     verdict, why = _verdict(held, goal, certificate, human, further)
     threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
     alone = verdict in ("uncertified", "strong_only")
     expected = Expectation(part, threshold, split=split, human=human, weights=weights, alone=alone, seed=seed).all()
-    needed = planning.fewest_rows(goal, human=human)
+    needed = sample_size.fewest_rows(goal, human=human)
     warnings = gravest_first(
         caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
         of_the_outcome(_outcome(rows, goal, certificate, threshold, human)),
@@ -123,9 +126,9 @@ def recommend(
     return Recommendation(
         verdict=verdict,
         threshold=threshold,
-        sentence=wording.sentence(story),
-        promise=wording.promise(story, goal),
-        not_said=wording.not_said(story, goal, reweighted=prevalence is not None),
+        sentence=verdict_text.sentence(story),
+        promise=verdict_text.promise(story, goal),
+        not_said=verdict_text.not_said(story, goal, reweighted=prevalence is not None),
         warnings=warnings,
         certificate=certificate,
         expected=expected,
@@ -153,7 +156,7 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, furt
                 "strong_only",
                 f"the strong model alone reaches {limit(goal.at_least)}, and no cascade was shown to",
             )
-        return "uncertified", wording.why_uncertified(goal, certificate, further, human)
+        return "uncertified", verdict_text.why_uncertified(goal, certificate, further, human)
     if certificate.delta is None:
         total, alone = (certificate.details.get(k) for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000"))
         if total is not None and alone is not None and total >= alone:

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.decide.bands import bands
-from pipeline.decide.latency import cascade_quantiles
-from pipeline.decide.resampling import blocks_of
-from pipeline.decide.rows import Rows
-from pipeline.decide.segments import Dollars, Segments, proportions
+from pipeline.decide.curves.bands import bands
+from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.curves.latency import cascade_quantiles
+from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
+from pipeline.decide.predictions import Rows
 
 Floats = npt.NDArray[np.float64]
 

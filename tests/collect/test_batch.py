@@ -11,11 +11,13 @@ from asking import KEY, PRICE, request, rows
 from fake_batch import FakeBatchApi, answer, complete, error, errors_only, partly
 from fake_provider import FakeProvider, completion
 
-from pipeline.collect import batches, preflight, upkeep
-from pipeline.collect.batch_ledger import submitted
-from pipeline.collect.batches import send_batches
+from pipeline.collect.preflight import doctor
 from pipeline.collect.providers import together_batch
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.sending import batch_sender
+from pipeline.collect.sending.batch_sender import send_batches
+from pipeline.collect.store import admin
+from pipeline.collect.store.batch_ledger import submitted
+from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, UsageError
 
 pytest_plugins = ("asking_fixtures",)
@@ -187,7 +189,7 @@ def test_the_discount_lowers_what_is_reported(batch):
 
 def test_the_summary_tells_what_batches_cost_with_their_discount_and_other_replies_without(batch, ask, store):
     def summed():
-        (group,) = upkeep.summary(store)
+        (group,) = admin.summary(store)
         return group["usd"]
 
     with FakeBatchApi() as api:
@@ -196,14 +198,14 @@ def test_the_summary_tells_what_batches_cost_with_their_discount_and_other_repli
     with FakeProvider() as chat:
         asked = ask(chat, rows(30)).usd
     assert summed() == pytest.approx(batched + asked)
-    assert "no price known" not in "\n".join(upkeep.lines(upkeep.summary(store)))
+    assert "no price known" not in "\n".join(admin.lines(admin.summary(store)))
 
 
 def test_the_price_is_known_while_the_first_batch_is_out(batch, store):
     api = FakeBatchApi(refuse=lambda method, path: 500 if path.startswith("/v1/batches/") else None)
     with api, pytest.raises(ProviderDown):
         batch(api, rows(5), discount=0.5)
-    (group,) = upkeep.summary(store)
+    (group,) = admin.summary(store)
     assert (group["in_flight"], group["price"], group["batch_discount"]) == (5, {"input": 1.0, "output": 2.0}, 0.5)
 
 
@@ -256,7 +258,7 @@ def die_submitting(batch, api, step: int) -> None:
 
 
 def grow_old(store: ResponseStore) -> None:
-    store.transaction([("UPDATE batch SET created_at=created_at-?", [batches.SURELY_LISTED_S])])
+    store.transaction([("UPDATE batch SET created_at=created_at-?", [batch_sender.SURELY_LISTED_S])])
 
 
 def crash_and_finish(step, batch, store, monkeypatch) -> bool:
@@ -372,7 +374,7 @@ def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
 def test_an_estimate_counts_what_lies_in_an_open_batch_apart_and_at_no_cost(batch, ask, store):
     def estimated(task="mail"):
         price = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
-        return preflight.estimate({"cheap": rows(8)}, {"cheap": price}, store, task=task, rows=8, paid=True)
+        return doctor.estimate({"cheap": rows(8)}, {"cheap": price}, store, task=task, rows=8, paid=True)
 
     with FakeProvider() as chat:
         ask(chat, rows(2))
@@ -386,7 +388,7 @@ def test_an_estimate_counts_what_lies_in_an_open_batch_apart_and_at_no_cost(batc
     assert (cheap["from_store"], cheap["in_batch"], cheap["to_send"]) == (2, 5, 1)
     assert report["saved"]["in_batch"] == 5
     assert report["usd"] < of_others["usd"]
-    assert sum("5 in a batch that is not fetched yet" in line for line in preflight.estimate_lines(report)) == 2
+    assert sum("5 in a batch that is not fetched yet" in line for line in doctor.estimate_lines(report)) == 2
     assert (of_others["saved"]["in_batch"], of_others["to_send"]) == (0, 6)
     assert estimated()["saved"] == {"splits": 0, "identical": 0, "from_store": 8, "in_batch": 0}
 
@@ -408,7 +410,7 @@ def test_a_service_that_refuses_says_so_and_nothing_is_left_behind(batch, store,
         api.refuse = lambda method, path: None
         assert batch(api, rows(5)).kept == 5
         assert api.asked() == 5
-    assert upkeep.summary(store)[0]["in_flight"] == 0
+    assert admin.summary(store)[0]["in_flight"] == 0
 
 
 def test_the_key_is_in_no_result(batch, store):
@@ -422,7 +424,7 @@ def test_the_key_is_in_no_result(batch, store):
 
 
 def test_limits_are_those_of_the_service():
-    assert (batches.MOST_REQUESTS, batches.MOST_BYTES, batches.CANARY) == (50_000, 100_000_000, 5)
+    assert (batch_sender.MOST_REQUESTS, batch_sender.MOST_BYTES, batch_sender.CANARY) == (50_000, 100_000_000, 5)
     assert len(request("x").request_id) <= 64
-    assert 30 <= batches.POLL_S <= 60
-    assert 45 <= sum(batches.LOOKS_S) <= 90
+    assert 30 <= batch_sender.POLL_S <= 60
+    assert 45 <= sum(batch_sender.LOOKS_S) <= 90

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.collect.dataset import Dataset, normalised, read, split_of
-from pipeline.config import Split, TaskConfig
-from pipeline.config_file import load
+from pipeline.collect.data.dataset import Dataset, normalised, read, split_of
+from pipeline.config.task import Split, TaskConfig
+from pipeline.config.yaml_file import load
 from pipeline.errors import DataError
 
 LABELS = ["work", "spam", "None"]

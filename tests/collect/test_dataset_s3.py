@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline.collect.table_file import TableFile
+from pipeline.collect.data.table_reader import TableFile
 
 
 @pytest.fixture

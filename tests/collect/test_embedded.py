@@ -15,12 +15,12 @@ import pytest
 import together
 from conftest import ROOT
 
-from pipeline.collect.prompts import lettered, messages
-from pipeline.collect.providers.embedded import BASE_URL, EmbeddedTransport, client
-from pipeline.collect.providers.weights import Model, load
-from pipeline.config_file import load as read_config
-from pipeline.measure.answers import AnswerSet
-from pipeline.measure.confidence import measure
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import measure
+from pipeline.collect.request import lettered, messages
+from pipeline.config.yaml_file import load as read_config
+from pipeline.demo.transport import BASE_URL, EmbeddedTransport, client
+from pipeline.demo.weights import Model, load
 
 TASK = ROOT / "datasets" / "email_triage"
 MODELS = {role: load(TASK / "models" / f"{role}.npz") for role in ("cheap", "strong")}
@@ -178,7 +178,7 @@ def test_inference_needs_neither_torch_nor_a_tokenizer_library_nor_a_socket() ->
     code = (
         "import socket, sys\n"
         "from pathlib import Path\n"
-        "from pipeline.collect.providers.weights import load\n"
+        "from pipeline.demo.weights import load\n"
         "socket.socket.connect = socket.getaddrinfo = None\n"
         f"m = load(Path({str(TASK / 'models' / 'cheap.npz')!r}))\n"
         f"print(m.generate({ASKED!r}, 8, 5).finish_reason)\n"

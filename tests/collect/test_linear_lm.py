@@ -23,9 +23,9 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
 from datasets.train_linear import EXAMINES, Size, fit, write
-from pipeline.collect.prompts import lettered
-from pipeline.collect.providers.embedded import BASE_URL, EmbeddedTransport
-from pipeline.collect.providers.linear_lm import (
+from pipeline.collect.request import lettered
+from pipeline.config.task import Dataset, Prompt, Target, TaskConfig
+from pipeline.demo.linear_lm import (
     KIND,
     LinearLM,
     PromptNotUnderstoodError,
@@ -34,8 +34,8 @@ from pipeline.collect.providers.linear_lm import (
     template_pattern,
     text_features,
 )
-from pipeline.collect.providers.weights import load
-from pipeline.config import Dataset, Prompt, Target, TaskConfig
+from pipeline.demo.transport import BASE_URL, EmbeddedTransport
+from pipeline.demo.weights import load
 
 LABELS = ("card_arrival", "card_lost", "card", "refund")
 WORDS = {

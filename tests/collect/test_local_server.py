@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 from asking import request
 
-from pipeline import config_file
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import measure
 from pipeline.__main__ import main
-from pipeline.collect import probe
-from pipeline.collect.prompts import messages
+from pipeline.collect.preflight import probe
 from pipeline.collect.providers import together
-from pipeline.collect.providers.tiny_lm import TinyLM
-from pipeline.collect.send import send
-from pipeline.job import Job, Options
-from pipeline.measure.answers import AnswerSet
-from pipeline.measure.confidence import measure
+from pipeline.collect.request import messages
+from pipeline.collect.sending.sender import send
+from pipeline.config import yaml_file
+from pipeline.demo.tiny_lm import TinyLM
+from pipeline.job.job import Job, Options
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
@@ -52,7 +52,7 @@ def server(request, monkeypatch):
 @pytest.fixture(scope="module")
 def conversations() -> list[tuple[dict[str, str], ...]]:
     """What the bundled task asks about its first rows."""
-    job = Job(config_file.load(CONFIG), Options())
+    job = Job(yaml_file.load(CONFIG), Options())
     assert job.config.prompt is not None
     return [messages(job.config.prompt, job.dataset.fields(e)) for e in job.dataset.examples[:ROWS]]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.collect.outcome import Action, judge, message_in
-from pipeline.collect.provider import Attempt
+from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.sending.response_class import Action, judge, message_in
 from pipeline.errors import AccessError, CreditExhausted, KeyRefused
 
 TOGETHERS_PACE = {

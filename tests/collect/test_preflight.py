@@ -10,9 +10,10 @@ import pytest
 from asking import KEY, request, rows
 from fake_provider import FakeProvider, Step, http, ok, raw
 
-from pipeline.collect import preflight, probe
+from pipeline.collect.preflight import doctor as preflight
+from pipeline.collect.preflight import probe
 from pipeline.collect.providers import together
-from pipeline.collect.spending import Allowance
+from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
 
 pytest_plugins = ("asking_fixtures",)

@@ -8,7 +8,7 @@ import pytest
 from asking import request
 from fake_provider import FakeProvider
 
-from pipeline.collect.progress import Progress
+from pipeline.collect.sending.progress import Progress
 
 pytest_plugins = ("asking_fixtures",)
 

@@ -11,8 +11,8 @@ from asking import PRICE, request
 from fake_provider import completion
 
 from pipeline.collect.providers.recorded import Recorded
-from pipeline.collect.send import send
-from pipeline.collect.store import ResponseStore
+from pipeline.collect.sending.sender import send
+from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import DataError
 
 pytest_plugins = ("asking_fixtures",)

@@ -8,8 +8,8 @@ import pytest
 from asking import PRICE, request, rows
 from fake_provider import FakeProvider, completion, http, ok
 
-from pipeline.collect.send import LOOKAHEAD
-from pipeline.collect.spending import usd_bound
+from pipeline.collect.sending.sender import LOOKAHEAD
+from pipeline.collect.sending.spend_cap import usd_bound
 from pipeline.errors import AccessError, CapReached, UsageError
 
 pytest_plugins = ("asking_fixtures",)

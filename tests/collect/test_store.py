@@ -16,13 +16,13 @@ from fake_provider import FakeProvider, completion, http, ok, reset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.collect import commits, upkeep
-from pipeline.collect.database import SCHEMA_VERSION
-from pipeline.collect.outcome import judge
-from pipeline.collect.provider import Attempt
+from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.recorded import Recorded
-from pipeline.collect.send import send
-from pipeline.collect.store import ResponseStore, ending, opening
+from pipeline.collect.sending.response_class import judge
+from pipeline.collect.sending.sender import send
+from pipeline.collect.store import admin, group_commit
+from pipeline.collect.store.response_store import ResponseStore, ending, opening
+from pipeline.collect.store.schema import SCHEMA_VERSION
 from pipeline.errors import DataError, DiskFull, UsageError
 
 pytest_plugins = ("asking_fixtures",)
@@ -104,14 +104,14 @@ def test_a_damaged_reply_is_named_set_aside_and_asked_again(ask, store, change, 
                 bad = direct.execute("SELECT body FROM attempt WHERE id=?", (seventh + 1,)).fetchone()[0]
             direct.execute("UPDATE attempt SET body=? WHERE id=?", (bad, seventh))
         direct.close()
-        assert len(upkeep.check(store)) == 1
-        assert f"attempt {seventh} " in upkeep.check(store)[0]
+        assert len(admin.check(store)) == 1
+        assert f"attempt {seventh} " in admin.check(store)[0]
         report = ask(api, rows(20))
         assert len(api.posts) == 21
     assert (report.damaged, report.kept, report.from_store) == (1, 1, 19)
     assert "damaged" in capsys.readouterr().err
     assert len(list(store.replies(r.request_id for r in rows(20)))) == 20
-    assert upkeep.check(store) == []
+    assert admin.check(store) == []
 
 
 def test_reading_a_damaged_reply_gives_none_and_says_so(store):
@@ -164,7 +164,7 @@ def test_a_page_of_rubbish_inside_the_file_is_named(tmp_path):
     (tmp_path / "s.sqlite").write_bytes(data)
     try:
         with ResponseStore(tmp_path / "s.sqlite") as store:
-            found = upkeep.check(store)
+            found = admin.check(store)
         assert found
     except DataError as error:
         assert "damaged" in str(error)  # noqa: PT017
@@ -182,24 +182,24 @@ def test_the_summary_agrees_with_the_ledger(ask, store):
     }
     with FakeProvider(script) as api:
         ask(api, rows(10))
-        (group,) = upkeep.summary(store, "mail")
+        (group,) = admin.summary(store, "mail")
         assert group["attempts"] == len(api.posts) == 13
         assert group["usd"] == pytest.approx(api.usd)
         assert group["input_tokens"] == sum(p.usage[0] for p in api.posts)
     assert (group["requests"], group["kept"], group["maybe_paid"], group["in_flight"]) == (10, 8, 3, 0)
     assert group["failed"] == {"too_long": 1, "cut": 1}
-    assert upkeep.summary(store, "another task") == []
-    assert any("kept 8" in line for line in upkeep.lines([group]))
+    assert admin.summary(store, "another task") == []
+    assert any("kept 8" in line for line in admin.lines([group]))
 
 
 def test_a_request_left_open_by_a_killed_run_counts_as_perhaps_paid_from_the_next_run_on(ask, store):
     req = request("row 3.")
     store.durably(lambda: store.note([opening(1, "mail", req.request_id, req)]))
-    assert upkeep.summary(store)[0]["in_flight"] == 1
+    assert admin.summary(store)[0]["in_flight"] == 1
     with FakeProvider() as api:
         report = ask(api, rows(5))
     assert (report.maybe_paid, report.kept) == (1, 5)
-    group = upkeep.summary(store)[0]
+    group = admin.summary(store)[0]
     assert (group["in_flight"], group["maybe_paid"], group["kept"], group["failed"]) == (0, 1, 5, {})
 
 
@@ -225,19 +225,19 @@ def test_purged_replies_are_gone_from_the_files_bytes_and_their_cost_is_not(stor
     keep(store, "x", body)
     for i in range(50):
         keep(store, f"row {i}")
-    before = upkeep.summary(store)[0]
+    before = admin.summary(store)[0]
     packed = __import__("zlib").compress(body, 1)
     assert packed[12:40] in _bytes_of(store)
-    assert upkeep.purge(store, example_id="x") == 1
+    assert admin.purge(store, example_id="x") == 1
     assert packed[12:40] not in _bytes_of(store)
     assert store.get(request("x").request_id) is None
-    after = upkeep.summary(store)[0]
+    after = admin.summary(store)[0]
     assert (after["input_tokens"], after["kept"], after["purged"]) == (before["input_tokens"], before["kept"] - 1, 1)
 
 
 def test_purge_by_task_leaves_other_tasks(store):
     one, two = keep(store, "one", task="mail"), keep(store, "two", task="shop")
-    assert upkeep.purge(store, task="mail") == 1
+    assert admin.purge(store, task="mail") == 1
     assert store.get(one) is None
     assert store.get(two) is not None
 
@@ -245,20 +245,20 @@ def test_purge_by_task_leaves_other_tasks(store):
 def test_purge_by_age_removes_what_is_older(store):
     old, new = keep(store, "old"), keep(store, "new")
     store.transaction([("UPDATE attempt SET received_at=? WHERE request_id=?", (time.time() - 40 * 86400, old))])
-    assert upkeep.purge(store, older_than=dt.timedelta(days=30)) == 1
+    assert admin.purge(store, older_than=dt.timedelta(days=30)) == 1
     assert (store.get(old), store.get(new).request_id) == (None, new)
 
 
 def test_a_purged_request_is_asked_again_when_needed(ask, store):
     with FakeProvider() as api:
         ask(api, rows(5))
-        upkeep.purge(store, example_id="row 3.")
+        admin.purge(store, example_id="row 3.")
         assert ask(api, rows(5)).sent == 1
 
 
 def test_purge_without_a_condition_is_refused(store):
     with pytest.raises(UsageError, match="what to remove"):
-        upkeep.purge(store)
+        admin.purge(store)
 
 
 # Export
@@ -268,7 +268,7 @@ def test_exported_replies_answer_the_same_questions_for_nothing(ask, store, tmp_
     wanted = [*rows(30), request("row 3.", example_id="twin")]
     with FakeProvider({"row 4.": [http(400, message="maximum context length")], "row 5.": [ok(choices=[])]}) as api:
         first = ask(api, wanted)
-    assert upkeep.export(store, "mail", "cheap", tmp_path / "cheap.jsonl") == 31
+    assert admin.export(store, "mail", "cheap", tmp_path / "cheap.jsonl") == 31
     provider = Recorded(tmp_path / "cheap.jsonl")
     again = [request(r.messages[0]["content"], example_id=r.example_id, service=provider.service) for r in wanted]
     with ResponseStore(tmp_path / "second.sqlite") as second:
@@ -288,7 +288,7 @@ def test_notes_that_arrive_together_share_a_commit(store, monkeypatch):
     req = request("x")
 
     async def main() -> None:
-        group = commits.GroupCommit(store, busy=lambda: True)
+        group = group_commit.GroupCommit(store, busy=lambda: True)
 
         async def one(number: int) -> None:
             group.opened(opening(number, "mail", req.request_id, req))
@@ -303,7 +303,7 @@ def test_notes_that_arrive_together_share_a_commit(store, monkeypatch):
 
 
 def test_a_full_group_of_replies_is_committed_before_its_window_ends(store, monkeypatch):
-    monkeypatch.setattr(commits, "LONGEST_S", 600.0)
+    monkeypatch.setattr(group_commit, "LONGEST_S", 600.0)
     req, came = request("x"), Attempt("reply", 200, BODY)
     seen = []
 
@@ -311,10 +311,10 @@ def test_a_full_group_of_replies_is_committed_before_its_window_ends(store, monk
         return store.query("SELECT count(*) FROM attempt", [])[0][0]
 
     async def main() -> None:
-        group = commits.GroupCommit(store, busy=lambda: True)
+        group = group_commit.GroupCommit(store, busy=lambda: True)
         group.window = 600.0
         for number in range(1, 66):
-            if number == commits.AT_MOST:
+            if number == group_commit.AT_MOST:
                 await asyncio.sleep(0.1)
                 seen.append(kept())
             group.ended(ending(opening(number, "mail", req.request_id, req), came, judge(came)))
@@ -334,7 +334,7 @@ def test_a_note_that_is_waited_for_is_durable_and_so_is_everything_noted_before(
     came = Attempt("reply", 200, BODY)
 
     async def main() -> None:
-        group = commits.GroupCommit(store, busy=lambda: False)
+        group = group_commit.GroupCommit(store, busy=lambda: False)
         for i in range(1, 6):
             group.opened(opening(i, "mail", req.request_id, req))
             group.ended(ending(opening(100 + i, "mail", req.request_id, req), came, judge(came)))
@@ -358,7 +358,7 @@ def test_replies_that_arrive_together_are_finished_a_few_at_a_time_and_in_order(
 
     async def main() -> None:
         nonlocal turn
-        turnstile = commits.Turnstile(per_turn=2)
+        turnstile = group_commit.Turnstile(per_turn=2)
 
         async def one(number: int) -> None:
             await turnstile.enter()
@@ -420,12 +420,12 @@ def completion_with(text: str) -> object:
 def test_dollars_of_replies_that_tell_no_usage_are_unknown_and_of_a_few_a_lower_bound(ask, store):
     with FakeProvider(lambda post: ok(usage=None)) as api:
         ask(api, rows(3))
-    (group,) = upkeep.summary(store)
+    (group,) = admin.summary(store)
     assert (group["usd"], group["input_tokens"], group["output_tokens"]) == (None, None, None)
     assert group["replies_without_usage"] == 3
-    assert "tokens unknown · dollars unknown" in "\n".join(upkeep.lines([group]))
+    assert "tokens unknown · dollars unknown" in "\n".join(admin.lines([group]))
     with FakeProvider() as api:
         ask(api, rows(5))
-        (group,) = upkeep.summary(store)
+        (group,) = admin.summary(store)
         assert group["usd"] == pytest.approx(api.usd)
-    assert f"at least ${group['usd']:.4f}" in "\n".join(upkeep.lines([group]))
+    assert f"at least ${group['usd']:.4f}" in "\n".join(admin.lines([group]))

@@ -13,8 +13,8 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.collect.providers.bpe import FIRST_BYTE, MESSAGE_END, MESSAGE_START, Tokenizer
-from pipeline.collect.providers.tiny_lm import PromptTooLongError, TinyLM, log_softmax, top
+from pipeline.demo.bpe import FIRST_BYTE, MESSAGE_END, MESSAGE_START, Tokenizer
+from pipeline.demo.tiny_lm import PromptTooLongError, TinyLM, log_softmax, top
 
 MODELS = ROOT / "datasets" / "email_triage" / "models"
 SYSTEM = {

@@ -3,7 +3,7 @@
 import numpy as np
 from populations import Population
 
-from pipeline.decide.rows import Rows
+from pipeline.decide.predictions import Rows
 
 
 def texts(values) -> np.ndarray:

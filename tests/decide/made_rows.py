@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from pipeline.decide.rows import Rows
+from pipeline.decide.predictions import Rows
 
 
 def made(n: int, seed: int, *, digits: int | None = None, gaps: float = 0.0, **columns: Any) -> Rows:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from decide.made_rows import made
 
-from pipeline.decide.baselines import baselines, router_scores
-from pipeline.decide.rows import Rows
+from pipeline.decide.curves.baselines import baselines, router_scores
+from pipeline.decide.predictions import Rows
 
 
 def sent(rows: Rows, chosen: tuple[int, ...]) -> tuple[float, float]:

@@ -9,9 +9,9 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from cascade_threshold.calibrator import KINDS, Calibrator
 from pipeline.decide import calibration
 from pipeline.decide.calibration import apply, clipped, fit
-from pipeline.decide.calibrator import KINDS, Calibrator
 
 Floats = np.ndarray
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.decide.certify import certify_match_strong
-from pipeline.decide.levels import candidate_levels
+from pipeline.decide.thresholds import candidate_levels
 
 FOLDER = Path(os.environ.get("REAL_DATA_DIR", "")) / "recorded" / "mmlu_gpt4o"
 pytestmark = pytest.mark.skipif(

@@ -7,8 +7,7 @@ import pytest
 from decide.evaluated import evaluated, texts
 from scipy import stats
 
-from pipeline.config import Target
-from pipeline.decide import groups, starts, total_cost
+from pipeline.config.task import Target
 from pipeline.decide.certify import (
     certify,
     certify_accepted_accuracy,
@@ -16,9 +15,11 @@ from pipeline.decide.certify import (
     certify_match_strong,
     certify_system_accuracy,
 )
-from pipeline.decide.goal import Goal
-from pipeline.decide.levels import accepted, candidate_levels
-from pipeline.decide.rows import Rows
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal
+from pipeline.decide.testing import clusters as groups
+from pipeline.decide.testing import fallback_weights, total_cost
+from pipeline.decide.thresholds import accepted, candidate_levels
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +40,16 @@ def ask(rows, *, seed=0, levels="fit", **target):
 def test_the_start_is_where_the_fit_rows_promise_most_kept_rows():
     usual = np.array([0.25, 0.25, 0.5])
     # 3 candidates of 100, 200 and 300 fit rows: flawless, flawless, hopeless
-    weights = starts.informed_weights(
+    weights = fallback_weights.informed_weights(
         np.array([0, 0, 90]), np.array([100, 200, 300]), np.array([100, 200, 300]), 1.0, 0.05, 0.1, usual
     )
     assert weights.argmax() == 1
     assert weights.sum() == pytest.approx(1.0)
     # nothing can pass with so few rows: the usual starts stay
     few = np.array([1, 2, 3])
-    assert starts.informed_weights(few * 0, few, few, 1.0, 0.05, 0.1, usual).tolist() == usual.tolist()
+    assert fallback_weights.informed_weights(few * 0, few, few, 1.0, 0.05, 0.1, usual).tolist() == usual.tolist()
     for trials, most in zip(
-        (10, 45, 100, 333), starts._most_errors(np.array([10, 45, 100, 333]), 0.05, 0.1), strict=True
+        (10, 45, 100, 333), fallback_weights._most_errors(np.array([10, 45, 100, 333]), 0.05, 0.1), strict=True
     ):
         assert stats.binom.cdf(most, trials, 0.05) <= 0.1 < stats.binom.cdf(most + 1, trials, 0.05)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from pipeline.decide.binomial_tests import lower_bound, too_few_errors_p, upper_bound
-from pipeline.decide.paired_test import GAMMA, GRID_MARGIN, PairedTest, gamma_for, restricted_win_rate, score
+from pipeline.decide.testing.binomial import lower_bound, too_few_errors_p, upper_bound
+from pipeline.decide.testing.paired_score import GAMMA, GRID_MARGIN, PairedTest, gamma_for, restricted_win_rate, score
 
 
 def outcomes(n: int) -> Counter:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from pipeline.decide.ranking import (
+from pipeline.decide.curves.ranking import (
     average_precision,
     ndcg,
     options,

@@ -9,14 +9,14 @@ import pytest
 from decide.evaluated import evaluated, texts
 from scipy import stats
 
-from pipeline.config import Target
-from pipeline.decide import phrases
+from pipeline.config.task import Target
+from pipeline.decide.advice import number_text
 from pipeline.decide.certify import certify
-from pipeline.decide.expectation import Expectation, mix_weights, waiting
-from pipeline.decide.levels import candidate_levels, sweep_levels
+from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
 from pipeline.decide.recommend import VERDICTS, recommend
 from pipeline.decide.sweep import sweep
-from pipeline.deliver import formatting
+from pipeline.decide.thresholds import candidate_levels, sweep_levels
+from pipeline.deliver.report import formatting
 
 EXPECTED = {
     "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy", "cheap_accuracy", "usd_per_1000",
@@ -197,7 +197,7 @@ def test_labels_needed_is_about_the_number_that_certifies():
     found = advise(few, kind="match_strong", within=0.008)
     assert found.verdict == "uncertified"
     assert found.labels_needed is not None
-    assert f"About {phrases.roughly(found.labels_needed)} more labeled rows might change that." in found.sentence
+    assert f"About {number_text.roughly(found.labels_needed)} more labeled rows might change that." in found.sentence
     certified = 0
     for seed in range(8):
         more = evaluated(400 + found.labels_needed, seed=100 + seed)
@@ -270,7 +270,7 @@ def test_what_was_optimized_is_said_beside_the_alternatives(rows):
     found = advise(rows, kind="total_cost", usd_per_error=0.02)
     told = found.certificate.details
     total, strong, cheap = (
-        phrases.usd(told[k])
+        number_text.usd(told[k])
         for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000", "cheap_only_usd_per_1000")
     )
     words = f"calls and errors together cost an estimated {total} per 1,000, against {strong} with the strong model alone and {cheap} with the cheap model alone; "
@@ -400,7 +400,7 @@ def test_test_rows_just_beyond_the_promise_are_told_and_left_to_chance(rows):
     warning = next(w for w in found.warnings if w.code == "test_below_promise")
     worse = found.expected["strong_accuracy"].value - found.expected["system_accuracy"].value
     assert warning.gravity == 1
-    assert f"{phrases.points(round(worse, 3))} worse" in warning.text
+    assert f"{number_text.points(round(worse, 3))} worse" in warning.text
     assert "Chance may explain that" in warning.text
 
 
@@ -482,7 +482,7 @@ def test_the_optimism_gap_sets_certify_beside_test(rows):
     [(0.0, "0 %"), (1.0, "100 %"), (0.9996, "99.96 %"), (0.1234, "12.3 %"), (0.00004, "0.004 %"), (0.95, "95 %")],
 )
 def test_shares_are_never_rounded_to_certainty(number, words):
-    assert phrases.percent(number) == words.replace(" ", phrases.SPACE)
+    assert number_text.percent(number) == words.replace(" ", number_text.SPACE)
 
 
 @pytest.mark.parametrize(
@@ -498,22 +498,28 @@ def test_shares_are_never_rounded_to_certainty(number, words):
     ],
 )
 def test_dollars_are_readable_at_every_size(dollars, words):
-    assert phrases.usd(dollars) == words
+    assert number_text.usd(dollars) == words
 
 
 def test_a_sentence_writes_dollars_and_shares_as_the_cards_do():
     for value in (0.0, 0.0008, 0.1034, 0.2157, 1.0, 12.3456, 12345.6):
-        assert phrases.usd(value) == formatting.usd(value)
+        assert number_text.usd(value) == formatting.usd(value)
     for value in (0.0, 0.00004, 0.1234, 0.95, 0.9996, 1.0):
-        assert phrases.tenths(value) == formatting.share(value)
+        assert number_text.tenths(value) == formatting.share(value)
 
 
 def test_numbers_keep_to_their_units_and_their_signs():
-    assert [phrases.counted(n, "row") for n in (0, 1, 1471)] == ["0 rows", "1 row", "1,471 rows"]
-    assert [phrases.roughly(n) for n in (7, 96, 996, 10787, 1_250_001)] == ["7", "96", "1,000", "11,000", "1,300,000"]
-    assert (phrases.signed(-0.0082, 4), phrases.change(-0.524)) == ("−0.0082", "−52\u00a0%")
-    assert (phrases.limit(0.9975), phrases.limit(0.9)) == ("99.75\u00a0%", "90\u00a0%")
-    assert phrases.shortened("a" * 300) == f"'{'a' * 39}…'"
+    assert [number_text.counted(n, "row") for n in (0, 1, 1471)] == ["0 rows", "1 row", "1,471 rows"]
+    assert [number_text.roughly(n) for n in (7, 96, 996, 10787, 1_250_001)] == [
+        "7",
+        "96",
+        "1,000",
+        "11,000",
+        "1,300,000",
+    ]
+    assert (number_text.signed(-0.0082, 4), number_text.change(-0.524)) == ("−0.0082", "−52\u00a0%")
+    assert (number_text.limit(0.9975), number_text.limit(0.9)) == ("99.75\u00a0%", "90\u00a0%")
+    assert number_text.shortened("a" * 300) == f"'{'a' * 39}…'"
 
 
 def test_every_reason_speaks_of_one_row_as_of_one_and_has_no_ascii_minus(rows):
@@ -526,7 +532,7 @@ def test_every_reason_speaks_of_one_row_as_of_one_and_has_no_ascii_minus(rows):
 
 
 def test_looks_are_counted_in_words():
-    assert [phrases.ordinal(k) for k in (1, 2, 10, 11, 12, 21, 22, 103, 111)] == [
+    assert [number_text.ordinal(k) for k in (1, 2, 10, 11, 12, 21, 22, 103, 111)] == [
         "first",
         "second",
         "tenth",

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.isotonic import IsotonicRegression
 
 from pipeline.decide.calibration import apply, fit
-from pipeline.decide.reliability import COLUMNS, reliability
+from pipeline.decide.scores.reliability import COLUMNS, reliability
 
 Floats = np.ndarray
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.decide.reply_caveats import ReplyCounts, reply_caveats
+from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
 
 PLAIN = ReplyCounts(
     {"ok": 1000}, long_answers=0, exact_zeros=0, few_alternatives=0, wanted=5,

@@ -10,9 +10,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.decide.selection import SIMPLICITY, fit_learned, learned_features, learned_values, select_signal
-from pipeline.measure.confidence import SIGNALS
-from pipeline.measure.learned import check_learned, learned_confidence
+from cascade_threshold.learned import check_learned, learned_confidence
+from cascade_threshold.signals import SIGNALS
+from pipeline.decide.scores.signal_choice import (
+    SIMPLICITY,
+    fit_learned,
+    learned_features,
+    learned_values,
+    select_signal,
+)
 
 Floats = np.ndarray
 

@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from pipeline.decide.levels import accepted, sweep_levels
-from pipeline.decide.resampling import blocks_of
-from pipeline.decide.rows import Rows
+from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.predictions import Rows
 from pipeline.decide.sweep import BANDED, SPLITS, sweep
+from pipeline.decide.thresholds import accepted, sweep_levels
 
 CURVES = ["coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000"]
 
@@ -191,7 +191,7 @@ def test_drawing_the_cells_of_many_rows_independently_gives_the_same_bands(monke
     rows = made(21_000, 20, split="certify")
     levels = np.array([0.3, 0.6, 0.85, 0.95, 0.99])
     fast = sweep(rows, levels, replicates=4000, seed=3)
-    monkeypatch.setattr("pipeline.decide.bands.POISSON_ROWS", 10**9)
+    monkeypatch.setattr("pipeline.decide.curves.bands.POISSON_ROWS", 10**9)
     exact = sweep(rows, levels, replicates=4000, seed=4)
     for name in CURVES:
         for kind in ("", "sim_"):

@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import beta
 from sklearn.isotonic import IsotonicRegression
 
-from pipeline.decide.levels import sweep_levels
+from pipeline.decide.thresholds import sweep_levels
 
 LEVEL = 0.9
 

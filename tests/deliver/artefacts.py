@@ -13,15 +13,15 @@ import pandas as pd
 import pyarrow as pa
 from deliver.artefact_tables import LEVEL, Scene, answers_of, interval, predictions, reliability, replies, sweep
 
-from pipeline import run as names
-from pipeline.config import TaskConfig
-from pipeline.decide.baselines import baselines
+from pipeline.config.task import TaskConfig
 from pipeline.decide.certify import certify
-from pipeline.decide.levels import candidate_levels, sweep_levels
+from pipeline.decide.curves.baselines import baselines
+from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend
-from pipeline.decide.rows import Rows
 from pipeline.decide.sweep import sweep as real_sweep
-from pipeline.run import Run
+from pipeline.decide.thresholds import candidate_levels, sweep_levels
+from pipeline.run import directory as names
+from pipeline.run.directory import Run
 
 
 def config_of(scene: Scene) -> TaskConfig:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.deliver.policy_document import monitor_facts, policy_document
+from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
 
 CHEAP = "Qwen/Qwen3.5-9B"
 STRONG = "deepseek-ai/DeepSeek-V4-Pro-0813"

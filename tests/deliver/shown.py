@@ -8,7 +8,7 @@ from typing import Any
 
 from deliver.page import Node, Page, figures
 
-from pipeline.deliver import formatting as f
+from pipeline.deliver.report import formatting as f
 
 SPLITS = ("fit", "certify", "test")
 MEASURES = (

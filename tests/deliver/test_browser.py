@@ -19,9 +19,11 @@ import pytest
 from deliver import artefacts
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipeline import run as names
-from pipeline.deliver import index, report, report_data
-from pipeline.run import Run, dump_json, write_bytes
+from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report import index
+from pipeline.deliver.report import page as report
+from pipeline.run import directory as names
+from pipeline.run.directory import Run, dump_json, write_bytes
 
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline.deliver.export import FORMATS, export
-from pipeline.deliver.gateways import router_threshold
-from pipeline.deliver.notation import to_env, to_toml, to_yaml
-from pipeline.deliver.policy import Policy, PolicyEditedWarning
+from cascade_threshold.policy import Policy, PolicyEditedWarning
+from pipeline.deliver.formats.export import FORMATS, export
+from pipeline.deliver.formats.gateways import router_threshold
+from pipeline.deliver.formats.serialize import to_env, to_toml, to_yaml
 from pipeline.errors import NotExportable, UsageError
 
 

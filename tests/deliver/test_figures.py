@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from deliver import artefacts
 
-from pipeline import run as names
-from pipeline.deliver import captions, figures, report, report_data
-from pipeline.run import dump_json
+from pipeline.deliver.report import captions, figures, page
+from pipeline.deliver.report import data as report_data
+from pipeline.run import directory as names
+from pipeline.run.directory import dump_json
 
 ALL = {"decide", "reliability-before", "reliability-after", "histogram", "risk", "signals"}
 
@@ -122,7 +123,7 @@ def test_one_end_alone_is_no_curve(data: dict[str, Any]) -> None:
                 columns[name] = [values[0]] * size
         drawn = figures.draw(changed, png=False)
         assert "decide" not in drawn
-        assert "so there is no curve to draw" in report.render(changed, drawn)
+        assert "so there is no curve to draw" in page.render(changed, drawn)
 
 
 def test_without_confidences_no_empty_histogram_is_drawn(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_without_confidences_no_empty_histogram_is_drawn(tmp_path: Path) -> None
     data = json.loads(dump_json(report_data.build(run, config)))
     drawn = figures.draw(data, png=False)
     assert "histogram" not in drawn
-    assert "so there is no histogram" in report.render(data, drawn)
+    assert "so there is no histogram" in page.render(data, drawn)
 
 
 def test_a_legend_lists_what_is_drawn_and_nothing_else(data: dict[str, Any]) -> None:
@@ -156,7 +157,7 @@ def test_a_legend_lists_what_is_drawn_and_nothing_else(data: dict[str, Any]) -> 
 
 def test_text_has_enough_contrast_in_every_tone_of_both_themes() -> None:
     """WCAG 2.2: 4.5 to 1, computed from the colours of the style sheet."""
-    css = report.read_template("style.css")
+    css = page.read_template("style.css")
     themes = [
         dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6});", block))
         for block in re.findall(r":root \{(.*?)\}", css, re.S)

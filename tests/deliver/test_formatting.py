@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.deliver import formatting as f
+from pipeline.deliver.report import formatting as f
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import pytest
 from deliver import artefacts
 from deliver.page import Page, figures
 
-from pipeline.deliver import formatting, index, report, report_data
-from pipeline.run import dump_json, write_bytes
+from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report import formatting, index
+from pipeline.deliver.report import page as report
+from pipeline.run.directory import dump_json, write_bytes
 
 
 def add(folder: Path, task: str, number: int, started: str, **changes: Any) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.deliver.monitor import BLIND_SPOT, check
-from pipeline.deliver.policy import Policy
-from pipeline.deliver.policy_document import quantiles
-from pipeline.deliver.production_log import request_digest
+from cascade_threshold.policy import Policy
+from pipeline.deliver.formats.policy_document import quantiles
+from pipeline.deliver.monitoring.log_reader import request_digest
+from pipeline.deliver.monitoring.monitor import BLIND_SPOT, check
 
 
 def line(policy: Policy, confidence: float | None, **more: Any) -> dict[str, Any]:

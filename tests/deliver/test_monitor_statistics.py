@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.deliver.drift import (
+from pipeline.deliver.formats.policy_document import quantiles
+from pipeline.deliver.monitoring.drift import (
     beta_binomial,
     confidence_check,
     kolmogorov_limit,
@@ -19,8 +20,7 @@ from pipeline.deliver.drift import (
     ks_distance,
     share_check,
 )
-from pipeline.deliver.eprocess import e_value, lambdas, watch
-from pipeline.deliver.policy_document import quantiles
+from pipeline.deliver.monitoring.eprocess import e_value, lambdas, watch
 
 # ---- the e-process
 

@@ -18,12 +18,14 @@ import pytest
 from deliver import artefacts, shown
 from deliver.page import Node, Page, figures, leaves, numbers
 
-from pipeline import run as names
-from pipeline.config import TaskConfig
-from pipeline.decide.phrases import roughly
-from pipeline.deliver import formatting, report, report_data
+from pipeline.config.task import TaskConfig
+from pipeline.decide.advice.number_text import roughly
+from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report import formatting
+from pipeline.deliver.report import page as report
 from pipeline.errors import UsageError
-from pipeline.run import Run, dump_json
+from pipeline.run import directory as names
+from pipeline.run.directory import Run, dump_json
 
 VERDICTS = ("certified", "uncertified", "check_data", "cheap_only", "strong_only", "optimized")
 SECTIONS = ("verdict", "decide", "trust", "failures", "health", "use", "provenance")
@@ -156,7 +158,7 @@ def test_ids_are_unique_and_every_reference_to_one_is_met(written: dict[str, Wri
 
 
 def test_report_json_keeps_its_schema(written: dict[str, Written]) -> None:
-    text = (resources.files("pipeline.deliver") / "schemas" / "report.schema.json").read_text("utf-8")
+    text = (resources.files("pipeline.deliver.report") / "schemas" / "report.schema.json").read_text("utf-8")
     validator = jsonschema.Draft202012Validator(json.loads(text))
     for name, made in written.items():
         assert [e.message[:200] for e in validator.iter_errors(made.data)] == [], name
@@ -184,7 +186,7 @@ def allowed_numbers(data: dict[str, Any]) -> set[str]:
 
 @cache
 def numbers_of_the_wording() -> set[str]:
-    folder = resources.files("pipeline.deliver")
+    folder = resources.files("pipeline.deliver.report")
     found = numbers((folder / "captions.py").read_text("utf-8"))
     for file in (folder / "templates").iterdir():
         if file.name.endswith(".j2"):

@@ -15,10 +15,12 @@ from deliver import artefacts
 from deliver.artefact_tables import interval
 from deliver.page import Page
 
-from pipeline import run as names
 from pipeline.decide import metrics
-from pipeline.deliver import captions, report, report_data
-from pipeline.run import Run, dump_json
+from pipeline.deliver.report import captions
+from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report import page as report
+from pipeline.run import directory as names
+from pipeline.run.directory import Run, dump_json
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import pytest
 from deliver.policies import CHEAP, STRONG, body, document, one_token, write
 from together import AsyncTogether
 
-from pipeline import config_file
-from pipeline.collect.prompts import prompt_digest
-from pipeline.collect.providers.weights import load
-from pipeline.deliver.monitor import check
-from pipeline.deliver.policy import Policy
+from cascade_threshold.policy import Policy
+from pipeline.collect.request import prompt_digest
+from pipeline.config import yaml_file
+from pipeline.deliver.monitoring.monitor import check
+from pipeline.demo.weights import load
 
 testclient = pytest.importorskip("fastapi.testclient", reason="the extra `service` is not installed")
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def client_of(replies: dict[str, Any]) -> AsyncTogether:
 
 
 def serve(service: ModuleType, tmp_path: Path, replies: dict[str, Any], made: dict[str, Any] | None = None) -> Any:
-    prompt = config_file.load(CONFIG).prompt
+    prompt = yaml_file.load(CONFIG).prompt
     policy = Policy(made or document(prompt_sha256=prompt_digest(prompt)))
     return testclient.TestClient(
         service.create_app(policy, prompt, client_of(replies), log=tmp_path / "log.jsonl", shadow=0)
@@ -54,7 +54,7 @@ def serve(service: ModuleType, tmp_path: Path, replies: dict[str, Any], made: di
 
 
 def test_sure_and_unsure_requests_are_answered_and_logged_for_the_monitor(service: ModuleType, tmp_path: Path) -> None:
-    made = document(prompt_sha256=prompt_digest(config_file.load(CONFIG).prompt))
+    made = document(prompt_sha256=prompt_digest(yaml_file.load(CONFIG).prompt))
     for confidence, route, answer in ((0.95, "cheap", "spam"), (0.5, "strong", "work")):
         with serve(service, tmp_path, {CHEAP: one_token(confidence), STRONG: body("work", model=STRONG)}, made) as web:
             got = web.post("/answer", json={"columns": MAIL, "id": "7"})
@@ -80,7 +80,7 @@ def test_a_missing_column_and_a_silent_strong_model_have_their_own_codes(service
 def test_the_service_starts_from_the_environment_with_the_demonstration_models(
     service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_file.load(CONFIG)
+    config = yaml_file.load(CONFIG)
     names = {}
     for role in ("cheap", "strong"):
         weights = Path(config.resolve(getattr(config, role).weights))

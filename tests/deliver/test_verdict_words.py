@@ -11,9 +11,10 @@ import pytest
 from deliver import artefacts
 from deliver.page import Page
 
-from pipeline import run as names
-from pipeline.deliver import report, report_data
-from pipeline.run import dump_json
+from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report import page as report
+from pipeline.run import directory as names
+from pipeline.run.directory import dump_json
 
 
 @pytest.fixture

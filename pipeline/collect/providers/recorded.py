@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.collect.prompts import Request
-from pipeline.collect.provider import Attempt
+from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.request import Request
 from pipeline.errors import DataError
 
 

@@ -23,9 +23,9 @@ import together
 import yarl
 from together import AsyncTogether, DefaultAioHttpClient
 
-from pipeline.collect.prompts import Request
-from pipeline.collect.provider import KEPT_HEADERS, Attempt
-from pipeline.collect.redact import redact, redact_bytes
+from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
+from pipeline.collect.providers.redact import redact, redact_bytes
+from pipeline.collect.request import Request
 from pipeline.errors import UsageError
 
 KEY_VARIABLE = "TOGETHER_API_KEY"

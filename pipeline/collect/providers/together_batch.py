@@ -12,9 +12,8 @@ import httpx
 import together
 from together import AsyncTogether
 
-from pipeline.collect.outcome import judge
-from pipeline.collect.prompts import Request
-from pipeline.collect.provider import Attempt
+from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.providers.redact import redact
 from pipeline.collect.providers.together import (
     ADDRESS_VARIABLE,
     CONNECT_TIMEOUT_S,
@@ -25,7 +24,8 @@ from pipeline.collect.providers.together import (
     tls,
     wire_body,
 )  # fmt: skip
-from pipeline.collect.redact import redact
+from pipeline.collect.request import Request
+from pipeline.collect.sending.response_class import judge
 from pipeline.errors import AccessError, ProviderDown
 
 T = TypeVar("T")

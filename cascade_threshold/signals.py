@@ -1,0 +1,269 @@
+"""Token rows to named signals: how sure the model was of its answer, each on [0, 1], larger is surer.
+
+The one implementation for calibration and for production decisions: one reply at a time, standard library only, so the
+two cannot differ by a bit. Every signal looks at the answer's tokens alone. `SIGNALS` states each one's formula,
+with l_j the logprob of token j (clipped at 0), S the answer's tokens, j1 the first of them, A the alternatives at j1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, expm1, fsum, log
+from operator import mul
+from typing import Any, NamedTuple
+
+from cascade_threshold.alignment import Span
+from cascade_threshold.answers import SENTINEL, AnswerSet, read_answer
+from cascade_threshold.completion import Alternative, Reply, Token, parse
+from cascade_threshold.label_mass import CERTAIN, Candidates, LabelMass, candidates, label_mass
+from cascade_threshold.learned import features, learned_confidence
+
+LONG_ANSWER_TOKENS = 8
+"""A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
+
+
+class Signal(NamedTuple):
+    """A way to get a confidence from one reply."""
+
+    name: str
+    version: int
+    """Raised whenever any reply would get another value: a threshold holds for one version only."""
+    formula: str
+    needs_alternatives: int
+    """How many alternatives (top_logprobs) must be asked for; 0 for none."""
+    map: str
+    """The increasing function that brings the raw score to [0, 1]."""
+    null_when: str
+    """When the signal is null although the status is ok."""
+
+
+_FEW = "fewer than two alternatives came for the answer's first token"
+_UNUSABLE = "an alternative of the answer's first token has no usable logprob"
+
+SIGNALS: dict[str, Signal] = {
+    signal.name: signal
+    for signal in (
+        Signal("first_token", 1, "l_j1", 0, "exp(x)", "never"),
+        Signal("label_sequence", 1, "sum of l_j over S", 0, "exp(x)", "never"),
+        Signal("mean", 1, "mean of l_j over S", 0, "exp(x)", "never"),
+        Signal("minimum", 1, "minimum of l_j over S", 0, "exp(x)", "never"),
+        Signal("margin", 1, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
+               "1 - exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
+        Signal("entropy", 1, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
+               "a lower bound", 2, "exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
+        Signal("label_probability", 2, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
+               "followed down the tokens while labels share them", 2, "x",
+               f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
+        Signal("learned", 2, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
+               "no model is given, or a feature of it is null"),
+    )
+}  # fmt: skip
+_WITHOUT_ALTERNATIVES = ("first_token", "label_sequence", "mean", "minimum")
+
+
+class Measurement(NamedTuple):
+    """Everything that one reply says. ``signals`` are all None unless ``status`` is "ok"."""
+
+    answer: str | None
+    status: str
+    signals: dict[str, float | None]
+    reasons: dict[str, str]
+    """Why a signal is null, by its name."""
+    span: Span | None
+    """The answer's tokens; None where they were not located."""
+    label_probabilities: dict[str, float] | None
+    """Probability of every label, summing to 1: P(yes) of a judge, an option's score of choose. None where
+    label_probability is."""
+    captured_mass: float | None
+    """Probability that falls on any label, before renormalisation; 1 - captured_mass is off the labels or unseen."""
+    exact_zero: bool | None
+    """Whether the token at which the answer parts from all other labels has a logprob of exactly 0. Nearly all rows so
+    means processed logprobs (top_p, a constraint)."""
+    reply: Reply
+    detail: str = ""
+    """Why the status is not ok."""
+    unseen_mass: float | None = None
+    """Probability not returned or not decided: bounds of a label's mass are [M, M + unseen_mass]."""
+
+    @property
+    def in_answer(self) -> tuple[bool, ...]:
+        """Per token, whether it is part of the answer."""
+        count, span = len(self.reply.tokens or ()), self.span
+        if span is None:
+            return (False,) * count
+        inside = span.last - span.first + 1
+        return (False,) * span.first + (True,) * inside + (False,) * (count - span.first - inside)
+
+    @property
+    def long_answer(self) -> bool:
+        """More than LONG_ANSWER_TOKENS tokens were generated."""
+        tokens = self.reply.output_tokens if self.reply.tokens is None else len(self.reply.tokens)
+        return tokens is not None and tokens > LONG_ANSWER_TOKENS
+
+    def fewer_alternatives_than(self, count: int) -> bool:
+        """Whether the answer's first token came with fewer alternatives than that, although there are more."""
+        if self.span is None or self.reply.tokens is None:
+            return False
+        token = self.reply.tokens[self.span.first]
+        if len(token.alternatives) >= count:
+            return False
+        seen = candidates(token, self.span.spelling)
+        return seen is None or seen.unseen > CERTAIN
+
+    def bounds(self, label: str) -> tuple[float, float] | None:
+        """Lower and upper bound of a label's unrenormalised mass; None where label_probability is."""
+        if self.label_probabilities is None or self.captured_mass is None or self.unseen_mass is None:
+            return None
+        mass = self.label_probabilities[label] * self.captured_mass
+        return mass, min(1.0, mass + self.unseen_mass)
+
+
+def measure(
+    body_or_reply: Reply | Mapping[str, Any] | str | bytes,
+    answers: AnswerSet,
+    *,
+    role: str = "cheap",
+    learned: Mapping[str, Any] | None = None,
+    only: str | None = None,
+) -> Measurement:
+    """Answer, status and signals of one reply. Never raises on any body.
+
+    ``learned``: numbers of a fitted model (see `cascade_threshold.learned`). ``only``: compute this signal alone, as
+    production does; the value is the same bit for bit. ``role="strong"``: answer and status only, every signal is null.
+    Raises KeyError for an unknown ``only`` and ValueError for unusable ``learned`` numbers.
+    """
+    reply = body_or_reply if isinstance(body_or_reply, Reply) else parse(body_or_reply)
+    if only is not None and only not in SIGNALS:
+        raise KeyError(f"unknown signal {only!r}; known are {', '.join(SIGNALS)}")
+    found = read_answer(reply, answers, role=role)
+    if found.status != "ok" or role != "cheap" or found.span is None or found.label is None:
+        names = SIGNALS if only is None else (only,)
+        reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
+        return Measurement(
+            found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), found.span,
+            None, None, None, reply, found.detail,
+        )  # fmt: skip
+    return _measured(reply, found.span, found.label, answers, learned, only)
+
+
+def _measured(
+    reply: Reply,
+    span: Span,
+    label: int,
+    answers: AnswerSet,
+    learned: Mapping[str, Any] | None,
+    only: str | None,
+) -> Measurement:
+    """`measure` for a reply whose status is ok."""
+    tokens = reply.tokens or ()
+    everything = only is None or only == "learned"
+    signals: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    if everything or only in _WITHOUT_ALTERNATIVES:
+        signals = _of_the_span(tokens, span)
+    shares = captured = missing = None
+    if everything or only not in _WITHOUT_ALTERNATIVES:
+        options = candidates(tokens[span.first], span.spelling)
+        if options is None or len(options.data) < 2 or len(tokens[span.first].alternatives) < 2:
+            why = _UNUSABLE if options is None else _FEW
+            signals["margin"] = signals["entropy"] = signals["label_probability"] = None
+            reasons["margin"] = reasons["entropy"] = reasons["label_probability"] = why
+        else:
+            if only != "label_probability":
+                signals["margin"] = _margin(options)
+                signals["entropy"] = _entropy(options)
+            if everything or only == "label_probability":
+                shares, captured, missing, reason = _shares(tokens, span, label, answers, options)
+                signals["label_probability"] = shares[label] if shares else None
+                if reason:
+                    reasons["label_probability"] = reason
+    if everything:
+        _add_learned(signals, reasons, learned, span.last - span.first + 1)
+    if only is not None:
+        signals = {only: signals[only]}
+        reasons = {only: reasons[only]} if only in reasons else {}
+    return Measurement(
+        answers.labels[label], "ok", signals, reasons, span,
+        dict(zip(answers.labels, shares)) if shares else None, captured,
+        _exact_zero(tokens, span, answers), reply, "", missing,
+    )  # fmt: skip
+
+
+def _of_the_span(tokens: tuple[Token, ...], span: Span) -> dict[str, float | None]:
+    """The signals that need the answer's own logprobs only."""
+    if span.first == span.last:  # the formulas agree
+        logprob = tokens[span.first].logprob
+        assert logprob is not None  # the status is ok
+        value = exp(logprob) if logprob < 0.0 else 1.0
+        return {"first_token": value, "label_sequence": value, "mean": value, "minimum": value}
+    values = [min(token.logprob, 0.0) for token in tokens[span.first : span.last + 1] if token.logprob is not None]
+    total = fsum(values)
+    return {
+        "first_token": exp(values[0]),
+        "label_sequence": exp(total),
+        "mean": exp(total / len(values)),
+        "minimum": exp(min(values)),
+    }
+
+
+def _shares(
+    tokens: tuple[Token, ...], span: Span, label: int, answers: AnswerSet, options: Candidates
+) -> tuple[list[float] | None, float | None, float | None, str]:
+    """Renormalised mass of every label, the mass itself, what is missing from it; or why there is none."""
+    mass = label_mass(tokens, span, label, answers, options)
+    if not isinstance(mass, LabelMass):
+        return None, None, None, mass
+    masses, rest = mass
+    total = fsum(masses)
+    if total <= 0.0:
+        return None, None, None, "no probability on any label"
+    return [value / total for value in masses], total if total < 1.0 else 1.0, rest if rest < 1.0 else 1.0, ""
+
+
+def _margin(options: Candidates) -> float:
+    """1 - e^-(gap between the two largest logprobs); 1 where the second has no probability at all."""
+    second, first = sorted(options.logprobs)[-2:]
+    return 1.0 if second <= SENTINEL else 0.0 - expm1(second - first)  # a tie is 0.0, not -0.0
+
+
+def _entropy(options: Candidates) -> float:
+    """e^-H, with what was not returned as one more symbol."""
+    nats = -fsum(map(mul, options.probabilities, options.logprobs))
+    if options.unseen > 0.0:
+        nats -= options.unseen * log(options.unseen)
+    return exp(-nats) if nats > 0.0 else 1.0
+
+
+def _add_learned(
+    signals: dict[str, float | None], reasons: dict[str, str], learned: Mapping[str, Any] | None, answer_tokens: int
+) -> None:
+    if learned is None:
+        signals["learned"] = None
+        reasons["learned"] = "no model is given"
+        return
+    signals["learned"] = learned_confidence(learned, features(signals, answer_tokens))
+    if signals["learned"] is None:
+        reasons["learned"] = "a signal that the model uses is null"
+
+
+def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bool:
+    """Whether the token that parts the answer from all other labels has a logprob of exactly 0."""
+    position, said, skip = span.first, b"", span.lead
+    while position < span.last:
+        said += span.spelling(tokens[position])[skip:]
+        if len(answers.reach(said)[0]) == 1:
+            break
+        position, skip = position + 1, 0
+    return tokens[position].logprob == 0.0
+
+
+TokenRow = tuple[int, str, bytes | None, float | None, bool, tuple[Alternative, ...]]
+
+
+def token_rows(measurement: Measurement) -> list[TokenRow]:
+    """Rows of tokens.parquet for one reply, without the ids: position, token, bytes, logprob, in_answer, alternatives."""
+    tokens = measurement.reply.tokens or ()
+    return [
+        (position, token, data, logprob, inside, alternatives)
+        for (position, (token, data, logprob, alternatives)), inside in zip(enumerate(tokens), measurement.in_answer)
+    ]

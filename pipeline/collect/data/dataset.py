@@ -1,0 +1,299 @@
+"""Dataset: labeled rows, checked before anything is spent, with stable ids, and placed in splits by content alone."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.collect.data.table_reader import TableFile
+from pipeline.collect.request import digest, letters
+from pipeline.config.task import Split, TaskConfig
+from pipeline.errors import DataError
+
+LONG_TEXT = 100_000
+YES = {"yes", "1", "true", "relevant"}
+NO = {"no", "0", "false", "irrelevant", "not relevant"}
+
+Canonical = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row: what the prompt needs, and what is known about it."""
+
+    id: str
+    texts: tuple[str, ...]
+    """The prompt's columns, in the prompt's order."""
+    label: str | None
+    options: tuple[str, ...] | None
+    group: str
+    segment: str | None
+    split: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All rows of a task and what was noticed while reading them."""
+
+    examples: list[Example]
+    columns: tuple[str, ...]
+    digest: str
+    health: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def fields(self, example: Example) -> dict[str, str]:
+        """The prompt's columns of a row by name."""
+        return dict(zip(self.columns, example.texts, strict=True))
+
+    def limited(self, n: int) -> Dataset:
+        """The n rows with the smallest hashes, in their old order: the same n whatever else the file holds."""
+        keep = set(sorted((_hash(e.id), e.id) for e in self.examples)[:n])
+        kept = [e for e in self.examples if (_hash(e.id), e.id) in keep]
+        used = {
+            **self.health,
+            "used": len(kept),
+            "excluded": {**self.health["excluded"], "limit": len(self) - len(kept)},
+        }
+        return Dataset(kept, self.columns, _digest_of(kept), {**used, "splits": dict(Counter(e.split for e in kept))})
+
+
+def read(config: TaskConfig, canonical: Canonical) -> Dataset:
+    """Read and check a task's rows.
+
+    `canonical` maps a label as written to the label of the config, or to None. Raises DataError that names file, line,
+    value, rule and remedy at the first fault that could falsify a result.
+    """
+    spec = config.dataset
+    if spec is None or config.prompt is None:
+        raise DataError(f"{config.source}: needs `dataset` and `prompt` to read rows (only --predictions does without)")
+    table = TableFile(config.resolve(spec.path))
+    text_columns = (
+        tuple(c for c in config.prompt.columns if c != spec.options) if spec.options else config.prompt.columns
+    )
+    named = {"dataset.id": spec.id, "dataset.label": spec.label, "dataset.options": spec.options, "dataset.group": spec.group,
+             "dataset.segment": spec.segment, **{f"prompt: {{{c}}}": c for c in text_columns}}  # fmt: skip
+    wanted = {where: column for where, column in named.items() if column}
+    reader = _Reader(config, table, text_columns, canonical)
+    for number, row in table.rows(list(dict.fromkeys(wanted.values()))):
+        if number == 1 or not reader.seen:
+            _require_columns(table, number, row, wanted)
+        reader.add(number, row)
+    return reader.finish()
+
+
+def split_of(group: str, split: Split) -> str:
+    """The split of a group: a hash of its name alone, so that no seed and no order of rows can move it."""
+    u = int(_hash(group)[:13], 16) / 16**13
+    return "fit" if u < split.fit else "certify" if u < split.fit + split.certify else "test"
+
+
+def normalised(texts: Sequence[str]) -> str:
+    """Content as compared for copies: NFKC, case folded, white space collapsed."""
+    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", t).casefold().split()) for t in texts)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _storable(text: str) -> bool:
+    """Whether the text is UTF-8: JSON may hold half of a pair that stands for one character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest_of(examples: Sequence[Example]) -> str:
+    total = hashlib.sha256()
+    for e in examples:
+        total.update(digest([e.id, e.texts, e.label, e.options, e.group, e.segment]).encode())
+    return total.hexdigest()
+
+
+def _require_columns(table: TableFile, number: int, row: dict[str, Any], wanted: dict[str, str]) -> None:
+    for where, column in wanted.items():
+        if column not in row:
+            near = difflib.get_close_matches(column, list(row), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint}; columns here: {', '.join(map(repr, row))}"
+            )
+
+
+class _Reader:
+    """Turns rows of a file into examples and keeps the counts."""
+
+    def __init__(
+        self, config: TaskConfig, table: TableFile, text_columns: tuple[str, ...], canonical: Canonical
+    ) -> None:
+        assert config.dataset is not None and config.prompt is not None
+        self.config, self.spec, self.table, self.canonical = config, config.dataset, table, canonical
+        self.text_columns, self.columns = text_columns, config.prompt.columns
+        self.seen: dict[str, int] = {}
+        self.examples: list[Example] = []
+        self.contents: Counter[str] = Counter()
+        self.exact: set[bytes] = set()
+        self.copies = self.blank = self.long = 0
+        self.labels_of: dict[str, set[str | None]] = {}
+        self.splits_of: dict[str, set[str]] = {}
+        self.duplicates: list[tuple[str, int, int]] = []
+
+    def add(self, number: int, row: dict[str, Any]) -> None:
+        where = self.table.where(number)
+        missing = [c for c in (*self.text_columns, self.spec.label) if c and c not in row]
+        if missing:
+            raise DataError(f"{where}: no {missing[0]!r} here; every row needs it")
+        by_name = {c: self._text(where, c, row[c]) for c in self.text_columns}
+        options = self._options(where, row)
+        if self.spec.options is not None and options is not None:
+            by_name[self.spec.options] = "\n".join(
+                f"{a}. {o}" for a, o in zip(letters(len(options)), options, strict=True)
+            )
+        texts = tuple(by_name[c] for c in self.columns)
+        content = normalised(texts)
+        key = _hash(content)
+        exact = hashlib.sha256("\x1f".join(texts).encode("utf-8", "surrogatepass")).digest()
+        self.copies += exact in self.exact
+        self.exact.add(exact)
+        self.blank += any(not t.strip() for t in texts)
+        self.long += any(len(t) > LONG_TEXT for t in texts)
+        label = self._label(where, row, options)
+        group = self._plain(where, self.spec.group, row) if self.spec.group else key
+        split = split_of(group, self.spec.split)
+        self.contents[key] += 1
+        self.labels_of.setdefault(key, set()).add(label)
+        self.splits_of.setdefault(key, set()).add(split)
+        segment = self._plain(where, self.spec.segment, row, blank="(none)") if self.spec.segment else None
+        self.examples.append(Example(self._id(number, where, row, exact), texts, label, options, group, segment, split))
+
+    def _text(self, where: str, column: str, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if value is None:
+            return ""
+        if isinstance(value, bool | int | float):
+            return json.dumps(value)
+        raise DataError(
+            f"{where}: column {column!r} holds {type(value).__name__}, a prompt takes text; flatten it first"
+        )
+
+    def _plain(self, where: str, column: str | None, row: dict[str, Any], blank: str | None = None) -> str:
+        assert column is not None
+        value = row.get(column)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            if blank is not None:
+                return blank
+            raise DataError(f"{where}: column {column!r} is blank; every row needs one")
+        if not isinstance(value, str):
+            raise DataError(f"{where}: column {column!r} holds {value!r} ({type(value).__name__}); write it as text")
+        return value
+
+    def _id(self, number: int, where: str, row: dict[str, Any], exact: bytes) -> str:
+        if self.spec.id:
+            name = self._plain(where, self.spec.id, row)
+            if not _storable(name):
+                raise DataError(
+                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database keeps; mend the row"
+                )
+            if name in self.seen:
+                self.duplicates.append((name, self.seen[name], number))
+        else:
+            # copies get a number, so that a file of copies still has one id per row
+            name = base = exact.hex()[:24]
+            repeat = 1
+            while name in self.seen:
+                repeat += 1
+                name = f"{base}-{repeat}"
+        self.seen.setdefault(name, number)
+        return name
+
+    def _options(self, where: str, row: dict[str, Any]) -> tuple[str, ...] | None:
+        if not self.spec.options:
+            return None
+        value = row.get(self.spec.options)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise DataError(
+                    f"{where}: column {self.spec.options!r} must hold a JSON list of options, got {value[:80]!r}"
+                ) from None
+        if not isinstance(value, list) or not all(isinstance(o, str) for o in value) or not 2 <= len(value) <= 26:
+            raise DataError(f"{where}: column {self.spec.options!r} must hold 2 to 26 texts, got {str(value)[:80]}")
+        return tuple(value)
+
+    def _label(self, where: str, row: dict[str, Any], options: tuple[str, ...] | None) -> str | None:
+        column = self.spec.label
+        if column is None:
+            return None
+        value = row[column]
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, bool) or (value is not None and not isinstance(value, str)):
+            raise DataError(
+                f"{where}: label {value!r} is {type(value).__name__}, not text; write it in quotes as the config does"
+            )
+        if value is None or not value.strip():
+            raise DataError(f"{where}: the label is blank; label the row or leave it out of the file")
+        if options is not None:
+            return self._choice(where, value, options)
+        label = self.canonical(value)
+        if label is None and self.config.kind == "judge" and self.config.labels is None:
+            folded = value.strip().casefold()
+            label = "yes" if folded in YES else "no" if folded in NO else None
+        if label is None:
+            known = list(self.config.answers or ())
+            near = difflib.get_close_matches(value, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"{where}: label {value!r} is not one of the config's labels {known}{hint}; add it to `labels` or mend the row"
+            )
+        return label
+
+    def _choice(self, where: str, value: str, options: tuple[str, ...]) -> str:
+        """The letter of the right option; the file may give the letter or the option's text."""
+        names = letters(len(options))
+        by_text = [a for a, o in zip(names, options, strict=True) if o.strip() == value.strip()]
+        if len(by_text) == 1:
+            return by_text[0]
+        if not by_text and value.strip().upper() in names:
+            return value.strip().upper()
+        found = (
+            f"{len(by_text)} options read so"
+            if by_text
+            else f"it is neither an option nor one of the letters {names[0]} to {names[-1]}"
+        )
+        raise DataError(f"{where}: label {value!r}: {found}; give the letter of the right option")
+
+    def finish(self) -> Dataset:
+        if self.duplicates:
+            shown = "; ".join(f"{n!r} at {self.table.unit}s {a} and {b}" for n, a, b in self.duplicates[:5])
+            raise DataError(
+                f"{self.table.path}: {len(self.duplicates)} duplicate ids: {shown}; ids in column {self.spec.id!r} must be unique"
+            )
+        if not self.examples:
+            raise DataError(f"{self.table.path}: no rows; a dataset needs labeled rows below its header")
+        n = len(self.examples)
+        conflicts = [k for k, labels in self.labels_of.items() if len(labels) > 1]
+        health = {
+            "rows": n, "used": n, "excluded": {},
+            "splits": {s: sum(e.split == s for e in self.examples) for s in ("fit", "certify", "test")},
+            "duplicate_texts": self.copies, "duplicate_texts_normalised": n - len(self.contents),
+            "conflicting_labels": len(conflicts), "leaked_between_splits": sum(len(s) > 1 for s in self.splits_of.values()),
+            "blank_texts": self.blank, "long_texts": self.long,
+            "groups": len({e.group for e in self.examples}), "grouped_by": self.spec.group or "content",
+            "labels": dict(sorted(Counter(e.label or "(none)" for e in self.examples).items())),
+        }  # fmt: skip
+        return Dataset(self.examples, self.columns, _digest_of(self.examples), health)

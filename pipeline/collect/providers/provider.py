@@ -1,0 +1,60 @@
+"""Provider: who answers requests. One method; everything about money, retries and keeping is done by `send`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.collect.request import Request
+
+KEPT_HEADERS = frozenset({
+    "x-request-id", "cf-ray", "retry-after", "retry-after-ms", "location",
+    "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-tokenlimit-limit", "x-tokenlimit-remaining",
+})  # fmt: skip
+"""Headers of a reply that matter; none of them can carry a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one try brought, as facts: nothing is judged here.
+
+    `arrival` is "reply" (an HTTP response came, whatever it says), "unknown" (the request left and no whole response
+    came back: perhaps paid) or "not_sent" (no connection, so certainly free).
+    """
+
+    arrival: str
+    http_status: int | None = None
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    """From sending to the last byte; None where latency says nothing about an API (embedded, recorded)."""
+    wire_form: str = ""
+    host: str = ""
+    problem: str = ""
+    """Short name of what went wrong on the way: timeout, cut, refused ..."""
+    detail: str = ""
+    again: bool = False
+    """The provider has just learned to ask in another form: ask at once, this try does not count."""
+
+
+class Provider(Protocol):
+    """A source of replies. `complete` never raises for what a service or a network does; it returns it."""
+
+    @property
+    def service(self) -> str:
+        """Name that enters the key of a request: "together", "embedded/...", "recorded/<digest>"."""
+
+    @property
+    def address(self) -> str:
+        """Where requests go, for people: an address without credentials, or a file's name."""
+
+    @property
+    def paid(self) -> bool:
+        """Whether a request costs money, so that every try is noted before it leaves."""
+
+    async def complete(self, request: Request) -> Attempt:
+        """Ask once."""
+
+    async def aclose(self) -> None:
+        """Release connections."""

@@ -1,0 +1,217 @@
+"""Outcome: what one attempt means for its request, for the pace and for the run. Pure; the rules of the fault matrix."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pydantic_core import from_json
+
+from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.request import Request
+from pipeline.errors import AccessError, CascadeError, CreditExhausted, KeyRefused
+
+
+class Action(Enum):
+    """What the sender does next with the request."""
+
+    KEEP = "keep"
+    AGAIN = "again"
+    """Ask at once in another form; not counted as a retry."""
+    RETRY = "retry"
+    RETRY_ONCE = "retry once"
+    """A repeat costs money or rarely helps: one more try, then the last result stands."""
+    WAIT = "wait"
+    """The service asks for a slower pace; the request loses none of its tries."""
+    REJECT = "reject"
+    """This row will never be answered; the others go on."""
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a reply was billed for; None is unknown."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Both counts are there, and not both zero (a zero usage is a missing one)."""
+        return (
+            self.input_tokens is not None
+            and self.output_tokens is not None
+            and self.input_tokens + self.output_tokens > 0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`state` is what the store writes down: ok, rejected, http_error, invalid, unknown, not_sent."""
+
+    action: Action
+    state: str
+    reason: str = ""
+    message: str = ""
+    usage: Usage = Usage()
+    error: type[CascadeError] | None = None
+
+
+TOO_LONG = re.compile(
+    r"context.{0,20}length|maximum context|context.{0,10}(size|window)|too (long|many tokens)|exceed_context_size|input.{0,20}(too long|exceeds)"
+    r"|tokens.{0,40}(exceed|must be <=)",
+    re.IGNORECASE | re.DOTALL,
+)
+FILTERED = re.compile(
+    r"content.?(filter|policy|management)|ResponsibleAI|(safety|moderation).{0,30}(block|filter|flag|violat|reject)"
+    r"|(block|filter|flag|violat|reject)\w*.{0,30}(safety|moderation|policy)",
+    re.IGNORECASE | re.DOTALL,
+)
+CREDIT = re.compile(r"credit|billing|insufficient.?(quota|funds)|spending.?limit|payment", re.IGNORECASE)
+SPENT = re.compile(
+    r"insufficient.?(quota|funds|credits?|balance)|exceeded your current quota|(out of|no) (more )?credits"
+    r'|(credit|spend(ing)?|billing|hard).?(limit|balance|cap)[^"]{0,20}(exceed|exhaust|reach|used|too low)|credits?[^"]{0,20}(exhaust|deplet)',
+    re.IGNORECASE,
+)
+"""What a 429 must say to mean the money: one that is about the pace may speak of billing too, to sell a faster plan."""
+PACE = re.compile(r"rate.?limit|(requests|queries|tokens|calls) per|too many requests", re.IGNORECASE)
+HTML = re.compile(rb"^\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
+
+
+def judge(attempt: Attempt) -> Outcome:
+    """The meaning of one attempt."""
+    if attempt.arrival == "not_sent":
+        return Outcome(Action.RETRY, "not_sent", attempt.problem or "no_connection", attempt.detail)
+    if attempt.arrival != "reply" or attempt.http_status is None:
+        return Outcome(Action.RETRY_ONCE, "unknown", attempt.problem or "cut", attempt.detail)
+    if attempt.again:
+        return Outcome(Action.AGAIN, "http_error", "other_form", message_in(attempt.body))
+    if 200 <= attempt.http_status < 300:
+        return _success(attempt.body)
+    return _refusal(attempt, attempt.http_status)
+
+
+def _success(body: bytes) -> Outcome:
+    try:
+        value = _read(body)
+    except (ValueError, RecursionError):
+        if HTML.match(body):
+            return Outcome(
+                Action.RETRY, "invalid", "html", "a web page instead of a reply: a proxy, or a wrong TOGETHER_BASE_URL?"
+            )
+        return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON, or is cut")
+    if not isinstance(value, dict):
+        return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON object")
+    usage = usage_of(value)
+    if value.get("error") and not value.get("choices"):
+        return Outcome(
+            Action.RETRY,
+            "invalid",
+            "error_body",
+            message_in(body) + " (status 200: a proxy, or a wrong TOGETHER_BASE_URL?)",
+            usage,
+        )
+    if _empty(value):
+        return Outcome(Action.RETRY_ONCE, "ok", "empty", "the reply holds no answer", usage)
+    return Outcome(Action.KEEP, "ok", "", "", usage)
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return from_json(body)  # twice as fast as json
+    except ValueError:  # but stricter about lone surrogates
+        return json.loads(body)
+
+
+def _empty(value: dict[str, Any]) -> bool:
+    """No choice or no text, where asking again may help: a length limit or a filter would strike again."""
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(first, dict):
+        return True
+    if first.get("finish_reason") in ("length", "content_filter", "tool_calls"):
+        return False
+    message = first.get("message")
+    return not first.get("text") if not isinstance(message, dict) else not message.get("content")
+
+
+def _refusal(attempt: Attempt, status: int) -> Outcome:
+    message = message_in(attempt.body)
+
+    def outcome(
+        action: Action, reason: str = attempt.problem or f"http_{status}", error: type[CascadeError] | None = None
+    ) -> Outcome:
+        return Outcome(action, "rejected" if action is Action.REJECT else "http_error", reason, message, Usage(), error)
+
+    if status == 401:
+        return outcome(Action.STOP, error=KeyRefused)
+    if status == 402 or (status == 403 and CREDIT.search(message)) or (status == 429 and _spent(attempt)):
+        return outcome(Action.STOP, "credit", CreditExhausted)
+    if status == 413 or (status in (400, 403, 422) and TOO_LONG.search(message)):
+        return outcome(Action.REJECT, "too_long")
+    if status in (400, 403, 422) and FILTERED.search(message):
+        return outcome(Action.REJECT, "filtered")
+    if status in (403, 404) or 300 <= status < 400:
+        return outcome(Action.STOP, error=AccessError)
+    if status == 429:
+        return outcome(Action.WAIT)
+    if status >= 500 or status in (408, 409, 425):
+        return outcome(Action.RETRY)
+    return outcome(Action.REJECT)
+
+
+def _spent(attempt: Attempt) -> bool:
+    """Whether a 429 says that the balance is gone, in its message or its code, and nothing of waiting."""
+    if "retry-after" in attempt.headers or "retry-after-ms" in attempt.headers:
+        return False
+    said = attempt.body[:20_000].decode("utf-8", "replace")
+    return SPENT.search(said) is not None and PACE.search(said) is None
+
+
+def usage_of(value: dict[str, Any]) -> Usage:
+    """Token counts of a reply body; nested details arrive as plain dicts."""
+    usage = value.get("usage")
+    if not isinstance(usage, dict):
+        return Usage()
+    details = usage.get("completion_tokens_details")
+    reasoning = (
+        _count(details.get("reasoning_tokens")) if isinstance(details, dict) else _count(usage.get("reasoning_tokens"))
+    )
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), reasoning)
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; what no reply can have (and the sums of 64 bits cannot hold) is as unknown as a negative one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
+
+
+def message_in(body: bytes, limit: int = 300) -> str:
+    """What an error body says, in one line."""
+    text = body[:20_000].decode("utf-8", "replace")
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return " ".join(text.split())[:limit]
+    for key in ("error", "message", "detail"):
+        if isinstance(value, dict) and value.get(key):
+            value = value[key]
+    return " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())[:limit]
+
+
+def advice(attempt: Attempt, outcome: Outcome, request: Request) -> str:
+    """What to tell a person whose run stopped at this attempt, and what to do about it."""
+    status, where = attempt.http_status or 0, attempt.host
+    says = f" ({outcome.message})" if outcome.message else ""
+    if status == 401:
+        return f"{where} refuses the key{says}: check TOGETHER_API_KEY"
+    if outcome.reason == "credit" or status == 402:
+        return f"{where} says that the account's credit or spending limit is used up{says}; add credit and run the same command again"
+    if status == 404:
+        return f"{where} knows no model {request.model!r}, or the address is wrong{says}: check `{request.role}.model` in the config, and TOGETHER_BASE_URL"
+    if status == 403:
+        return f"{where} gives this key no access to {request.model!r}{says}: ask for access, or choose another model in the config"
+    return f"{where} answers with a redirect ({status}){says}: check TOGETHER_BASE_URL"

@@ -1,0 +1,139 @@
+"""Spending: what the run has cost, what is in flight at its upper bound, and the cap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.collect.request import Request
+from pipeline.collect.sending.response_class import Usage
+from pipeline.errors import CapReached
+
+PROMPT_OVERHEAD_TOKENS = 200
+"""Chat template and special tokens around the messages; more than any template in use adds to two messages."""
+
+UNPROMPTED = frozenset({"stop", "reasoning"})
+"""Parameters that no template writes out in words."""
+
+
+class Price(Protocol):
+    """Dollars per million tokens."""
+
+    @property
+    def input(self) -> float:
+        """Of the prompt."""
+
+    @property
+    def output(self) -> float:
+        """Of what the model writes, its reasoning included."""
+
+
+def price_key(service: str, model: str) -> str:
+    """Under which name the last price of a model is remembered."""
+    return f"price:{service}:{model}"
+
+
+def discount_key(service: str, model: str) -> str:
+    """Under which name the last discount of a model's batches is remembered; apart, as the chat API knows of none."""
+    return f"batch_discount:{service}:{model}"
+
+
+def usd_of(usage: Usage, price: Price | None) -> float | None:
+    """Dollars of one reply; None when its usage or the price is unknown (never 0)."""
+    if price is None or not usage.known:
+        return None
+    assert usage.input_tokens is not None
+    assert usage.output_tokens is not None
+    return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
+
+
+def usd_bound(request: Request, price: Price | None) -> float:
+    """Upper bound in dollars of one request: its bytes are never fewer than its tokens. 0 without a price."""
+    if price is None:
+        return 0.0
+    most = request.params.get("max_tokens") or request.params.get("max_completion_tokens") or 0
+    prompt = request.prompt_bytes + PROMPT_OVERHEAD_TOKENS + _prompted_bytes(request.params)
+    return (prompt * price.input + int(most) * price.output) / 1e6
+
+
+def _prompted_bytes(params: Mapping[str, Any]) -> int:
+    """Bytes of the parameters that a chat template may write into the prompt: tools, a response_format, any text.
+
+    As JSON in its longest form, since templates indent it and escape what is not ASCII.
+    """
+    written = {
+        name: value
+        for name, value in params.items()
+        if isinstance(value, str | list | tuple | Mapping) and name not in UNPROMPTED
+    }
+    return len(json.dumps(written, indent=4)) if written else 0
+
+
+@dataclass
+class Allowance:
+    """The money of one command, over all its tasks, roles and first calls."""
+
+    cap: float | None = None
+    """--max-usd; None: no cap."""
+    spent: float = 0.0
+    """In dollars; what is not told counts at its upper bound."""
+    confirmed: bool = False
+    """Whether the whole was agreed to, so that its parts need no question."""
+
+    @property
+    def left(self) -> float | None:
+        """What may still be spent; None without a cap."""
+        return None if self.cap is None else self.cap - self.spent
+
+
+@dataclass
+class Spending:
+    """The money of one run. With a cap, a request starts only when even its upper bound stays below it."""
+
+    price: Price | None
+    cap: float | None = None
+    before: float = 0.0
+    """What counts against the cap already."""
+    usd: float = 0.0
+    """Known dollars of replies that came back."""
+    unknown_usd: float = 0.0
+    """Upper bound of requests that were perhaps paid or came without usage; counted against the cap."""
+    reserved: float = 0.0
+    pending: int = 0
+    """Reservations that are open."""
+
+    def __post_init__(self) -> None:
+        self._freed = asyncio.Event()
+
+    async def reserve(self, bound: float, stopping: Callable[[], bool]) -> None:
+        """Set `bound` aside; waits while requests in flight may turn out cheaper. Raises CapReached."""
+        while self.cap is not None and self.before + self.usd + self.unknown_usd + self.reserved + bound > self.cap:
+            if not self.pending:
+                raise CapReached(
+                    f"stopped before the cap: ${self.before + self.usd + self.unknown_usd:.4f} of ${self.cap:g} spent, and the next request could cost "
+                    f"up to ${bound:.4f}; the same command with a larger --max-usd goes on from here"
+                )
+            if stopping():
+                return
+            self._freed.clear()
+            await self._freed.wait()
+        self.reserved += bound
+        self.pending += 1
+
+    def settle(self, bound: float, usage: Usage, *, perhaps_paid: bool) -> None:
+        """Turn a reservation into what the request really cost."""
+        self.pending -= 1
+        self.reserved = max(0.0, self.reserved - bound) if self.pending else 0.0  # no rounding is carried along
+        usd = usd_of(usage, self.price)
+        if usd is not None:
+            self.usd += usd
+        elif perhaps_paid:
+            self.unknown_usd += bound
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        self._freed.set()

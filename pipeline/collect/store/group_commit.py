@@ -1,0 +1,149 @@
+"""GroupCommit: many small notes, few waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.collect.store.response_store import ResponseStore, Row
+
+AT_MOST = 64
+"""Replies in one group."""
+LONGEST_S, SHORTEST_S = 0.05, 0.002
+
+
+class GroupCommit:
+    """Collects notes for a short while and commits them together, in the order in which they came.
+
+    Rows are written on the loop's thread (a few microseconds each), only the commit waits in a thread of its own: two
+    threads that both run Python would wait for each other far longer than for the disk.
+    """
+
+    def __init__(self, store: ResponseStore, busy: Callable[[], bool]) -> None:
+        """`busy` tells whether a reply is still to come that could join the group; if not, nobody is waited for."""
+        self._store, self._busy = store, busy
+        self._opened: list[Row] = []
+        self._ended: list[Row] = []
+        self._also: list[Callable[[], None]] = []
+        self._then: list[Callable[[], None]] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "commit")
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.window = SHORTEST_S
+        """Seconds that a note waits for others to join it; the sender sets it to a small part of a reply's time."""
+        self.error: BaseException | None = None
+        self._task = self._loop.create_task(self._run())
+
+    def opened(self, row: Row) -> None:
+        """An attempt is about to leave; it may once `durable` has returned."""
+        self._opened.append(row)
+
+    def ended(self, row: Row) -> None:
+        """An attempt has ended. It is committed before anything noted later."""
+        self._ended.append(row)
+        self._schedule()
+
+    def also(self, operation: Callable[[], None]) -> None:
+        """Run `operation` in the next transaction, whenever that is; `aclose` makes sure there is one."""
+        self._also.append(operation)
+
+    def then(self, operation: Callable[[], None]) -> None:
+        """Run `operation` once everything noted so far is on disk, whenever that is."""
+        self._then.append(operation)
+
+    async def durable(self) -> None:
+        """Return once everything noted so far is on disk. Raises what a commit raised."""
+        if self.error is not None:
+            raise self.error
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        self._schedule()
+        await future
+
+    def _schedule(self) -> None:
+        if len(self._ended) >= AT_MOST or not self._busy():
+            self._wake.set()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(min(max(self.window, SHORTEST_S), LONGEST_S), self._wake.set)
+
+    async def _run(self) -> None:
+        while not self._closed or self._opened or self._ended or self._also or self._waiting:
+            await self._wake.wait()
+            if not self._closed:
+                self._wake.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            await self._commit()
+
+    async def _commit(self) -> None:
+        opened, ended, also, then, waiting = self._opened, self._ended, self._also, self._then, self._waiting
+        self._opened, self._ended, self._also, self._then, self._waiting = [], [], [], [], []
+        try:
+            if self.error is None:
+                self._store.begin()
+                self._store.note(opened, ended)
+                for operation in also:
+                    operation()
+                await self._loop.run_in_executor(self._thread, self._store.commit)
+                for operation in then:
+                    operation()
+        except BaseException as error:
+            self._store.rollback()
+            self.error = error
+        for future in waiting:
+            if future.done():  # its worker was cancelled
+                continue
+            if self.error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(self.error)
+
+    async def aclose(self) -> None:
+        """Commit what is noted and end."""
+        self._closed = True
+        self._wake.set()
+        await self._task
+        self._thread.shutdown(wait=True)
+
+
+class Turnstile:
+    """Lets a few replies through per turn of the event loop.
+
+    Replies that arrive together would otherwise be finished together, committed together and sent together, for ever:
+    each would wait for the last of the crowd. This way a commit can leave while the crowd is still being finished.
+    """
+
+    def __init__(self, per_turn: int = 2) -> None:
+        self._per_turn = self._left = per_turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+
+    async def enter(self) -> None:
+        """Return when it is this reply's turn, first come, first served."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+        if self._left > 0 and not self._waiting:
+            self._left -= 1
+            return
+        place = self._loop.create_future()
+        self._waiting.append(place)
+        await place
+
+    def _turn(self) -> None:
+        self._left = self._per_turn
+        while self._waiting and self._left > 0:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                self._left -= 1
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            self._loop.call_soon(self._turn)

@@ -1,0 +1,329 @@
+"""TaskConfig: everything a task's YAML file may say, checked before anything is read, sent or paid."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import string
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from cascade_threshold.answers import AnswerSet
+
+ROLES = ("cheap", "strong")
+PROVIDERS = ("embedded", "together", "together-batch", "recorded")
+PAID_PROVIDERS = ("together", "together-batch")
+SIGNAL_NAMES = (
+    "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned",
+)  # fmt: skip
+
+Number = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
+Share = Annotated[StrictInt | StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+SplitName = Literal["fit", "certify", "test"]
+SPLITS: tuple[SplitName, ...] = ("fit", "certify", "test")
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Split(Part):
+    """Shares of the three uses of rows; they are placed by a hash of the group."""
+
+    fit: Share = 0.3
+    certify: Share = 0.5
+    test: Share = 0.2
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if abs(self.fit + self.certify + self.test - 1) > 1e-9:
+            raise ValueError(f"fit + certify + test must be 1, got {self.fit + self.certify + self.test:g}")
+        if min(self.fit, self.certify) <= 0:
+            raise ValueError(
+                "fit and certify must both be above 0: the candidate levels and the promise need rows of their own"
+            )
+        return self
+
+
+class Dataset(Part):
+    """Where the rows are and which column means what."""
+
+    path: StrictStr
+    """.jsonl, .csv or .parquet; relative to the config, absolute, or an fsspec address."""
+    id: StrictStr | None = None
+    """Column with a unique id; without it the id is a digest of the content."""
+    label: StrictStr | None = None
+    """Column with the right answer; without it only the target agree_with_strong is possible."""
+    options: StrictStr | None = None
+    """Kind choose: column with the row's options."""
+    group: StrictStr | None = None
+    """Rows of one group stay in one split, and the promise is about groups."""
+    segment: StrictStr | None = None
+    """Column by which results are reported separately."""
+    split: Split = Split()
+    prevalence: dict[StrictStr, Share] | None = None
+    """Production's label mix where the labeled set is enriched; re-weights estimates, never the promise."""
+
+    @field_validator("prevalence")
+    @classmethod
+    def _mix(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        if mix is not None and abs(sum(mix.values()) - 1) > 1e-6:
+            raise ValueError(f"shares must sum to 1, got {sum(mix.values()):g}")
+        return mix
+
+
+class Prompt(Part):
+    """Templates: {column} is replaced by the row's text, literal braces are doubled."""
+
+    system: StrictStr = ""
+    user: StrictStr
+
+    @field_validator("system", "user")
+    @classmethod
+    def _template(cls, text: str) -> str:
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(
+                "holds half a character (a lone surrogate), which cannot be sent; write the character itself"
+            )
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise ValueError(f"{error}; write a literal brace twice: {{{{ or }}}}") from None
+        for _, name, spec, conversion in parsed:
+            if name is not None and (not re.fullmatch(r"\w+", name) or spec or conversion):
+                raise ValueError(
+                    f"placeholder {{{name}}} must be a plain column name; double the braces of literal text"
+                )
+        return text
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the dataset columns that the templates use, in order of appearance."""
+        names = [n for text in (self.system, self.user) for _, n, _, _ in string.Formatter().parse(text) if n]
+        return tuple(dict.fromkeys(names))
+
+
+class Price(Part):
+    """Dollars per million tokens as of a day."""
+
+    input: Annotated[Number, Field(gt=0)]
+    output: Annotated[Number, Field(gt=0)]
+    as_of: dt.date
+    source: StrictStr = Field(min_length=1)
+    batch_discount: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share taken off by the batch API; 0 unless the price list says otherwise."""
+
+    def usd(self, input_tokens: int | None, output_tokens: int | None, *, batch: bool = False) -> float | None:
+        """Dollars of one reply; None when the number of tokens is not known (a usage of 0 and 0 is a missing one)."""
+        if input_tokens is None or output_tokens is None or input_tokens + output_tokens <= 0:
+            return None
+        full = (input_tokens * float(self.input) + output_tokens * float(self.output)) / 1e6
+        return full * (1 - float(self.batch_discount)) if batch else full
+
+
+class Model(Part):
+    """The cheap model, and what is sent with each request."""
+
+    model: StrictStr = Field(min_length=1)
+    usd_per_million_tokens: Price
+    top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] = 5
+    """Alternatives wanted per token (cheap role); 0 asks for the logprob of the token alone, and one comes with it."""
+    params: dict[StrictStr, Any] = Field(default_factory=dict)
+    """Sampling parameters, sent as they are; max_tokens is required where a request costs money."""
+    replies: StrictStr | None = None
+    """Recorded provider: file of replies."""
+    weights: StrictStr | None = None
+    """Embedded provider: file of the demonstration model that stands in for `model`."""
+
+    @field_validator("params")
+    @classmethod
+    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        ours = {"model", "messages", "logprobs", "top_logprobs", "stream", "n", "echo"} & set(params)
+        if ours:
+            raise ValueError(f"{', '.join(sorted(ours))} is set by the pipeline itself; remove it from params")
+        return params
+
+
+class Strong(Model):
+    """The strong model, the reference."""
+
+    splits: tuple[SplitName, ...] = SPLITS
+    """Splits whose rows get a strong answer; `fit` needs none where rows have labels."""
+    human: Literal[False] = False
+
+
+class Human(Part):
+    """People in place of a strong model: their answer is the label."""
+
+    human: Literal[True]
+    usd_per_request: Annotated[Number, Field(gt=0)]
+    splits: tuple[SplitName, ...] = SPLITS
+
+
+def _strong_side(value: Any) -> str:
+    human = value.get("human") if isinstance(value, dict) else getattr(value, "human", False)
+    return "<people>" if human else "<model>"
+
+
+class Target(Part):
+    """What the threshold must keep, and with what certainty."""
+
+    kind: Literal[
+        "match_strong", "accepted_accuracy", "system_accuracy", "agree_with_strong", "budget", "total_cost"
+    ] = "match_strong"
+    within: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    at_least: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    escalation_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    usd_per_1000: Annotated[Number, Field(gt=0)] | None = None
+    usd_per_error: Annotated[Number, Field(gt=0)] | dict[StrictStr, Number | dict[StrictStr, Number]] | None = None
+    certainty: Annotated[Number, Field(ge=0.5, lt=1)] = 0.9
+    label_floors: dict[StrictStr, Annotated[Number, Field(gt=0, lt=1)]] | None = None
+    """Least recall of the cascade, by label or by a name of label_groups."""
+    label_groups: dict[StrictStr, tuple[StrictStr, ...]] | None = None
+    """Several labels under one name for label_floors: being told for any of them is enough."""
+
+    @model_validator(mode="after")
+    def _fields(self) -> Self:
+        wants: dict[str, tuple[str, ...]] = {
+            "match_strong": ("within",), "agree_with_strong": ("within",), "accepted_accuracy": ("at_least",),
+            "system_accuracy": ("at_least",), "budget": ("escalation_rate", "usd_per_1000"), "total_cost": ("usd_per_error",),
+        }  # fmt: skip
+        mine = wants[self.kind]
+        for name in ("within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error"):
+            if name not in mine and getattr(self, name) is not None:
+                raise ValueError(f"{name} does not belong to target {self.kind}, which takes {' or '.join(mine)}")
+        if sum(getattr(self, name) is not None for name in mine) != 1:
+            raise ValueError(f"target {self.kind} needs {' or '.join(mine)}")
+        if self.label_floors and self.kind in ("budget", "total_cost", "agree_with_strong"):
+            raise ValueError(f"label_floors cannot be combined with target {self.kind}")
+        return self
+
+    @property
+    def delta(self) -> float:
+        """Allowed probability that the promise is broken: 1 - certainty, free of binary noise."""
+        return round(1 - float(self.certainty), 12)
+
+
+class Report(Part):
+    """What the page may contain."""
+
+    examples: Literal["full", "none"] = "full"
+
+
+class TaskConfig(Part):
+    """One task. `dataset`, `prompt` and the models may be missing only when a table of predictions is given."""
+
+    task: StrictStr
+    kind: Literal["classify", "choose", "judge"]
+    description: StrictStr = ""
+    dataset: Dataset | None = None
+    labels: tuple[StrictStr, ...] | None = None
+    prompt: Prompt | None = None
+    provider: Literal["embedded", "together", "together-batch", "recorded"] = "embedded"
+    cheap: Model | None = None
+    strong: (
+        Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)]
+        | None
+    ) = None
+    signal: Literal[
+        "auto", "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned"
+    ] = "auto"
+    calibration: Literal["auto", "platt", "temperature", "beta", "spline", "isotonic", "none"] = "auto"
+    target: Target
+    max_failure_rate: Share = 0.01
+    report: Report = Report()
+    seed: StrictInt = 20
+
+    _source: Path = PrivateAttr(default=Path("config.yaml"))
+
+    @field_validator("task")
+    @classmethod
+    def _name(cls, task: str) -> str:
+        if not re.fullmatch(r"[a-z0-9_]{1,64}", task):
+            raise ValueError("a task's name is made of a-z, 0-9 and _ only (it names folders)")
+        return task
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None:
+            if len(labels) < 2:
+                raise ValueError("at least two labels are needed")
+            twice = [label for label in labels if sum(label.strip() == x.strip() for x in labels) > 1]
+            if twice:
+                raise ValueError(f"label {twice[0]!r} is listed twice")
+            if any(not label.strip() for label in labels):
+                raise ValueError("a label is blank")
+        return labels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind == "classify" and self.labels is None and self.dataset is not None:
+            raise ValueError(
+                "kind classify needs `labels`, the closed set of answers; open-ended generation has no answer set, "
+                "so its logprobs say nothing about being right, and no threshold can be certified"
+            )
+        if self.kind == "choose" and self.dataset is not None and not self.dataset.options:
+            raise ValueError("kind choose needs dataset.options, the column with the row's options")
+        if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
+            raise ValueError(f"without dataset.label only target agree_with_strong is possible, not {self.target.kind}")
+        if self.dataset is not None and not self.dataset.label and self.strong is not None:
+            if isinstance(self.strong, Human):
+                raise ValueError("people's answers are the labels, so strong.human needs dataset.label, their column")
+            if "fit" not in self.strong.splits:
+                raise ValueError(
+                    "without labels the strong model's answers are the reference, so it must answer the fit rows too: "
+                    "add fit to strong.splits"
+                )
+        known = set(self.answers or ())
+        groups = self.target.label_groups or {}
+        for where, names in (
+            ("dataset.prevalence", self.dataset and self.dataset.prevalence),
+            ("target.label_floors", set(self.target.label_floors or ()) - set(groups)),
+            ("target.label_groups", {label for members in groups.values() for label in members}),
+        ):
+            extra = set(names or ()) - known
+            if extra and known:
+                raise ValueError(f"{where} names {sorted(extra)[0]!r}, which is not one of the labels {sorted(known)}")
+        return self
+
+    @property
+    def answers(self) -> tuple[str, ...] | None:
+        """The closed set of answers; None for kind choose, where it depends on the row."""
+        return ("yes", "no") if self.kind == "judge" and self.labels is None else self.labels
+
+    @property
+    def answer_set(self) -> AnswerSet | None:
+        """How answers are read; None for kind choose, whose set depends on the row."""
+        if self.kind == "choose":
+            return None
+        return AnswerSet.judge() if self.labels is None else AnswerSet.classify(self.labels)
+
+    @property
+    def source(self) -> Path:
+        """The file that this config was read from."""
+        return self._source
+
+    def resolve(self, path: str) -> str:
+        """A path of this config made absolute; fsspec addresses stay as they are."""
+        return path if "://" in path else str((self._source.parent / path).resolve())
+
+    def public(self) -> dict[str, Any]:
+        """The config as plain JSON values, without what was left out. It never holds a secret."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,218 @@
+"""Warnings beside a recommendation: what weakens it, how gravely, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from pipeline.decide.advice.holdout_check import Outcome
+from pipeline.decide.advice.number_text import counted, ordinal, percent, points, shortened, usd
+from pipeline.decide.curves.at_threshold import Estimate
+from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.certificate import Certificate
+
+SMALL_SPLIT = 100
+FEW_ROWS = 30
+"""Rows below which a worse strong model is not worth a word."""
+HEAVY_TIE = 0.2
+MANY_NULLS = 0.05
+UNINFORMATIVE_AUROC = 0.55
+CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative", "exact_zeros")
+"""Grave warnings that point at the rows or their labels rather than at their number."""
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """`gravity` 3: read before using the result; 2: may change it; 1: good to know."""
+
+    code: str
+    gravity: int
+    text: str
+
+    @property
+    def speaks_of_data(self) -> bool:
+        """Whether the data must be looked at before any threshold means something."""
+        return self.gravity >= 3 and self.code in CHECK_DATA
+
+
+def caveats(
+    rows: Rows,
+    certificate: Certificate,
+    expected: dict[str, Estimate],
+    *,
+    human: bool,
+    needed: int | None,
+    reweighted: bool,
+) -> Iterator[Caveat]:
+    """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown."""
+    yield from _of_size(rows, certificate, needed)
+    yield from _of_models(
+        rows.of("certify"), human, paired=(certificate.target or {}).get("kind") != "accepted_accuracy"
+    )
+    yield from _of_confidence(rows.of("certify"))
+    yield from _of_costs(rows, expected, human)
+    yield from _of_the_promise(certificate, reweighted)
+
+
+def of_the_outcome(found: Outcome | None) -> Iterator[Caveat]:
+    """A certified threshold whose test rows lie beyond the promise: a word where chance may explain it, a warning where not."""
+    if found is not None and found.broken:
+        yield Caveat("test_below_promise", 1 if found.by_chance else 2, found.words())
+
+
+def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:
+    """All warnings, gravest first, else in the order given."""
+    return tuple(sorted(chain(*parts), key=lambda w: -w.gravity))
+
+
+def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Caveat]:
+    fit, held, test = (len(rows.of(split)) for split in ("fit", "certify", "test"))
+    if held == 0:
+        yield Caveat("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
+    elif needed is not None and certificate.n < needed:
+        yield Caveat(
+            "too_few_rows", 3,
+            f"The certify split has {counted(certificate.n, certificate.unit[:-1])}; this target needs at least {needed:,} even without a single error.",
+        )  # fmt: skip
+    if 0 < fit < SMALL_SPLIT:
+        yield Caveat(
+            "small_fit",
+            2,
+            f"Only {counted(fit, 'row')} fixed the candidate levels and the calibration; both are coarse.",
+        )
+    if fit == 0:
+        yield Caveat(
+            "no_fit",
+            2,
+            "No row was set apart to fix candidate levels; ranks of the certify rows stand in, which only simulations support.",
+        )
+    if test == 0:
+        yield Caveat(
+            "no_test",
+            2,
+            "No row was set apart to test, so the figures are of the rows that chose the threshold and flatter it.",
+        )
+    elif test < SMALL_SPLIT:
+        yield Caveat("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")
+
+
+def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
+    # one label is why all answers are right, so it is said first
+    labels = {y for y in held.label if y is not None}
+    if len(labels) == 1:
+        yield Caveat("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
+    known = held.cheap_correct[~np.isnan(held.cheap_correct)]
+    if len(known) and len(np.unique(known)) == 1:
+        which = "right" if known[0] == 1 else "wrong"
+        yield Caveat(
+            "one_class",
+            3,
+            f"The cheap model is {which} on every certify row; check labels and answers before believing it.",
+        )
+    if human:
+        return
+    both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_correct)
+    gain = (held.strong_correct - held.cheap_correct)[both]
+    if len(gain) >= FEW_ROWS and gain.mean() < 0:
+        sure = gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0
+        chance = "" if sure else ", though that may be chance"
+        yield Caveat(
+            "strong_worse",
+            3 if sure else 2,
+            f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 3) or -round(float(gain.mean()), 5))} on the certify rows{chance}; escalating then costs money and accuracy.",
+        )
+    missing = float(np.isnan(held.strong_correct).mean()) if len(held) else 0.0
+    if missing > 0 and len(known):
+        yield Caveat(
+            "missing_strong",
+            2 if missing > 0.01 and paired else 1,
+            f"{percent(missing)} of the certify rows have no strong answer that can be graded; "
+            + ("they count against the promise." if paired else "nothing is said about the escalated ones among them."),
+        )
+
+
+def _of_confidence(held: Rows) -> Iterator[Caveat]:
+    if len(held) == 0:
+        return
+    has = ~np.isnan(held.confidence)
+    nulls = float((~has).mean())
+    if nulls == 1:
+        yield Caveat(
+            "no_confidence", 3, "No certify row has a confidence, so nothing can be kept: see the statuses for why."
+        )
+        return
+    if nulls > 0:
+        yield Caveat(
+            "null_confidence",
+            2 if nulls > MANY_NULLS else 1,
+            f"{percent(nulls)} of the certify rows have no confidence and escalate whatever the threshold.",
+        )
+    values, counts = np.unique(held.confidence[has], return_counts=True)
+    top = int(counts.argmax())
+    share = float(counts[top] / len(held))
+    if share > HEAVY_TIE:
+        yield Caveat(
+            "ties",
+            2 if share > 0.5 else 1,
+            f"{percent(share)} of the certify rows share the confidence {float(values[top]):.6g}; a threshold can only keep or escalate them together.",
+        )
+    auroc = _auroc(held.confidence[has], held.cheap_correct[has])
+    if auroc is not None and auroc < UNINFORMATIVE_AUROC:
+        yield Caveat(
+            "uninformative",
+            3 if auroc < 0.5 else 2,
+            f"The confidence hardly tells right answers from wrong ones (AUROC {auroc:.2f}; 0.5 is chance).",
+        )
+
+
+def _auroc(
+    confidence: np.ndarray[tuple[int], np.dtype[np.float64]], correct: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> float | None:
+    right, wrong = confidence[correct == 1], np.sort(confidence[correct == 0])
+    if len(right) < 10 or len(wrong) < 10:
+        return None
+    below = np.searchsorted(wrong, right, side="left") + np.searchsorted(wrong, right, side="right")
+    return float(below.mean() / (2 * len(wrong)))
+
+
+def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[Caveat]:
+    told = rows.take(rows.split != "fit")  # fit rows need no strong answer, so its price is not missing
+    unknown = float((np.isnan(told.cheap_usd) | np.isnan(told.strong_usd)).mean()) if len(told) else 0.0
+    if unknown == 1:
+        yield Caveat("costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving.")
+    elif unknown > 0:
+        yield Caveat(
+            "costs_unknown",
+            1,
+            f"The dollars of {percent(unknown)} of the rows are unknown on a side; means are over those that are known.",
+        )
+    mine, strong = expected["usd_per_1000"].value, expected["strong_usd_per_1000"].value
+    if mine is not None and strong is not None and mine > strong:
+        other = "people" if human else "the strong model"
+        yield Caveat(
+            "costs_more", 3, f"The cascade costs {usd(mine)} per 1,000 where {other} alone costs {usd(strong)}."
+        )
+
+
+def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Caveat]:
+    if certificate.look > 1 and certificate.delta is not None:
+        total = min(1.0, certificate.look * certificate.delta)
+        yield Caveat(
+            "looks", 3 if total >= 0.5 else 2,
+            f"This is the {ordinal(certificate.look)} look at these certify rows. Over all looks together the chance that some promise "
+            f"breaks is only bounded by {percent(total)}; fresh rows reset the count.",
+        )  # fmt: skip
+    if certificate.unit == "groups":
+        yield Caveat(
+            "groups",
+            1,
+            f"Some rows share a group or are copies, so the promise counts {counted(certificate.n, 'group')}: {certificate.method.rsplit(', ', 1)[-1]}.",
+        )
+    if reweighted:
+        promise = "" if certificate.delta is None else ", the promise is for the set's own mix"
+        yield Caveat(
+            "prevalence", 2, f"The labeled set's label mix is not production's: the figures are re-weighted{promise}."
+        )

@@ -1,0 +1,245 @@
+"""What a threshold is expected to do: shares, dollars and seconds on rows that did not choose it, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.decide.thresholds import accepted
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL = 0.9
+REPLICATES = 2000
+BLOCKS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, its interval at `level`, how many rows it rests on and which split they are of. None is unknown."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+    level: float
+    n: int
+    split: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+    def times(self, factor: float) -> Estimate:
+        """The same in other units."""
+
+        def scaled(x: float | None) -> float | None:
+            return None if x is None else factor * x
+
+        return replace(self, value=scaled(self.value), lower=scaled(self.lower), upper=scaled(self.upper))
+
+
+class Expectation:
+    """Estimates for one threshold on one split.
+
+    `weights` (n,), mean about 1, re-weight rows to production's label mix; None counts each row once, and the intervals of
+    shares are exact (Clopper-Pearson). With weights they are Clopper-Pearson's at Kish's effective number of rows, which
+    is approximate and stays within 0 and 1. Means of dollars have bootstrap intervals, quantiles of seconds
+    distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
+    so neither the dollars nor the seconds of the cheap call are spent.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        threshold: float | None,
+        *,
+        split: str,
+        human: bool = False,
+        weights: Floats | None = None,
+        alone: bool = False,
+        seed: int,
+    ) -> None:
+        self._rows, self._split, self._weights, self._seed = rows, split, weights, seed
+        self.kept, self._alone = accepted(rows.confidence, threshold), alone
+        self.strong_correct = np.ones(len(rows)) if human else rows.strong_correct
+        self.agree = rows.cheap_correct if human else rows.agree
+
+    def all(self) -> dict[str, Estimate]:
+        """Every figure of the recommendation, by name."""
+        rows, kept = self._rows, self.kept
+        waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
+        return {
+            "coverage": self._share(kept.astype(np.float64)),
+            "escalation_rate": self._share((~kept).astype(np.float64)),
+            "accepted_accuracy": self._share(rows.cheap_correct, kept),
+            "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
+            "strong_accuracy": self._share(self.strong_correct),
+            "cheap_accuracy": self._share(rows.cheap_correct),
+            "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
+            "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
+            "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
+            "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
+            "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
+            **waiting(waited if self._told(waited) else np.full(len(rows), np.nan), self._split),
+        }
+
+    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
+        known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
+        value = self._average(x, known)
+        return self._unknown() if value is None else self._interval(value, known)
+
+    def _whole(self, of_kept: Floats, of_escalated: Floats) -> Estimate:
+        """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known."""
+        final = np.where(self.kept, of_kept, of_escalated)
+        known = ~np.isnan(final)
+        if known.all():
+            return self._share(final)
+        weights = self._counts(slice(None))
+        value = 0.0
+        for part in (self.kept, ~self.kept):
+            if (mass := float(weights[part].sum())) > 0:
+                mean = self._average(final, part & known)
+                if mean is None:
+                    return self._unknown()
+                value += mass / float(weights.sum()) * mean
+        return self._interval(min(value, 1.0), known)
+
+    def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
+        """How much each of these rows counts."""
+        return np.ones(len(self.kept))[which] if self._weights is None else self._weights[which]
+
+    def _average(self, x: Floats, which: npt.NDArray[np.bool_]) -> float | None:
+        """Weighted mean over these rows; None where they are none, or count for nothing."""
+        values, weights = x[which], self._counts(which)
+        total = float(weights.sum())
+        if total <= 0:
+            return None
+        return float(values[0]) if np.ptp(values) == 0 else float(weights @ values / total)
+
+    def _interval(self, value: float, known: npt.NDArray[np.bool_]) -> Estimate:
+        """Clopper-Pearson at the number of known rows, or at Kish's effective number of them where rows are weighted."""
+        weights, n = self._counts(known), int(known.sum())
+        size = n if self._weights is None else float(weights.sum() ** 2 / (weights @ weights))
+        lower, upper = clopper_pearson(value * size, size, LEVEL)
+        return Estimate(value, float(lower), float(upper), LEVEL, n, self._split)
+
+    def _mean(self, x: Floats) -> Estimate:
+        known = ~np.isnan(x)
+        n = int(known.sum())
+        if n == 0:
+            return self._unknown()
+        if np.ptp(x[known]) == 0:  # exact, where sums would round
+            same = float(x[known][0])
+            return Estimate(same, same, same, LEVEL, n, self._split)
+        weights = np.ones(n) if self._weights is None else self._weights[known]
+        value = float(weights @ x[known] / weights.sum()) if weights.sum() > 0 else float("nan")
+        lower, upper = _bootstrap_mean(x[known], weights, self._seed)
+        return Estimate(value, lower, upper, LEVEL, n, self._split)
+
+    def _told(self, x: Floats) -> bool:
+        """Whether something is known of the kept rows, and of the escalated ones: else one part would stand for both."""
+        return self._alone or all((part & ~np.isnan(x)).any() for part in (self.kept, ~self.kept) if part.any())
+
+    def _spent(self) -> Estimate:
+        """Mean dollars of a request, as the sweep counts them: mean cheap dollars, and the escalated share times the mean
+        strong dollars of the escalated rows, each over the rows where they are known; unknown where none is."""
+        cheap, strong, away = self._rows.cheap_usd, self._rows.strong_usd, ~self.kept
+        whole = cheap + np.where(away, strong, 0.0)
+        if not np.isnan(whole).any():
+            return self._mean(whole)
+        weights = np.ones(len(cheap)) if self._weights is None else self._weights
+        of_cheap, of_strong = weights * ~np.isnan(cheap), weights * (away & ~np.isnan(strong))
+        columns = [
+            of_cheap * np.nan_to_num(cheap),
+            of_cheap,
+            of_strong * np.nan_to_num(strong),
+            of_strong,
+            weights * away,
+            weights,
+        ]
+
+        def mean(sums: Floats) -> Floats:
+            paid, asked, more, known, escalated, total = sums
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray(paid / asked + np.where(escalated > 0, escalated / total * more / known, 0.0))
+
+        value = float(mean(np.array([c.sum() for c in columns])))
+        if math.isnan(value):
+            return self._unknown()
+        drawn = mean((_drawn(columns, self._seed)).T)
+        lower, upper = (
+            np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if np.isfinite(drawn).all() else (None, None)
+        )
+        n = int((~np.isnan(whole)).sum())
+        return Estimate(value, _float(lower), _float(upper), LEVEL, n, self._split)
+
+    def _unknown(self) -> Estimate:
+        return Estimate(None, None, None, LEVEL, 0, self._split)
+
+
+def waiting(seconds: Floats, split: str) -> dict[str, Estimate]:
+    """Median and 95th percentile of `seconds` (n,), NaN where unknown: latency_p50_s and latency_p95_s.
+
+    The value is the smallest observed time that covers the share; the interval is of order statistics, whatever the law.
+    """
+    return {"latency_p50_s": _quantile(seconds, 0.5, split), "latency_p95_s": _quantile(seconds, 0.95, split)}
+
+
+def _quantile(x: Floats, q: float, split: str) -> Estimate:
+    ordered = np.sort(x[~np.isnan(x)])
+    n = len(ordered)
+    if n == 0:
+        return Estimate(None, None, None, LEVEL, 0, split)
+    tail = (1 - LEVEL) / 2
+    low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
+    value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
+    lower = float(ordered[low - 1]) if low >= 1 else None
+    upper = float(ordered[high - 1]) if high <= n else None
+    return Estimate(value, lower, upper, LEVEL, n, split)
+
+
+def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:
+    """Weights (n,) that turn the labeled set's mix of labels into production's; 0 for rows without a listed label."""
+    present = {name: np.asarray(label == name, dtype=bool) for name in prevalence}
+    out = np.zeros(len(label))
+    for name, rows in present.items():
+        if rows.any():
+            out[rows] = prevalence[name] * len(label) / rows.sum()
+    return out
+
+
+def _bootstrap_mean(x: Floats, weights: Floats, seed: int) -> tuple[float | None, float | None]:
+    """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
+    sums, mass = _drawn([weights * x, weights], seed).T
+    if not (mass > 0).all():
+        return None, None
+    lower, upper = np.quantile(sums / mass, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(lower), float(upper)
+
+
+def _drawn(columns: list[Floats], seed: int) -> Floats:
+    """Resampled sums of columns (n,), shape (replicates, columns)."""
+    n = len(columns[0])
+    blocks = min(BLOCKS, n)
+    block = np.random.default_rng(seed).permutation(n) % blocks
+    return _resamples(blocks, seed) @ np.column_stack([np.bincount(block, c, blocks) for c in columns])
+
+
+def _float(x: float | None) -> float | None:
+    return None if x is None else float(x)
+
+
+@lru_cache(maxsize=1)
+def _resamples(blocks: int, seed: int) -> Floats:
+    """How often each block is drawn in each replicate; the figures of one recommendation share it."""
+    rng = np.random.default_rng([seed, 1])
+    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), REPLICATES).astype(np.float64)

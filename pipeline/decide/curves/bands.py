@@ -1,0 +1,207 @@
+"""Bands: bootstrap uncertainty of the sweep's curves, drawn over cells or groups instead of rows.
+
+At fixed levels, resampling rows with replacement is the same as drawing the counts per cell from a multinomial, so a
+replicate costs the number of cells, whatever the number of rows. Dollars are not counts: given a replicate's rows per
+segment they get the segment's mean plus a normal term from its covariance, which vanishes where a segment holds one row,
+that is where the draw is the row bootstrap itself.
+
+Where groups have several rows, whole groups are resampled, pooled at random into at most 2,000 blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.special import ndtr
+
+from pipeline.decide.curves.bootstrap import draw_blocks
+from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
+from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.intervals import clopper_pearson, wilson
+
+Floats = npt.NDArray[np.float64]
+Draw = Callable[[int], tuple[dict[str, Floats], Dollars]]
+"""Draw that many bootstrap tables: their `Segments.known` and their dollars."""
+
+POISSON_ROWS = 20_000
+"""From here on cells are drawn independently: given its total such a draw is the multinomial, every curve is a ratio to
+that total, and the total differs from n by less than a percent; it takes half the time."""
+SLICE = 250_000  # numbers per temporary array: small enough to stay in the cache
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Lower and upper limits at each level, shape (L,) each: pointwise, and simultaneous over all levels."""
+
+    lower: Floats
+    upper: Floats
+    sim_lower: Floats
+    sim_upper: Floats
+
+    def complement(self) -> Bands:
+        """The bands of one minus the curve."""
+        return Bands(1 - self.upper, 1 - self.lower, 1 - self.sim_upper, 1 - self.sim_lower)
+
+
+def bands(
+    segments: Segments,
+    rows: Rows,
+    *,
+    level: float,
+    replicates: int,
+    rng: np.random.Generator,
+    blocks: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Bands]:
+    """Bands of coverage, escalation_rate, accepted_accuracy, selective_risk, system_accuracy and usd_per_1000.
+
+    `blocks` (n,): the block that each row is resampled with (see `resampling.blocks_of`); None resamples rows.
+    """
+    observed = segments.known(segments.count[None])
+    point = proportions(observed) | {"usd_per_1000": np.zeros((1, segments.levels))}
+    if len(rows) == 0:
+        nothing = Bands(*(np.full(segments.levels, np.nan) for _ in range(4)))
+        return dict.fromkeys((*point, "escalation_rate", "selective_risk"), nothing)
+    point["usd_per_1000"] = 1000 * Dollars.of(segments, rows).per_row(1 - point["coverage"])
+    draw = _cell_draws(segments, rows, rng) if blocks is None else _block_draws(segments, rows, blocks, rng)
+    drawn = {name: np.empty((replicates, segments.levels)) for name in point}
+    size = max(1, SLICE // len(segments.count))
+    for start in range(0, replicates, size):
+        part = slice(start, min(start + size, replicates))
+        known, dollars = draw(part.stop - part.start)
+        for name, values in proportions(known).items():
+            drawn[name][part] = values
+        drawn["usd_per_1000"][part] = 1000 * dollars.per_row(1 - drawn["coverage"][part])
+    weight, count = segments.flags["rows"], segments.count
+    scale = float((weight * count).sum() / (weight**2 * count).sum())  # effective rows per unit of weight
+    hits = {
+        "coverage": (observed["total"] - observed["rows"], np.broadcast_to(observed["total"], observed["rows"].shape)),
+        "accepted_accuracy": (observed["cheap_right"], observed["cheap_known"]),
+        "system_accuracy": (
+            observed["cheap_right"] + observed["strong_right"],
+            observed["cheap_known"] + observed["strong_known"],
+        ),
+    }
+    out = {"usd_per_1000": _limits(point["usd_per_1000"][0], drawn["usd_per_1000"], level, None)}
+    for name, (k, n) in hits.items():
+        out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale))
+    out["escalation_rate"] = out["coverage"].complement()
+    out["selective_risk"] = out["accepted_accuracy"].complement()
+    return out
+
+
+def _cell_draws(segments: Segments, rows: Rows, rng: np.random.Generator) -> Draw:
+    n, share = len(rows), segments.count / len(rows)
+    observed = segments.known(segments.count[None])["segment"][0]
+    usd = _SegmentDollars.of(segments, rows, observed)
+
+    def draw(size: int) -> tuple[dict[str, Floats], Dollars]:
+        if n < POISSON_ROWS:
+            counts = rng.multinomial(n, share, size=size)
+        else:
+            counts = rng.poisson(segments.count, size=(size, len(share)))
+        known = segments.known(counts.astype(np.float64))
+        return known, usd.draw(known["segment"], rng)
+
+    return draw
+
+
+def _block_draws(segments: Segments, rows: Rows, blocks: npt.NDArray[np.int64], rng: np.random.Generator) -> Draw:
+    """Whole blocks with replacement: one sparse product from block weights to cell counts and sums of dollars."""
+    number, cells, size = int(blocks.max()) + 1, len(segments.count), segments.levels + 1
+    weight = segments.flags["rows"][segments.cell]
+    cheap_known, strong_known = ~np.isnan(rows.cheap_usd), ~np.isnan(rows.strong_usd)
+    whole = np.zeros(len(rows), dtype=np.int64)
+    parts = [
+        (np.ones(len(rows)), segments.cell),
+        (weight * np.nan_to_num(rows.cheap_usd), cells + whole),
+        (weight * cheap_known, cells + 1 + whole),
+        (weight * np.nan_to_num(rows.strong_usd), cells + 2 + segments.segment),
+        (weight * strong_known, cells + 2 + size + segments.segment),
+    ]
+    values, columns = (np.concatenate(x) for x in zip(*parts, strict=True))
+    width = cells + 2 + 2 * size
+    table = csr_array((values, (columns, np.tile(blocks, len(parts)))), shape=(width, number))
+
+    def draw(replicates: int) -> tuple[dict[str, Floats], Dollars]:
+        counts, cheap, strong = np.split(draw_blocks(table, replicates, rng), [cells, cells + 2], axis=1)
+        return segments.known(counts), Dollars(cheap[:, 0], cheap[:, 1], strong[:, :size], strong[:, size:])
+
+    return draw
+
+
+@dataclass(frozen=True)
+class _SegmentDollars:
+    """Per segment, shape (L + 1,): known share, mean and standard deviation of the dollars of a row."""
+
+    share: tuple[Floats, Floats]
+    mean: tuple[Floats, Floats]
+    cheap_sd: Floats
+    slope: Floats
+    """Covariance of cheap and strong dollars over cheap_sd."""
+    rest_sd: Floats
+    """Standard deviation of strong dollars that cheap ones do not explain."""
+
+    @classmethod
+    def of(cls, segments: Segments, rows: Rows, observed: Floats) -> _SegmentDollars:
+        weight = segments.flags["rows"][segments.cell]
+        usd = (rows.cheap_usd, rows.strong_usd)
+        known = [weight * ~np.isnan(u) for u in usd]
+        n_known = [segments.per_segment(k) for k in known]
+        mean = [
+            _ratio(segments.per_segment(k * np.nan_to_num(u)), m) for k, u, m in zip(known, usd, n_known, strict=True)
+        ]
+        off = [np.nan_to_num(u - m[segments.segment]) for u, m in zip(usd, mean, strict=True)]
+        cheap_sd = np.sqrt(_ratio(segments.per_segment(known[0] * off[0] ** 2), n_known[0]))
+        both = np.minimum(known[0], known[1])
+        slope = _ratio(_ratio(segments.per_segment(both * off[0] * off[1]), segments.per_segment(both)), cheap_sd)
+        variance = _ratio(segments.per_segment(known[1] * off[1] ** 2), n_known[1])
+        share = (_ratio(n_known[0], observed), _ratio(n_known[1], observed))
+        return cls(share, (mean[0], mean[1]), cheap_sd, slope, np.sqrt(np.maximum(variance - slope**2, 0.0)))
+
+    def draw(self, rows: Floats, rng: np.random.Generator) -> Dollars:
+        """Sums of dollars for tables with `rows` (r, L + 1) per segment."""
+        known = rows * self.share[0], rows * self.share[1]
+        cheap, strong = known[0] * self.mean[0], known[1] * self.mean[1]
+        if self.cheap_sd.any() or self.rest_sd.any():
+            common, own = rng.standard_normal((2, *rows.shape))
+            cheap += np.sqrt(known[0]) * self.cheap_sd * common
+            strong += np.sqrt(known[1]) * (self.slope * common + self.rest_sd * own)
+        return Dollars(cheap.sum(axis=1), known[0].sum(axis=1), strong, known[1])
+
+
+def _ratio(a: Floats, b: Floats) -> Floats:
+    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+
+
+def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats] | None) -> Bands:
+    """Percentile and max-t limits from replicates (r, L); exact ones where a proportion is 0 or 1 and resampling is mute.
+
+    `hits`: successes and trials of the proportion (L,), or None for a mean, which has no such ends.
+    A replicate in which the curve is not defined at a level says nothing there and counts as the estimate.
+    """
+    defined = ~np.isnan(point)
+    if np.isnan(drawn).any():
+        drawn = np.where(np.isnan(drawn), point, drawn)
+    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    sd = drawn.std(axis=0)
+    moving = defined & (sd > 1e-12 * np.maximum(1e-300, np.abs(point)))
+    critical = 0.0
+    if moving.any():
+        furthest = (np.abs(drawn[:, moving] - point[moving]) / sd[moving]).max(axis=1)
+        critical = float(np.quantile(furthest, level))
+    if hits is None:
+        return Bands(lower, upper, np.maximum(point - critical * sd, 0.0), point + critical * sd)
+    # at critical standard errors the score interval keeps the skewness near 0 and 1 that point +- critical sd ignores
+    rows = np.divide(point * (1 - point), sd**2, out=np.zeros_like(point), where=moving)
+    sim_lower, sim_upper = wilson(np.where(moving, point, 0.0) * rows, rows, critical)
+    sim_lower, sim_upper = np.where(defined, sim_lower, np.nan), np.where(defined, sim_upper, np.nan)
+    k, n = hits
+    end = defined & ((point == 0) | (point == 1))
+    simultaneous = max(level, float(2 * ndtr(critical) - 1))
+    for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):
+        low[end], high[end] = clopper_pearson(k[end], n[end], at)
+    return Bands(lower, upper, sim_lower, sim_upper)

@@ -1,0 +1,91 @@
+"""Goal: what a threshold must keep, as plain numbers. `pipeline.config.task.Target` and anything with its attributes fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+KINDS = ("match_strong", "agree_with_strong", "accepted_accuracy", "system_accuracy", "budget", "total_cost")
+_FIELDS = (
+    "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups",
+)  # fmt: skip
+ErrorCosts = float | Mapping[str, float | Mapping[str, float]]
+
+
+class TargetLike(Protocol):
+    """What is read of a config's target; its further attributes are those of `Goal`, absent where they do not belong."""
+
+    @property
+    def kind(self) -> Any:
+        """One of KINDS."""
+
+    @property
+    def delta(self) -> float:
+        """Allowed probability that the promise is broken."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A target. Raises ValueError when the kind is unknown, its number missing, or a share outside (0, 1)."""
+
+    kind: str
+    delta: float
+    within: float | None = None
+    at_least: float | None = None
+    escalation_rate: float | None = None
+    usd_per_1000: float | None = None
+    usd_per_error: ErrorCosts | None = None
+    label_floors: Mapping[str, float] | None = None
+    label_groups: Mapping[str, Sequence[str]] | None = None
+    """Names that `label_floors` may use for several labels together: being told for one of them is enough."""
+
+    def __post_init__(self) -> None:
+        wanted = {
+            "match_strong": ("within",), "agree_with_strong": ("within",), "accepted_accuracy": ("at_least",),
+            "system_accuracy": ("at_least",), "budget": ("escalation_rate", "usd_per_1000"), "total_cost": ("usd_per_error",),
+        }  # fmt: skip
+        if self.kind not in wanted:
+            raise ValueError(f"unknown target {self.kind!r}; known are {', '.join(KINDS)}")
+        if sum(getattr(self, name) is not None for name in wanted[self.kind]) != 1:
+            raise ValueError(f"target {self.kind} needs {' or '.join(wanted[self.kind])}")
+        for name in ("delta", "within", "at_least", "escalation_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+
+    @classmethod
+    def of(cls, target: TargetLike) -> Goal:
+        """Read a target's attributes; those that it lacks are None."""
+        numbers = {name: getattr(target, name, None) for name in _FIELDS}
+        return cls(str(target.kind), float(target.delta), **numbers)
+
+    @property
+    def limit(self) -> float:
+        """The one number of the first four kinds: `within` or `at_least`."""
+        number = self.within if self.within is not None else self.at_least
+        assert number is not None
+        return number
+
+    @property
+    def paired(self) -> bool:
+        """Whether candidates are tested in one fixed sequence, each per cent of the rows, rather than by fallback."""
+        return self.kind in ("match_strong", "agree_with_strong")
+
+    @property
+    def promises(self) -> bool:
+        """Whether a test stands behind it: the lowest total cost and a budget in dollars are estimates."""
+        return self.kind != "total_cost" and self.usd_per_1000 is None
+
+    def to_json(self) -> dict[str, Any]:
+        """The target as a config would say it."""
+        shown = {name: getattr(self, name) for name in ("kind", *_FIELDS) if getattr(self, name) is not None}
+        shown |= {name: _plain(value) for name, value in shown.items() if isinstance(value, Mapping)}
+        return shown | {"certainty": round(1 - self.delta, 12)}
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _plain(entry) if isinstance(entry, Mapping) else list(entry) if isinstance(entry, tuple) else entry
+        for key, entry in value.items()
+    }

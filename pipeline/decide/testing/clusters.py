@@ -1,0 +1,165 @@
+"""Promises about groups: rows of one user or thread resemble each other, so groups are counted, not rows.
+
+The promise is about the mean over groups of the mean inside. Two ways keep it whatever the correlation inside a group:
+one row drawn from each group, where rows become independent and the row tests apply; or all rows, each group entering by
+its mean, with a betting test that needs nothing but bounded, independent groups (Waudby-Smith & Ramdas 2024, JRSS B 86).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.advice.number_text import counted, signed
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal
+from pipeline.decide.testing.certificate import Candidates
+from pipeline.decide.testing.p_values import Evidence
+from pipeline.decide.thresholds import accepted
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+
+LARGEST_VARIANCE = 0.5
+"""Group means are used where they vary at most this much of what single rows do (measured: the two ways are equal there)."""
+FEWEST_GROUPS = 20
+"""Groups of several rows needed to say anything about their correlation."""
+_LARGEST_BET = 0.98
+ONE_ROW = "one row per group drawn by hash"
+MEANS = "all rows by the means of their groups"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How groups are treated: `way` is None where every group is a single row, else ONE_ROW or MEANS.
+
+    `group` (rows,) numbers the groups, `n` is how many there are.
+    """
+
+    way: str | None
+    group: Codes
+    n: int
+
+
+def plan(rows: Rows, goal: Goal, fit: Rows | None) -> Plan:
+    """Choose by the groups' sizes and by rows that do not certify, so the choice costs no certainty.
+
+    Group means vary as much as (1 + (m - 1) r) / m of single rows, for m rows a group that resemble each other by the
+    intraclass correlation r; the betting test wastes about half of that, so it is taken from `LARGEST_VARIANCE` down.
+    Without rows to tell the correlation it is taken to be 1. Budgets and label floors always take one row of each group.
+    """
+    numbered = codes(rows.group)
+    sizes = np.bincount(numbered)
+    n = len(sizes)
+    if n == len(rows):
+        return Plan(None, numbered, n)
+    if goal.kind == "budget" or goal.label_floors or fit is None:
+        return Plan(ONE_ROW, numbered, n)
+    correlation = _correlation_of_errors(fit)
+    variance = float(np.mean((1 + (sizes - 1) * correlation) / sizes))
+    return Plan(MEANS if variance <= LARGEST_VARIANCE else ONE_ROW, numbered, n)
+
+
+def _correlation_of_errors(fit: Rows) -> float:
+    graded = not np.isnan(fit.cheap_correct).all()
+    return intraclass_correlation(
+        codes(fit.group), (~((fit.cheap_correct if graded else fit.agree) == 1)).astype(np.float64)
+    )
+
+
+def intraclass_correlation(group: Codes, values: Floats) -> float:
+    """How alike the values of a group are, from 0 to 1, by one-way analysis of variance; 1 where too few groups tell.
+
+    `group` (n,) numbers from 0, `values` (n,). See Donner 1986, Int Stat Rev 54, for groups of unequal size.
+    """
+    sizes = np.bincount(group).astype(np.float64)
+    n, k = len(values), len(sizes)
+    if np.count_nonzero(sizes > 1) < FEWEST_GROUPS:
+        return 1.0
+    inside = float(((values - means(group, values)[group]) ** 2).sum()) / (n - k)
+    between = float((sizes * (means(group, values) - values.mean()) ** 2).sum()) / (k - 1)
+    size = (n - float((sizes**2).sum()) / n) / (k - 1)
+    total = between + (size - 1) * inside
+    return float(np.clip((between - inside) / total, 0.0, 1.0)) if total > 0 else 1.0
+
+
+def codes(group: npt.NDArray[np.object_]) -> Codes:
+    """Number of each row's group, from 0, by first appearance, shape (n,). A row without a group (None) is one by itself."""
+    known: dict[object, int] = {}
+    return np.array(
+        [known.setdefault(g if g is not None else (None, i), len(known)) for i, g in enumerate(group)], dtype=np.int64
+    )
+
+
+def one_row_each(group: Codes, name: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:
+    """Index of one row per group, each row of a group equally likely, in row order.
+
+    The smallest hash of the rows' names decides, so no seed can draw again until the outcome pleases. `name` (n,) are
+    example ids; where they are None the row number stands in.
+    """
+    key = np.zeros(len(group), dtype=np.uint64)
+    for i in np.flatnonzero(np.bincount(group)[group] > 1):
+        text = f"one row per group:{i if name[i] is None else name[i]}"
+        key[i] = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    order = np.lexsort((key, group))
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    return np.sort(order[first])
+
+
+def means(group: Codes, values: Floats) -> Floats:
+    """Mean of `values` (n,) inside each group, shape (groups,)."""
+    return np.asarray(np.bincount(group, values) / np.bincount(group), dtype=np.float64)
+
+
+def evidence(laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes) -> Evidence:
+    """Each group enters by the mean of a value per row whose expectation is at least 0 where the promise is broken.
+
+    What is missing counts against the promise, as in `pipeline.decide.testing.p_values`.
+    """
+    wrong, n = ~(rows.cheap_correct == 1), len(rows)
+    if goal.kind == "match_strong":
+        loss, win = wrong & ~(strong_correct == 0), ~wrong & (strong_correct == 0)
+        kept, sent, largest = loss * 1.0 - win - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
+    elif goal.kind == "agree_with_strong":
+        kept, sent, largest = ~(agree == 1) - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
+    elif goal.kind == "accepted_accuracy":
+        kept, sent, largest = wrong - (1 - goal.limit), np.zeros(n), goal.limit
+    else:
+        kept, sent, largest = wrong - (1 - goal.limit), ~(strong_correct == 1) - (1 - goal.limit), goal.limit
+    columns = [means(group, np.where(accepted(rows.confidence, float(t)), kept, sent)) for t in laid.thresholds]
+    averages, p_values = np.array([c.mean() for c in columns]), betting_p(columns, largest)
+    count = int(group.max()) + 1
+    return Evidence(
+        p_values=p_values,
+        statistic=averages,
+        test="betting test",
+        describe=lambda i: (
+            f"mean of {counted(count, 'group')} ({counted(n, 'row')}) {signed(averages[i], 4)} against what is allowed"
+        ),
+        # a gambler's log capital grows in proportion to the number of bets
+        planned=lambda size: np.where(averages < 0, p_values**size, 1.0),
+    )
+
+
+def betting_p(columns: Iterable[Floats], largest: float) -> Floats:
+    """P-values of H: E[value] >= 0, one per column of independent values that never exceed `largest` > 0.
+
+    The capital of a gambler who bets on values below 0 grows beyond 1/p with probability at most p under H (Ville). The
+    stake follows the mean and variance seen so far (Kelly's approximation), in one fixed shuffled order of the groups.
+    """
+    return np.array([_bet(column, largest) for column in columns], dtype=np.float64)
+
+
+def _bet(values: Floats, largest: float) -> float:
+    x = np.random.default_rng(0).permutation(values)
+    seen = np.arange(1, len(x) + 1)
+    # a prior group at the worst value that is still harmless keeps the first stakes moderate
+    mean = (np.cumsum(x) + 0.0) / (seen + 1)
+    variance = (np.cumsum((x - mean) ** 2) + 0.25 * largest**2) / (seen + 1)
+    stake = np.clip(-mean / (variance + mean**2), 0.0, _LARGEST_BET / largest)
+    wealth = np.cumsum(np.log1p(-np.concatenate([[0.0], stake[:-1]]) * x))
+    return float(min(1.0, np.exp(-max(0.0, wealth.max(initial=0.0)))))

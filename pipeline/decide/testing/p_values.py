@@ -1,0 +1,179 @@
+"""Evidence: for each candidate threshold, the p-value of "the promise is broken here", one function per promise.
+
+What is missing counts against the promise, never for it: an accepted row whose cheap correctness is unknown is an error,
+a missing strong answer beside a wrong cheap one is a loss and beside a right one no win, an escalated row whose strong
+correctness is unknown is an error. No row is dropped from n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.advice.number_text import counted, shortened
+from pipeline.decide.testing.binomial import too_few_errors_p
+from pipeline.decide.testing.certificate import Candidates
+from pipeline.decide.testing.paired_score import PairedTest, gamma_for, score
+
+Floats = npt.NDArray[np.float64]
+
+PLANNING_EXACT_ORDER = 3000
+"""Above this many rows planning uses the quicker order of outcomes, which needs about as many rows."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """P-values and statistics, shapes (candidates,), and how to say in words what one candidate showed.
+
+    `planned(s)` gives the p-values that a set s times as large would give with probability about 0.8 or better at each
+    candidate, if its rates were those seen here.
+    """
+
+    p_values: Floats
+    statistic: Floats
+    test: str
+    describe: Callable[[int], str]
+    planned: Callable[[float], Floats]
+
+
+_POWER_Z = 0.84
+"""Standard errors between a median outcome and one that 80 % of sets do better than."""
+
+
+def against_strong(
+    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, within: float, delta: float
+) -> Evidence:
+    """H: the cascade's accuracy is lower than the strong model's by `within` or more. Statistic: Tango's score z.
+
+    `delta` is the level at which the p-values will be judged.
+    """
+    wrong = ~(cheap_correct == 1)
+    losses = laid.cumulative(wrong & ~(strong_correct == 0))
+    wins = laid.cumulative(~wrong & (strong_correct == 0))
+    test = PairedTest(max(laid.n, 1), within, gamma=gamma_for(delta))
+
+    def planned(size: float) -> Floats:
+        unlucky = _POWER_Z * np.sqrt(size * (losses + wins)) / 2
+        rows = max(1, round(laid.n * size))
+        worse = np.minimum(np.ceil(size * losses + unlucky), rows)
+        better = np.clip(np.floor(size * wins - unlucky), 0, rows - worse)
+        return PairedTest(rows, within, gamma=test.gamma, largest_exact_order=PLANNING_EXACT_ORDER).p_values(
+            worse, better
+        )
+
+    return Evidence(
+        p_values=test.p_values(losses, wins),
+        statistic=score(losses, wins, laid.n, within),
+        test=test.method,
+        describe=lambda i: (
+            f"{counted(losses[i], 'row')} lost and {wins[i]:,} won against the strong model, of {laid.n:,}"
+        ),
+        planned=planned,
+    )
+
+
+def among_all(laid: Candidates, bad: npt.NDArray[np.bool_], within: float, what: str) -> Evidence:
+    """H: the share of all rows that are accepted and `bad` is `within` or more. Statistic: that share as observed."""
+    _check_share("within", within)
+    errors = laid.cumulative(bad)
+    return Evidence(
+        p_values=too_few_errors_p(errors, laid.n, within),
+        statistic=errors / laid.n,
+        test="exact binomial test",
+        describe=lambda i: f"{counted(errors[i], 'kept answer')} {what}, of {counted(laid.n, 'row')}",
+        planned=lambda size: _planned_errors(errors, np.full(len(errors), laid.n), size, within),
+    )
+
+
+def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> Evidence:
+    """H: the accuracy of accepted rows is `at_least` or lower. Statistic: their error rate as observed."""
+    _check_share("at_least", at_least)
+    errors = laid.cumulative(~(cheap_correct == 1))
+    return Evidence(
+        p_values=too_few_errors_p(errors, laid.n_accepted, 1 - at_least),
+        statistic=errors / np.maximum(laid.n_accepted, 1),
+        test="exact binomial test",
+        describe=lambda i: f"{counted(errors[i], 'error')} among {counted(laid.n_accepted[i], 'kept answer')}",
+        planned=lambda size: _planned_errors(errors, laid.n_accepted, size, 1 - at_least),
+    )
+
+
+def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, at_least: float) -> Evidence:
+    """H: the cascade's accuracy is `at_least` or lower. Statistic: its error rate as observed."""
+    _check_share("at_least", at_least)
+    errors = cascade_errors(laid, cheap_correct, strong_correct)
+    return Evidence(
+        p_values=too_few_errors_p(errors, laid.n, 1 - at_least),
+        statistic=errors / laid.n,
+        test="exact binomial test",
+        describe=lambda i: f"{counted(errors[i], 'error')} of the cascade in {counted(laid.n, 'row')}",
+        planned=lambda size: _planned_errors(errors, np.full(len(errors), laid.n), size, 1 - at_least),
+    )
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least recall of a label: which rows carry it (n,), and whether each model recognises them, NaN unknown."""
+
+    rows: npt.NDArray[np.bool_]
+    cheap_correct: Floats
+    strong_correct: Floats
+    at_least: float
+
+
+def with_floors(
+    main: Evidence,
+    laid: Candidates,
+    floors: Mapping[str, Floor],
+) -> Evidence:
+    """H: the main promise is broken, or the cascade's recall of some label is at its floor or lower.
+
+    The claim is that all hold, so the largest p-value decides and delta is not split (intersection-union test). A label
+    without rows has p = 1.
+    """
+    tests = {}
+    for name, floor in floors.items():
+        rows = int(floor.rows.sum())
+        errors = cascade_errors(laid, floor.cheap_correct, floor.strong_correct, floor.rows)
+        tests[name] = (errors, rows, too_few_errors_p(errors, rows, 1 - floor.at_least))
+    p_values = np.max([main.p_values, *(p for _, _, p in tests.values())], axis=0)
+
+    def describe(i: int) -> str:
+        hardest = max(tests, key=lambda name: tests[name][2][i])
+        errors, rows, p = tests[hardest]
+        found = f"recall of {shortened(hardest)}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
+        return f"{main.describe(i)}; tightest floor, {found}"
+
+    def planned(size: float) -> Floats:
+        floored = [
+            _planned_errors(e, np.full(len(e), rows), size, 1 - floors[name].at_least)
+            for name, (e, rows, _) in tests.items()
+        ]
+        return np.asarray(np.max([main.planned(size), *floored], axis=0), dtype=np.float64)
+
+    words = f"{main.test}; exact binomial tests of label recall, the largest p decides"
+    return Evidence(np.asarray(p_values), main.statistic, words, describe, planned)
+
+
+def _planned_errors(errors: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], size: float, limit: float) -> Floats:
+    rate = errors / np.maximum(trials, 1)
+    rows = np.round(size * trials)
+    worse = np.ceil(size * errors + _POWER_Z * np.sqrt(rows * rate * (1 - rate)))
+    return too_few_errors_p(np.minimum(worse, rows), rows, limit)
+
+
+def cascade_errors(
+    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, counted: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
+    """Errors of the cascade at each candidate among the `counted` rows (all when None); what is unknown is an error."""
+    among = np.ones(laid.n, dtype=bool) if counted is None else counted
+    cheap_wrong, strong_wrong = among & ~(cheap_correct == 1), among & ~(strong_correct == 1)
+    return laid.cumulative(cheap_wrong) + int(strong_wrong.sum()) - laid.cumulative(strong_wrong)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")

@@ -1,0 +1,208 @@
+"""Trial: candidates, what was found out about each, and the order in which they are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.advice.number_text import percent
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal
+from pipeline.decide.testing import clusters
+from pipeline.decide.testing import p_values as evidence
+from pipeline.decide.testing.certificate import Candidates, Certificate, candidates
+from pipeline.decide.testing.fallback_weights import informed_weights
+from pipeline.decide.testing.multiple_testing import fallback, fixed_sequence, start_weights
+from pipeline.decide.testing.p_values import Evidence, Floor
+from pipeline.decide.thresholds import accepted
+
+Floats = npt.NDArray[np.float64]
+
+ACCEPTED_STARTS = {0.5: 0.5, 0.25: 0.25, 0.1: 0.25}
+"""Accepted shares at which the fallback procedure starts afresh, and the parts of delta that they own."""
+SYSTEM_STARTS = {0.0: 0.5, 0.25: 0.25, 0.5: 0.25}
+RANK_STEP = {True: 0.01, False: 0.02}
+"""Shares between candidates taken from ranks: in one fixed sequence, and in a fallback sequence."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`weights` (candidates,) are the shares of delta in a fallback sequence; None means one fixed sequence."""
+
+    laid: Candidates
+    found: Evidence
+    goal: Goal
+    weights: Floats | None
+
+    def lowest(self, p_values: Floats) -> int | None:
+        """Index of the last candidate that passes with these p-values and keeps a row; None when there is none."""
+        if self.weights is None:
+            index = fixed_sequence(p_values, self.goal.delta) - 1
+        else:
+            index = int(np.max(np.flatnonzero(fallback(p_values, self.weights, self.goal.delta)), initial=-1))
+        return index if index >= 0 and self.laid.n_accepted[index] > 0 else None
+
+    def certificate(self) -> Certificate:
+        """What the rows say."""
+        laid, found, delta = self.laid, self.found, self.goal.delta
+        index = self.lowest(found.p_values)
+        usable = np.flatnonzero(laid.n_accepted > 0)
+        shown = index if index is not None else int(usable[np.argmin(found.p_values[usable])]) if len(usable) else None
+        threshold = None if index is None else laid.threshold(index)
+        kept = 0 if index is None else int(laid.n_accepted[index])
+        if shown is None:
+            reason = "no row has a confidence" if laid.n_confident == 0 else "no candidate keeps a row"
+        elif index is not None:
+            reason = (
+                f"threshold {threshold} keeps {percent(kept / laid.n)} of the rows: {found.describe(index)}; "
+                f"p = {found.p_values[index]:.3g}, allowed {delta:g}"
+            )
+        else:
+            reason = (
+                f"no candidate passed; the closest, threshold {laid.threshold(shown)}, would keep {percent(laid.n_accepted[shown] / laid.n)} "
+                f"of the rows: {found.describe(shown)}; p = {found.p_values[shown]:.3g}, allowed {delta:g}"
+            )
+        return Certificate(
+            threshold=threshold,
+            escalation_rate=(laid.n - kept) / laid.n if laid.n else 1.0,
+            statistic=None if shown is None else float(found.statistic[shown]),
+            p_value=None if shown is None else float(found.p_values[shown]),
+            n=laid.n,
+            n_accepted=kept,
+            method=f"{found.test}, {'fixed sequence' if self.weights is None else 'weighted fallback sequence'}",
+            reason=reason,
+            target=self.goal.to_json(),
+            delta=delta,
+        )
+
+
+def lay_out(
+    confidence: npt.ArrayLike, goal: Goal, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None
+) -> tuple[Candidates, Floats | None]:
+    """The candidates of a goal over the rows, and the weights of a fallback sequence where the goal takes one."""
+    laid = candidates(confidence, levels, RANK_STEP[goal.paired])
+    if goal.paired:
+        return laid, None
+    starts = ACCEPTED_STARTS if goal.kind == "accepted_accuracy" else SYSTEM_STARTS
+    if not len(laid.thresholds):
+        return laid, np.zeros(0)
+    return laid, start_weights(_shares(laid, levels, level_shares), starts)
+
+
+def _shares(laid: Candidates, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None) -> Floats:
+    """Accepted share of each candidate, as known without the certify rows' own confidences where levels were given."""
+    if levels is None:
+        return laid.n_accepted / laid.n
+    if level_shares is None:
+        return np.arange(1, len(laid.thresholds) + 1) / len(laid.thresholds)
+    _, first = np.unique(np.asarray(levels, dtype=np.float64), return_index=True)
+    return np.asarray(level_shares, dtype=np.float64)[first][::-1]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows to test with. `group` (n,) numbers their groups where group means are tested; None: rows are independent."""
+
+    rows: Rows
+    strong_correct: Floats
+    human: bool
+    plan: clusters.Plan
+
+    @property
+    def group(self) -> npt.NDArray[np.int64] | None:
+        """Numbers of the groups whose means are tested, None where rows are."""
+        return self.plan.group if self.plan.way == clusters.MEANS else None
+
+
+def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool) -> Sample:
+    """The rows that a promise counts: all of them, or one row of each group. People (`human`) are always right."""
+    plan = clusters.plan(rows, goal, fit)
+    if plan.way == clusters.ONE_ROW:
+        rows = rows.take(clusters.one_row_each(plan.group, rows.example_id))
+    return Sample(rows, np.ones(len(rows)) if human else rows.strong_correct, human, plan)
+
+
+def of_sample(
+    drawn: Sample,
+    goal: Goal,
+    *,
+    levels: npt.ArrayLike | None,
+    fit: Rows | None,
+    fit_confidence: npt.ArrayLike | None = None,
+) -> Trial:
+    """The trial of any of the first four goals; 0.0 is a candidate in any case. No levels at all count as None.
+
+    `fit`: the rows that fixed `levels`; where they are known, a fallback sequence starts where they promise most.
+    `fit_confidence`: all that is known of those rows otherwise; the sequence then starts at the usual shares.
+    """
+    rows, strong, human = drawn.rows, drawn.strong_correct, drawn.human
+    at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
+    known, shares = np.asarray(() if fit_confidence is None else fit_confidence, dtype=np.float64), None
+    if fit is not None:
+        known = fit.confidence
+    if at is not None and len(known):
+        shares = np.array([np.mean(accepted(known, float(t))) for t in at])
+    laid, weights = lay_out(rows.confidence, goal, at, shares)
+    if weights is not None and at is not None and fit is not None and len(fit) and len(laid.thresholds):
+        weights = _informed(laid, fit, goal, len(rows) / len(fit), weights, human)
+    if drawn.group is not None:
+        agree = rows.cheap_correct if human else rows.agree
+        found = clusters.evidence(laid, rows, strong, agree, goal, drawn.group)
+    else:
+        found = _evidence(laid, rows, strong, goal, human)
+    return Trial(laid, found, goal, weights)
+
+
+def _informed(laid: Candidates, fit: Rows, goal: Goal, share: float, usual: Floats, human: bool) -> Floats:
+    seen = candidates(fit.confidence, laid.thresholds, 1.0)
+    if goal.kind == "accepted_accuracy":
+        errors, trials = seen.cumulative(~(fit.cheap_correct == 1)), seen.n_accepted
+    elif human or not np.isnan(fit.strong_correct).all():
+        strong = np.ones(len(fit)) if human else fit.strong_correct
+        errors, trials = evidence.cascade_errors(seen, fit.cheap_correct, strong), np.full(len(usual), len(fit))
+    else:
+        return usual
+    return informed_weights(errors, trials, seen.n_accepted, share, 1 - goal.limit, goal.delta, usual)
+
+
+def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: bool) -> Evidence:
+    cheap = rows.cheap_correct
+    if goal.kind == "match_strong" and human:
+        # people are right by definition, so no row can be won and losses alone are counted
+        found = evidence.among_all(laid, ~(cheap == 1), goal.limit, "wrong")
+    elif goal.kind == "match_strong":
+        found = evidence.against_strong(laid, cheap, strong, goal.limit, goal.delta)
+    elif goal.kind == "agree_with_strong":
+        found = evidence.among_all(laid, ~((cheap if human else rows.agree) == 1), goal.limit, "not the strong model's")
+    elif goal.kind == "accepted_accuracy":
+        found = evidence.among_accepted(laid, cheap, goal.limit)
+    else:
+        found = evidence.of_system(laid, cheap, strong, goal.limit)
+    if not goal.label_floors:
+        return found
+    groups_ = goal.label_groups or {}
+    floors = {
+        name: _floor_of_group(rows, cheap, strong, groups_[name], at_least, human)
+        if name in groups_
+        else Floor(np.asarray(rows.label == name, dtype=bool), cheap, strong, at_least)
+        for name, at_least in goal.label_floors.items()
+    }
+    return evidence.with_floors(found, laid, floors)
+
+
+def _floor_of_group(
+    rows: Rows, cheap: Floats, strong: Floats, members: Sequence[str], at_least: float, human: bool
+) -> Floor:
+    """Recall of several labels together: an answer that is any of them recognises a row that carries any of them."""
+
+    def one_of(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+        return np.array([text in members for text in texts], dtype=bool)
+
+    def recognised(answer: npt.NDArray[np.object_], correct: Floats) -> Floats:
+        return np.where(np.isnan(correct), np.nan, one_of(answer).astype(float))
+
+    told = strong if human else recognised(rows.strong_answer, strong)
+    return Floor(one_of(rows.label), recognised(rows.cheap_answer, cheap), told, at_least)

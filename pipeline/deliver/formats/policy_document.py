@@ -1,0 +1,223 @@
+"""The policy's document: everything that a run found out and production needs, in one digested JSON object.
+
+Written once, by `recommend`; read by `cascade_threshold.policy`, which never imports this module.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from scipy import stats
+
+from cascade_threshold.calibrator import Calibrator
+from cascade_threshold.policy_schema import SCHEMA, checked, digest, part_digests
+from pipeline.run.directory import finite
+
+EXPECTED = (
+    "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy",
+    "usd_per_1000", "strong_usd_per_1000", "latency_p50_s", "latency_p95_s",
+)  # fmt: skip
+CERTIFICATE = ("target", "delta", "method", "n", "statistic", "p_value", "look", "reason")
+MONITOR = (
+    "confidence_quantiles", "n_certify", "n_confidence", "n_escalated", "out_of_set_rate", "no_logprobs_rate",
+    "null_rate", "status_rates", "accepted_error_bound", "accepted_disagreement_bound",
+)  # fmt: skip
+QUANTILES = 200
+_ESTIMATE = {"value": None, "lower": None, "upper": None, "level": None, "n": None, "split": None}
+
+
+def policy_document(
+    *,
+    task: str,
+    kind: str,
+    provider: str | None,
+    verdict: str,
+    threshold: float | None,
+    signal: Mapping[str, Any],
+    calibrator: Mapping[str, Any] | None,
+    labels: Sequence[str] | None,
+    cheap: Mapping[str, Any] | None,
+    strong: Mapping[str, Any] | None,
+    prompt_sha256: str | None,
+    dataset_sha256: str | None,
+    expected: Mapping[str, Mapping[str, Any]] | None,
+    certificate: Mapping[str, Any] | None,
+    monitor: Mapping[str, Any] | None,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """The content of policy.json, with its digest. What is unknown is null; numpy scalars become Python's.
+
+    `signal`: name, version (None when the confidences came from a table), params, and whole_output where known.
+    `calibrator`: `Calibrator.to_numbers()`; None means the confidence itself.
+    `cheap`, `strong`: model, params, usd_per_million_tokens, response_models_seen; for cheap also top_logprobs,
+    fewest_alternatives and logprobs_form; for demonstration models stands_in_for; for people in place of a model human and usd_per_request.
+    `expected`, `certificate`, `monitor`: entries by the names in EXPECTED, CERTIFICATE and MONITOR; see `monitor_facts`.
+
+    A verdict without a promise to keep carries no threshold: for uncertified and strong_only it is None, for cheap_only
+    0.0. Raises DataError when the result would not be a valid policy.
+    """
+    if (threshold is None) != (verdict in ("uncertified", "strong_only")):
+        raise ValueError(f"verdict {verdict} does not go with threshold {threshold!r}")
+    threshold = None if threshold is None else float(threshold)
+    numbers = dict(calibrator or {"kind": "none"})
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": task,
+        "kind": kind,
+        "provider": provider,
+        "verdict": verdict,
+        "threshold": threshold,
+        "calibrated_threshold": Calibrator.from_numbers(numbers)(threshold),
+        "comparator": "<",
+        "signal": {"name": signal["name"], "version": signal.get("version"), "params": dict(signal.get("params") or {}),
+                   "whole_output": signal.get("whole_output")},
+        "calibrator": numbers,
+        "labels": None if labels is None else list(labels),
+        "cheap": _side(cheap),
+        "strong": _side(strong),
+        "prompt_sha256": prompt_sha256,
+        "dataset_sha256": dataset_sha256,
+        "expected": {name: _ESTIMATE | dict((expected or {}).get(name) or {}) for name in EXPECTED},
+        "certificate": dict.fromkeys(CERTIFICATE) | dict(certificate or {}),
+        "monitor": dict.fromkeys(MONITOR) | dict(monitor or {}),
+        "versions": dict(versions),
+    }  # fmt: skip
+    document = finite(document)
+    document["digests"] = part_digests(document)
+    document["digest"] = digest(document)
+    return checked(document, "the new policy")
+
+
+def _side(side: Mapping[str, Any] | None) -> dict[str, Any]:
+    base: dict[str, Any] = {"model": None, "params": {}, "usd_per_million_tokens": None, "response_models_seen": []}
+    return base | {key: value for key, value in (side or {}).items() if value is not None}
+
+
+def monitor_facts(
+    *,
+    confidence: Iterable[float | None],
+    statuses: Iterable[str],
+    threshold: float | None,
+    cheap_correct: Iterable[float | None] | None = None,
+    strong_correct: Iterable[float | None] | None = None,
+    agrees: Iterable[float | None] | None = None,
+    target: Mapping[str, Any],
+    delta: float,
+    weights: Iterable[float] | None = None,
+) -> dict[str, Any]:
+    """What `monitor` holds production against, from the certify rows; the sequences have one entry a row.
+
+    `confidence`: NaN or None where null; `cheap_correct`, `strong_correct`, `agrees` (the cheap answer is the strong
+    one's): 1, 0, or NaN or None where unknown, and then counted as 0. See `accepted_bounds` for the two bounds. `weights`:
+    how much a row counts where production's label mix is another than that of the rows: production is what is watched.
+    Counts are then those of Kish's effective number of rows.
+    """
+    values = [None if c is None or math.isnan(c) else float(c) for c in confidence]
+    states = list(statuses)
+    counts = [1.0] * len(values) if weights is None else [float(w) for w in weights]
+    seen = sorted((v, w) for v, w in zip(values, counts, strict=True) if v is not None and w > 0)
+    total, n = sum(counts), int(_effective(counts))
+    accepted = [threshold is not None and v is not None and v >= threshold for v in values]
+    errors, disagreements = accepted_bounds(accepted, cheap_correct, strong_correct, agrees, target, delta, counts)
+
+    mass: defaultdict[str, float] = defaultdict(float)
+    for status, weight in zip(states, counts, strict=True):
+        mass[status] += weight
+
+    def share(amount: float) -> float | None:
+        return amount / total if total else None
+
+    kept = sum(w for w, a in zip(counts, accepted, strict=True) if a)
+    return {
+        "confidence_quantiles": quantiles([v for v, _ in seen], [w for _, w in seen]),
+        "n_certify": n,
+        "n_confidence": int(_effective([w for _, w in seen])),
+        "n_escalated": round((1 - kept / total) * n) if total else 0,
+        "out_of_set_rate": share(mass["out_of_set"]),
+        "no_logprobs_rate": share(mass["no_logprobs"] + mass["unaligned"]),
+        "null_rate": share(sum(w for v, w in zip(values, counts, strict=True) if v is None)),
+        "status_rates": {status: share(mass[status]) for status in sorted(set(states))} if total else None,
+        "accepted_error_bound": errors,
+        "accepted_disagreement_bound": disagreements,
+    }
+
+
+def accepted_bounds(
+    accepted: Sequence[bool],
+    cheap_correct: Iterable[float | None] | None,
+    strong_correct: Iterable[float | None] | None,
+    agrees: Iterable[float | None] | None,
+    target: Mapping[str, Any],
+    delta: float,
+    weights: Sequence[float] | None = None,
+) -> tuple[float | None, float | None]:
+    """The error rate, and the rate of disagreement with the strong model, that accepted answers may have.
+
+    Errors: what the target leaves to accepted answers at the coverage c of the certify rows, and never less than the
+    Clopper-Pearson upper bound, at certainty 1 - delta, of what these rows showed (so that keeping the promise, or staying
+    as in calibration, raises no alarm):
+
+        accepted_accuracy   1 - at_least, alone: it is the promise
+        match_strong        the strong model's own errors among accepted rows (upper bound) + within / c
+        system_accuracy     (1 - at_least - errors of the strong model among escalated rows / n) / c
+        others              nothing more
+
+    Disagreement: likewise, with within / c for match_strong and agree_with_strong, which no smaller rate can break.
+    With `weights` rows count by them, and bounds are those of the effective number of rows.
+    None where nothing is accepted or the answers are unknown.
+    """
+    counts = [1.0] * len(accepted) if weights is None else list(weights)
+    n, m = sum(counts), sum(w for w, a in zip(counts, accepted, strict=True) if a)
+    if m == 0:
+        return None, None
+    kind, share = target.get("kind"), m / n
+    shown, differs = _upper(accepted, cheap_correct, delta, counts), _upper(accepted, agrees, delta, counts)
+    strong = None if strong_correct is None else list(strong_correct)
+    allowed = 0.0
+    if kind == "accepted_accuracy":
+        return 1 - float(target["at_least"]), differs
+    if kind == "match_strong" and (theirs := _upper(accepted, strong, delta, counts)) is not None:
+        allowed = theirs + float(target["within"]) / share
+    if kind == "system_accuracy" and strong is not None:
+        lost = sum(w for g, a, w in zip(strong, accepted, counts, strict=True) if not a and g == 0) / n
+        allowed = (1 - float(target["at_least"]) - lost) / share
+    if kind in ("match_strong", "agree_with_strong") and differs is not None:
+        differs = min(1.0, max(differs, float(target["within"]) / share))
+    return None if shown is None else min(1.0, max(shown, allowed)), differs
+
+
+def quantiles(ordered: Sequence[float], weights: Sequence[float] | None = None) -> list[float] | None:
+    """Observed values at the shares 0, 1/200, ... 1 of an ascending sequence: the smallest value with at least that
+    share at or below it. None when there are no values."""
+    if not ordered:
+        return None
+    below = list(accumulate([1.0] * len(ordered) if weights is None else weights))
+    last = len(ordered) - 1  # the sum of all may come out a hair short of itself
+    shares = [i * below[-1] / QUANTILES * (1 - 1e-12) for i in range(QUANTILES + 1)]
+    return [ordered[min(last, bisect_left(below, s))] for s in shares]
+
+
+def _effective(weights: Sequence[float]) -> float:
+    """Kish's effective number of rows: their number where all count alike."""
+    squares = sum(w * w for w in weights)
+    return sum(weights) ** 2 / squares if squares else 0.0
+
+
+def _upper(
+    accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float, weights: Sequence[float]
+) -> float | None:
+    """Clopper-Pearson upper bound, at certainty 1 - delta, of the share that is not good among the accepted."""
+    if good is None:
+        return None
+    kept = [(g, w) for g, a, w in zip(good, accepted, weights, strict=True) if a]
+    if all(g is None or math.isnan(g) for g, _ in kept):
+        return None
+    total, bad = sum(w for _, w in kept), sum(w for g, w in kept if g != 1)
+    m = _effective([w for _, w in kept])
+    k = bad * (m / total)
+    return 1.0 if bad >= total else float(stats.beta.ppf(1 - delta, k + 1, m - k))

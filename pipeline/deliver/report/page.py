@@ -1,0 +1,119 @@
+"""Report: report.json rendered as one self-contained page, and written with its figures beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from pipeline.config.task import TaskConfig
+from pipeline.deliver.formats.serialize import to_yaml
+from pipeline.deliver.report import captions, figures, index
+from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report.sweep import priced
+from pipeline.deliver.report.templating import environment, our_own, read_template
+from pipeline.errors import CascadeError
+from pipeline.run import directory as artefacts
+from pipeline.run.directory import Run, dump_json, read_json, write_bytes
+
+PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
+
+
+def write(run: Run, config: TaskConfig, reports_dir: Path, *, texts: Mapping[str, str] | None = None) -> Path:
+    """Write reports/<task>/<run_id>/ and refresh the index. Returns the path of the page.
+
+    The same run directory gives the same bytes. Raises UsageError where the recommendation is missing.
+    """
+    folder = reports_dir / run.task / run.run_id
+    started = run.read_json(artefacts.RUN).get("started") if run.has(artefacts.RUN) else None
+    previous = previous_report(reports_dir, run.task, run.run_id, started)
+    data = dump_json(report_data.build(run, config, texts=texts, previous=previous))
+    report = json.loads(data)
+    drawn = figures.draw(report)
+    page = render(report, drawn)
+    for name, drawing in drawn.items():
+        write_bytes(folder / "figures" / f"{name}.svg", drawing.svg)
+        write_bytes(folder / "figures" / f"{name}.png", drawing.png)
+    write_bytes(folder / DATA, data)
+    if run.has(artefacts.POLICY):
+        write_bytes(folder / artefacts.POLICY, run.path(artefacts.POLICY).read_bytes())
+    write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
+    write_bytes(reports_dir / run.task / LATEST, dump_json({"run_id": run.run_id}))
+    index.refresh(reports_dir)
+    return folder / PAGE
+
+
+def previous_report(reports_dir: Path, task: str, run_id: str, started: str | None) -> dict[str, Any] | None:
+    """report.json of the task's newest run that started before this one; None for a first run."""
+    found = []
+    for path in sorted((reports_dir / task).glob(f"*/{DATA}")):
+        if path.parent.name != run_id:
+            try:
+                other = read_json(path)
+            except CascadeError:  # a damaged report of another run must not stop this one; the index names it
+                continue
+            if started is None or (other.get("started") or "") < started:
+                found.append((str(other.get("started") or ""), path.parent.name, other))
+    return max(found, key=lambda f: f[:2])[2] if found else None
+
+
+def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | None = None) -> str:
+    """The page. Everything on it comes from `report`, the content of report.json."""
+    drawn = figures.draw(report, png=False) if drawn is None else drawn
+    words = captions.captions(report)
+    script = read_template("explorer.js")
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            figures={name: _figure(drawing, words[name]) for name, drawing in drawn.items()},
+            captions=words,
+            explorer=_explorer(report, drawn.get("decide")),
+            style=our_own(read_template("style.css")),
+            script=our_own(script),
+            script_sha256=_digest(script),
+            policy_yaml=None if report["use"]["policy"] is None else to_yaml(report["use"]["policy"]),
+            config_yaml=to_yaml(report["provenance"]["config"]),
+        )
+    )
+
+
+def _figure(drawing: figures.Drawing, caption: captions.Caption) -> Markup:
+    return our_own(drawing.inline.replace("@title@", escape(caption.title)).replace("@desc@", escape(caption.takeaway)))
+
+
+def _explorer(report: Mapping[str, Any], drawing: figures.Drawing | None) -> dict[str, Any] | None:
+    """What the script needs: thresholds, where each lies in the drawing, and how its cost is made up."""
+    sweep = report["decide"]["sweep"]
+    if sweep is None or not sweep["columns"]["threshold"]:
+        return None
+    columns, prices = sweep["columns"], report["decide"]["prices"]
+    across = columns["usd_per_1000" if priced(sweep) else "escalation_rate"]
+    marks = None
+    if drawing is not None:
+        (x0, dx), (y0, dy) = drawing.to_x, drawing.to_y
+        marks = [
+            None if x is None or y is None else [round(x0 + dx * x, 2), round(y0 + dy * y, 2)]
+            for x, y in zip(across, columns["system_accuracy"], strict=True)
+        ]
+    return {
+        "recommended": sweep["recommended"],
+        "thresholds": columns["threshold"],
+        "usd": [None if v is None else float(f"{v:.6g}") for v in columns["usd_per_1000"]],
+        "marks": marks,
+        "prices": None
+        if prices is None
+        else [
+            {"price": c["price"], "quantity": [float(f"{q:.7g}") for q in c["quantity"]]} for c in prices["components"]
+        ],
+    }
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,215 @@
+"""ReportSweep: the sweep as the page shows it: one split, at most 512 thresholds, and the wrong answers that each keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.deliver.report.rows import LEVEL, ReportRows
+
+Floats = npt.NDArray[np.float64]
+
+MOST_THRESHOLDS = 512
+ESTIMATES = (
+    "escalation_rate",
+    "coverage",
+    "system_accuracy",
+    "accepted_accuracy",
+    "selective_risk",
+    "usd_per_1000",
+    "wrong_per_1000",
+)
+PLAIN = ("latency_p50_s", "latency_p95_s")
+WHOLE_CURVE = ("system_accuracy_sim_lower", "system_accuracy_sim_upper")
+"""Band that holds for all thresholds together, for whoever picks one from the drawing."""
+
+
+def shown_split(sweep: pd.DataFrame | None, expected: Mapping[str, Any]) -> str:
+    """The split whose figures the page shows: that of the recommendation, else test, else certify, else all."""
+    have = set() if sweep is None else set(sweep["split"])
+    named = [str(e.get("split")) for e in expected.values() if isinstance(e, Mapping)]
+    return next((s for s in (*named, "test", "certify", "all") if s in have), "test")
+
+
+def priced(sweep: Mapping[str, Any]) -> bool:
+    """Whether the curve can be drawn against dollars: more than one of its thresholds has a cost."""
+    columns = sweep["columns"]
+    return (
+        sum(t is not None and v is not None for t, v in zip(columns["threshold"], columns["usd_per_1000"], strict=True))
+        > 1
+    )
+
+
+def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> npt.NDArray[np.int64]:
+    """At most so many indices below `size`, evenly spread, with all of `keep`, the first and the last among them."""
+    if size <= at_most:
+        return np.arange(size)
+    kept = {0, size - 1} | keep
+    spread = np.linspace(0, size - 1, at_most - len(kept)).round().astype(int)
+    return np.array(sorted(kept | set(spread.tolist())))
+
+
+def table(
+    sweep: pd.DataFrame,
+    rows: ReportRows | None,
+    split: str,
+    threshold: float | None,
+    metadata: Mapping[str, str],
+    *,
+    alone: Mapping[str, Any],
+    prevalence: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """The sweep of one split as columns, ascending in threshold; the last row escalates everything (threshold null).
+
+    `alone` is the strong model by itself {accuracy, usd_per_1000}, the figures of that last row. `recommended` is the index of the recommended row. Where no label is known, quality is the agreement with the strong
+    model, and "wrong" are kept answers that differ from its answer.
+    """
+    part = sweep[sweep["split"] == split].sort_values("threshold", kind="stable").reset_index(drop=True)
+    thresholds = part["threshold"].to_numpy(dtype=float)
+    at = np.flatnonzero(thresholds == threshold) if threshold is not None else np.zeros(0, dtype=int)
+    if threshold is not None and not len(at) and len(thresholds):
+        at = np.array([int(np.argmin(np.abs(thresholds - threshold)))])
+    picks = thin(len(part), {int(i) for i in at}, MOST_THRESHOLDS - 1)
+    part = part.iloc[picks].reset_index(drop=True)
+    columns: dict[str, list[Any]] = {"threshold": [float(t) for t in part["threshold"]]}
+    known = "system_accuracy" in part and bool(part["system_accuracy"].notna().any())
+    gold = known if rows is None else rows.gold
+    for name in ESTIMATES:
+        for suffix in ("", "_lower", "_upper"):
+            columns[name + suffix] = _column(part, name + suffix)
+    for name in (*PLAIN, *WHOLE_CURVE):
+        columns[name] = _column(part, name)
+    if rows is not None:
+        _count_wrong(columns, rows, split, gold, prevalence)
+    _escalate_everything(columns, alone, gold)
+    n = int(rows.of(split).sum()) if rows is not None else int(part["n"].iloc[0]) if "n" in part and len(part) else None
+    recommended = (
+        int(np.flatnonzero(picks == at[0])[0])
+        if len(at)
+        else (len(columns["threshold"]) - 1 if columns["threshold"] and columns["threshold"][-1] is None else None)
+    )
+    return {
+        "split": split,
+        "n": n,
+        "quality": "accuracy" if gold else "agreement",
+        "band": metadata.get("band", "pointwise"),
+        "level": _level(metadata),
+        "levels_in_sweep": len(sweep[sweep["split"] == split]),
+        "recommended": recommended,
+        "columns": columns,
+    }
+
+
+def _level(metadata: Mapping[str, str]) -> float:
+    try:
+        return float(metadata.get("band_level") or metadata.get("level") or LEVEL)
+    except ValueError:
+        return LEVEL
+
+
+def _column(part: pd.DataFrame, name: str) -> list[float | None]:
+    if name not in part:
+        return [None] * len(part)
+    return [float(v) if np.isfinite(v) else None for v in part[name].to_numpy(dtype=float)]
+
+
+def _count_wrong(
+    columns: dict[str, list[Any]], rows: ReportRows, split: str, gold: bool, prevalence: Mapping[str, float] | None
+) -> None:
+    """Fill wrong answers kept per 1,000 requests; without labels also agreement in accuracy's place.
+
+    The share kept x the share of wrong ones among the kept that are graded; unknown where rows are kept and none of them is
+    graded. Bounds are Clopper-Pearson's over the escalated and the graded rows, at Kish's effective number of them where
+    rows are weighted.
+    """
+    inside = rows.of(split)
+    confidence, weights = rows.numbers["confidence"][inside], rows.weights(split, prevalence)
+    right = rows.right[inside]
+    if not len(confidence) or not np.isfinite(right).any():
+        return
+    known = ~np.isnan(confidence)
+    order = np.argsort(confidence[known], kind="stable")
+    at = np.searchsorted(confidence[known][order], np.array(columns["threshold"], dtype=float), side="left")
+
+    def above(amounts: Floats) -> Floats:
+        """Sum over the rows kept at each threshold."""
+        return np.concatenate([np.cumsum(amounts[known][order][::-1])[::-1], [0.0]])[at]
+
+    graded = ~np.isnan(right)
+    kept, told, wrong = (above(w) for w in (weights, weights * graded, weights * (right == 0)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(kept > 0, kept / weights.sum() * wrong / told, 0.0)
+        left_out = above(weights * ~graded), above(weights**2 * ~graded)
+        effective = (weights.sum() - left_out[0]) ** 2 / (weights @ weights - left_out[1])
+    lower, upper = clopper_pearson(share * effective, effective, LEVEL)
+    for suffix, amounts in (("", share), ("_lower", lower), ("_upper", upper)):
+        columns["wrong_per_1000" + suffix] = _plain(1000 * amounts, share)
+    if not gold and all(v is None for v in columns["system_accuracy"]):
+        for suffix, amounts in (("", share), ("_lower", upper), ("_upper", lower)):
+            columns["system_accuracy" + suffix] = _plain(1 - amounts, share)
+
+
+def _plain(amounts: Floats, of: Floats) -> list[float | None]:
+    """Numbers for JSON, None where what they are about is unknown."""
+    return [None if np.isnan(about) else float(amount) for amount, about in zip(amounts, of, strict=True)]
+
+
+def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any], gold: bool) -> None:
+    """Append the row without a threshold: every request goes straight to the strong model, the cheap one is not asked."""
+    ends = {
+        "escalation_rate": {"value": 1.0},  # these three are so by construction, without an interval
+        "coverage": {"value": 0.0},
+        "system_accuracy": alone["accuracy"] if gold else {"value": 1.0},
+        "usd_per_1000": alone["usd_per_1000"],
+        "wrong_per_1000": {"value": 0.0},
+    }
+    for name, values in columns.items():
+        base, _, suffix = name.rpartition("_") if name.endswith(("_lower", "_upper")) else (name, "", "value")
+        values.append(ends.get(base, {}).get(suffix))
+
+
+def mean_usd(usd: Floats, split: str) -> dict[str, Any]:
+    """Mean dollars per 1,000 requests over the rows where they are known, with a normal interval."""
+    known = usd[~np.isnan(usd)]
+    n = len(known)
+    if not n:
+        return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0, "split": split}
+    mean, half = (
+        1000 * float(known.mean()),
+        1644.8536269514722 * float(known.std(ddof=min(1, n - 1))) / float(np.sqrt(n)),
+    )
+    return {"value": mean, "lower": max(0.0, mean - half), "upper": mean + half, "level": LEVEL, "n": n, "split": split}
+
+
+def adopt(of: dict[str, Any], expected: Mapping[str, Any]) -> None:
+    """Give the recommended row the recommendation's own intervals, so that one number has one interval on the page."""
+    index, columns = of["recommended"], of["columns"]
+    if index is None or columns["threshold"][index] is None:
+        return
+    called = {"wrong_per_1000": "wrong_accepted_per_1000"}
+    if of["quality"] == "agreement":
+        called["system_accuracy"] = "agreement_with_strong"
+    for name in ESTIMATES:
+        told = expected.get(called.get(name, name)) or {}
+        value, mine = told.get("value"), columns[name][index]
+        if (
+            told.get("split") == of["split"]
+            and value is not None
+            and mine is not None
+            and abs(value - mine) < 1e-9 * max(1, abs(mine))
+        ):
+            columns[f"{name}_lower"][index], columns[f"{name}_upper"][index] = told.get("lower"), told.get("upper")
+
+
+def at_row(of: Mapping[str, Any], index: int | None, name: str) -> dict[str, Any]:
+    """One estimate of the sweep as value, bounds, level, n and split."""
+    columns = of["columns"]
+    if index is None:
+        return {"value": None, "lower": None, "upper": None, "level": of["level"], "n": of["n"], "split": of["split"]}
+    bounds = {end: columns.get(f"{name}_{end}", [None] * (index + 1))[index] for end in ("lower", "upper")}
+    return {"value": columns[name][index], **bounds, "level": of["level"], "n": of["n"], "split": of["split"]}

@@ -1,0 +1,37 @@
+"""Templating: the Jinja environment of all pages. Everything is escaped, an undefined name is an error."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.deliver.report.formatting import FILTERS
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates of this package; autoescape is True for every suffix."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
+    made.filters.update(FILTERS)
+    return made
+
+
+@cache
+def read_template(name: str) -> str:
+    """Text of a file in the templates folder."""
+    return (resources.files("pipeline.deliver.report") / "templates" / name).read_text("utf-8")
+
+
+def our_own(text: str) -> Markup:
+    """Mark text as safe to print unescaped. Only for what this package itself wrote: style, script, drawings."""
+    return Markup(text)  # noqa: S704

@@ -1,0 +1,143 @@
+"""ReportTrust: can the confidence be believed? Reliability, ranking, and what the choice of the threshold flatters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.deliver.report import rows as report_rows
+from pipeline.deliver.report import sweep as report_sweep
+from pipeline.deliver.report.rows import ReportRows
+
+_BIN = (
+    "lower_edge",
+    "upper_edge",
+    "mean_confidence",
+    "accuracy",
+    "n",
+    "n_correct",
+    "accuracy_lower",
+    "accuracy_upper",
+    "band_lower",
+    "band_upper",
+)
+COMPARED = (
+    ("system_accuracy", "share"),
+    ("escalation_rate", "share"),
+    ("selective_risk", "share"),
+    ("usd_per_1000", "usd"),
+)
+MOST_POINTS = 200
+
+
+def trust(
+    calibration: Mapping[str, Any] | None,
+    reliability: pd.DataFrame | None,
+    sweep: pd.DataFrame | None,
+    rows: ReportRows | None,
+    split: str,
+    threshold: float | None,
+    shown: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Section 3 of the page."""
+    found = calibration or {}
+    return {
+        "signal": found.get("signal"),
+        "signals": [{"why_null": None, **row} for row in found.get("signal_table") or []],
+        "calibrator": found.get("calibrator"),
+        "selection": list(found.get("selection") or []),
+        "metrics": found.get("metrics") or {},
+        "clipped": found.get("clipped"),
+        "reliability": _reliability(reliability, split),
+        "histogram": None if rows is None else report_rows.histogram(rows, split),
+        "risk": None if sweep is None else _risk(sweep, split, threshold),
+        "optimism": None if sweep is None else _optimism(sweep, threshold, shown),
+    }
+
+
+def _reliability(table: pd.DataFrame | None, split: str) -> dict[str, Any] | None:
+    if table is None or table.empty:
+        return None
+    have = set(table["split"])
+    split = (
+        split
+        if split in have
+        else next((s for s in ("test", "certify", "fit", "all") if s in have), str(table["split"].iloc[0]))
+    )
+    out: dict[str, Any] = {"split": split}
+    for stage in ("before", "after"):
+        part = table[(table["split"] == split) & (table["stage"] == stage)]
+        entry: dict[str, Any] = {}
+        for kind in ("bin", "corp"):
+            lines = part[part["kind"] == kind].sort_values("mean_confidence", kind="stable")
+            picks = report_sweep.thin(len(lines), set(), MOST_POINTS)
+            entry[kind] = [
+                {c: _plain(row[c]) for c in _BIN if c in row}
+                for row in lines.iloc[picks].to_dict("records")
+                if row["n"] > 0
+            ]
+        entry["n"] = int(sum(b["n"] for b in entry["bin"]) or sum(b["n"] for b in entry["corp"]))
+        out[stage] = entry if entry["bin"] or entry["corp"] else None
+    return out if out["before"] or out["after"] else None
+
+
+def _plain(value: Any) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _risk(sweep: pd.DataFrame, split: str, threshold: float | None) -> dict[str, Any] | None:
+    """Error among the kept against the share kept, by descending threshold."""
+    part = sweep[(sweep["split"] == split) & sweep["selective_risk"].notna()].sort_values("coverage", kind="stable")
+    part = part.drop_duplicates("coverage")
+    if part.empty:
+        return None
+    part = part.iloc[report_sweep.thin(len(part), set(), MOST_POINTS)]
+    columns = {
+        c: [_plain(v) for v in part[c]]
+        for c in ("threshold", "coverage", "selective_risk", "selective_risk_lower", "selective_risk_upper")
+        if c in part
+    }
+    here = (
+        sweep[(sweep["split"] == split) & (sweep["threshold"] == threshold)]
+        if threshold is not None
+        else sweep.iloc[:0]
+    )
+    return {
+        "split": split,
+        "columns": columns,
+        "recommended": None if here.empty else {c: _plain(here.iloc[0][c]) for c in ("coverage", "selective_risk")},
+    }
+
+
+def _optimism(sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The recommended threshold on the rows that chose it and on the rows that did not."""
+    if threshold is None:
+        return None
+    out: dict[str, Any] = {"rows": []}
+    for name, unit in COMPARED:
+        entry: dict[str, Any] = {"name": name, "unit": unit}
+        for split in ("certify", "test"):
+            here = sweep[(sweep["split"] == split) & (sweep["threshold"] == threshold)]
+            value: dict[Any, Any] = {} if here.empty else here.iloc[0].to_dict()
+            entry[split] = {
+                "value": _number(value, name),
+                "lower": _number(value, f"{name}_lower"),
+                "upper": _number(value, f"{name}_upper"),
+                "level": report_rows.LEVEL,
+                "n": int(value["n"]) if "n" in value else None,
+                "split": split,
+            }
+            if shown is not None and shown["split"] == split and shown["recommended"] is not None:
+                entry[split] |= report_sweep.at_row(shown, shown["recommended"], name)
+        both = (entry["certify"]["value"], entry["test"]["value"])
+        entry["difference"] = None if None in both else both[1] - both[0]
+        out["rows"].append(entry)
+    return out
+
+
+def _number(row: Mapping[Any, Any], name: str) -> float | None:
+    return _plain(row[name]) if name in row and row[name] is not None else None

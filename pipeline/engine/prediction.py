@@ -1,0 +1,44 @@
+"""Prediction: one example's answers, graded, as the row that all decisions are made from. Standard library only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade_threshold.signals import Measurement
+
+
+def correctness(answer: str | None, status: str | None, label: str | None) -> bool | None:
+    """Whether an answer is right. Unknown (None) without a label or without a reply; no whole answer is wrong."""
+    if label is None or status is None or status == "failed":
+        return None
+    return answer == label
+
+
+def prediction(
+    example_id: str,
+    split: str,
+    group: str,
+    segment: str | None,
+    label: str | None,
+    cheap: Measurement,
+    cheap_usd: float | None,
+) -> dict[str, Any]:
+    """The cheap model's half of a row of predictions.parquet; the strong half is null until it is added.
+
+    `label_probabilities` is what options and passages are ranked by: [(label, probability)], None where null.
+    """
+    ranked = cheap.label_probabilities if cheap.status == "ok" else None
+    return {
+        "example_id": example_id, "split": split, "group": group, "segment": segment, "label": label,
+        "cheap_answer": cheap.answer, "cheap_status": cheap.status,
+        "cheap_correct": correctness(cheap.answer, cheap.status, label), "cheap_usd": cheap_usd,
+        "strong_answer": None, "strong_status": None, "strong_correct": None, "strong_usd": None,
+        "label_probabilities": None if ranked is None else list(ranked.items()),
+        **{f"signal_{name}": value for name, value in cheap.signals.items()},
+    }  # fmt: skip
+
+
+def with_strong(row: dict[str, Any], answer: str | None, status: str, usd: float | None) -> dict[str, Any]:
+    """The row with the reference's answer. People's answer is the label itself."""
+    graded = correctness(answer, status, row["label"])
+    return {**row, "strong_answer": answer, "strong_status": status, "strong_correct": graded, "strong_usd": usd}

@@ -1,0 +1,100 @@
+"""Facts: what is counted over a run's replies for the report. Facts of shards add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from math import fsum
+from typing import Any
+
+from cascade_threshold.signals import Measurement
+
+ROLES = ("cheap", "strong")
+MOST_REASONS = 20
+
+
+def _by_role() -> dict[str, Counter[str]]:
+    return {role: Counter() for role in ROLES}
+
+
+@dataclass
+class Facts:
+    """Counts over rows, or sums from which means follow."""
+
+    exact_zeros: int = 0
+    """Cheap replies whose label is decided at a token with a logprob of exactly 0."""
+    long_answers: int = 0
+    few_alternatives: int = 0
+    """Usable cheap replies with fewer alternatives at the label's first token than were asked for, and not all there are."""
+    fewest_alternatives: int | None = None
+    """Of the usable cheap replies that have signals from alternatives, as few as the fewest came with (of those asked for)."""
+    more_than_the_answer: int = 0
+    """Usable cheap replies that hold tokens beside the answer's."""
+    captured: list[float] = field(default_factory=list)
+    """Probability on any label, of the replies that tell it."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why a signal is null although the reply is usable."""
+    forms: Counter[str] = field(default_factory=Counter)
+    """Request forms in which usable logprobs were asked for."""
+    statuses: dict[str, Counter[str]] = field(default_factory=_by_role)
+    named: dict[str, Counter[str]] = field(default_factory=_by_role)
+    """Model names in replies, by role."""
+
+    def count(self, role: str, m: Measurement, *, form: str | None, wanted: int) -> None:
+        """Count one reply. `form`: the request form it was asked in; `wanted`: alternatives asked for."""
+        if m.status != "failed":
+            self.named[role][m.reply.model or "(none)"] += 1
+        if role != "cheap":
+            return
+        self.exact_zeros += bool(m.exact_zero)
+        self.long_answers += m.long_answer
+        if form in ("integer", "boolean"):
+            self.forms[form] += 1
+        if m.captured_mass is not None:
+            self.captured.append(m.captured_mass)
+        if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
+            self.few_alternatives += m.fewer_alternatives_than(wanted)
+            if m.signals.get("margin") is not None:
+                fewest = wanted if self.fewest_alternatives is None else self.fewest_alternatives
+                few = m.fewer_alternatives_than(fewest)
+                self.fewest_alternatives = len(m.reply.tokens[m.span.first].alternatives) if few else fewest
+            self.more_than_the_answer += not all(m.in_answer)
+            self.reasons.update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
+
+    def grade(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count the statuses of graded rows; rows that got no answer of a role have none."""
+        for row in rows:
+            for role in ROLES:
+                if (status := row[f"{role}_status"]) is not None:
+                    self.statuses[role][status] += 1
+
+    def packed(self) -> dict[str, Any]:
+        """Plain values that travel between processes, of bounded size."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "captured"}
+        return values | {"captured_sum": fsum(self.captured), "captured_n": len(self.captured)}
+
+
+def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The packed facts of all shards as run.json holds them."""
+    found = list(parts)
+
+    def summed(name: str, role: str | None = None) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for part in found:
+            counts.update(part[name] if role is None else part[name][role])
+        return counts
+
+    known, forms = sum(part["captured_n"] for part in found), summed("forms").most_common(1)
+    return {
+        **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
+        "fewest_alternatives": min(
+            (part["fewest_alternatives"] for part in found if part["fewest_alternatives"] is not None), default=None
+        ),
+        "whole_output": not any(part["more_than_the_answer"] for part in found),
+        "reasons": dict(summed("reasons").most_common(MOST_REASONS)),
+        "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,
+        "response_models": {role: sorted(summed("named", role)) for role in ROLES}
+        | {"cheap_form": forms[0][0] if forms else None},
+        "statuses": {role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
+    }

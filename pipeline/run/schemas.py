@@ -1,0 +1,185 @@
+"""Tables: the columns of every Parquet artefact, and a writer that holds only one row group in memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.task import SIGNAL_NAMES
+from pipeline.run.directory import atomic, parquet_options
+
+ROW_GROUP = 32_768
+BATCH = 1024
+"""Rows that wait as Python objects, which take ten times the room and the garbage collector's time."""
+
+_ALTERNATIVE = pa.struct([("token", pa.string()), ("bytes", pa.binary()), ("logprob", pa.float64())])
+
+_PROBABILITY = pa.struct([("label", pa.string()), ("probability", pa.float64())])
+
+TOKENS = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("example_id", pa.string()),
+        ("role", pa.string()),
+        ("position", pa.int32()),
+        ("token", pa.string()),
+        ("bytes", pa.binary()),
+        ("logprob", pa.float64()),
+        ("in_answer", pa.bool_()),
+        ("alternatives", pa.list_(_ALTERNATIVE)),
+    ]
+)
+
+REPLIES = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("example_id", pa.string()),
+        ("role", pa.string()),
+        ("provider", pa.string()),
+        ("model", pa.string()),
+        ("response_model", pa.string()),
+        ("state", pa.string()),
+        ("http_status", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("shape", pa.string()),
+        ("text", pa.string()),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("reasoning_tokens", pa.int64()),
+        ("usd", pa.float64()),
+        ("seconds", pa.float64()),
+        ("attempts", pa.int32()),
+        ("received_at", pa.string()),
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("segment", pa.string()),
+        ("label", pa.string()),
+        ("cheap_answer", pa.string()),
+        ("cheap_status", pa.string()),
+        ("cheap_correct", pa.bool_()),
+        ("strong_answer", pa.string()),
+        ("strong_status", pa.string()),
+        ("strong_correct", pa.bool_()),
+        ("cheap_usd", pa.float64()),
+        ("strong_usd", pa.float64()),
+        ("confidence", pa.float64()),
+        *((f"signal_{name}", pa.float64()) for name in SIGNAL_NAMES),
+        ("label_probabilities", pa.list_(_PROBABILITY)),
+    ]
+)
+
+
+GRADED = pa.schema([field for field in PREDICTIONS if field.name != "confidence"])
+"""Predictions before a signal is chosen."""
+
+SHARD_ROWS = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("segment", pa.string()),
+        ("label", pa.string()),
+        ("options", pa.int32()),
+        ("cheap_request_id", pa.string()),
+        ("strong_request_id", pa.string()),
+    ]
+)
+"""What is known of a row before its replies are read: how many options it has, and which requests are its own (null: none)."""
+
+
+def utf8(text: str) -> str:
+    """The text, with lone surrogates (which no UTF-8 file can hold) written as ``\\udXXX``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _column(kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
+    """An Arrow column. Lists of structs are built from flat columns, several times quicker than from their rows."""
+    if pa.types.is_list(kind):
+        struct, flat = kind.value_type, list(chain.from_iterable(value or () for value in values))
+        parts = zip(*flat, strict=True) if flat else [()] * struct.num_fields
+        columns = [_column(field.type, part) for field, part in zip(struct, parts, strict=True)]
+        offsets: list[int | None] = list(accumulate((len(value) if value else 0 for value in values), initial=0))
+        for place, value in enumerate(values) if None in values else ():
+            if value is None:
+                offsets[place] = None  # unknown, not empty
+        return pa.ListArray.from_arrays(
+            pa.array(offsets, type=pa.int32()), pa.StructArray.from_arrays(columns, fields=list(struct))
+        )
+    try:
+        return pa.array(values, type=kind)
+    except UnicodeEncodeError:
+        return pa.array([None if value is None else utf8(value) for value in values], type=kind)
+
+
+class TableWriter:
+    """Rows in, row groups out. A row is a tuple in the schema's order; a struct within a list is one too."""
+
+    def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
+        self.path, self.schema = path, schema.with_metadata(dict(metadata or {}))
+        self.writer = pq.ParquetWriter(path, self.schema, **parquet_options(schema))
+        self.rows: list[tuple[Any, ...]] = []
+        self.batches: list[pa.RecordBatch] = []
+        self.held = 0
+        """Rows in `batches`."""
+
+    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Append rows; a full row group is written at once."""
+        self.rows.extend(rows)
+        if len(self.rows) >= BATCH:
+            self._pack()
+            if self.held >= ROW_GROUP:
+                self.flush()
+
+    def _pack(self) -> None:
+        columns = [_column(f.type, values) for f, values in zip(self.schema, zip(*self.rows, strict=True), strict=True)]
+        self.batches.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
+        self.held += len(self.rows)
+        self.rows = []
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self.rows:
+            self._pack()
+        if self.batches:
+            self.writer.write_table(pa.Table.from_batches(self.batches, schema=self.schema), row_group_size=self.held)
+            self.batches, self.held = [], 0
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> Iterator[TableWriter]:
+    """A streaming writer whose file appears whole, or not at all.
+
+    While it is open, the garbage collector leaves alone what was there before: rows come and go by the thousand, and each
+    time it would search everything again, for a sixth of the time that reading replies takes.
+    """
+    with atomic(path) as temporary:
+        writer = TableWriter(temporary, schema, metadata)
+        gc.freeze()
+        try:
+            yield writer
+            writer.flush()
+        finally:
+            gc.unfreeze()
+            writer.writer.close()
+
+
+def merge(parts: Iterable[Path], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+    """Put files of one schema together, a row group at a time."""
+    with table_writer(path, schema, metadata) as whole:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    whole.writer.write_table(file.read_row_group(group))
