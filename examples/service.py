@@ -19,7 +19,8 @@ from cascade_threshold.cascade import Cascade
 from cascade_threshold.policy import Policy, load
 from pipeline.collect.request import lettered, messages, prompt_digest
 from pipeline.config import yaml_file
-from pipeline.config.task import Prompt, TaskConfig
+from pipeline.config.prompt import Prompt
+from pipeline.config.task import TaskConfig
 
 
 class Question(BaseModel):

@@ -60,7 +60,7 @@ def test_a_good_config_keeps_yes_and_no_as_text_and_fills_defaults(tmp_path: Pat
         ("prompt:", "promt:", 7, "did you mean 'prompt'"),
         ("input: 0.1", "input: 0", 10, "greater than 0"),
         ("as_of: 2026-11-01, ", "", 10, "as_of: is required"),
-        ("{text}", "{text!r}", 7, "plain column name"),
+        ("{text}", "{}", 7, "must be a column name"),
         ("max_tokens: 8", "logprobs: 5", 11, "set by the pipeline itself"),
         ("task: sorting", "task: ../up", 1, "a-z, 0-9 and _"),
         ("{text} {{literal}}", "{text", 7, "literal brace"),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from pipeline.config.task import Model, Prompt, TaskConfig
+from pipeline.config.prompt import Prompt
+from pipeline.config.task import Model, TaskConfig
 
 KEY_VERSION = 1
 
@@ -78,33 +77,12 @@ def lettered(options: Sequence[str]) -> str:
 
 def messages(prompt: Prompt, columns: Mapping[str, str]) -> tuple[dict[str, str], ...]:
     """The chat messages for one row. Row texts enter the templates as plain text: braces in them mean nothing."""
-    filled = [
-        {"role": role, "content": _fill(text, columns)}
-        for role, text in (("system", prompt.system), ("user", prompt.user))
-    ]
-    return tuple(m for m in filled if m["content"] or m["role"] == "user")
-
-
-def _fill(template: str, columns: Mapping[str, str]) -> str:
-    parts = []
-    for literal, name in _parts(template):
-        parts.append(literal)
-        if name is not None:
-            # A lone surrogate cannot be sent as UTF-8; NUL is refused by some servers.
-            parts.append(columns[name].replace("\x00", "�").encode("utf-8", "replace").decode())
-    return "".join(parts)
-
-
-@lru_cache(maxsize=64)
-def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
-    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(template))
+    return prompt.filled(columns)
 
 
 def prompt_digest(prompt: Prompt) -> str:
-    """sha256 of both templates: production compares it before it trusts a confidence."""
-    return digest(
-        {"system": unicodedata.normalize("NFC", prompt.system), "user": unicodedata.normalize("NFC", prompt.user)}
-    )
+    """sha256 of all templates: production compares it before it trusts a confidence."""
+    return prompt.digest
 
 
 def request_for(

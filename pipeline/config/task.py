@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import string
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from cascade_threshold.answers import AnswerSet
+from pipeline.config.prompt import Prompt
 
 ROLES = ("cheap", "strong")
 PROVIDERS = ("embedded", "together", "together-batch", "recorded")
@@ -86,37 +86,6 @@ class Dataset(Part):
         if mix is not None and abs(sum(mix.values()) - 1) > 1e-6:
             raise ValueError(f"shares must sum to 1, got {sum(mix.values()):g}")
         return mix
-
-
-class Prompt(Part):
-    """Templates: {column} is replaced by the row's text, literal braces are doubled."""
-
-    system: StrictStr = ""
-    user: StrictStr
-
-    @field_validator("system", "user")
-    @classmethod
-    def _template(cls, text: str) -> str:
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError(
-                "holds half a character (a lone surrogate), which cannot be sent; write the character itself"
-            )
-        try:
-            parsed = list(string.Formatter().parse(text))
-        except ValueError as error:
-            raise ValueError(f"{error}; write a literal brace twice: {{{{ or }}}}") from None
-        for _, name, spec, conversion in parsed:
-            if name is not None and (not re.fullmatch(r"\w+", name) or spec or conversion):
-                raise ValueError(
-                    f"placeholder {{{name}}} must be a plain column name; double the braces of literal text"
-                )
-        return text
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the dataset columns that the templates use, in order of appearance."""
-        names = [n for text in (self.system, self.user) for _, n, _, _ in string.Formatter().parse(text) if n]
-        return tuple(dict.fromkeys(names))
 
 
 class Price(Part):

@@ -125,6 +125,8 @@ def _require_columns(table: TableFile, number: int, row: dict[str, Any], wanted:
         if column not in row:
             near = difflib.get_close_matches(column, list(row), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if where.startswith("prompt") and not column.replace("_", "").isalnum():
+                hint += "; if these braces are literal text, double them"
             raise DataError(
                 f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint}; columns here: {', '.join(map(repr, row))}"
             )
