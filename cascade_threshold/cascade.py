@@ -22,6 +22,7 @@ from typing import Any
 from cascade_threshold.answers import AnswerSet, read_answer
 from cascade_threshold.completion import Reply, parse
 from cascade_threshold.policy import ACCEPT, ESCALATE, Decision, Policy, request_digest
+from cascade_threshold.pricing import price_of
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -131,10 +132,8 @@ class Cascade:
         return self._shadow > 0 and not self._human and self._random.random() < self._shadow
 
     def _usd(self, role: str, reply: Reply) -> float | None:
-        price = self.policy.document[role]["usd_per_million_tokens"]
-        if price is None or reply.input_tokens is None or reply.output_tokens is None:
-            return None
-        return float((reply.input_tokens * price["input"] + reply.output_tokens * price["output"]) / 1e6)
+        price = price_of(self.policy.document[role])
+        return None if price is None else price.usd(reply.usage)
 
 
 class _Turn:

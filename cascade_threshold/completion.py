@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from cascade_threshold.pricing import Usage
+
 Shape = Literal["content", "legacy", "none"]
 
 # What `Reply.problem` may say. The first group leaves nothing to read: the request counts as failed.
@@ -70,6 +72,13 @@ class Reply(NamedTuple):
     """What is odd about the body; one of this module's constants, or None."""
     has_reasoning: bool = False
     """The body reports thoughts apart from the answer, so their tokens may precede it."""
+    cached_tokens: int | None = None
+    """Tokens of the prompt that the service had cached; None when it does not say."""
+
+    @property
+    def usage(self) -> Usage:
+        """What the reply is billed for."""
+        return Usage(self.input_tokens, self.output_tokens, self.cached_tokens, self.reasoning_tokens)
 
 
 def _unreadable(problem: str) -> Reply:
@@ -161,18 +170,19 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
                 problem = problem or LENGTHS_DIFFER
     model = body.get("model")
     has_reasoning = bool(message.get("reasoning") or message.get("reasoning_content") or message.get("thinking"))
-    inputs, outputs, reasoning = _usage(body, text)
+    usage = _usage(body, text)
     return Reply(
         text,
         tokens,
         shape,
         finish if isinstance(finish, str) else None,
         model if isinstance(model, str) else None,
-        inputs,
-        outputs,
-        reasoning,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
         problem,
-        has_reasoning or bool(reasoning),
+        has_reasoning or bool(usage.reasoning_tokens),
+        usage.cached_tokens,
     )
 
 
@@ -191,26 +201,63 @@ def _was_filtered(results: Any) -> bool:
     )
 
 
-def _usage(body: dict[str, Any], text: str | None) -> tuple[int | None, int | None, int | None]:
-    """Prompt, completion and reasoning tokens. A zero that cannot be true is unknown."""
+def usage_of(body: Mapping[str, Any]) -> Usage:
+    """What a completion body says it is billed for: the only reader of usage."""
+    found = body.get("result") if "choices" not in body and isinstance(body.get("result"), dict) else body
+    assert isinstance(found, Mapping)
+    choice = _choice(dict(found))
+    if isinstance(choice, str):
+        return _usage(found, None)
+    message = choice.get("message")
+    text = _text(message.get("content")) if isinstance(message, dict) else None
+    return _usage(found, _text(choice.get("text")) if text is None else text)
+
+
+def _usage(body: Mapping[str, Any], text: str | None) -> Usage:
+    """Tokens that are billed. A zero that cannot be true is unknown.
+
+    What `total_tokens` has beyond prompt and completion was written apart (reasoning) and is billed as output, as are
+    reasoning tokens that are more than the completion's. Reasoning inside the completion is not counted again.
+    """
     usage = body.get("usage")
     if not isinstance(usage, dict):
         if "eval_count" not in body:
-            return None, None, None
+            return Usage()
         usage = {"prompt_tokens": body.get("prompt_eval_count"), "completion_tokens": body.get("eval_count")}
-    inputs = _count(usage.get("prompt_tokens", usage.get("input_tokens"))) or None
-    outputs = _count(usage.get("completion_tokens", usage.get("output_tokens")))
+    inputs = _first(usage, "prompt_tokens", "input_tokens") or None
+    outputs, total = _first(usage, "completion_tokens", "output_tokens"), _first(usage, "total_tokens")
+    reasoning = _detail(usage, "reasoning_tokens", "completion_tokens_details", "output_tokens_details")
+    cached = _detail(usage, "cached_tokens", "prompt_tokens_details", "input_tokens_details")
+    if cached is None:
+        cached = _first(usage, "prompt_cache_hit_tokens")
+    completion = outputs
+    if inputs is not None and total is not None and total > inputs + (outputs or 0):
+        outputs = total - inputs
+    if outputs is not None and reasoning is not None and reasoning > outputs:
+        outputs = (completion or 0) + reasoning
     if outputs == 0 and text:
         outputs = None
-    reasoning = usage.get("reasoning_tokens")
-    if reasoning is None:
-        details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return inputs, outputs, _count(reasoning)
+    if cached is not None and inputs is not None:
+        cached = min(cached, inputs)
+    return Usage(inputs, outputs, cached, reasoning)
+
+
+def _first(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first of several spellings of a count that is there."""
+    return next((count for name in names if (count := _count(usage.get(name))) is not None), None)
+
+
+def _detail(usage: Mapping[str, Any], name: str, *details: str) -> int | None:
+    """A count that stands in usage itself or in details within it; where both tell, the larger."""
+    places = [usage, *(usage.get(detail) for detail in details)]
+    told = [_count(place.get(name)) for place in places if isinstance(place, dict)]
+    return max((count for count in told if count is not None), default=None)
 
 
 def _count(value: Any) -> int | None:
     """A number of tokens; what 64 bits of a table cannot hold is as unknown as a negative one."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and 0 <= value < 10**12 else None
 
 

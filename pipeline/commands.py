@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.collect.preflight import doctor as preflight
+from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
@@ -70,7 +71,7 @@ def estimate(args: Args) -> Any:
             found = collection.estimate(job, store)
         past = job.changes()
         _print(job, f"{job.config.task} ({job.provider}): {len(job.dataset):,} rows", *([past.line] if past else []),
-               *preflight.estimate_lines(found))  # fmt: skip
+               *estimates.estimate_lines(found))  # fmt: skip
         told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
         return {"task": job.config.task, **found, "changes": told}
 
@@ -327,7 +328,7 @@ def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
                 with ResponseStore(job.store_path) as store:
                     found = collection.estimate(job, store)
                 total = {"paid": True, **{k: total[k] + found[k] for k in ("usd", "usd_at_most")}}
-    preflight.confirm(total, max_usd=args.max_usd, yes=args.yes)
+    estimates.confirm(total, max_usd=args.max_usd, yes=args.yes)
     allowance.confirmed = True
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
+from cascade_threshold.pricing import Price
 from pipeline.collect.request import Request
 
-PRICE = SimpleNamespace(input=1.0, output=2.0)
+PRICE = Price(input=1.0, output=2.0)
 KEY = "tgp_v1_canary-KEY-0123456789"
 
 

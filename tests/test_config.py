@@ -58,7 +58,7 @@ def test_a_good_config_keeps_yes_and_no_as_text_and_fills_defaults(tmp_path: Pat
         ("kind: classify", "kind: clasify", 2, "'classify'"),
         ("kind: classify", "kind: classify\nkind: judge", 3, "duplicate key"),
         ("prompt:", "promt:", 7, "did you mean 'prompt'"),
-        ("input: 0.1", "input: 0", 10, "greater than 0"),
+        ("input: 0.1", "input: -1", 10, "greater than or equal to 0"),
         ("as_of: 2026-11-01, ", "", 10, "as_of: is required"),
         ("{text}", "{}", 7, "must be a column name"),
         ("max_tokens: 8", "logprobs: 5", 11, "set by the pipeline itself"),

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from cascade_threshold.answers import AnswerSet
+from cascade_threshold.pricing import Price, price_of
 from pipeline.config.prompt import Prompt
 
 ROLES = ("cheap", "strong")
@@ -33,6 +34,8 @@ SIGNAL_NAMES = (
 
 Number = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
 Share = Annotated[StrictInt | StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+LENGTHS = ("max_tokens", "max_completion_tokens")
+"""Parameters that bound a reply; where both stand, the larger counts."""
 SplitName = Literal["fit", "certify", "test"]
 SPLITS: tuple[SplitName, ...] = ("fit", "certify", "test")
 
@@ -88,29 +91,36 @@ class Dataset(Part):
         return mix
 
 
-class Price(Part):
-    """Dollars per million tokens as of a day."""
+class TokenPrice(Part):
+    """Dollars per million tokens as of a day. 0 is a price."""
 
-    input: Annotated[Number, Field(gt=0)]
-    output: Annotated[Number, Field(gt=0)]
+    input: Annotated[Number, Field(ge=0)]
+    output: Annotated[Number, Field(ge=0)]
+    cached_input: Annotated[Number, Field(ge=0)] | None = None
+    """Of the part of a prompt that the service had cached; left out: what other input costs."""
     as_of: dt.date
     source: StrictStr = Field(min_length=1)
     batch_discount: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share taken off by the batch API; 0 unless the price list says otherwise."""
 
-    def usd(self, input_tokens: int | None, output_tokens: int | None, *, batch: bool = False) -> float | None:
-        """Dollars of one reply; None when the number of tokens is not known (a usage of 0 and 0 is a missing one)."""
-        if input_tokens is None or output_tokens is None or input_tokens + output_tokens <= 0:
-            return None
-        full = (input_tokens * float(self.input) + output_tokens * float(self.output)) / 1e6
-        return full * (1 - float(self.batch_discount)) if batch else full
+
+class HourPrice(Part):
+    """Dedicated hardware: dollars of an hour, and how many requests share it."""
+
+    price: Annotated[Number, Field(ge=0)]
+    requests_per_hour: Annotated[Number, Field(gt=0)]
+    as_of: dt.date
+    source: StrictStr = Field(min_length=1)
 
 
 class Model(Part):
     """The cheap model, and what is sent with each request."""
 
     model: StrictStr = Field(min_length=1)
-    usd_per_million_tokens: Price
+    usd_per_million_tokens: TokenPrice | None = None
+    usd_per_request: Annotated[Number, Field(ge=0)] | None = None
+    """Instead of a price of tokens, or beside it."""
+    usd_per_hour: HourPrice | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] = 5
     """Alternatives wanted per token (cheap role); 0 asks for the logprob of the token alone, and one comes with it."""
     params: dict[StrictStr, Any] = Field(default_factory=dict)
@@ -126,7 +136,36 @@ class Model(Part):
         ours = {"model", "messages", "logprobs", "top_logprobs", "stream", "n", "echo"} & set(params)
         if ours:
             raise ValueError(f"{', '.join(sorted(ours))} is set by the pipeline itself; remove it from params")
+        for name in LENGTHS:
+            most = params.get(name)
+            if most is not None and (type(most) is not int or not 1 <= most < 10**9):
+                raise ValueError(f"{name} is {most!r}: it is the most tokens of a reply, a whole number from 1 on")
         return params
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.usd_per_million_tokens is None and self.usd_per_request is None and self.usd_per_hour is None:
+            raise ValueError(
+                "no price: write usd_per_million_tokens {input, output, as_of, source}, usd_per_request or usd_per_hour; "
+                "a model that costs nothing has usd_per_request: 0"
+            )
+        return self
+
+    @property
+    def prices(self) -> dict[str, Any]:
+        """The prices as plain JSON values, as `price_of` reads them; those that do not stand are None."""
+        names = ("usd_per_million_tokens", "usd_per_request", "usd_per_hour")
+        held = {name: getattr(self, name) for name in names}
+        return {
+            n: v.model_dump(mode="json", exclude_none=True) if isinstance(v, BaseModel) else v for n, v in held.items()
+        }
+
+    @property
+    def price(self) -> Price:
+        """What a reply costs."""
+        found = price_of(self.prices)
+        assert found is not None
+        return found
 
 
 class Strong(Model):
@@ -141,7 +180,7 @@ class Human(Part):
     """People in place of a strong model: their answer is the label."""
 
     human: Literal[True]
-    usd_per_request: Annotated[Number, Field(gt=0)]
+    usd_per_request: Annotated[Number, Field(ge=0)]
     splits: tuple[SplitName, ...] = SPLITS
 
 

@@ -32,13 +32,20 @@ def prediction(
         "example_id": example_id, "split": split, "group": group, "segment": segment, "label": label,
         "cheap_answer": cheap.answer, "cheap_status": cheap.status,
         "cheap_correct": correctness(cheap.answer, cheap.status, label), "cheap_usd": cheap_usd,
+        "cheap_cached_tokens": cheap.reply.cached_tokens,
         "strong_answer": None, "strong_status": None, "strong_correct": None, "strong_usd": None,
+        "strong_cached_tokens": None,
         "label_probabilities": None if ranked is None else list(ranked.items()),
         **{f"signal_{name}": value for name, value in cheap.signals.items()},
     }  # fmt: skip
 
 
-def with_strong(row: dict[str, Any], answer: str | None, status: str, usd: float | None) -> dict[str, Any]:
+def with_strong(
+    row: dict[str, Any], answer: str | None, status: str, usd: float | None, cached_tokens: int | None = None
+) -> dict[str, Any]:
     """The row with the reference's answer. People's answer is the label itself."""
     graded = correctness(answer, status, row["label"])
-    return {**row, "strong_answer": answer, "strong_status": status, "strong_correct": graded, "strong_usd": usd}
+    return {
+        **row, "strong_answer": answer, "strong_status": status, "strong_correct": graded, "strong_usd": usd,
+        "strong_cached_tokens": cached_tokens,
+    }  # fmt: skip

@@ -40,11 +40,17 @@ class Facts:
     statuses: dict[str, Counter[str]] = field(default_factory=_by_role)
     named: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Model names in replies, by role."""
+    input_tokens: Counter[str] = field(default_factory=Counter)
+    """Of the replies that tell them, by role; and how many of these the service had cached."""
+    cached_tokens: Counter[str] = field(default_factory=Counter)
 
     def count(self, role: str, m: Measurement, *, form: str | None, wanted: int) -> None:
         """Count one reply. `form`: the request form it was asked in; `wanted`: alternatives asked for."""
         if m.status != "failed":
             self.named[role][m.reply.model or "(none)"] += 1
+        if m.reply.usage.known:
+            self.input_tokens[role] += m.reply.input_tokens or 0
+            self.cached_tokens[role] += m.reply.cached_tokens or 0
         if role != "cheap":
             return
         self.exact_zeros += bool(m.exact_zero)
@@ -85,6 +91,7 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             counts.update(part[name] if role is None else part[name][role])
         return counts
 
+    prompts, cached = summed("input_tokens"), summed("cached_tokens")
     known, forms = sum(part["captured_n"] for part in found), summed("forms").most_common(1)
     return {
         **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
@@ -93,6 +100,7 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         ),
         "whole_output": not any(part["more_than_the_answer"] for part in found),
         "reasons": dict(summed("reasons").most_common(MOST_REASONS)),
+        "cached_share": {role: cached[role] / prompts[role] if prompts[role] else None for role in ROLES},
         "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,
         "response_models": {role: sorted(summed("named", role)) for role in ROLES}
         | {"cheap_form": forms[0][0] if forms else None},

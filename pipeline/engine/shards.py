@@ -84,7 +84,9 @@ def grade(shard: Shard) -> Manifest:
                     rows[example_id] = with_strong(row, row["label"], "ok", float(human.usd_per_request))
         else:
             for example_id, _, _, m in _measured(shard, store, "strong"):
-                rows[example_id] = with_strong(rows[example_id], m.answer, m.status, _usd(shard, "strong", m))
+                rows[example_id] = with_strong(
+                    rows[example_id], m.answer, m.status, _usd(shard, "strong", m), m.reply.cached_tokens
+                )
                 facts.count("strong", m, form=None, wanted=0)
     facts.grade(rows.values())
     with schemas.table_writer(path, schemas.GRADED) as table:
@@ -132,7 +134,13 @@ def _measured(
 
 def _graded(shard: Shard, row: dict[str, Any], m: Measurement) -> dict[str, Any]:
     found = prediction(
-        row["example_id"], row["split"], row["group"], row["segment"], row["label"], m, _usd(shard, "cheap", m)
+        row["example_id"],
+        row["split"],
+        row["group"],
+        row["segment"],
+        row["label"],
+        m,
+        _usd(shard, "cheap", m),
     )
     return found if shard.config.kind != "classify" else found | {"label_probabilities": None}  # nothing is ranked
 
@@ -148,7 +156,7 @@ def _reply_row(
     status, seconds, attempts, received_at = here
     return (
         request_id, example_id, role, shard.provider, shard.models[role], read.model, "failed" if reply is None else reply.state,
-        status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens,
+        status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens, read.cached_tokens,
         _usd(shard, role, m), seconds, attempts, received_at,
     )  # fmt: skip
 
@@ -156,4 +164,4 @@ def _reply_row(
 def _usd(shard: Shard, role: str, m: Measurement) -> float | None:
     """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
     batch = shard.provider == "together-batch"
-    return shard.model(role).usd_per_million_tokens.usd(m.reply.input_tokens, m.reply.output_tokens, batch=batch)
+    return shard.model(role).price.usd(m.reply.usage, batch=batch)

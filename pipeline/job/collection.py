@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from cascade_threshold.pricing import Price
 from pipeline.collect.preflight import doctor as preflight
+from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.preflight import probe
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.request import Request
 from pipeline.collect.sending.sender import SendReport, send
 from pipeline.collect.store.response_store import ResponseStore
-from pipeline.config.task import Price
 from pipeline.errors import CascadeError, RunLocked, UsageError
 from pipeline.job.job import Job
 from pipeline.run.directory import disk_errors
@@ -70,10 +71,10 @@ def collect(job: Job, store: ResponseStore) -> None:
     refuse_batched(job, store)
     if job.costs_money:
         expected = estimate(job, store)
-        for line in preflight.estimate_lines(expected):
+        for line in estimates.estimate_lines(expected):
             job.say(line)
         if not job.allowance.confirmed:
-            preflight.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
+            estimates.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
         # a batch proves by a canary of its own that logprobs arrive
         if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
             found = preflight.ready(
@@ -121,9 +122,7 @@ def _send(job: Job, role: str, store: ResponseStore) -> SendReport:
 
         one = batch_provider(job, store)
         job.run.update(base_url=one.address)
-        return send_batches(
-            Requests(job, role), one, store, discount=float(price.batch_discount), max_usd=allowance.left, **common
-        )
+        return send_batches(Requests(job, role), one, store, max_usd=allowance.left, **common)
     asked = provider(job, role, store)
     if job.costs_money:
         job.run.update(base_url=asked.address)
@@ -140,7 +139,7 @@ def _send(job: Job, role: str, store: ResponseStore) -> SendReport:
 
 def prices(job: Job) -> dict[str, Price]:
     """The config's price of each role's model."""
-    return {role: job.settings(role).usd_per_million_tokens for role in job.roles}
+    return {role: job.settings(role).price for role in job.roles}
 
 
 def first_requests(job: Job, store: ResponseStore) -> dict[str, list[Request]]:
@@ -150,17 +149,22 @@ def first_requests(job: Job, store: ResponseStore) -> dict[str, list[Request]]:
 
 def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
     """What a run would send and cost; sends nothing."""
-    batch = job.provider == "together-batch"
-    discount = {role: float(price.batch_discount) for role, price in prices(job).items()} if batch else None
-    return preflight.estimate(
+    return estimates.estimate(
         {role: Requests(job, role) for role in job.roles},
         prices(job),
         store,
         task=job.config.task,
         rows=len(job.dataset),
         paid=job.costs_money,
-        discount=discount,
+        batch=job.provider == "together-batch",
+        answer_bytes=_answer_bytes(job),
     )
+
+
+def _answer_bytes(job: Job) -> float:
+    """Length of a right answer, on average over the labels: of kind choose, of one letter."""
+    labels = job.config.answers or ("A",)
+    return sum(len(label.encode()) for label in labels) / len(labels)
 
 
 def doctor(job: Job, store: ResponseStore) -> dict[str, Any]:

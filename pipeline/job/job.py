@@ -216,8 +216,7 @@ class Job:
         for role in self.roles if self.options.predictions is None else ():
             settings, service = self.settings(role), self.services[role]
             models[role] = {"name": service.model, "stands_in_for": service.stands_in_for, "params": settings.params,
-                            "usd_per_million_tokens": settings.usd_per_million_tokens.model_dump(mode="json"),
-                            "service": service.name}  # fmt: skip
+                            **settings.prices, "service": service.name}  # fmt: skip
         if self.human:
             models["strong"] = {"name": "people", "human": True, "usd_per_request": self.human.usd_per_request}
         digests: dict[str, Any] = {"config": digest(config.public())}

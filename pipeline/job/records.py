@@ -203,6 +203,8 @@ def _side(job: Job, models: Mapping[str, Any], measured: Mapping[str, Any], role
     side = {k: v for k, v in model.items() if k not in ("name", "service")} | {"model": model["name"]}
     if not model.get("human"):
         side["response_models_seen"] = list(seen.get(role, ()))
+        side["cached_share"] = measured.get("cached_share", {}).get(role)
+        side["service"] = model.get("service")
         if role == "cheap":
             side["top_logprobs"] = job.settings("cheap").top_logprobs
             side["logprobs_form"] = seen.get("cheap_form")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 from asking import KEY, PRICE, request, rows
 from fake_batch import FakeBatchApi, answer, complete, error, errors_only, partly
 from fake_provider import FakeProvider, completion
 
-from pipeline.collect.preflight import doctor
+from cascade_threshold.pricing import price_of
+from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.providers import together_batch
 from pipeline.collect.sending import batch_sender
 from pipeline.collect.sending.batch_sender import send_batches
@@ -21,6 +21,8 @@ from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, UsageError
 
 pytest_plugins = ("asking_fixtures",)
+
+HALVED = replace(PRICE, batch_discount=0.5)
 
 
 @pytest.fixture
@@ -183,7 +185,7 @@ def test_the_discount_lowers_what_is_reported(batch):
     with FakeBatchApi() as api:
         full = batch(api, rows(20))
     with FakeBatchApi() as api:
-        half = batch(api, [request(f"row {i}.", repeat=1) for i in range(20)], discount=0.5)
+        half = batch(api, [request(f"row {i}.", repeat=1) for i in range(20)], price=HALVED)
     assert half.usd == pytest.approx(full.usd / 2)
 
 
@@ -193,10 +195,10 @@ def test_the_summary_tells_what_batches_cost_with_their_discount_and_other_repli
         return group["usd"]
 
     with FakeBatchApi() as api:
-        batched = batch(api, rows(20), discount=0.5).usd
+        batched = batch(api, rows(20), price=HALVED).usd
     assert summed() == pytest.approx(batched)
     with FakeProvider() as chat:
-        asked = ask(chat, rows(30)).usd
+        asked = ask(chat, rows(30), price=HALVED).usd
     assert summed() == pytest.approx(batched + asked)
     assert "no price known" not in "\n".join(admin.lines(admin.summary(store)))
 
@@ -204,9 +206,9 @@ def test_the_summary_tells_what_batches_cost_with_their_discount_and_other_repli
 def test_the_price_is_known_while_the_first_batch_is_out(batch, store):
     api = FakeBatchApi(refuse=lambda method, path: 500 if path.startswith("/v1/batches/") else None)
     with api, pytest.raises(ProviderDown):
-        batch(api, rows(5), discount=0.5)
+        batch(api, rows(5), price=HALVED)
     (group,) = admin.summary(store)
-    assert (group["in_flight"], group["price"], group["batch_discount"]) == (5, {"input": 1.0, "output": 2.0}, 0.5)
+    assert (group["in_flight"], price_of(group["price"])) == (5, HALVED)
 
 
 def test_the_cap_is_never_passed_and_the_run_resumes(batch):
@@ -373,8 +375,8 @@ def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
 
 def test_an_estimate_counts_what_lies_in_an_open_batch_apart_and_at_no_cost(batch, ask, store):
     def estimated(task="mail"):
-        price = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
-        return doctor.estimate({"cheap": rows(8)}, {"cheap": price}, store, task=task, rows=8, paid=True)
+        price = PRICE
+        return estimates.estimate({"cheap": rows(8)}, {"cheap": price}, store, task=task, rows=8, paid=True)
 
     with FakeProvider() as chat:
         ask(chat, rows(2))
@@ -388,7 +390,7 @@ def test_an_estimate_counts_what_lies_in_an_open_batch_apart_and_at_no_cost(batc
     assert (cheap["from_store"], cheap["in_batch"], cheap["to_send"]) == (2, 5, 1)
     assert report["saved"]["in_batch"] == 5
     assert report["usd"] < of_others["usd"]
-    assert sum("5 in a batch that is not fetched yet" in line for line in doctor.estimate_lines(report)) == 2
+    assert sum("5 in a batch that is not fetched yet" in line for line in estimates.estimate_lines(report)) == 2
     assert (of_others["saved"]["in_batch"], of_others["to_send"]) == (0, 6)
     assert estimated()["saved"] == {"splits": 0, "identical": 0, "from_store": 8, "in_batch": 0}
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asking import request
 
 from cascade_threshold.answers import AnswerSet
+from cascade_threshold.pricing import Price
 from cascade_threshold.signals import measure
 from pipeline.__main__ import main
 from pipeline.collect.preflight import probe
@@ -68,7 +68,7 @@ def asked(conversations: list[Any], model: str, role: str) -> list:
 
 def test_the_probe_finds_the_form_that_works_and_every_reply_carries_genuine_logprobs(server, store, conversations):
     cheap, strong = asked(conversations, CHEAP, "cheap"), asked(conversations, STRONG, "strong")
-    price = SimpleNamespace(input=1.0, output=1.0)
+    price = Price(input=1.0, output=1.0)
     found = probe.probe(cheap[:1], together.from_environment(concurrency=1), store, task="local", price=price)
     assert found["usable"], found
     assert found["usage"]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
-from types import SimpleNamespace
 
 import pytest
 from asking import KEY, request, rows
 from fake_provider import FakeProvider, Step, http, ok, raw
 
+from cascade_threshold.pricing import Price
 from pipeline.collect.preflight import doctor as preflight
+from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.preflight import probe
 from pipeline.collect.providers import together
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
 
 pytest_plugins = ("asking_fixtures",)
-PRICE = SimpleNamespace(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
+PRICE = Price(input=1.0, output=2.0, as_of=dt.date(2026, 11, 1), source="a list")
 TODAY = dt.date(2026, 11, 23)
 LONG = [
     {
@@ -220,20 +221,23 @@ def test_a_missing_key_is_one_failed_check_and_no_post(store, monkeypatch):
     ("as_of", "state"), [(TODAY, "ok"), (TODAY - dt.timedelta(200), "warn"), (TODAY + dt.timedelta(2), "warn")]
 )
 def test_the_age_of_prices_is_looked_at(store, as_of, state):
-    price = SimpleNamespace(input=1.0, output=2.0, as_of=as_of, source="a list")
+    price = Price(input=1.0, output=2.0, as_of=as_of, source="a list")
     report = preflight.doctor({}, {"cheap": price}, lambda role: None, store, task="mail", paid=True, today=TODAY)
     assert ("price", state) in states(report)
 
 
 def test_a_price_that_the_services_list_contradicts_is_a_warning(doctor, monkeypatch):
     async def listed(self, model):
-        return (1.0, 2.0) if model == "strong-model" else (1.0, 2.5)
+        return (1.0, 2.0, 0.2) if model == "strong-model" else (1.0, 2.5, None)
 
     monkeypatch.setattr(together.Together, "list_price", listed)
     with FakeProvider() as api:
         report = doctor(api)
     warnings = [c["text"] for c in report["checks"] if (c["name"], c["state"]) == ("price", "warn")]
-    assert warnings == ["cheap: the config says $1 / $2, the service's list $1 / $2.5 per million tokens"]
+    assert warnings == [
+        "cheap: the config says $1 / $2 per million tokens, the service's list $1 / $2.5 per million tokens",
+        "strong: the service lists $0.2 per million cached tokens of the prompt, and the config has no such price",
+    ]
 
 
 def test_a_disk_too_small_is_a_failed_check(store):
@@ -265,7 +269,7 @@ def test_an_estimate_sends_nothing_and_counts_what_is_saved(ask, store):
             "cheap": [*rows(30), request("row 3.", example_id="twin")],
             "strong": [request(f"row {i}.", role="strong", top_logprobs=None) for i in range(20)],
         }
-        report = preflight.estimate(wanted, dict.fromkeys(wanted, PRICE), store, task="mail", rows=31, paid=True)
+        report = estimates.estimate(wanted, dict.fromkeys(wanted, PRICE), store, task="mail", rows=31, paid=True)
         assert len(api.posts) == 10
     cheap = report["roles"]["cheap"]
     assert (cheap["rows"], cheap["requests"], cheap["identical"], cheap["from_store"], cheap["to_send"]) == (
@@ -278,25 +282,25 @@ def test_an_estimate_sends_nothing_and_counts_what_is_saved(ask, store):
     assert report["saved"] == {"splits": 11, "identical": 1, "from_store": 10, "in_batch": 0}
     assert report["to_send"] == 40
     assert 0 < report["usd"] < report["usd_at_most"]
-    assert any("11 answers that no split needs" in line for line in preflight.estimate_lines(report))
+    assert any("11 answers that no split needs" in line for line in estimates.estimate_lines(report))
 
 
 def test_the_most_that_a_run_can_cost_is_more_than_it_does(ask, store):
     wanted = rows(40)
-    report = preflight.estimate({"cheap": wanted}, {"cheap": PRICE}, store, task="mail", rows=40, paid=True)
+    report = estimates.estimate({"cheap": wanted}, {"cheap": PRICE}, store, task="mail", rows=40, paid=True)
     with FakeProvider() as api:
         assert ask(api, wanted).usd < report["usd_at_most"]
-    again = preflight.estimate({"cheap": wanted}, {"cheap": PRICE}, store, task="mail", rows=40, paid=True)
+    again = estimates.estimate({"cheap": wanted}, {"cheap": PRICE}, store, task="mail", rows=40, paid=True)
     assert (again["to_send"], again["usd"], again["usd_at_most"]) == (0, 0, 0)
 
 
 def test_the_length_of_kept_replies_makes_the_estimate_better(ask, store):
-    before = preflight.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, task="mail", rows=60, paid=True)["roles"][
+    before = estimates.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, task="mail", rows=60, paid=True)["roles"][
         "cheap"
     ]
     with FakeProvider() as api:
         ask(api, rows(30))
-    after = preflight.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, task="mail", rows=60, paid=True)["roles"][
+    after = estimates.estimate({"cheap": rows(60)}, {"cheap": PRICE}, store, task="mail", rows=60, paid=True)["roles"][
         "cheap"
     ]
     assert (before["output_tokens"], after["output_tokens"]) == (60 * 8, 30)
@@ -319,10 +323,10 @@ def test_more_than_five_dollars_need_a_yes(usd, options, passes):
         "terminal": options.get("terminal", False),
     }
     if passes:
-        preflight.confirm(report, ask=lambda text: options["reply"], **arguments)
+        estimates.confirm(report, ask=lambda text: options["reply"], **arguments)
     else:
         with pytest.raises(SpendingRefused):
-            preflight.confirm(report, ask=lambda text: options["reply"], **arguments)
+            estimates.confirm(report, ask=lambda text: options["reply"], **arguments)
 
 
 def test_a_service_that_does_not_answer_is_no_fault_of_the_config(store, monkeypatch):

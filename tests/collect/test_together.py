@@ -243,12 +243,12 @@ def price_of(answer) -> object:
 
 
 def test_the_services_own_price_list_is_looked_up_and_its_absence_is_no_fault():
-    model = {"name": "Qwen/Qwen3.5-9B", "pricing": {"input": 0.17, "output": 0.25}}
+    model = {"name": "Qwen/Qwen3.5-9B", "pricing": {"input": 0.17, "output": 0.25, "cachedInput": 0.03}}
     assert price_of(
         lambda sent: httpx.Response(
             200, json={"data": [{"name": "other", "pricing": {"input": 9, "output": 9}}, model]}
         )
-    ) == (0.17, 0.25)
+    ) == (0.17, 0.25, 0.03)
     assert (
         price_of(lambda sent: httpx.Response(200, json={"data": [{"name": "Qwen/Qwen3.5-9B", "pricing": None}]}))
         is None

@@ -1,187 +1,30 @@
-"""Preflight: what will happen, before it costs anything. `doctor` tries every part once, `estimate` sends nothing."""
+"""Doctor: every part that a run needs, tried once before it costs anything."""
 
 from __future__ import annotations
 
 import datetime as dt
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
+from cascade_threshold.pricing import Price, text_of
 from pipeline.collect.preflight.probe import key, probe, refuse, remembered
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.request import Request
 from pipeline.collect.sending.spend_cap import Allowance, usd_bound
 from pipeline.collect.store import admin
-from pipeline.collect.store.batch_ledger import submitted
-from pipeline.collect.store.response_store import ResponseStore, chunks
-from pipeline.errors import CapReached, CascadeError, CreditExhausted, KeyRefused, SpendingRefused, Stopped, UsageError
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.errors import CapReached, CascadeError, CreditExhausted, KeyRefused, Stopped, UsageError
 
-ASK_ABOVE_USD = 5.0
 STALE_PRICE_DAYS = 90
-BYTES_PER_TOKEN = 4.0
-"""Of English text in the tokenisers of 2026; an estimate, and the report says so."""
-TEMPLATE_TOKENS = 20
-"""What a chat template adds to two messages."""
 BYTES_PER_REPLY = 4_000
 SPARE_BYTES = 200_000_000
 
 
-class DatedPrice(Protocol):
-    """A config's price."""
-
-    @property
-    def input(self) -> float:
-        """Dollars per million tokens of the prompt."""
-
-    @property
-    def output(self) -> float:
-        """Dollars per million tokens of the reply."""
-
-    @property
-    def as_of(self) -> dt.date:
-        """When it was read."""
-
-    @property
-    def source(self) -> str:
-        """Where."""
-
-
-# Estimate
-
-
-def estimate(
-    requests: Mapping[str, Iterable[Request]],
-    prices: Mapping[str, DatedPrice],
-    store: ResponseStore,
-    *,
-    task: str,
-    rows: int,
-    paid: bool,
-    discount: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """Requests, tokens and dollars per role. `requests` holds those of the rows that need an answer of the role.
-
-    Keys: rows, paid, usd (estimate), usd_at_most, saved {splits, identical, from_store, in_batch: requests that need no
-    sending, the last ones as they lie in a batch of `task` that is not fetched yet}, and roles -> {model, rows, requests,
-    identical, from_store, in_batch, to_send, input_tokens, output_tokens, usd, usd_at_most, usd_per_million_tokens, basis}.
-    Tokens are estimates: `basis` says of what.
-    """
-    roles = {}
-    out = submitted(store, task)
-    for role, wanted in requests.items():
-        roles[role] = _estimate_role(wanted, prices[role], store, out, 1 - (discount or {}).get(role, 0.0))
-    return {
-        "rows": rows, "paid": paid, "roles": roles,
-        "usd": sum(r["usd"] for r in roles.values()), "usd_at_most": sum(r["usd_at_most"] for r in roles.values()),
-        "to_send": sum(r["to_send"] for r in roles.values()),
-        "saved": {
-            "splits": sum(rows - r["rows"] for r in roles.values()), "identical": sum(r["identical"] for r in roles.values()),
-            "from_store": sum(r["from_store"] for r in roles.values()), "in_batch": sum(r["in_batch"] for r in roles.values()),
-        },
-    }  # fmt: skip
-
-
-def _estimate_role(
-    wanted: Iterable[Request], price: DatedPrice, store: ResponseStore, out: set[str], factor: float
-) -> dict[str, Any]:
-    rows = identical = from_store = in_batch = to_send = prompt_bytes = most_output = 0
-    usd_at_most = 0.0
-    seen: set[bytes] = set()
-    first: Request | None = None
-    for chunk in chunks(wanted, 400):
-        named = [(request.request_id, request) for request in chunk]
-        known, _ = store.known([request_id for request_id, _ in named])
-        for request_id, request in named:
-            first = first or request
-            rows += 1
-            digest = bytes.fromhex(request_id)[:12]
-            if digest in seen:
-                identical += 1
-                continue
-            seen.add(digest)
-            if request_id in known:
-                from_store += 1
-                continue
-            if request_id in out:
-                in_batch += 1
-                continue
-            to_send += 1
-            prompt_bytes += request.prompt_bytes
-            most_output += int(request.params.get("max_tokens") or request.params.get("max_completion_tokens") or 0)
-            usd_at_most += usd_bound(request, price)
-    kept, mean_output = _experience(store, first) if first else (0, 0.0)
-    input_tokens = prompt_bytes / BYTES_PER_TOKEN + TEMPLATE_TOKENS * to_send
-    output_tokens = to_send * mean_output if kept else most_output
-    basis = f"{BYTES_PER_TOKEN:g} bytes a token, and " + (
-        f"the length of {kept} kept replies" if kept else "max_tokens for every reply"
-    )
-    return {
-        "model": first.model if first else None, "rows": rows, "requests": len(seen), "identical": identical, "from_store": from_store,
-        "in_batch": in_batch, "to_send": to_send, "input_tokens": round(input_tokens), "output_tokens": round(output_tokens), "basis": basis,
-        "usd": (input_tokens * price.input + output_tokens * price.output) * factor / 1e6, "usd_at_most": usd_at_most * factor,
-        "usd_per_million_tokens": {"input": price.input, "output": price.output, "as_of": price.as_of.isoformat()},
-    }  # fmt: skip
-
-
-def _experience(store: ResponseStore, like: Request) -> tuple[int, float]:
-    """How many kept replies of the same model tell how long a reply is, and their mean tokens; (0, 0) when too few do."""
-    rows = store.query(
-        "SELECT output_tokens FROM attempt WHERE state='ok' AND service=? AND model=? AND role=? AND output_tokens > 0 LIMIT 200",
-        [like.service, like.model, like.role],
-    )
-    return (0, 0.0) if len(rows) < 20 else (len(rows), sum(n for (n,) in rows) / len(rows))
-
-
-def estimate_lines(report: Mapping[str, Any]) -> list[str]:
-    """The estimate for people."""
-    out = []
-    for role, r in report["roles"].items():
-        price = r["usd_per_million_tokens"]
-        batch = f", {r['in_batch']:,} in a batch that is not fetched yet" if r["in_batch"] else ""
-        out.append(
-            f"{role}: {r['model']} · {r['rows']:,} rows · {r['to_send']:,} to send ({r['from_store']:,} in the store{batch}, {r['identical']:,} identical) · about "
-            f"{r['input_tokens']:,} tokens in, {r['output_tokens']:,} out (estimated from {r['basis']}) · ${r['usd']:.4f}, at most ${r['usd_at_most']:.4f} "
-            f"(${price['input']:g} / ${price['output']:g} per million, as of {price['as_of']})"
-        )
-    saved = report["saved"]
-    if any(saved.values()):
-        batch = f"{saved['in_batch']:,} in a batch that is not fetched yet, " if saved["in_batch"] else ""
-        out.append(
-            f"not sent: {saved['splits']:,} answers that no split needs, {saved['from_store']:,} that the store holds, {batch}{saved['identical']:,} identical to another's"
-        )
-    total = f"in all: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
-    out.append(total if report["paid"] else f"{total} with the API; this provider costs nothing")
-    return out
-
-
-def confirm(
-    report: Mapping[str, Any],
-    *,
-    max_usd: float | None,
-    yes: bool,
-    ask: Callable[[str], str] = input,
-    terminal: bool | None = None,
-) -> None:
-    """Let a run pass that is cheap, capped or confirmed. Raises SpendingRefused otherwise."""
-    if not report["paid"] or report["usd"] <= ASK_ABOVE_USD or yes or max_usd is not None:
-        return
-    amount = f"about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
-    if not (sys.stdin.isatty() and sys.stderr.isatty() if terminal is None else terminal):
-        raise SpendingRefused(f"this run would cost {amount}: confirm with --yes, or cap it with --max-usd X")
-    if ask(f"This run would cost {amount}. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise SpendingRefused(
-            "not confirmed; nothing was sent. `--limit N` tries a part of the rows, `--max-usd X` caps the cost"
-        )
-
-
-# Doctor
-
-
 def doctor(
     requests: Mapping[str, Sequence[Request]],
-    prices: Mapping[str, DatedPrice],
+    prices: Mapping[str, Price],
     provider: Callable[[str], Provider],
     store: ResponseStore,
     *,
@@ -242,7 +85,7 @@ def doctor(
 
 def ready(
     requests: Mapping[str, Sequence[Request]],
-    prices: Mapping[str, DatedPrice],
+    prices: Mapping[str, Price],
     provider: Callable[[str], Provider],
     store: ResponseStore,
     *,
@@ -270,7 +113,7 @@ def _tried(
     one: Provider,
     store: ResponseStore,
     task: str,
-    price: DatedPrice | None,
+    price: Price | None,
     allowance: Allowance,
 ) -> dict[str, Any]:
     """A probe with as many of the rows as the cap has room for; remembered, and counted against the cap."""
@@ -287,11 +130,14 @@ def _tried(
     return record
 
 
-def _check_price(add: Callable[..., None], role: str, price: DatedPrice, today: dt.date, *, paid: bool) -> None:
+def _check_price(add: Callable[..., None], role: str, price: Price, today: dt.date, *, paid: bool) -> None:
+    if price.as_of is None:
+        add("price", "ok", f"{role}: {text_of(price)}")
+        return
     age = (today - price.as_of).days
-    text = f"{role}: ${price.input:g} / ${price.output:g} per million tokens, as of {price.as_of} ({price.source})"
+    text = f"{role}: {text_of(price)}, as of {price.as_of} ({price.source})"
     if age < 0:
-        add("price", "warn", f"{text}: that day is in the future", f"correct {role}.usd_per_million_tokens.as_of")
+        add("price", "warn", f"{text}: that day is in the future", f"correct its as_of in {role}")
     elif age > STALE_PRICE_DAYS and paid:
         add(
             "price",
@@ -303,15 +149,24 @@ def _check_price(add: Callable[..., None], role: str, price: DatedPrice, today: 
         add("price", "ok", text)
 
 
-def _check_list_price(add: Callable[..., None], role: str, record: Mapping[str, Any], price: DatedPrice | None) -> None:
+def _check_list_price(add: Callable[..., None], role: str, record: Mapping[str, Any], price: Price | None) -> None:
     listed = record.get("list_price")
-    if listed is None or price is None:
+    if listed is None or price is None or price.input is None:
         return
-    if any(
-        abs(ours - theirs) > 0.005 * theirs for ours, theirs in zip((price.input, price.output), listed, strict=True)
-    ):
-        text = f"{role}: the config says ${price.input:g} / ${price.output:g}, the service's list ${listed[0]:g} / ${listed[1]:g} per million tokens"
+    theirs = Price(listed[0], listed[1], listed[2] if len(listed) > 2 else None)
+    pairs = [(price.input, theirs.input), (price.output, theirs.output)]
+    pairs += [(price.cached_input, theirs.cached_input)] if price.cached_input is not None else []
+    if any(b is not None and abs((a or 0.0) - b) > 0.005 * b for a, b in pairs):
+        text = f"{role}: the config says {text_of(price)}, the service's list {text_of(theirs)}"
         add("price", "warn", text, f"update {role}.usd_per_million_tokens")
+    if price.cached_input is None and theirs.cached_input is not None and theirs.cached_input != price.input:
+        text = f"{role}: the service lists ${theirs.cached_input:g} per million cached tokens of the prompt, and the config has no such price"
+        add(
+            "price",
+            "warn",
+            text,
+            f"add cached_input: {theirs.cached_input:g} to {role}.usd_per_million_tokens, or costs are counted as if nothing were cached",
+        )
 
 
 def _check_disk(add: Callable[..., None], store: ResponseStore, to_send: int) -> None:

@@ -15,11 +15,12 @@ from math import fsum
 from typing import Any
 
 from cascade_threshold.completion import Reply, Token, parse
+from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.request import Request
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
-from pipeline.collect.sending.spend_cap import Price, price_key, usd_of
+from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, ending, opening
 from pipeline.errors import ProviderDown, UsageError
 
@@ -56,9 +57,7 @@ def probe(
     """
     request = requests[0]
     if price is not None and provider.paid:
-        store.remember(
-            price_key(request.service, request.model), {"input": float(price.input), "output": float(price.output)}
-        )
+        store.remember(price_key(request.service, request.model), price.public())
     return asyncio.run(_probe(requests, provider, store, task, price))
 
 
@@ -71,7 +70,8 @@ async def _probe(
             found = await _examined(request, provider, store, task, outcomes)
             if found["usable"] or not _of_its_row(found):
                 break
-        costs = [usd_of(o.usage, price) for o in outcomes if o.state in ("ok", "invalid", "unknown")]
+        charged = [o.usage for o in outcomes if o.state in ("ok", "invalid", "unknown")]
+        costs = [None if price is None else price.usd(usage) for usage in charged]
         found["usd"] = fsum(known) if len(known := [c for c in costs if c is not None]) == len(costs) else None
         look_up = getattr(provider, "list_price", None)
         found["list_price"] = await look_up(request.model) if look_up is not None else None

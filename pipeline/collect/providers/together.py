@@ -144,8 +144,8 @@ class Together:
     def _since(self, started: float) -> float | None:
         return time.perf_counter() - started if self._timed else None
 
-    async def list_price(self, model: str) -> tuple[float, float] | None:
-        """What the service's own list says a model costs: dollars per million tokens in and out.
+    async def list_price(self, model: str) -> tuple[float, float, float | None] | None:
+        """What the service's own list says a model costs: dollars per million tokens in, out, and in where cached.
 
         None when it has no list (any server but Together), does not name the model, or does not answer.
         """
@@ -162,7 +162,8 @@ class Together:
                     and price.input is not None
                     and price.output is not None
                 ):
-                    return float(price.input), float(price.output)
+                    cached = getattr(price, "cached_input", None)
+                    return float(price.input), float(price.output), None if cached is None else float(cached)
         except Exception:  # noqa: S110  a look at a price list must not keep a run from starting
             pass
         return None

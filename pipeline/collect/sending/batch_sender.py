@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 from cascade_threshold.completion import parse
+from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.redact import redact_bytes
 from pipeline.collect.providers.together import BOOLEAN, wants_boolean
@@ -28,7 +28,7 @@ from pipeline.collect.sending.interrupts import caught
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.response_class import Action, Outcome, judge
 from pipeline.collect.sending.sender import SendReport
-from pipeline.collect.sending.spend_cap import Price, usd_bound, usd_of
+from pipeline.collect.sending.spend_cap import usd_bound
 from pipeline.collect.store.batch_ledger import BatchLedger, Noted
 from pipeline.collect.store.response_store import ResponseStore, Row, chunks, ending, opening
 from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, ProviderDown, UsageError
@@ -51,7 +51,6 @@ def send_batches(
     *,
     task: str,
     price: Price | None = None,
-    discount: float = 0.0,
     max_usd: float | None = None,
     progress: bool = True,
     label: str = "",
@@ -63,21 +62,16 @@ def send_batches(
 ) -> SendReport:
     """Send every request that the store does not answer yet in batches, wait for them, and close the provider.
 
-    `discount` is the share that the batch API takes off `price`; `poll` the seconds between two looks at a batch, `looks`
+    `poll` is the seconds between two looks at a batch, `looks`
     those before each look for one whose id never came. Batches of an earlier run are fetched first.
     Raises AccessError, CreditExhausted, CapReached, ProviderDown or Interrupted (each with the report so far as `report`), and
     UsageError when a canary of five requests comes back without logprobs.
     """
-    reduced = (
-        None
-        if price is None
-        else SimpleNamespace(input=price.input * (1 - discount), output=price.output * (1 - discount))
-    )
     wanted: Sequence[Request] | Iterable[Request] = requests if not hasattr(requests, "__next__") else list(requests)
     shown = Progress(label or task, None, quiet=not progress)
-    ledger = BatchLedger(store, task, price, discount)
+    ledger = BatchLedger(store, task, price)
     sender = _Batches(
-        provider, store, ledger, task, reduced, max_usd, resume, poll, looks, most_requests, most_bytes, shown
+        provider, store, ledger, task, price, max_usd, resume, poll, looks, most_requests, most_bytes, shown
     )
     try:
         asyncio.run(sender.run(wanted))
@@ -94,7 +88,6 @@ class _Batches:
     ledger: BatchLedger
     task: str
     price: Price | None
-    """Less the discount."""
     max_usd: float | None
     resume: str
     poll: float
@@ -188,7 +181,7 @@ class _Batches:
     def _affordable(self, request: Request) -> bool:
         if self.max_usd is None:
             return True
-        bound = usd_bound(request, self.price)
+        bound = usd_bound(request, self.price, batch=True)
         if self.report.usd + self.report.unknown_usd + sum(self.bounds.values()) + bound > self.max_usd:
             return False
         self.bounds[request.request_id] = bound
@@ -353,7 +346,7 @@ class _Batches:
     def _learn(self, request_id: str, outcome: Outcome) -> None:
         bound = self.bounds.pop(request_id, 0.0)
         if outcome.state == "ok":
-            usd = usd_of(outcome.usage, self.price)
+            usd = None if self.price is None else self.price.usd(outcome.usage, batch=True)
             self.report.usd += usd or 0.0
             self.report.unknown_usd += bound if usd is None else 0.0
             self.report.kept += 1

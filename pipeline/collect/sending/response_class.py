@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from cascade_threshold.completion import usage_of
+from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request
 from pipeline.errors import AccessError, CascadeError, CreditExhausted, KeyRefused
@@ -31,22 +33,7 @@ class Action(Enum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that a reply was billed for; None is unknown."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-    @property
-    def known(self) -> bool:
-        """Both counts are there, and not both zero (a zero usage is a missing one)."""
-        return (
-            self.input_tokens is not None
-            and self.output_tokens is not None
-            and self.input_tokens + self.output_tokens > 0
-        )
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +44,7 @@ class Outcome:
     state: str
     reason: str = ""
     message: str = ""
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     error: type[CascadeError] | None = None
 
 
@@ -145,7 +132,9 @@ def _refusal(attempt: Attempt, status: int) -> Outcome:
     def outcome(
         action: Action, reason: str = attempt.problem or f"http_{status}", error: type[CascadeError] | None = None
     ) -> Outcome:
-        return Outcome(action, "rejected" if action is Action.REJECT else "http_error", reason, message, Usage(), error)
+        return Outcome(
+            action, "rejected" if action is Action.REJECT else "http_error", reason, message, NO_USAGE, error
+        )
 
     if status == 401:
         return outcome(Action.STOP, error=KeyRefused)
@@ -170,23 +159,6 @@ def _spent(attempt: Attempt) -> bool:
         return False
     said = attempt.body[:20_000].decode("utf-8", "replace")
     return SPENT.search(said) is not None and PACE.search(said) is None
-
-
-def usage_of(value: dict[str, Any]) -> Usage:
-    """Token counts of a reply body; nested details arrive as plain dicts."""
-    usage = value.get("usage")
-    if not isinstance(usage, dict):
-        return Usage()
-    details = usage.get("completion_tokens_details")
-    reasoning = (
-        _count(details.get("reasoning_tokens")) if isinstance(details, dict) else _count(usage.get("reasoning_tokens"))
-    )
-    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), reasoning)
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; what no reply can have (and the sums of 64 bits cannot hold) is as unknown as a negative one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
 
 
 def message_in(body: bytes, limit: int = 300) -> str:

@@ -16,13 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.request import Request
 from pipeline.collect.sending.interrupts import caught
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, Pace, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
-from pipeline.collect.sending.spend_cap import Price, Spending, price_key, usd_bound
+from pipeline.collect.sending.spend_cap import Spending, price_key, usd_bound
 from pipeline.collect.store.group_commit import GroupCommit, Turnstile
 from pipeline.collect.store.response_store import ResponseStore, chunks, ending, opening
 from pipeline.errors import AccessError, CascadeError, Interrupted, UsageError
@@ -91,7 +92,7 @@ def send(
 ) -> SendReport:
     """Send every request that the store does not answer yet, and close the provider.
 
-    `price` is in dollars per million tokens, `max_usd` caps what this call may spend beyond the `spent`
+    `max_usd` caps what this call may spend beyond the `spent`
     dollars that count against the cap already, `deadline` is the seconds that one
     attempt may take in all, `resume` the command to name when interrupted. `start` overrides the first number in flight
     (one, until the first reply), `backoff` the seconds of the first wait after a failure.
@@ -314,8 +315,7 @@ class _Sender:
         key = price_key(request.service, request.model)
         if self.price is not None and key not in self.priced:
             self.priced.add(key)
-            value = {"input": float(self.price.input), "output": float(self.price.output)}
-            self.commits.also(partial(self.store.note_fact, key, value))
+            self.commits.also(partial(self.store.note_fact, key, self.price.public()))
 
     def _learn(self, entered: float, attempt: Attempt, outcome: Outcome) -> None:
         """What an attempt says about the pace. Raises ProviderDown when nothing comes back any more."""

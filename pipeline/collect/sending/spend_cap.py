@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from cascade_threshold.pricing import Price, Usage
 from pipeline.collect.request import Request
-from pipeline.collect.sending.response_class import Usage
+from pipeline.config.task import LENGTHS
 from pipeline.errors import CapReached
 
 PROMPT_OVERHEAD_TOKENS = 200
@@ -19,44 +20,22 @@ UNPROMPTED = frozenset({"stop", "reasoning"})
 """Parameters that no template writes out in words."""
 
 
-class Price(Protocol):
-    """Dollars per million tokens."""
-
-    @property
-    def input(self) -> float:
-        """Of the prompt."""
-
-    @property
-    def output(self) -> float:
-        """Of what the model writes, its reasoning included."""
-
-
 def price_key(service: str, model: str) -> str:
     """Under which name the last price of a model is remembered."""
     return f"price:{service}:{model}"
 
 
-def discount_key(service: str, model: str) -> str:
-    """Under which name the last discount of a model's batches is remembered; apart, as the chat API knows of none."""
-    return f"batch_discount:{service}:{model}"
-
-
-def usd_of(usage: Usage, price: Price | None) -> float | None:
-    """Dollars of one reply; None when its usage or the price is unknown (never 0)."""
-    if price is None or not usage.known:
-        return None
-    assert usage.input_tokens is not None
-    assert usage.output_tokens is not None
-    return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
-
-
-def usd_bound(request: Request, price: Price | None) -> float:
+def usd_bound(request: Request, price: Price | None, *, batch: bool = False) -> float:
     """Upper bound in dollars of one request: its bytes are never fewer than its tokens. 0 without a price."""
     if price is None:
         return 0.0
-    most = request.params.get("max_tokens") or request.params.get("max_completion_tokens") or 0
     prompt = request.prompt_bytes + PROMPT_OVERHEAD_TOKENS + _prompted_bytes(request.params)
-    return (prompt * price.input + int(most) * price.output) / 1e6
+    return price.at_most(prompt, most_output(request.params), batch=batch)
+
+
+def most_output(params: Mapping[str, Any]) -> int:
+    """The most tokens that a reply may have; 0 where nothing bounds it."""
+    return max(int(params.get(name) or 0) for name in LENGTHS)
 
 
 def _prompted_bytes(params: Mapping[str, Any]) -> int:
@@ -127,7 +106,7 @@ class Spending:
         """Turn a reservation into what the request really cost."""
         self.pending -= 1
         self.reserved = max(0.0, self.reserved - bound) if self.pending else 0.0  # no rounding is carried along
-        usd = usd_of(usage, self.price)
+        usd = None if self.price is None else self.price.usd(usage)
         if usd is not None:
             self.usd += usd
         elif perhaps_paid:

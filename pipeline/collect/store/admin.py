@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold.pricing import Usage, price_of
 from pipeline.collect.providers.redact import redact
 from pipeline.collect.sending.response_class import message_in
-from pipeline.collect.sending.spend_cap import discount_key, price_key
+from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, chunks
 from pipeline.errors import UsageError
 from pipeline.run.directory import atomic
@@ -21,14 +22,24 @@ ALL = """(SELECT id, request_id, task, role, service, model, state, reason, sent
     SELECT id, request_id, task, role, service, model, 'open', NULL, sent_at, NULL FROM open)"""
 
 
+COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
+
+
+def _remembered_price(store: ResponseStore, service: str, model: str) -> dict[str, Any] | None:
+    """The last price of a model, as `price_of` reads it; an older version wrote the tokens' price alone."""
+    found = store.fact(price_key(service, model))
+    if isinstance(found, dict) and "input" in found:
+        return {"usd_per_million_tokens": found | {"batch_discount": store.fact(f"batch_discount:{service}:{model}")}}
+    return found if isinstance(found, dict) else None
+
+
 def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any]]:
     """What was sent and kept, one record per task, role, service and model.
 
     Keys: task, role, service, model, requests (asked at least once), kept, purged, failed (reason -> requests without a
     reply), attempts, maybe_paid (attempts that left and never came back), in_flight (left, still open), input_tokens,
-    output_tokens (of replies that tell; None when none does), replies_without_usage, usd (of the tokens that are known, at
-    the last known price; None when either is not), price, batch_discount (share taken off the price of replies that came in
-    batches; None when none was ever sent), first, last (UTC times).
+    output_tokens, cached_tokens (of replies that tell; None when none does), replies_without_usage, usd (of the tokens that
+    are known, at the last known price; None when either is not), price (as `price_of` reads it), first, last (UTC times).
     """
     where, values = ("WHERE task=?", [task]) if task else ("", [])
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -37,11 +48,11 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         f" min(sent_at), max(coalesce(received_at, sent_at)) FROM {ALL} {where} GROUP BY task, role, service, model ORDER BY task, role, service, model",
         values,
     ):
-        price = store.fact(price_key(row[2], row[3]))
+        price = _remembered_price(store, row[2], row[3])
         groups[row[:4]] = {
             "task": row[0], "role": row[1], "service": row[2], "model": row[3], "requests": row[4], "kept": 0, "purged": 0, "failed": Counter(),
-            "attempts": row[5], "maybe_paid": row[6], "in_flight": row[7], "input_tokens": 0, "output_tokens": 0, "replies_without_usage": 0,
-            "usd": 0.0 if price else None, "price": price, "batch_discount": store.fact(discount_key(row[2], row[3])), "first": _utc(row[8]), "last": _utc(row[9]),
+            "attempts": row[5], "maybe_paid": row[6], "in_flight": row[7], "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0,
+            "replies_without_usage": 0, "usd_untold": 0, "usd": 0.0 if price else None, "price": price, "first": _utc(row[8]), "last": _utc(row[9]),
         }  # fmt: skip
     # the last attempt of a request tells why it failed; its kept attempts, if any, tell that it did not
     for *key, state, reason, n, settled_ok, purged in store.query(
@@ -58,24 +69,26 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             group["purged"] += n
         elif state != "open":
             group["failed"][reason or state] += n
-    for *key, batch, n, input_tokens, output_tokens in store.query(
-        f"""SELECT task, role, service, model, wire_form IS 'batch' AS batch, count(*), sum(input_tokens), sum(output_tokens) FROM
+    for *key, batch, n, input_tokens, output_tokens, cached_tokens in store.query(
+        f"""SELECT task, role, service, model, wire_form IS 'batch' AS batch, count(*), sum(input_tokens), sum(output_tokens), sum(cached_tokens) FROM
             (SELECT * FROM attempt {where}) WHERE state IN ('ok', 'purged', 'invalid') GROUP BY task, role, service, model,
             batch, coalesce(input_tokens + output_tokens, 0) > 0""",  # noqa: S608
         values,
     ):
         group = groups[tuple(key)]
-        if input_tokens is None or output_tokens is None or input_tokens + output_tokens == 0:
+        used, paid = Usage(input_tokens, output_tokens, cached_tokens), price_of(group["price"])
+        usd = None if paid is None else paid.usd(used, batch=bool(batch), replies=n)
+        group["usd"] = None if group["usd"] is None else group["usd"] + (usd or 0.0)
+        if not used.known:
             group["replies_without_usage"] += n
+            group["usd_untold"] += n if usd is None else 0
             continue
-        group["input_tokens"] += input_tokens
-        group["output_tokens"] += output_tokens
-        if group["price"]:
-            full = (input_tokens * group["price"]["input"] + output_tokens * group["price"]["output"]) / 1e6
-            group["usd"] += full * (1 - (group["batch_discount"] or 0.0)) if batch else full
+        for name in COUNTS:
+            group[name] += getattr(used, name) or 0
     for group in groups.values():
         if group["replies_without_usage"] and not group["input_tokens"]:  # none tells, so nothing is known
-            group["usd"] = group["input_tokens"] = group["output_tokens"] = None
+            group.update(dict.fromkeys(COUNTS))
+            group["usd"] = None if group["usd_untold"] else group["usd"]
     return [{**group, "failed": dict(group["failed"])} for group in groups.values()]
 
 
@@ -85,12 +98,12 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
         return ["the store holds nothing yet"]
     out = []
     for g in report:
-        untold = g["replies_without_usage"]
+        untold = g["usd_untold"]
         if g["usd"] is None:
             money = "no price known" if g["price"] is None else "dollars unknown"
         else:
             money = f"{'at least ' if untold else ''}${g['usd']:.4f}"
-        if g["service"] not in ("together",):
+        if g["service"].startswith(("embedded", "recorded")):
             money = (
                 f"nothing paid ({money} at the price of the model it stands for)"
                 if g["usd"] is not None
@@ -104,8 +117,11 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
         notes = [f"perhaps paid twice {g['maybe_paid']:,}"]
         notes += [f"in flight {g['in_flight']:,}"] if g["in_flight"] else []
         notes += [f"purged {g['purged']:,}"] if g["purged"] else []
-        notes += [f"replies without usage {untold:,}"] if untold else []
-        tokens = "unknown" if g["input_tokens"] is None else f"{g['input_tokens']:,} in, {g['output_tokens']:,} out"
+        notes += [f"replies without usage {g['replies_without_usage']:,}"] if g["replies_without_usage"] else []
+        cached = f" ({g['cached_tokens']:,} cached)" if g["cached_tokens"] else ""
+        tokens = (
+            "unknown" if g["input_tokens"] is None else f"{g['input_tokens']:,} in{cached}, {g['output_tokens']:,} out"
+        )
         out.append(f"  tokens {tokens} · {money} · " + " · ".join(notes))
     return out
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cascade_threshold.pricing import Price
 from pipeline.collect.request import Request
-from pipeline.collect.sending.spend_cap import Price, discount_key, price_key
+from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, Row
 
 
@@ -31,8 +32,6 @@ class BatchLedger:
     store: ResponseStore
     task: str
     price: Price | None
-    """The full one."""
-    discount: float
 
     def prepare(self, rows: Sequence[Row], request: Request, kind: str) -> int:
         """A file is about to be uploaded, its requests (see `opening`) are open. Returns its number, that of the last row.
@@ -47,9 +46,7 @@ class BatchLedger:
             for row in rows:
                 self.store.apply("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,?)", (*row, batch))
             if self.price is not None:
-                price = {"input": float(self.price.input), "output": float(self.price.output)}
-                self.store.note_fact(price_key(request.service, request.model), price)
-                self.store.note_fact(discount_key(request.service, request.model), float(self.discount))
+                self.store.note_fact(price_key(request.service, request.model), self.price.public())
 
         self.store.durably(write)
         return batch

@@ -22,9 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
+from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
 from pipeline.collect.request import Request
-from pipeline.collect.sending.response_class import Outcome, Usage
+from pipeline.collect.sending.response_class import Outcome
 from pipeline.collect.store.schema import connect, errors, prepare
 from pipeline.errors import UsageError
 from pipeline.run.directory import disk_errors
@@ -276,7 +277,9 @@ class ResponseStore:
             if opened:
                 self._write.executemany("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,NULL)", opened)
             if ended:
-                self._write.executemany("INSERT INTO attempt VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", ended)
+                self._write.executemany(
+                    "INSERT INTO attempt VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", ended
+                )
                 self._write.executemany("DELETE FROM open WHERE id=?", [row[:1] for row in ended])
 
     def note_uses(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -378,7 +381,7 @@ def ending(opened: Row, attempt: Attempt, outcome: Outcome) -> Row:
     usage = outcome.usage
     return (
         *opened, outcome.state, outcome.reason or None, attempt.http_status, time.time(), attempt.seconds, json.dumps(headers) if headers else None,
-        attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, zlib.compress(body, 1), checksum_of(body),
+        attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, zlib.compress(body, 1), checksum_of(body), usage.cached_tokens,
     )  # fmt: skip
 
 

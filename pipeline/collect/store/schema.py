@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError, DiskFull, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
 
 SCHEMA = """
@@ -23,7 +23,7 @@ CREATE TABLE attempt (
     service TEXT NOT NULL, model TEXT NOT NULL, sent_at REAL NOT NULL,
     state TEXT NOT NULL,      -- ok, rejected, http_error, invalid, unknown (perhaps paid), not_sent, damaged, purged
     reason TEXT, http_status INTEGER, received_at REAL, seconds REAL, headers TEXT, host TEXT, wire_form TEXT,
-    input_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, body BLOB, checksum BLOB);
+    input_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, body BLOB, checksum BLOB, cached_tokens INTEGER);
 CREATE INDEX attempt_request ON attempt (request_id);
 CREATE TABLE used (           -- which row of which task a request serves
     task TEXT NOT NULL, role TEXT NOT NULL, example_id TEXT NOT NULL, request_id TEXT NOT NULL,
@@ -59,6 +59,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             )
         connection.execute("PRAGMA journal_mode=WAL")
         if tables:
+            _upgrade(connection, version)
             return
         connection.execute("BEGIN IMMEDIATE")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[
@@ -69,6 +70,18 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
+
+
+def _upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a file of format 1 to this one: replies gain their cached tokens, and are noted as named by the old keys."""
+    if version == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:  # nobody was quicker
+        connection.execute("ALTER TABLE attempt ADD COLUMN cached_tokens INTEGER")
+        connection.execute("INSERT OR REPLACE INTO fact VALUES ('old_keys', 'true')")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 @contextmanager

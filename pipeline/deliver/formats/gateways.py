@@ -55,13 +55,20 @@ def _litellm_params(policy: Policy, role: str) -> dict[str, Any]:
         **params,
         **({"extra_body": extra} if extra else {}),
         **_per_token(side["usd_per_million_tokens"]),
+        **({"input_cost_per_request": side["usd_per_request"]} if side.get("usd_per_request") else {}),
     }
 
 
 def _per_token(price: dict[str, Any] | None) -> dict[str, float]:
     if price is None:
         return {}
-    return {f"{side}_cost_per_token": float(Decimal(repr(price[side])).scaleb(-6)) for side in ("input", "output")}
+    names = {
+        "input": "input_cost_per_token",
+        "output": "output_cost_per_token",
+        "cached_input": "cache_read_input_token_cost",
+    }
+    told = {name: price[part] for part, name in names.items() if price.get(part) is not None}
+    return {name: float(Decimal(repr(value)).scaleb(-6)) for name, value in told.items()}
 
 
 def _litellm_metadata(policy: Policy, role: str) -> dict[str, Any]:

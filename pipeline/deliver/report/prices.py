@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.deliver.report.rows import ReportRows
 
+AMOUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 Floats = npt.NDArray[np.float64]
 
 
@@ -60,21 +61,19 @@ def prices(
     for role, usd in (("cheap", cheap), ("strong", strong)):
         price = (models.get(role) or {}).get("price") or {}
         used = tokens.get(role)
-        if used is not None and price.get("input") and price.get("output"):
-            rate = 1 - float(price.get("batch_discount") or 0)
-            again = rate * (used[0] * price["input"] + used[1] * price["output"]) / 1e6
-            if np.allclose(again, usd, rtol=1e-6, atol=1e-12, equal_nan=True):
-                components += [
-                    {
-                        "role": role,
-                        "what": f"{what} tokens",
-                        "unit": "USD per million tokens",
-                        "price": float(price[what]),
-                        "quantity": [float(q) for q in per_request(role, amount) * rate / 1000],
-                    }
-                    for what, amount in (("input", used[0]), ("output", used[1]))
-                ]
-                continue
+        parts = _parts(price, used, usd)
+        if parts is not None:
+            components += [
+                {
+                    "role": role,
+                    "what": f"{what} tokens",
+                    "unit": "USD per million tokens",
+                    "price": dollars,
+                    "quantity": [float(q) for q in per_request(role, amount) / 1000],
+                }
+                for what, dollars, amount in parts
+            ]
+            continue
         mean = float(f"{1000 * np.nanmean(usd):.6g}")  # a price that fits into a field
         if mean <= 0:
             return None
@@ -87,13 +86,33 @@ def prices(
     return {"split": of["split"], "components": components}
 
 
+def _parts(
+    price: Mapping[str, Any], used: tuple[Floats, ...] | None, usd: Floats
+) -> list[tuple[str, float, Floats]] | None:
+    """What tokens cost: (name, dollars per million, tokens that are billed of each row). None where tokens at the list's
+    prices, with or without the batch API's discount, do not explain the recorded dollars."""
+    if used is None or price.get("input") is None or price.get("output") is None:
+        return None
+    inputs, outputs, cached = used
+    dear = price.get("cached_input")
+    hit = np.zeros_like(inputs) if dear is None else np.nan_to_num(cached)
+    parts = [("input", float(price["input"]), inputs - hit), ("output", float(price["output"]), outputs)]
+    parts += [] if not hit.any() else [("cached input", float(dear or 0.0), hit)]
+    for rate in (1.0, 1 - float(price.get("batch_discount") or 0)):
+        again = rate * sum((dollars * amount for _, dollars, amount in parts), np.zeros_like(inputs)) / 1e6
+        if np.allclose(again, usd, rtol=1e-6, atol=1e-12, equal_nan=True):
+            return [(what, dollars, rate * amount) for what, dollars, amount in parts]
+    return None
+
+
 def _tokens(path: Path | None, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
-    """Input and output tokens of each role for the rows of a split, NaN where unknown."""
+    """Input, output and cached tokens of each role for the rows of a split, NaN where unknown."""
     if path is None or "example_id" not in pq.read_schema(rows.path).names:
         return {}
-    wanted = ["example_id", "role", "input_tokens", "output_tokens"]
-    if not set(wanted) <= set(pq.read_schema(path).names):
+    have = set(pq.read_schema(path).names)
+    if not {"example_id", "role", *AMOUNTS[:2]} <= have:
         return {}
+    wanted = ["example_id", "role", *(name for name in AMOUNTS if name in have)]
     ids = pq.read_table(rows.path, columns=["example_id"])["example_id"].filter(pa.array(inside)).cast(pa.string())
     out: dict[str, tuple[Floats, ...]] = {}
     for role in ("cheap", "strong"):
@@ -103,7 +122,9 @@ def _tokens(path: Path | None, rows: ReportRows, inside: npt.NDArray[np.bool_]) 
         # looked up by id: the table may hold a role's rows in any order, and not all of them
         at = pc.index_in(part["example_id"].cast(pa.string()), value_set=ids.combine_chunks())
         found = at.drop_null().to_numpy()
-        out[role] = tuple(np.full(len(ids), np.nan) for _ in range(2))
-        for amounts, name in zip(out[role], ("input_tokens", "output_tokens"), strict=True):
+        out[role] = tuple(np.full(len(ids), np.nan) for _ in AMOUNTS)
+        for amounts, name in zip(out[role], AMOUNTS, strict=True):
+            if name not in have:
+                continue
             amounts[found] = pc.cast(part[name].filter(at.is_valid()), pa.float64()).to_numpy()
     return out

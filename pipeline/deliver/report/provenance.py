@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.config.task import TaskConfig
 
 RECORDED = ("command", "provider", "base_url", "started", "finished", "digests", "versions", "stages", "look", "git")
-SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "usd", "attempts")
+SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts")
 
 
 def models(record: Mapping[str, Any], policy: Mapping[str, Any] | None, config: TaskConfig) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def models(record: Mapping[str, Any], policy: Mapping[str, Any] | None, config: 
         human = bool(recorded.get("human") or getattr(wanted, "human", False))
         price = recorded.get("price") or recorded.get("usd_per_million_tokens")
         if price is None and wanted is not None and not human:
-            price = wanted.usd_per_million_tokens.model_dump(mode="json")
+            price = wanted.prices["usd_per_million_tokens"]
         seen = recorded.get("response_models_seen") or of_policy.get("response_models_seen")
         out[role] = {
             "name": recorded.get("name") or of_policy.get("model") or getattr(wanted, "model", None),
