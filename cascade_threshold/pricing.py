@@ -85,6 +85,13 @@ class Price:
         dollars /= MILLION
         return (dollars * (1 - self.batch_discount) if batch else dollars) + by_request
 
+    def saved(self, cached_tokens: int, *, batch: bool = False) -> float:
+        """Dollars that cached tokens took off a prompt."""
+        if self.input is None or self.cached_input is None:
+            return 0.0
+        full = cached_tokens * (self.input - self.cached_input) / MILLION
+        return full * (1 - self.batch_discount) if batch else full
+
     def at_most(self, input_tokens: int, output_tokens: int, *, batch: bool = False) -> float:
         """Upper bound in dollars of a request with at most so many tokens."""
         dearest = max(self.input or 0.0, self.cached_input or 0.0)

@@ -41,7 +41,7 @@ class Facts:
     named: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Model names in replies, by role."""
     input_tokens: Counter[str] = field(default_factory=Counter)
-    """Of the replies that tell them, by role; and how many of these the service had cached."""
+    """Of the replies that tell them, by role; and how many of these the service had cached (a role is missing where no reply tells)."""
     cached_tokens: Counter[str] = field(default_factory=Counter)
 
     def count(self, role: str, m: Measurement, *, form: str | None, wanted: int) -> None:
@@ -50,7 +50,8 @@ class Facts:
             self.named[role][m.reply.model or "(none)"] += 1
         if m.reply.usage.known:
             self.input_tokens[role] += m.reply.input_tokens or 0
-            self.cached_tokens[role] += m.reply.cached_tokens or 0
+            if m.reply.cached_tokens is not None:
+                self.cached_tokens[role] += m.reply.cached_tokens
         if role != "cheap":
             return
         self.exact_zeros += bool(m.exact_zero)
@@ -100,7 +101,9 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         ),
         "whole_output": not any(part["more_than_the_answer"] for part in found),
         "reasons": dict(summed("reasons").most_common(MOST_REASONS)),
-        "cached_share": {role: cached[role] / prompts[role] if prompts[role] else None for role in ROLES},
+        "cached_share": {
+            role: cached[role] / prompts[role] if role in cached and prompts[role] else None for role in ROLES
+        },
         "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,
         "response_models": {role: sorted(summed("named", role)) for role in ROLES}
         | {"cheap_form": forms[0][0] if forms else None},

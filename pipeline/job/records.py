@@ -18,14 +18,16 @@ from pipeline.decide import calibration, metrics
 from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.curves.baselines import baselines
+from pipeline.decide.curves.caching import caching
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import Recommendation
 from pipeline.decide.scores import signal_choice
+from pipeline.decide.thresholds import accepted
 from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
 from pipeline.errors import UsageError
 from pipeline.job import tables_of_replies
 from pipeline.job.job import Job
-from pipeline.run.directory import CALIBRATION, RUN
+from pipeline.run.directory import CALIBRATION, PREDICTIONS, RUN
 
 Floats = npt.NDArray[np.float64]
 
@@ -157,8 +159,24 @@ def recommendation_record(job: Job, rows: Rows, found: Recommendation) -> dict[s
     return {
         "schema": "cascade-recommendation/1", "task": job.config.task, "run_id": job.run_id, **found.to_json(),
         "calibrated_threshold": calibrator(threshold), "baselines": _baselines(job, rows, found),
+        "caching": _caching(job, rows, found),
         "ranking": tables_of_replies.ranking(job, threshold, calibrator),
     }  # fmt: skip
+
+
+def _caching(job: Job, rows: Rows, found: Recommendation) -> dict[str, Any] | None:
+    """What both cost with the prompts cached as measured, and with none cached; None with a table of predictions."""
+    if job.options.predictions is not None:
+        return None
+    told = {name: found.expected[name] for name in ("usd_per_1000", "strong_usd_per_1000")}
+    split = told["usd_per_1000"].split or "certify"
+    frame, part = job.run.read_table(PREDICTIONS), rows.of(split)
+    return caching(
+        frame[frame["split"] == split], escalated=~accepted(part.confidence, found.threshold), asks_cheap=found.threshold is not None,
+        prices={role: job.settings(role).price for role in job.roles}, batch=job.provider == "together-batch",
+        shares=job.run.read_json(RUN).get("measured", {}).get("cached_share", {}), measured={name: e.value for name, e in told.items()},
+        weights=None if job.prevalence is None else mix_weights(part.label, job.prevalence),
+    )  # fmt: skip
 
 
 def _baselines(job: Job, rows: Rows, found: Recommendation) -> list[dict[str, Any]]:

@@ -163,8 +163,7 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
         batch = f", {r['in_batch']:,} in a batch that is not fetched yet" if r["in_batch"] else ""
         out.append(
             f"{role}: {r['model']} · {r['rows']:,} rows · {r['to_send']:,} to send ({r['from_store']:,} in the store{batch}, {r['identical']:,} identical) · about "
-            f"{r['input_tokens']:,} tokens in, {r['output_tokens']:,} out (estimated from {r['basis']}) · ${r['usd']:.4f}, at most ${r['usd_at_most']:.4f} "
-            f"({r['price']}{as_of})"
+            f"{r['input_tokens']:,} tokens in, {r['output_tokens']:,} out (estimated from {r['basis']}) · {_dollars(r)} ({r['price']}{as_of})"
         )
     saved = report["saved"]
     if any(saved.values()):
@@ -172,9 +171,15 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
         out.append(
             f"not sent: {saved['splits']:,} answers that no split needs, {saved['from_store']:,} that the store holds, {batch}{saved['identical']:,} identical to another's"
         )
+    if not report["usd_at_most"]:
+        return [*out, f"in all: {report['to_send']:,} requests, which cost nothing"]
     total = f"in all: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
     out.append(total if report["paid"] else f"{total} with the API; this provider costs nothing")
     return out
+
+
+def _dollars(of: Mapping[str, Any]) -> str:
+    return f"${of['usd']:.4f}, at most ${of['usd_at_most']:.4f}" if of["usd_at_most"] or of["usd"] else "costs nothing"
 
 
 def confirm(
