@@ -91,7 +91,7 @@ train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transf
 	@test $(TRAINER) = train_linear || $(PY) -m pip install -q -e '.[train]'
 	@for role in cheap strong; do $(PY) datasets/$(TRAINER).py $(TASK) --role $$role || exit 1; done
 lock: ## Rewrite the hashed requirements (needs uv)
-	uv pip compile -q pyproject.toml --extra build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
+	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
 clean: ## Remove generated files, never the paid replies
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -194,7 +194,7 @@ class _Turn:
         if self.cascade._write is None:
             return
         line = {
-            "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+            "time": dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds"),
             "task": self.policy.task,
             "id": self.request_id,
             "policy": self.policy.document["digest"][:16],

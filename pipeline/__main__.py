@@ -17,10 +17,14 @@ from typing import Any
 
 import cascade_threshold
 from pipeline.collect.providers.redact import SHORTEST
-from pipeline.errors import CascadeError, PromiseBroken
+from pipeline.errors import CascadeError, PromiseBroken, UsageError
 
 FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
 PROVIDERS = ("embedded", "together", "together-batch", "recorded")
+
+OLDEST = (3, 11)
+INSTALL = "pip install 'cascade-threshold[pipeline]'"
+RUNTIME_ONLY = "the runtime, `import cascade_threshold`, needs Python 3.10 or later and nothing else"
 
 # command -> (help, groups of options)
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -50,11 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
     args.line = f"{_python()} -m pipeline {shlex.join(arguments)}"
-    from pipeline import commands  # the libraries behind the stages load only when a command runs
-
+    if sys.version_info < OLDEST:
+        _say(f"error: the evaluation needs Python 3.11 or later, and this is {sys.version.split()[0]}; {RUNTIME_ONLY}")
+        return UsageError.exit_code
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
+        from pipeline import commands  # the libraries behind the stages load only when a command runs
+
         run: Callable[[argparse.Namespace], Any] = getattr(commands, args.command)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
@@ -77,9 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:
+    except Exception as error:
+        missing = _missing_library(error)
+        if missing is not None:
+            _say(f"error: the evaluation needs {missing}, and it is not installed: {INSTALL}; {RUNTIME_ONLY}")
+            return UsageError.exit_code
         _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
         return 1
+
+
+def _missing_library(error: Exception) -> str | None:
+    """The library whose absence is the error; None when it is anything else, a module of ours among them."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    return None if name is None or name.split(".")[0] in ("pipeline", "cascade_threshold") else name
 
 
 class Terminated(KeyboardInterrupt):
