@@ -19,6 +19,7 @@ import pandas as pd
 from pipeline.collect.data import predictions_file
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.decide import calibration
+from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.certify import certify
 from pipeline.decide.recommend import recommend as recommendation
 from pipeline.decide.scores.reliability import reliability
@@ -132,12 +133,16 @@ def recommend(job: Job) -> None:
         if Goal.of(target).promises
         else 1
     )
-    certificate = certify(held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed)
+    replies = records.reply_counts(job)
+    certificate = certify(
+        held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed, max_unreadable=job.config.max_unreadable,
+        unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
+    )  # fmt: skip
     if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
     found = recommendation(
         rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), human=human, levels=levels, seed=seed,
-        prevalence=job.prevalence, data=records.data_name(job), replies=records.reply_counts(job),
+        prevalence=job.prevalence, max_unreadable=job.config.max_unreadable, data=records.data_name(job), replies=replies,
     )  # fmt: skip
     advice = records.recommendation_record(job, rows, found)
     job.run.write_json(RECOMMENDATION, advice)

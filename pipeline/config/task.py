@@ -255,6 +255,8 @@ class TaskConfig(Part):
     calibration: Literal["auto", "platt", "temperature", "beta", "spline", "isotonic", "none"] = "auto"
     target: Target
     max_failure_rate: Share = 0.01
+    max_unreadable: Share = 0.05
+    """Share of strong replies that may be no answer of the set before nothing that compares with the strong model is promised."""
     report: Report = Report()
     seed: StrictInt = 20
 

@@ -13,6 +13,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from cascade_threshold.errors import UsageError
+from pipeline.decide.advice import unreadable
+from pipeline.decide.advice.number_text import limit
+from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import budget, p_values, threshold_search, total_cost
@@ -118,6 +122,8 @@ def certify(
     human: bool = False,
     fit: Rows | None = None,
     fit_confidence: npt.ArrayLike | None = None,
+    max_unreadable: float = unreadable.LIMIT,
+    unread: Unreadable | None = None,
     seed: int,
 ) -> Certificate:
     """The certificate of any target on the rows of the certify split.
@@ -129,6 +135,8 @@ def certify(
     fit             the rows that fixed `levels`: a fallback sequence starts where they promise to keep most, and they tell
                     how alike the rows of a group are
     fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
+    max_unreadable  share of the strong replies that may be unreadable before no target that compares with the strong model is
+                    certified; `unread` counts them over all rows, None over these
     seed            of the bootstraps of total_cost and of a budget in dollars; a promise depends on no seed
 
     Where groups have several rows the promise is about groups: see `pipeline.decide.testing.clusters`; `method` says which way was
@@ -142,6 +150,18 @@ def certify(
     if len(rows) == 0:
         reason = "there are no rows to certify with"
         return Certificate(None, 1.0, None, None, 0, 0, "none", reason, goal.to_json(), goal.delta, look)
+    if goal.paired and not human:
+        seen = Unreadable.of(rows) if unread is None else unread
+        if seen.beyond(max_unreadable):
+            return Certificate(
+                None, 1.0, None, None, len(rows), 0, "none", f"{seen.words()}; max_unreadable allows {limit(max_unreadable)}",
+                goal.to_json(), goal.delta, look, details={"unreadable": seen.to_json()},
+            )  # fmt: skip
+        if goal.kind == "agree_with_strong" and np.isnan(rows.agree).all():
+            raise UsageError(
+                "target agree_with_strong compares the two models' answers, and no certify row has both: a table of predictions "
+                "needs the columns cheap_answer and strong_answer"
+            )
     if goal.kind == "total_cost":
         assert goal.usd_per_error is not None
         return replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
+
+UNREADABLE = ("out_of_set", "truncated", "empty", "filtered")
+"""Statuses of a reply that came and holds no whole answer of the set."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class Rows:
     strong_usd: Floats
     cheap_s: Floats
     strong_s: Floats
+    strong_status: Texts = field(default_factory=lambda: np.zeros(0, dtype=object))
+    """Of the strong model's replies; None throughout where it is not known."""
+
+    def __post_init__(self) -> None:
+        if len(self.strong_status) != len(self):
+            object.__setattr__(self, "strong_status", np.full(len(self), None, dtype=object))
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -49,13 +58,32 @@ class Rows:
         return self if split == "all" else self.take(self.split == split)
 
     @property
+    def strong_unreadable(self) -> npt.NDArray[np.bool_]:
+        """Where the strong model replied and its reply is no whole answer of the set, shape (n,)."""
+        return np.isin(self.strong_status.astype(str), UNREADABLE)
+
+    @property
+    def strong_read(self) -> Floats:
+        """`strong_correct` with unreadable replies unknown, as a promise counts them: production may read what we could not."""
+        return np.where(self.strong_unreadable, np.nan, self.strong_correct)
+
+    def with_unreadable(self, right: bool) -> Rows:
+        """The rows as if every unreadable strong reply were right, or wrong: the two ends of what it may have been."""
+        return replace(self, strong_correct=np.where(self.strong_unreadable, float(right), self.strong_correct))
+
+    @property
     def agree(self) -> Floats:
-        """1.0 where both models gave the same answer, 0.0 where not, NaN where either is missing, shape (n,)."""
+        """1.0 where both models gave the same answer, 0.0 where not, NaN where either is missing, shape (n,).
+
+        An unreadable strong reply is another answer than any the cheap model gave.
+        """
         known = np.array(
             [a is not None and b is not None for a, b in zip(self.cheap_answer, self.strong_answer, strict=True)],
             dtype=bool,
         )
-        return np.where(known, (self.cheap_answer == self.strong_answer).astype(float), np.nan)
+        same = np.where(known, (self.cheap_answer == self.strong_answer).astype(float), np.nan)
+        answered = np.array([a is not None for a in self.cheap_answer], dtype=bool)
+        return np.where(self.strong_unreadable & answered, 0.0, same)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Rows:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.decide.advice import verdict_text
+from pipeline.decide.advice import unreadable, verdict_text
 from pipeline.decide.advice.holdout_check import Outcome, outcome
 from pipeline.decide.advice.number_text import counted, limit, usd
 from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
+from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
-from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome
+from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal, TargetLike
@@ -50,6 +52,7 @@ class Recommendation:
     tightest: Mapping[str, Any] | None = None
     tighter: Mapping[str, Any] | None = None
     baselines: tuple[Mapping[str, Any], ...] = field(default=())
+    unreadable: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields of recommendation.json that this room knows; what is unknown is None."""
@@ -68,6 +71,7 @@ class Recommendation:
             "tighter": None if self.tighter is None else dict(self.tighter),
             "baselines": [dict(b) for b in self.baselines],
             "optimism": dict(self.optimism),
+            "unreadable": None if self.unreadable is None else dict(self.unreadable),
             "ends": {end: {name: e.to_json() for name, e in figures.items()} for end, figures in self.ends.items()},
         }
 
@@ -83,6 +87,7 @@ def recommend(
     levels: npt.ArrayLike | None = None,
     data: str = "the rows evaluated",
     replies: ReplyCounts | None = None,
+    max_unreadable: float = unreadable.LIMIT,
     seed: int,
 ) -> Recommendation:
     """Turn the certificate into a verdict with its figures, words and warnings.
@@ -93,6 +98,7 @@ def recommend(
     prevalence  production's share of each label, to re-weight the estimates
     levels      candidate levels of the certificate, for planning
     data        how the promise names the data
+    max_unreadable  share of the strong replies that may be unreadable, as the certificate had it
     replies     what was counted over the cheap model's replies, for warnings
     """
     goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit")
@@ -100,12 +106,17 @@ def recommend(
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
+    barred = (
+        "unreadable" in certificate.details
+    )  # no number of rows, and no other value of the target, would change that
     # new labels spread over the splits as the present ones do
     spread = len(rows) / len(held) if len(held) else 1.0
-    further = sample_size.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
+    further = tightest = tighter = None
+    if not barred:
+        further = sample_size.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
+        tightest = sample_size.tightest(held, goal, levels=levels, fit=fit, human=human)
     if further is not None:
         further = math.ceil(further * spread)
-    tightest = sample_size.tightest(held, goal, levels=levels, fit=fit, human=human)
     tighter = sample_size.tighter(
         held, goal, certificate=certificate, best=tightest, levels=levels, fit=fit, human=human
     )
@@ -114,15 +125,20 @@ def recommend(
     verdict, why = _verdict(held, goal, certificate, human, further)
     threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
     alone = verdict in ("uncertified", "strong_only")
-    expected = Expectation(part, threshold, split=split, human=human, weights=weights, alone=alone, seed=seed).all()
+    figures = partial(
+        Expectation, threshold=threshold, split=split, human=human, weights=weights, alone=alone, seed=seed
+    )
+    expected = figures(part).all()
     needed = sample_size.fewest_rows(goal, human=human)
+    unread = Unreadable.of(rows, () if replies is None else replies.strong_unreadable)
     warnings = gravest_first(
+        () if human else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired),
         caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
         of_the_outcome(_outcome(rows, goal, certificate, threshold, human)),
         () if replies is None else reply_caveats(replies),
     )
     check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
-    story = Story(verdict, threshold, expected, certificate, human, data, why, check)
+    story = Story(verdict, threshold, expected, certificate, human, data, why, check, 0.0 if human else unread.share)
     return Recommendation(
         verdict=verdict,
         threshold=threshold,
@@ -137,7 +153,21 @@ def recommend(
         labels_needed=further,
         tightest=tightest,
         tighter=tighter,
+        unreadable=None
+        if human or not unread.n
+        else unread.to_json() | {"limit": max_unreadable, **_both_ends(part, figures)},
     )
+
+
+def _both_ends(part: Rows, figures: Callable[[Rows], Expectation]) -> dict[str, Any]:
+    """The figures that unreadable strong replies blur, as if all of these were wrong, and as if all were right."""
+    ends = {
+        name: figures(part.with_unreadable(right)).all() for name, right in (("all_wrong", False), ("all_right", True))
+    }
+    return {
+        figure: {end: estimates[figure].to_json() for end, estimates in ends.items()}
+        for figure in ("strong_accuracy", "system_accuracy")
+    }
 
 
 def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, further: int | None) -> tuple[str, str]:
@@ -178,7 +208,14 @@ def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float 
     """What became of the promise on the test rows; None where there is no promise or there are none."""
     if threshold is None or certificate.delta is None:
         return None
-    return outcome(rows.of("test"), goal, threshold, human=human, grouped=certificate.unit == "groups")
+    # what could not be read may have been right: the badge goes by the worse end
+    return outcome(
+        rows.of("test").with_unreadable(right=goal.kind == "match_strong"),
+        goal,
+        threshold,
+        human=human,
+        grouped=certificate.unit == "groups",
+    )
 
 
 def _never_right(held: Rows) -> bool:

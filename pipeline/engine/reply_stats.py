@@ -12,6 +12,9 @@ from cascade_threshold.signals import Measurement
 
 ROLES = ("cheap", "strong")
 MOST_REASONS = 20
+MOST_TEXTS, LONGEST_TEXT = 50, 200
+UNREADABLE = ("out_of_set", "truncated", "empty", "filtered")
+"""Statuses of a reply that came and holds no whole answer of the set."""
 
 
 def _by_role() -> dict[str, Counter[str]]:
@@ -40,6 +43,8 @@ class Facts:
     statuses: dict[str, Counter[str]] = field(default_factory=_by_role)
     named: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Model names in replies, by role."""
+    unreadable: dict[str, Counter[str]] = field(default_factory=_by_role)
+    """Texts of replies that hold no whole answer, by role, cut after 200 characters."""
     input_tokens: Counter[str] = field(default_factory=Counter)
     """Of the replies that tell them, by role; and how many of these the service had cached (a role is missing where no reply tells)."""
     cached_tokens: Counter[str] = field(default_factory=Counter)
@@ -48,6 +53,8 @@ class Facts:
         """Count one reply. `form`: the request form it was asked in; `wanted`: alternatives asked for."""
         if m.status != "failed":
             self.named[role][m.reply.model or "(none)"] += 1
+        if m.status in UNREADABLE:
+            self.unreadable[role][(m.reply.text or "")[:LONGEST_TEXT]] += 1
         if m.reply.usage.known:
             self.input_tokens[role] += m.reply.input_tokens or 0
             if m.reply.cached_tokens is not None:
@@ -78,8 +85,9 @@ class Facts:
 
     def packed(self) -> dict[str, Any]:
         """Plain values that travel between processes, of bounded size."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "captured"}
-        return values | {"captured_sum": fsum(self.captured), "captured_n": len(self.captured)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("captured", "unreadable")}
+        texts = {role: Counter(dict(counts.most_common(MOST_TEXTS))) for role, counts in self.unreadable.items()}
+        return values | {"unreadable": texts} | {"captured_sum": fsum(self.captured), "captured_n": len(self.captured)}
 
 
 def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -107,5 +115,8 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,
         "response_models": {role: sorted(summed("named", role)) for role in ROLES}
         | {"cheap_form": forms[0][0] if forms else None},
+        "unreadable_texts": {
+            role: [[text, n] for text, n in summed("unreadable", role).most_common(MOST_TEXTS)] for role in ROLES
+        },
         "statuses": {role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
     }

@@ -143,6 +143,7 @@ def reply_counts(job: Job) -> ReplyCounts | None:
         measured.get("statuses", {}).get("cheap", {}), measured.get("long_answers"), LONG_ANSWER_TOKENS, measured.get("exact_zeros"),
         measured.get("few_alternatives"), job.settings("cheap").top_logprobs,
         {role: service.model for role, service in job.services.items()}, {role: tuple(seen.get(role, ())) for role in job.roles},
+        strong_unreadable=tuple((text, n) for text, n in measured.get("unreadable_texts", {}).get("strong", ())),
     )  # fmt: skip
 
 

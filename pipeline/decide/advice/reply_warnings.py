@@ -31,6 +31,8 @@ class ReplyCounts:
     """The model asked for, by role."""
     answered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The models that replies name, by role."""
+    strong_unreadable: tuple[tuple[str, int], ...] = ()
+    """The commonest texts of strong replies that hold no whole answer, with their counts."""
 
 
 def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:

@@ -40,6 +40,8 @@ class Story:
     data: str
     why: str = ""
     check: str = ""
+    unreadable: float = 0.0
+    """Share of the strong replies that are no whole answer; figures count them as wrong."""
 
     @property
     def other(self) -> str:
@@ -184,16 +186,17 @@ def _quality(story: Story) -> str:
     text = f"accuracy {tenths(mine.value)} {_interval(mine)}"
     if story.human:
         return f"{text} where people's answers count as right"
+    if strong.value is None:
+        return f"{text}, that of the strong model alone unknown"
+    text += f" against {tenths(strong.value)} for the strong model alone"
     return text + (
-        f" against {tenths(strong.value)} for the strong model alone"
-        if strong.value is not None
-        else ", that of the strong model alone unknown"
+        f" ({percent(story.unreadable)} of its replies unreadable, counted as wrong)" if story.unreadable else ""
     )
 
 
 def _worse(story: Story) -> str:
     cheap, strong = story.expected["cheap_accuracy"].value, story.expected["strong_accuracy"].value
-    if story.human or cheap is None or strong is None or strong >= cheap:
+    if story.human or cheap is None or strong is None or strong >= cheap or story.unreadable:
         return ""
     return "the strong model is the less accurate of the two here"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.decide.advice.holdout_check import Outcome
 from pipeline.decide.advice.number_text import counted, ordinal, percent, points, shortened, usd
+from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.certificate import Certificate
@@ -18,6 +19,7 @@ SMALL_SPLIT = 100
 FEW_ROWS = 30
 """Rows below which a worse strong model is not worth a word."""
 HEAVY_TIE = 0.2
+MANY_UNREADABLE = 0.01
 MANY_NULLS = 0.05
 UNINFORMATIVE_AUROC = 0.55
 CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative", "exact_zeros")
@@ -68,6 +70,21 @@ def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:
     return tuple(sorted(chain(*parts), key=lambda w: -w.gravity))
 
 
+def of_unreadable(found: Unreadable, *, beyond: bool, paired: bool) -> Iterator[Caveat]:
+    """Strong replies that are no whole answer: how many, why, and what helps. `beyond`: more than the config allows."""
+    if found.n == 0:
+        return
+    counted_as = (
+        "Figures count them as wrong answers of the strong model, the promise as unknown and against it."
+        if paired
+        else "They count as wrong answers of the strong model."
+    )
+    gravity = 3 if beyond or found.share >= MANY_UNREADABLE else 2
+    yield Caveat(
+        "unreadable_strong", gravity, " ".join(p for p in (f"{found.words()}.", found.remedy(), counted_as) if p)
+    )
+
+
 def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Caveat]:
     fit, held, test = (len(rows.of(split)) for split in ("fit", "certify", "test"))
     if held == 0:
@@ -114,7 +131,7 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
         )
     if human:
         return
-    both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_correct)
+    both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_read)  # what we could not read makes no model worse
     gain = (held.strong_correct - held.cheap_correct)[both]
     if len(gain) >= FEW_ROWS and gain.mean() < 0:
         sure = gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0

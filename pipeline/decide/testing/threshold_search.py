@@ -122,7 +122,7 @@ def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool) -> Sample:
     plan = clusters.plan(rows, goal, fit)
     if plan.way == clusters.ONE_ROW:
         rows = rows.take(clusters.one_row_each(plan.group, rows.example_id))
-    return Sample(rows, np.ones(len(rows)) if human else rows.strong_correct, human, plan)
+    return Sample(rows, np.ones(len(rows)) if human else rows.strong_read, human, plan)
 
 
 def of_sample(
