@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.decide.advice import unreadable, verdict_text
-from pipeline.decide.advice.holdout_check import Outcome, outcome
+from pipeline.decide.advice.findings import findings
+from pipeline.decide.advice.holdout_check import LEVEL, LEVEL_WITHOUT_TEST, Outcome, outcome
 from pipeline.decide.advice.number_text import counted, limit, usd
 from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
 from pipeline.decide.advice.unreadable import Unreadable
@@ -25,6 +26,8 @@ from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import sample_size
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, finite
+from pipeline.decide.testing.paired_interval import paired_difference
+from pipeline.decide.thresholds import accepted
 
 SCHEMA = "cascade-recommendation/1"
 VERDICTS = ("certified", "uncertified", "cheap_only", "strong_only", "optimized")
@@ -53,6 +56,8 @@ class Recommendation:
     tighter: Mapping[str, Any] | None = None
     baselines: tuple[Mapping[str, Any], ...] = field(default=())
     unreadable: Mapping[str, Any] | None = None
+    outcome: Outcome | None = None
+    difference: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields of recommendation.json that this room knows; what is unknown is None."""
@@ -72,6 +77,8 @@ class Recommendation:
             "baselines": [dict(b) for b in self.baselines],
             "optimism": dict(self.optimism),
             "unreadable": None if self.unreadable is None else dict(self.unreadable),
+            "outcome": None if self.outcome is None else self.outcome.to_json(),
+            "difference": None if self.difference is None else self.difference.to_json(),
             "ends": {end: {name: e.to_json() for name, e in figures.items()} for end, figures in self.ends.items()},
         }
 
@@ -131,10 +138,12 @@ def recommend(
     expected = figures(part).all()
     needed = sample_size.fewest_rows(goal, human=human)
     unread = Unreadable.of(rows, () if replies is None else replies.strong_unreadable)
+    found = _outcome(rows, goal, certificate, threshold, human)
     warnings = gravest_first(
         () if human else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired),
         caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
-        of_the_outcome(_outcome(rows, goal, certificate, threshold, human)),
+        of_the_outcome(found),
+        findings(rows, goal, threshold, human=human),
         () if replies is None else reply_caveats(replies),
     )
     check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
@@ -156,6 +165,8 @@ def recommend(
         unreadable=None
         if human or not unread.n
         else unread.to_json() | {"limit": max_unreadable, **_both_ends(part, figures)},
+        outcome=found,
+        difference=_difference(part, split, found, threshold, human),
     )
 
 
@@ -205,17 +216,25 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, furt
 
 
 def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float | None, human: bool) -> Outcome | None:
-    """What became of the promise on the test rows; None where there is no promise or there are none."""
+    """What became of the promise on the test rows, or without any on the certify rows; None where there is no promise."""
     if threshold is None or certificate.delta is None:
         return None
+    split = "test" if len(rows.of("test")) else "certify"
     # what could not be read may have been right: the badge goes by the worse end
-    return outcome(
-        rows.of("test").with_unreadable(right=goal.kind == "match_strong"),
-        goal,
-        threshold,
-        human=human,
-        grouped=certificate.unit == "groups",
-    )
+    part = rows.of(split).with_unreadable(right=goal.kind == "match_strong")
+    return outcome(part, goal, threshold, human=human, grouped=certificate.unit == "groups", split=split)
+
+
+def _difference(part: Rows, split: str, found: Outcome | None, threshold: float | None, human: bool) -> Estimate | None:
+    """Accuracy of the cascade minus that of the strong side on the same rows; the promise's own figure where it is that."""
+    if threshold is None:
+        return None
+    if found is not None and found.goal.kind == "match_strong":
+        return found.figure
+    strong = np.ones(len(part)) if human else part.strong_correct
+    level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
+    cascade = np.where(accepted(part.confidence, threshold), part.cheap_correct, strong)
+    return paired_difference(cascade, strong, level=level, split=split)
 
 
 def _never_right(held: Rows) -> bool:

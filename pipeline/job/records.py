@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,18 @@ from cascade_threshold.signals import LONG_ANSWER_TOKENS, SIGNALS
 from pipeline.collect.request import digest
 from pipeline.config.task import SIGNAL_NAMES
 from pipeline.decide import calibration, metrics
+from pipeline.decide.advice.findings import of_ranking, of_usual_rules
+from pipeline.decide.advice.holdout_check import LEVEL, LEVEL_WITHOUT_TEST
 from pipeline.decide.advice.reply_warnings import ReplyCounts
+from pipeline.decide.advice.warnings import gravest_first
 from pipeline.decide.curves.at_threshold import mix_weights
-from pipeline.decide.curves.baselines import baselines
+from pipeline.decide.curves.baselines import baselines, router_scores
 from pipeline.decide.curves.caching import caching
+from pipeline.decide.curves.usual_rules import Setting, usual_rules
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import Recommendation
 from pipeline.decide.scores import signal_choice
+from pipeline.decide.target import Goal
 from pipeline.decide.thresholds import accepted
 from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
 from pipeline.errors import UsageError
@@ -157,11 +163,12 @@ def recommendation_record(job: Job, rows: Rows, found: Recommendation) -> dict[s
     """recommendation.json: the recommendation, its calibrated reading, and the baselines at the same escalation."""
     calibrator = Calibrator.from_numbers(job.run.read_json(CALIBRATION)["calibrator"])
     threshold = None if found.threshold is None else float(found.threshold)
+    ranked, rules = tables_of_replies.ranking(job, threshold, calibrator), _usual_rules(job, rows, found)
+    told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranked), of_usual_rules(rules)))
     return {
-        "schema": "cascade-recommendation/1", "task": job.config.task, "run_id": job.run_id, **found.to_json(),
+        "schema": "cascade-recommendation/1", "task": job.config.task, "run_id": job.run_id, **told.to_json(),
         "calibrated_threshold": calibrator(threshold), "baselines": _baselines(job, rows, found),
-        "caching": _caching(job, rows, found),
-        "ranking": tables_of_replies.ranking(job, threshold, calibrator),
+        "caching": _caching(job, rows, found), "ranking": ranked, "usual_rules": rules,
     }  # fmt: skip
 
 
@@ -178,6 +185,23 @@ def _caching(job: Job, rows: Rows, found: Recommendation) -> dict[str, Any] | No
         shares=job.run.read_json(RUN).get("measured", {}).get("cached_share", {}), measured={name: e.value for name, e in told.items()},
         weights=None if job.prevalence is None else mix_weights(part.label, job.prevalence),
     )  # fmt: skip
+
+
+def _usual_rules(job: Job, rows: Rows, found: Recommendation) -> list[dict[str, Any]]:
+    """What people usually do, on the rows that the figures are of."""
+    split = "test" if len(rows.of("test")) else "certify"
+    fit, part, router = rows.of("fit"), rows.of(split), None
+    if job.options.predictions is None:
+        texts = {e.id: "\n".join(e.texts) for e in job.dataset.examples}
+        wrong = 1 - (fit.cheap_correct if job.labeled else fit.agree)
+        router = router_scores(
+            [texts[i] for i in fit.example_id], wrong, [texts[i] for i in part.example_id], seed=job.config.seed
+        )
+    setting = Setting(
+        part, Goal.of(job.config.target), split, LEVEL if split == "test" else LEVEL_WITHOUT_TEST, job.human is not None,
+        found.certificate.unit == "groups",
+    )  # fmt: skip
+    return usual_rules(setting, rows.of("certify"), found.threshold, router=router)
 
 
 def _baselines(job: Job, rows: Rows, found: Recommendation) -> list[dict[str, Any]]:

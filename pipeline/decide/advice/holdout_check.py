@@ -1,98 +1,144 @@
-"""Outcome: the very figure that a promise is about, on test rows, which had no part in making it."""
+"""Outcome: the very figure that a promise is about, beside the promise: on held-out rows, or on those that made it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from pipeline.decide.advice.number_text import MINUS, limit, points
+from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
-from pipeline.decide.testing import clusters
 from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.decide.testing.paired_interval import mean_of_groups, paired_difference
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.9
+LEVEL_WITHOUT_TEST = 0.99
+"""Level where the rows that made the promise are all there is: they flatter it, so the interval is wider."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the promise bounds from above, such as the loss against the strong model: its mean, 90 % interval and bound."""
+    """The figure a promise bounds: the difference to the strong model, a share that is right, a share escalated.
+
+    `bound` is the promise: at least so much, or with `at_most` at most.
+    """
 
     goal: Goal
-    mean: float
-    lower: float
-    upper: float
+    figure: Estimate
     bound: float
     human: bool
+    at_most: bool = False
 
     @property
     def broken(self) -> bool:
-        """Whether the test rows lie beyond the bound."""
-        return self.mean > self.bound
+        """Whether the rows lie beyond the promise."""
+        value = self.figure.value
+        assert value is not None
+        return value > self.bound if self.at_most else value < self.bound
+
+    @property
+    def reaches(self) -> bool:
+        """Whether the interval reaches beyond the promise, or is unknown."""
+        end = self.figure.upper if self.at_most else self.figure.lower
+        return end is None or (end > self.bound if self.at_most else end < self.bound)
 
     @property
     def by_chance(self) -> bool:
-        """Whether the interval reaches the promise."""
-        return self.lower <= self.bound
+        """Whether the interval holds values that keep the promise."""
+        end = self.figure.lower if self.at_most else self.figure.upper
+        return end is None or (end <= self.bound if self.at_most else end >= self.bound)
+
+    @property
+    def qualified(self) -> bool:
+        """Whether the verdict needs a reservation: beyond the promise on held-out rows, or without any not clearly inside."""
+        return self.broken or (self.figure.split != "test" and self.reaches)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "kind": self.goal.kind,
+            "figure": self.figure.to_json(),
+            "bound": self.bound,
+            "at_most": self.at_most,
+            "broken": self.broken,
+            "reaches": self.reaches,
+            "by_chance": self.by_chance,
+            "qualified": self.qualified,
+        }
 
     def words(self) -> str:
-        """What the test rows show beside what is promised, and whether chance may explain the difference."""
+        """What the rows show beside what is promised, and whether chance may explain the difference."""
         other, goal = "people" if self.human else "the strong model", self.goal
         # as many digits as tell the two apart
-        seen = next(
-            (r for r in (round(self.mean, digits) for digits in (3, 4, 5)) if r > self.bound), round(self.mean, 6)
-        )
-        low, high = self.lower, self.upper
+        value = self.figure.value
+        assert value is not None
+        seen = next((r for r in (round(value, d) for d in (3, 4, 5)) if self._beyond(r)), round(value, 6))
+        low, high = self.figure.lower, self.figure.upper
         if goal.kind == "match_strong":
-            text = f"the cascade is {points(seen)} worse than {other}; the promise is at most {points(self.bound)}"
+            text = f"the cascade is {points(-seen)} worse than {other}; the promise is at most {points(-self.bound)}"
+            low, high = None if high is None else -high, None if low is None else -low
         elif goal.kind == "agree_with_strong":
-            text = f"{limit(seen)} of answers are not those of {other}; the promise is at most {limit(self.bound)}"
+            text = f"{limit(seen)} of answers are those of {other}; the promise is at least {limit(self.bound)}"
         elif goal.kind == "budget":
             text = f"{limit(seen)} of requests go to {other}; the promise is at most {limit(self.bound)}"
         else:
-            low, high = 1 - self.upper, 1 - self.lower
             what = "the answers that the cheap model keeps" if goal.kind == "accepted_accuracy" else "all answers"
-            text = f"{limit(1 - seen)} of {what} are right; the promise is at least {limit(goal.at_least)}"
+            text = f"{limit(seen)} of {what} are right; the promise is at least {limit(self.bound)}"
+        rows = "test" if self.figure.split == "test" else "certify"
+        if low is None or high is None:
+            return f"On the {rows} rows {text}."
         interval = f"[{100 * low:.1f}, {100 * high:.1f}]".replace("-", MINUS)
         sure = "Chance may explain that" if self.by_chance else "Chance alone hardly explains that"
-        return f"On the test rows {text}. {sure} ({limit(LEVEL)} interval {interval})."
+        return f"On the {rows} rows {text}. {sure} ({limit(self.figure.level)} interval {interval})."
+
+    def _beyond(self, value: float) -> bool:
+        return value > self.bound if self.at_most else value < self.bound
 
 
-def outcome(part: Rows, goal: Goal, threshold: float, *, human: bool, grouped: bool) -> Outcome | None:
+def outcome(
+    part: Rows, goal: Goal, threshold: float, *, human: bool, grouped: bool, split: str = "test"
+) -> Outcome | None:
     """The outcome of `threshold` on the rows of `part`; rows without the needed answers are left out, None where none is left.
 
-    `grouped`: the promise counts groups, so each enters by its mean and the interval is that of their spread.
+    `grouped`: the promise counts groups, so each enters by its mean and the interval is that of their spread. Rows of
+    another `split` than test made the promise themselves: their interval is at 99 %.
     """
     kept = accepted(part.confidence, threshold)
     strong = np.ones(len(part)) if human else part.strong_correct
+    level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
+    group = part.group if grouped else None
     if goal.kind == "match_strong":
-        bad, bound = np.where(kept, strong - part.cheap_correct, 0.0), goal.limit
-    elif goal.kind == "agree_with_strong":
-        bad, bound = np.where(kept, 1 - (part.cheap_correct if human else part.agree), 0.0), goal.limit
+        cascade = np.where(kept, part.cheap_correct, strong)
+        figure = paired_difference(cascade, strong, level=level, split=split, group=group)
+        return None if figure.value is None else Outcome(goal, figure, -goal.limit, human)
+    if goal.kind == "agree_with_strong":
+        good, bound = np.where(kept, part.cheap_correct if human else part.agree, 1.0), 1 - goal.limit
     elif goal.kind == "accepted_accuracy":
-        bad, bound = np.where(kept, 1 - part.cheap_correct, np.nan), 1 - goal.limit
+        good, bound = np.where(kept, part.cheap_correct, np.nan), goal.limit
     elif goal.kind == "system_accuracy":
-        bad, bound = 1 - np.where(kept, part.cheap_correct, strong), 1 - goal.limit
+        good, bound = np.where(kept, part.cheap_correct, strong), goal.limit
     elif goal.escalation_rate is not None:
-        bad, bound = (~kept).astype(np.float64), goal.escalation_rate
+        good, bound = (~kept).astype(np.float64), goal.escalation_rate
     else:
         return None
-    known = ~np.isnan(bad)
-    if not known.any():
-        return None
-    values = bad[known]
-    if grouped:
-        values = clusters.means(clusters.codes(part.group[known]), values)
-    mean, n = float(values.mean()), len(values)
-    if grouped or goal.kind == "match_strong":
-        half = float(stats.norm.ppf((1 + LEVEL) / 2)) * float(values.std()) / np.sqrt(n)
-        lower, upper = mean - half, mean + half
-    else:
-        lower, upper = (float(x) for x in clopper_pearson(values.sum(), n, LEVEL))
-    return Outcome(goal, mean, lower, upper, bound, human)
+    figure = share(good, level=level, split=split, group=group)
+    return None if figure.value is None else Outcome(goal, figure, bound, human, goal.escalation_rate is not None)
+
+
+def share(good: Floats, *, level: float, split: str, group: npt.NDArray[np.object_] | None = None) -> Estimate:
+    """Mean of 1, 0 or NaN (unknown) over the known rows: exact interval, or that of groups."""
+    known = ~np.isnan(good)
+    values, n = good[known], int(known.sum())
+    if n == 0:
+        return Estimate(None, None, None, level, 0, split)
+    if group is not None:
+        return mean_of_groups(values, group[known], level=level, split=split)
+    lower, upper = clopper_pearson(values.sum(), n, level)
+    return Estimate(float(values.mean()), float(lower), float(upper), level, n, split)

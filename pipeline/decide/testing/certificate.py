@@ -82,6 +82,7 @@ class Candidates:
     n_accepted: Counts
     order: npt.NDArray[np.intp]
     n: int
+    confidence: Floats
 
     def cumulative(self, indicator: npt.NDArray[np.bool_]) -> Counts:
         """How many accepted rows have the property, for each candidate. `indicator` shape (n,) -> (candidates,)."""
@@ -121,4 +122,4 @@ def candidates(confidence: npt.ArrayLike, levels: npt.ArrayLike | None, step: fl
             raise ValueError("levels must not contain NaN")
     order = np.argsort(-values, kind="stable")[: int(np.count_nonzero(~np.isnan(values)))]
     n_accepted = np.searchsorted(-values[order], -thresholds, side="right").astype(np.int64)
-    return Candidates(thresholds, n_accepted, order, len(values))
+    return Candidates(thresholds, n_accepted, order, len(values), values)

@@ -37,6 +37,11 @@ class Trial:
     goal: Goal
     weights: Floats | None
 
+    @property
+    def surest_first(self) -> Floats:
+        """Confidences of the rows that have one, largest first."""
+        return self.laid.confidence[self.laid.order]
+
     def lowest(self, p_values: Floats) -> int | None:
         """Index of the last candidate that passes with these p-values and keeps a row; None when there is none."""
         if self.weights is None:
@@ -44,6 +49,28 @@ class Trial:
         else:
             index = int(np.max(np.flatnonzero(fallback(p_values, self.weights, self.goal.delta)), initial=-1))
         return index if index >= 0 and self.laid.n_accepted[index] > 0 else None
+
+    def passed(self) -> list[list[float | None]]:
+        """The thresholds that passed, as stretches (above, up to], surest last; None has no end.
+
+        A threshold between two candidates passed where it accepts the very rows of a candidate that did.
+        """
+        laid, delta = self.laid, self.goal.delta
+        if self.weights is None:
+            good = np.arange(len(laid.thresholds)) < fixed_sequence(self.found.p_values, delta)
+        else:
+            good = np.asarray(fallback(self.found.p_values, self.weights, delta), dtype=bool)
+        sizes = np.unique(laid.n_accepted[good & (laid.n_accepted > 0)])
+        surest = self.surest_first
+        stretches: list[list[float | None]] = []
+        for size in sizes[::-1]:
+            above = float(surest[size]) if size < len(surest) else None
+            up_to = float(surest[size - 1])
+            if stretches and stretches[-1][1] == above:
+                stretches[-1][1] = up_to
+            else:
+                stretches.append([above, up_to])
+        return stretches
 
     def certificate(self) -> Certificate:
         """What the rows say."""
@@ -76,6 +103,7 @@ class Trial:
             reason=reason,
             target=self.goal.to_json(),
             delta=delta,
+            details={} if index is None else {"passed": self.passed()},
         )
 
 

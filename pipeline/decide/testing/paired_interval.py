@@ -1,0 +1,68 @@
+"""Interval of a difference of two accuracies on the same rows: Tango's score interval, or that of the groups' means.
+
+Tango 1998 (Stat Med 17): all differences that the score test of paired proportions does not reject. It holds its level
+where few rows or none differ, where the usual interval has no width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from pipeline.decide.curves.at_threshold import Estimate
+from pipeline.decide.testing import clusters
+from pipeline.decide.testing.paired_score import score
+
+Floats = npt.NDArray[np.float64]
+_HALVINGS = 60
+
+
+def tango_interval(losses: float, wins: float, n: int, level: float) -> tuple[float, float]:
+    """Lower and upper bound of P(win) - P(loss) after `losses` and `wins` on n rows; n >= 1, 0 < level < 1."""
+    limit = float(stats.norm.ppf((1 + level) / 2))
+
+    def distance(loss: float) -> float:
+        """The score statistic of a loss rate minus win rate of `loss`; falls as it grows."""
+        if loss >= 0:
+            return float(score(losses, wins, n, min(loss, 1 - 1e-12)))
+        return -float(score(wins, losses, n, min(-loss, 1 - 1e-12)))
+
+    def root(wanted: float) -> float:
+        low, high = -1.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            if middle == 0.0 and losses + wins == 0:  # no row differs: the statistic is 0 / 0 here
+                middle = 1e-12
+            low, high = (middle, high) if distance(middle) > wanted else (low, middle)
+        return (low + high) / 2
+
+    return -root(-limit), -root(limit)
+
+
+def paired_difference(
+    mine: Floats, other: Floats, *, level: float, split: str, group: npt.NDArray[np.object_] | None = None
+) -> Estimate:
+    """Mean of `mine` - `other` (n,), 1 right, 0 wrong, NaN unknown, over the rows where both are known.
+
+    With `group`, groups are what is drawn: each enters by its mean, and the interval is Student's over groups.
+    """
+    known = ~np.isnan(mine) & ~np.isnan(other)
+    n = int(known.sum())
+    if n == 0:
+        return Estimate(None, None, None, level, 0, split)
+    difference = mine[known] - other[known]
+    if group is not None:
+        return mean_of_groups(difference, group[known], level=level, split=split)
+    lower, upper = tango_interval(float((difference < 0).sum()), float((difference > 0).sum()), n, level)
+    return Estimate(float(difference.mean()), lower, upper, level, n, split)
+
+
+def mean_of_groups(values: Floats, group: npt.NDArray[np.object_], *, level: float, split: str) -> Estimate:
+    """Mean over groups of each group's mean, with Student's interval; no interval from a single group."""
+    means = clusters.means(clusters.codes(group), values)
+    k, mean = len(means), float(means.mean())
+    if k < 2:
+        return Estimate(mean, None, None, level, len(values), split)
+    half = float(stats.t.ppf((1 + level) / 2, k - 1)) * float(means.std(ddof=1)) / float(np.sqrt(k))
+    return Estimate(mean, mean - half, mean + half, level, len(values), split)
