@@ -47,7 +47,7 @@ class Answer:
 class Cascade:
     """Both models behind one policy. Safe to share between threads as far as the client is.
 
-    `client`: a Together or AsyncTogether client. `log`: a file that lines are appended to, or a function that takes a
+    `client`: a Together or AsyncTogether client, or one for each of "cheap" and "strong". `log`: a file that lines are appended to, or a function that takes a
     line. `shadow`: share of accepted requests for which the strong model is asked as well, so that `monitor` can test the
     promise without people; drawn with `seed`.
     """
@@ -63,15 +63,17 @@ class Cascade:
     ) -> None:
         if not 0 <= shadow <= 1:
             raise ValueError(f"shadow is a share between 0 and 1, got {shadow!r}")
-        self.policy, self._client = policy, client
+        self.policy = policy
+        self._clients = dict(client) if isinstance(client, Mapping) else {"cheap": client, "strong": client}
         self._write = log if callable(log) or log is None else _appender(Path(log))
         self._shadow, self._random = shadow, random.Random(seed)
         self._human = bool(policy.document["strong"].get("human"))
         self._request = request_digest(policy)
         self._arguments = {
-            role: _arguments(client, policy.request(role))
-            for role in ("cheap", "strong") if policy.document[role]["model"] is not None
-        }  # fmt: skip
+            role: _arguments(self._clients[role], policy.request(role))
+            for role in ("cheap", "strong")
+            if policy.document[role]["model"] is not None and not policy.asks_by_row(role)
+        }
 
     def answer(
         self,
@@ -88,12 +90,12 @@ class Cascade:
         turn = _Turn(self, options, prompt_sha256, request_id)
         if turn.decision is None:
             try:
-                turn.cheap(self._raw("cheap", messages).text())
+                turn.cheap(self._raw("cheap", messages, options).text())
             except Exception as error:
                 turn.failed(error)
         if turn.asks_strong():
             try:
-                turn.strong(self._raw("strong", messages).text())
+                turn.strong(self._raw("strong", messages, options).text())
             except Exception:
                 if not turn.shadow:
                     raise
@@ -112,21 +114,23 @@ class Cascade:
         turn = _Turn(self, options, prompt_sha256, request_id)
         if turn.decision is None:
             try:
-                turn.cheap(await (await self._raw("cheap", messages)).text())
+                turn.cheap(await (await self._raw("cheap", messages, options)).text())
             except Exception as error:
                 turn.failed(error)
         if turn.asks_strong():
             try:
-                turn.strong(await (await self._raw("strong", messages)).text())
+                turn.strong(await (await self._raw("strong", messages, options)).text())
             except Exception:
                 if not turn.shadow:
                     raise
                 turn.usd.append(None)
         return turn.finish()
 
-    def _raw(self, role: str, messages: Messages) -> Any:
+    def _raw(self, role: str, messages: Messages, options: int | Sequence[Any] | None) -> Any:
+        client = self._clients[role]
+        body = self._arguments.get(role) or _arguments(client, self.policy.request(role, options=options))
         # the raw response, because a reply that is not JSON must escalate, not raise
-        return self._client.chat.completions.with_raw_response.create(messages=list(messages), **self._arguments[role])
+        return client.chat.completions.with_raw_response.create(messages=list(messages), **body)
 
     def _draws_shadow(self) -> bool:
         return self._shadow > 0 and not self._human and self._random.random() < self._shadow

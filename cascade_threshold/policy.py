@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from cascade_threshold import policy_schema as documents
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.calibrator import Calibrator
+from cascade_threshold.constraint import response_format
 from cascade_threshold.errors import DataError, UsageError
 from cascade_threshold.learned import check_learned
 from cascade_threshold.signals import SIGNALS, measure
@@ -145,15 +146,18 @@ class Policy:
             return self._escalate(f"{value!r} is not a confidence in [0, 1]", status="given")
         return self._decided(float(value), None, "given", None)
 
-    def request(self, role: str = "cheap") -> dict[str, Any]:
+    def request(self, role: str = "cheap", *, options: int | Sequence[Any] | None = None) -> dict[str, Any]:
         """Fields of the request body that must be sent so that the confidence means the same: all but the messages.
 
         Model, sampling parameters and constraint as calibrated; for the cheap role also how logprobs are asked for.
+        `options`: the row's options, or how many there are, where `asks_by_row`; UsageError without them.
         """
         side = self.document[role]
         if side["model"] is None:
             raise UsageError(f"{self.where}: the policy names no {role} model")
-        body = {"model": side["model"], **side["params"]}
+        body = {"model": side["model"], **_renamed(side["params"], side.get("length_form"))}
+        if side.get("constrain"):
+            body["response_format"] = response_format(self._allowed(options), side["constrain"])
         if role == "cheap":
             alternatives = max(1, side.get("top_logprobs") or 1)  # as calibration asked
             if side.get("logprobs_form") == "boolean":
@@ -161,6 +165,21 @@ class Policy:
             else:
                 body |= {"logprobs": alternatives}
         return body
+
+    def asks_by_row(self, role: str = "cheap") -> bool:
+        """Whether `request` depends on the row's options: kind choose with a constraint."""
+        return self._answers is None and bool(self.document[role].get("constrain"))
+
+    def _allowed(self, options: int | Sequence[Any] | None) -> Sequence[str]:
+        if self.document["labels"] is not None:
+            labels: Sequence[str] = self.document["labels"]
+            return labels
+        try:
+            return self.answer_set(options).labels
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"{self.where}: the request allows only the row's answers, so it needs the row's options (2 to 26)"
+            ) from None
 
     def answer_set(self, options: int | Sequence[Any] | None = None) -> AnswerSet:
         """The closed set of answers; kind choose needs the row's options. Raises ValueError without them."""
@@ -238,6 +257,14 @@ def _answer_set(document: Mapping[str, Any]) -> AnswerSet | None:
     return AnswerSet.judge() if document["kind"] == "judge" else None
 
 
+def _renamed(params: Mapping[str, Any], length: str | None) -> dict[str, Any]:
+    """Sampling parameters with the bound on a reply under the name that the model knows."""
+    if length != "max_completion_tokens" or "max_tokens" not in params:
+        return dict(params)
+    bounds = [params[name] for name in ("max_tokens", length) if params.get(name) is not None]
+    return {k: v for k, v in params.items() if k not in ("max_tokens", length)} | {length: max(bounds)}
+
+
 def _plain(completion: Any) -> Any:
     """The SDK's object as a mapping; anything else as it is, for `measure` to refuse by name."""
     dump = getattr(completion, "model_dump", None)
@@ -248,4 +275,4 @@ def request_digest(policy: Policy) -> str | None:
     """Short digest of the parameters that must be sent to the cheap model; None when the policy names no model."""
     if policy.document["cheap"]["model"] is None:
         return None
-    return hashlib.sha256(documents.canonical(policy.request())).hexdigest()[:16]
+    return hashlib.sha256(documents.canonical(policy.request(options=2))).hexdigest()[:16]

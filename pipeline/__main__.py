@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import cascade_threshold
-from pipeline.collect.providers.redact import SHORTEST
+from pipeline.collect.providers.redact import without_keys
+from pipeline.config.providers import PROVIDERS
 from pipeline.errors import CascadeError, PromiseBroken, UsageError
 
 FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
-PROVIDERS = ("embedded", "together", "together-batch", "recorded")
 
 OLDEST = (3, 11)
 INSTALL = "pip install 'cascade-threshold[pipeline]'"
@@ -114,9 +114,9 @@ def _python() -> str:
 
 
 def redacted(text: str) -> str:
-    """The text without the API key, wherever it came from."""
-    key = os.environ.get("TOGETHER_API_KEY", "").strip()
-    return text.replace(key, "[key]") if len(key) >= SHORTEST else text
+    """The text without any API key, wherever it came from."""
+    variables = {facts.key_variable for facts in PROVIDERS.values()}
+    return without_keys(text, *(os.environ.get(name or "", "").strip() for name in variables))
 
 
 def _say(text: str) -> None:
@@ -166,7 +166,11 @@ def _task_or_not(sub: argparse.ArgumentParser) -> None:
 
 
 def _config(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--provider", choices=PROVIDERS, help="who answers (default: the config's)")
+    sub.add_argument(
+        "--provider",
+        choices=tuple(PROVIDERS),
+        help="who answers both roles, unless the config names a role's own (default: the config's)",
+    )
     sub.add_argument(
         "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the config"
     )

@@ -125,9 +125,10 @@ def completion(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FakeProvider:
-    """The server, in a thread of its own. `latency` is added to every answer, in seconds."""
+    """The server, in a thread of its own. `latency` is added to every answer, in seconds; `port` 0: any free one."""
 
-    def __init__(self, script: Script = None, *, latency: float = 0.0) -> None:
+    def __init__(self, script: Script = None, *, latency: float = 0.0, port: int = 0) -> None:
+        self.port = port
         self.script, self.latency = script, latency
         self.posts: list[Post] = []
         self.in_flight = self.most_in_flight = 0
@@ -160,7 +161,7 @@ class FakeProvider:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         tasks_before = asyncio.all_tasks()

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from asking import PRICE, rows
 
 from pipeline.collect.providers import together
+from pipeline.collect.providers.chat_api import ChatApi
 from pipeline.collect.sending.sender import send
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import CascadeError
@@ -30,7 +31,7 @@ def die_at(point: str, count: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    complete, commit = together.Together.complete, ResponseStore.commit
+    complete, commit = ChatApi.complete, ResponseStore.commit
 
     async def dying_complete(self, request):
         if point == "before_send":
@@ -47,7 +48,7 @@ def die_at(point: str, count: int) -> None:
         if point == "after_commit":
             pass_by()
 
-    together.Together.complete, ResponseStore.commit = dying_complete, dying_commit
+    ChatApi.complete, ResponseStore.commit = dying_complete, dying_commit
 
 
 def main(path: str, count: str, point: str = "", passing: str = "0") -> int:

@@ -246,7 +246,7 @@ def test_wrong_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_key_is_taken_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
-    assert redacted("refused: Bearer canary-123456!") == "refused: Bearer [key]!"
+    assert redacted("refused: Bearer canary-123456!") == "refused: Bearer [key removed]!"
 
 
 def test_route_reads_a_completion_on_stdin(project: Path) -> None:

@@ -271,6 +271,7 @@ def without_latency(value: object) -> object:
 
 def test_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_path, project):
     with FakeProvider(latency=0.05) as api:
+        port = api.port  # another address would be another service
         process = pipeline(api, project, tmp_path / "killed", "collect", "--concurrency", "4")
         after_posts(api, process, 40)
         process.kill()
@@ -281,7 +282,7 @@ def test_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_pat
         assert again.returncode == 0, out + err
         asked = Counter((p.body["model"], p.text) for p in api.posts)
         assert sum(asked.values()) - len(asked) <= 4
-    with FakeProvider() as api:
+    with FakeProvider(port=port) as api:
         out, err = (whole := pipeline(api, project, tmp_path / "whole", "collect")).communicate(timeout=120)
         assert whole.returncode == 0, out + err
     assert dict(artefacts(tmp_path / "killed")) == dict(artefacts(tmp_path / "whole"))
@@ -295,15 +296,15 @@ WRITES = [
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> dict[str, object]:
-    """The artefacts of an evaluation that nothing interrupted."""
+def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> tuple[dict[str, object], int]:
+    """The artefacts of an evaluation that nothing interrupted, and the port of its service: another would be another service."""
     folder = tmp_path_factory.mktemp("evaluated")
     with FakeProvider() as api:
         out, err = (process := pipeline(api, project, folder, "evaluate")).communicate(timeout=300)
         assert process.returncode == 0, out + err
     found = dict(artefacts(folder))
     assert {"predictions.parquet", "recommendation.json", "policy.json"} <= found.keys()
-    return found
+    return found, api.port
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> dict[s
 def test_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_nothing_again(
     tmp_path, project, evaluated, point, name
 ):
-    with FakeProvider() as api:
+    whole, port = evaluated
+    with FakeProvider(port=port) as api:
         dying = pipeline(api, project, tmp_path, "evaluate", DIE_AT=f"{point}:{name}")
         _, err = dying.communicate(timeout=300)
         assert dying.returncode == -signal.SIGKILL, err
@@ -321,7 +323,7 @@ def test_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_n
         out, err = (again := pipeline(api, project, tmp_path, "evaluate")).communicate(timeout=300)
         assert again.returncode == 0, out + err
         assert len(api.posts) == posts or name == "run.json"
-    assert dict(artefacts(tmp_path)) == evaluated
+    assert dict(artefacts(tmp_path)) == whole
     assert not list(tmp_path.rglob("*.tmp")), "what the killed process left is swept up"
 
 
@@ -343,7 +345,7 @@ def test_an_evaluation_through_batches_ends_like_one_through_the_chat_api_and_su
     asked = Counter(json.loads(found["replies.parquet"])["role"].values())
     assert [len(ids) for ids in api.submitted] == [5, asked["cheap"] - 5, 5, asked["strong"] - 5]
     for name in ("predictions.parquet", "calibration.json", "recommendation.json"):
-        assert without_run(found[name]) == without_run(evaluated[name])
+        assert without_run(found[name]) == without_run(evaluated[0][name])
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -398,7 +400,8 @@ def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task
 @pytest.mark.parametrize("seed", range(20))
 def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_path, project, evaluated, seed):
     chance = random.Random(seed)
-    with FakeProvider(latency=0.02) as api:
+    whole, port = evaluated
+    with FakeProvider(latency=0.02, port=port) as api:
         process = pipeline(api, project, tmp_path, "evaluate", "--concurrency", "4")
         if chance.random() < 0.5:  # while sending, else at any time, writing Parquet included
             after_posts(api, process, chance.randrange(1, 100))
@@ -417,5 +420,5 @@ def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_
         third = pipeline(api, project, tmp_path, "collect")
         third.communicate(timeout=300)
         assert (third.returncode, len(api.posts)) == (0, posts)
-    assert dict(artefacts(tmp_path)) == evaluated
+    assert dict(artefacts(tmp_path)) == whole
     assert not list(tmp_path.rglob("*.tmp"))

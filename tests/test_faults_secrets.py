@@ -267,6 +267,7 @@ OTHERS = {
     "service": texts, "model": texts, "repeat": st.integers(0, 9), "top_logprobs": st.none() | st.integers(0, 20),
     "messages": st.lists(st.fixed_dictionaries({"role": texts, "content": texts}), max_size=3).map(tuple),
     "params": st.dictionaries(texts, st.none() | st.booleans() | st.integers() | texts, max_size=3),
+    "answers": st.lists(texts, max_size=3).map(tuple),
 }  # fmt: skip
 
 

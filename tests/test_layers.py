@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline.errors": {"cascade_threshold"},
     "pipeline.config": {"cascade_threshold", "pipeline.errors"},
     "pipeline.run": {"cascade_threshold", "pipeline.errors", "pipeline.config"},
-    "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run"},
+    "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.demo"},
     "pipeline.demo": {"pipeline.errors"},
     "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect", "pipeline.job"},
     "pipeline.decide": {"cascade_threshold"},

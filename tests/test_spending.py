@@ -101,7 +101,7 @@ def test_a_doctor_keeps_to_the_cap(run: Run, capsys: pytest.CaptureFixture[str])
 def test_rows_in_an_open_batch_are_not_asked_one_by_one_not_even_to_try_a_model(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(ResponseStore, "in_batches", lambda store, task: 7)
+    monkeypatch.setattr(ResponseStore, "in_batches", lambda store, task, roles: 7)
     with FakeProvider() as api:
         assert run(api, command, "first", "--quiet") == 2
         assert "7 requests of first lie in a batch" in capsys.readouterr().err

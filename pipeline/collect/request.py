@@ -13,6 +13,8 @@ from pipeline.config.prompt import Prompt
 from pipeline.config.task import Model, TaskConfig
 
 KEY_VERSION = 1
+CONSTRAINT_BYTES = 200
+"""Of a constraint around the answers themselves; more than the JSON schema takes."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -33,21 +35,28 @@ class Request:
     params: Mapping[str, Any]
     top_logprobs: int | None
     repeat: int = 0
+    answers: tuple[str, ...] = ()
+    """The only answers that the server may write; empty: no constraint. In which form that is said is no part of the key."""
 
     @property
     def canonical(self) -> dict[str, Any]:
         """Everything that makes this request this request; not the row it serves, nor how it is put on the wire."""
         # Recorded replies belong to rows: two rows with the same text may have been answered differently.
         row = {"example_id": self.example_id} if self.service.startswith("recorded/") else {}
-        return row | {
-            "version": KEY_VERSION,
-            "service": self.service,
-            "model": self.model,
-            "messages": [dict(m) for m in self.messages],
-            "params": dict(self.params),
-            "top_logprobs": self.top_logprobs,
-            "repeat": self.repeat,
-        }
+        constraint = {"answers": list(self.answers)} if self.answers else {}
+        return (
+            row
+            | constraint
+            | {
+                "version": KEY_VERSION,
+                "service": self.service,
+                "model": self.model,
+                "messages": [dict(m) for m in self.messages],
+                "params": dict(self.params),
+                "top_logprobs": self.top_logprobs,
+                "repeat": self.repeat,
+            }
+        )
 
     @property
     def request_id(self) -> str:
@@ -56,8 +65,9 @@ class Request:
 
     @property
     def prompt_bytes(self) -> int:
-        """UTF-8 bytes of all messages: never fewer than their tokens."""
-        return sum(len(m["content"].encode()) + len(m["role"]) for m in self.messages)
+        """UTF-8 bytes of all messages, and of a constraint, which some servers write into the prompt: never fewer than their tokens."""
+        asked = sum(len(m["content"].encode()) + len(m["role"]) for m in self.messages)
+        return asked + (CONSTRAINT_BYTES + sum(len(a.encode()) + 4 for a in self.answers) if self.answers else 0)
 
 
 def digest(value: Any) -> str:
@@ -86,9 +96,16 @@ def prompt_digest(prompt: Prompt) -> str:
 
 
 def request_for(
-    config: TaskConfig, role: str, example_id: str, columns: Mapping[str, str], *, service: str, model: str
+    config: TaskConfig,
+    role: str,
+    example_id: str,
+    columns: Mapping[str, str],
+    *,
+    service: str,
+    model: str,
+    options: int | None = None,
 ) -> Request:
-    """The canonical request of one row to the model of one role."""
+    """The canonical request of one row to the model of one role. `options`: how many the row has (kind choose)."""
     settings = getattr(config, role)
     assert config.prompt is not None and isinstance(settings, Model)
     return Request(
@@ -99,4 +116,5 @@ def request_for(
         messages=messages(config.prompt, columns),
         params=settings.params,
         top_logprobs=settings.top_logprobs if role == "cheap" else None,
+        answers=(config.answers or letters(options or 0)) if settings.constrain is not None else (),
     )

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -23,11 +24,10 @@ from pydantic import (
 
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price, price_of
+from pipeline.config import providers
 from pipeline.config.prompt import Prompt
 
 ROLES = ("cheap", "strong")
-PROVIDERS = ("embedded", "together", "together-batch", "recorded")
-PAID_PROVIDERS = ("together", "together-batch")
 SIGNAL_NAMES = (
     "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned",
 )  # fmt: skip
@@ -117,6 +117,14 @@ class Model(Part):
     """The cheap model, and what is sent with each request."""
 
     model: StrictStr = Field(min_length=1)
+    provider: StrictStr | None = None
+    """Who answers this role; left out: the task's provider."""
+    base_url: StrictStr | None = None
+    """Address of the service; left out: the provider's."""
+    api_key_env: StrictStr | None = None
+    """Name of the environment variable that holds the key for that address; a loopback address needs none."""
+    constrain: Literal["answers"] | None = None
+    """Whether the server is told to allow only the row's answers; production then sends the same."""
     usd_per_million_tokens: TokenPrice | None = None
     usd_per_request: Annotated[Number, Field(ge=0)] | None = None
     """Instead of a price of tokens, or beside it."""
@@ -129,6 +137,29 @@ class Model(Part):
     """Recorded provider: file of replies."""
     weights: StrictStr | None = None
     """Embedded provider: file of the demonstration model that stands in for `model`."""
+
+    @field_validator("provider")
+    @classmethod
+    def _provider(cls, name: str | None) -> str | None:
+        return None if name is None else providers.known(name)
+
+    @model_validator(mode="after")
+    def _address(self) -> Self:
+        # checked here and not as a field, whose value the message would show
+        parts = urlsplit(self.base_url or "https://left.out")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError("base_url is no http(s) address: write it as https://host[:port][/path]")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "base_url holds a user name, a query or a fragment: leave them out, and name the variable of the key under api_key_env"
+            )
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", self.api_key_env):
+            raise ValueError(
+                "api_key_env is the name of an environment variable such as OPENAI_API_KEY, never the key itself"
+            )
+        if self.constrain and "response_format" in self.params:
+            raise ValueError("constrain sets response_format; remove it from params")
+        return self
 
     @field_validator("params")
     @classmethod
@@ -243,7 +274,7 @@ class TaskConfig(Part):
     dataset: Dataset | None = None
     labels: tuple[StrictStr, ...] | None = None
     prompt: Prompt | None = None
-    provider: Literal["embedded", "together", "together-batch", "recorded"] = "embedded"
+    provider: StrictStr = "embedded"
     cheap: Model | None = None
     strong: (
         Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)]
@@ -261,6 +292,11 @@ class TaskConfig(Part):
     seed: StrictInt = 20
 
     _source: Path = PrivateAttr(default=Path("config.yaml"))
+
+    @field_validator("provider")
+    @classmethod
+    def _provider(cls, name: str) -> str:
+        return providers.known(name)
 
     @field_validator("task")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -151,6 +152,10 @@ def _line(tree: Any, loc: Sequence[int | str]) -> int | None:
     return line
 
 
+_CREDENTIALS = re.compile(r"//[^/\s@]*@")
+"""User name and password of an address, which no message may show."""
+
+
 def _explain(error: ValidationError, tree: CommentedMap, path: Path, lines: list[str], overrides: Sequence[str]) -> str:
     seen: dict[tuple[str, str], str] = {}
     for fault in error.errors():
@@ -161,7 +166,7 @@ def _explain(error: ValidationError, tree: CommentedMap, path: Path, lines: list
         given = next((item for item in overrides if key.startswith(item.partition("=")[0])), None)
         where = f"--set {given}" if given else f"{path}:{line}" if line else str(path)
         seen.setdefault((key, fault["type"]), f"{where}: {key}: {_rule(fault, loc, lines, line)}")
-    return "\n".join(seen.values())
+    return _CREDENTIALS.sub("//", "\n".join(seen.values()))
 
 
 def _rule(fault: Any, loc: tuple[int | str, ...], lines: list[str], line: int | None) -> str:

@@ -38,8 +38,8 @@ class Facts:
     """Probability on any label, of the replies that tell it."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Why a signal is null although the reply is usable."""
-    forms: Counter[str] = field(default_factory=Counter)
-    """Request forms in which usable logprobs were asked for."""
+    forms: dict[str, Counter[str]] = field(default_factory=_by_role)
+    """Request forms in which replies were asked for, by role."""
     statuses: dict[str, Counter[str]] = field(default_factory=_by_role)
     named: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Model names in replies, by role."""
@@ -63,8 +63,6 @@ class Facts:
             return
         self.exact_zeros += bool(m.exact_zero)
         self.long_answers += m.long_answer
-        if form in ("integer", "boolean"):
-            self.forms[form] += 1
         if m.captured_mass is not None:
             self.captured.append(m.captured_mass)
         if m.status == "ok" and m.span is not None and m.reply.tokens is not None:
@@ -101,7 +99,8 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         return counts
 
     prompts, cached = summed("input_tokens"), summed("cached_tokens")
-    known, forms = sum(part["captured_n"] for part in found), summed("forms").most_common(1)
+    known = sum(part["captured_n"] for part in found)
+    forms = {role: next(iter(summed("forms", role).most_common(1)), (None, 0))[0] for role in ROLES}
     return {
         **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
         "fewest_alternatives": min(
@@ -114,7 +113,7 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         },
         "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,
         "response_models": {role: sorted(summed("named", role)) for role in ROLES}
-        | {"cheap_form": forms[0][0] if forms else None},
+        | {"cheap_form": forms["cheap"], "strong_form": forms["strong"]},
         "unreadable_texts": {
             role: [[text, n] for text, n in summed("unreadable", role).most_common(MOST_TEXTS)] for role in ROLES
         },

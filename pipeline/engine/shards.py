@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import Measurement, measure, token_rows
 from pipeline.collect.store.response_store import ResponseStore, StoredReply
+from pipeline.config.providers import PROVIDERS
 from pipeline.config.task import Human, Model, TaskConfig
 from pipeline.engine.local import Manifest
 from pipeline.engine.prediction import prediction, with_strong
@@ -37,7 +38,8 @@ class Shard:
     """Where results go: this name, with the artefact's name appended."""
     store: Path
     config: TaskConfig
-    provider: str
+    providers: dict[str, str]
+    """Who answers each role."""
     models: dict[str, str]
     """The name that each role's model answers under."""
 
@@ -83,11 +85,11 @@ def grade(shard: Shard) -> Manifest:
                 if row["split"] in human.splits:
                     rows[example_id] = with_strong(row, row["label"], "ok", float(human.usd_per_request))
         else:
-            for example_id, _, _, m in _measured(shard, store, "strong"):
+            for example_id, _, reply, m in _measured(shard, store, "strong"):
                 rows[example_id] = with_strong(
                     rows[example_id], m.answer, m.status, _usd(shard, "strong", m), m.reply.cached_tokens
                 )
-                facts.count("strong", m, form=None, wanted=0)
+                facts.count("strong", m, form=None if reply is None else reply.wire_form, wanted=0)
     facts.grade(rows.values())
     with schemas.table_writer(path, schemas.GRADED) as table:
         table.add(map(itemgetter(*schemas.GRADED.names), rows.values()))
@@ -155,7 +157,7 @@ def _reply_row(
     )  # fmt: skip
     status, seconds, attempts, received_at = here
     return (
-        request_id, example_id, role, shard.provider, shard.models[role], read.model, "failed" if reply is None else reply.state,
+        request_id, example_id, role, shard.providers[role], shard.models[role], read.model, "failed" if reply is None else reply.state,
         status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens, read.cached_tokens,
         _usd(shard, role, m), seconds, attempts, received_at,
     )  # fmt: skip
@@ -163,5 +165,5 @@ def _reply_row(
 
 def _usd(shard: Shard, role: str, m: Measurement) -> float | None:
     """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
-    batch = shard.provider == "together-batch"
+    batch = PROVIDERS[shard.providers[role]].batch
     return shard.model(role).price.usd(m.reply.usage, batch=batch)

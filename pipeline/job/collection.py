@@ -15,6 +15,7 @@ from cascade_threshold.pricing import Price
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.preflight import probe
+from pipeline.collect.providers import services
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.request import Request
 from pipeline.collect.sending.sender import SendReport, send
@@ -31,36 +32,29 @@ CONCURRENCY = 32
 
 def provider(job: Job, role: str, store: ResponseStore | None = None) -> Provider:
     """Who answers one role's requests; made anew for each use, since whoever uses it closes it."""
-    service = job.services[role]
-    if job.provider == "recorded":
-        from pipeline.collect.providers.recorded import Recorded
+    found = services.connect(
+        job.services[role], concurrency=concurrency(job, role), allow_insecure=job.options.allow_insecure
+    )
+    return found if store is None else _knowing(found, store)
 
-        return Recorded(job.config.resolve(job.settings(role).replies or ""))
-    if job.provider == "embedded":
-        from pipeline.collect.providers.together import Together
-        from pipeline.demo.transport import client
 
-        return Together(client([service.source]), service=service.name, paid=False, timed=False)
-    from pipeline.collect.providers.together import from_environment
-
-    found = from_environment(concurrency=concurrency(job), allow_insecure=job.options.allow_insecure)
-    if store is not None:
+def _knowing(found: Any, store: ResponseStore) -> Any:
+    """A connection that asks in the forms which the models there were found to understand."""
+    if hasattr(found, "forms"):
         found.forms.update(probe.forms(store, found.host))
     return found
 
 
-def batch_provider(job: Job, store: ResponseStore) -> TogetherBatch:
-    """The batch API, asked in the form that a model was found to understand."""
-    from pipeline.collect.providers.together_batch import from_environment
-
-    found = from_environment(allow_insecure=job.options.allow_insecure)
-    found.forms.update(probe.forms(store, found.host))
-    return found
+def batch_provider(job: Job, role: str, store: ResponseStore) -> TogetherBatch:
+    """The batch API that answers a role."""
+    one = services.connect_batch(job.services[role], allow_insecure=job.options.allow_insecure)
+    asked: TogetherBatch = _knowing(one, store)
+    return asked
 
 
-def concurrency(job: Job) -> int:
+def concurrency(job: Job, role: str) -> int:
     """Requests in flight: what was asked for; in process as many as share one commit to the disk."""
-    return job.options.concurrency or (CONCURRENCY if job.costs_money else 64)
+    return job.options.concurrency or (CONCURRENCY if job.services[role].costs_money else 64)
 
 
 def collect(job: Job, store: ResponseStore) -> None:
@@ -76,9 +70,11 @@ def collect(job: Job, store: ResponseStore) -> None:
         if not job.allowance.confirmed:
             estimates.confirm(expected, max_usd=job.options.max_usd, yes=job.options.yes)
         # a batch proves by a canary of its own that logprobs arrive
-        if job.provider != "together-batch" and any(role["to_send"] for role in expected["roles"].values()):
+        asked = [role for role, service in job.services.items() if service.costs_money and not service.batch]
+        if any(expected["roles"][role]["to_send"] for role in asked):
+            first = first_requests(job, store)
             found = preflight.ready(
-                first_requests(job, store),
+                {role: first[role] for role in asked if role in first},
                 prices(job),
                 lambda role: provider(job, role),
                 store,
@@ -98,7 +94,8 @@ def collect(job: Job, store: ResponseStore) -> None:
 
 def refuse_batched(job: Job, store: ResponseStore) -> None:
     """Raise UsageError where one request after the other would be asked although a batch holds some of them."""
-    if job.provider == "together" and (waiting := store.in_batches(job.config.task)):
+    roles = [role for role, service in job.services.items() if service.costs_money and not service.batch]
+    if roles and (waiting := store.in_batches(job.config.task, roles)):
         raise UsageError(
             f"{waiting:,} requests of {job.config.task} lie in a batch that was submitted: fetch them first with --provider together-batch, "
             "or they would be paid twice"
@@ -107,7 +104,7 @@ def refuse_batched(job: Job, store: ResponseStore) -> None:
 
 def _account(job: Job, role: str, done: SendReport) -> None:
     job.run.update(spending={role: _record(done)})
-    if job.costs_money:
+    if job.services[role].costs_money:
         job.allowance.spent += done.usd + done.unknown_usd
 
 
@@ -117,20 +114,17 @@ def _send(job: Job, role: str, store: ResponseStore) -> SendReport:
         "task": job.config.task, "price": price,
         "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
     }  # fmt: skip
-    if job.provider == "together-batch":
+    if job.services[role].batch:
         from pipeline.collect.sending.batch_sender import send_batches
 
-        one = batch_provider(job, store)
-        job.run.update(base_url=one.address)
+        one = batch_provider(job, role, store)
         return send_batches(Requests(job, role), one, store, max_usd=allowance.left, **common)
     asked = provider(job, role, store)
-    if job.costs_money:
-        job.run.update(base_url=asked.address)
     return send(
         Requests(job, role),
         asked,
         store,
-        concurrency=concurrency(job),
+        concurrency=concurrency(job, role),
         max_usd=allowance.cap,
         spent=allowance.spent,
         **common,
@@ -156,7 +150,7 @@ def estimate(job: Job, store: ResponseStore) -> dict[str, Any]:
         task=job.config.task,
         rows=len(job.dataset),
         paid=job.costs_money,
-        batch=job.provider == "together-batch",
+        batch=[role for role, service in job.services.items() if service.batch],
         answer_bytes=_answer_bytes(job),
     )
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +16,12 @@ import cascade_threshold
 from cascade_threshold.answers import AnswerSet
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.data.dataset import Dataset, Example
+from pipeline.collect.providers import services
+from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request, digest, prompt_digest, request_for
 from pipeline.collect.sending.spend_cap import Allowance
-from pipeline.config.task import PAID_PROVIDERS, Human, Model, Split, TaskConfig
+from pipeline.config.providers import PROVIDERS
+from pipeline.config.task import Human, Model, Split, TaskConfig
 from pipeline.errors import ConfigError
 from pipeline.run.diff import Changes, since_last_run
 from pipeline.run.directory import STORE, Run
@@ -45,17 +47,6 @@ class Options:
     command: str = ""
 
 
-@dataclass(frozen=True)
-class Service:
-    """Who answers for one role: the name in request keys, and the model's name there."""
-
-    name: str
-    model: str
-    stands_in_for: str | None = None
-    source: Any = field(default=None, repr=False, compare=False)
-    """The loaded model (embedded)."""
-
-
 class Job:
     """Everything the stages share. Reading it spends nothing."""
 
@@ -63,7 +54,24 @@ class Job:
         """`allowance`: what the command may still spend, when other tasks share it."""
         self.config, self.options = config, options
         self.allowance = allowance or Allowance(options.max_usd)
-        self.provider = options.provider or config.provider
+        self.default_provider = options.provider or config.provider
+        """Of a role that names none."""
+
+    @cached_property
+    def provider_names(self) -> dict[str, str]:
+        """The provider of each role that a model answers; without models, that of the task."""
+        models = {role: getattr(self.config, role) for role in self.roles}
+        named = {
+            role: services.provider_of(model, self.default_provider)
+            for role, model in models.items()
+            if isinstance(model, Model)
+        }
+        return named or {"cheap": self.default_provider}
+
+    @property
+    def provider(self) -> str:
+        """One name for all roles' providers."""
+        return services.together_named(self.provider_names)
 
     @cached_property
     def answers(self) -> AnswerSet | None:
@@ -116,43 +124,14 @@ class Job:
     @cached_property
     def services(self) -> dict[str, Service]:
         """Who answers for each role under the chosen provider."""
-        return {role: self._service(role) for role in self.roles}
-
-    def _service(self, role: str) -> Service:
-        settings, where = self.settings(role), self.config.source
-        if self.provider == "embedded":
-            from pipeline.demo import weights  # numpy models are loaded only where they answer
-
-            if settings.weights is None:
-                raise ConfigError(
-                    f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together"
-                )
-            try:
-                model = weights.load(Path(self.config.resolve(settings.weights)))
-            except (FileNotFoundError, ValueError) as error:
-                raise ConfigError(f"{where}: {role}.weights: {error}; `make train` makes the bundled ones") from None
-            return Service("embedded", model.name, settings.model, model)
-        if self.provider == "recorded":
-            if settings.replies is None:
-                raise ConfigError(f"{where}: {role}.replies is missing: provider recorded reads a file of replies")
-            path = Path(self.config.resolve(settings.replies))
-            try:
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise ConfigError(
-                    f"{where}: {role}.replies: {path} cannot be read ({error.strerror}); it names the file of recorded replies"
-                ) from None
-            return Service(f"recorded/{content[:12]}", settings.model)
-        if settings.params.get("max_tokens") is None:
-            raise ConfigError(
-                f"{where}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8"
-            )
-        return Service("together", settings.model)
+        return {
+            role: services.service(self.config, role, self.settings(role), self.default_provider) for role in self.roles
+        }
 
     @property
     def costs_money(self) -> bool:
-        """Whether sending a request is paid for."""
-        return self.provider in PAID_PROVIDERS
+        """Whether sending a request of some role is paid for."""
+        return any(PROVIDERS[name].costs_money for name in self.provider_names.values())
 
     def wanted(self, role: str) -> Iterator[Example]:
         """The rows that get an answer of this role, in the dataset's order."""
@@ -167,8 +146,9 @@ class Job:
         """What is asked for one row."""
         service = self.services[role]
         return request_for(
-            self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model
-        )
+            self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model,
+            options=None if example.options is None else len(example.options),
+        )  # fmt: skip
 
     def requests(self, role: str) -> Iterator[Request]:
         """The requests of a role, one at a time."""
@@ -195,7 +175,7 @@ class Job:
         for role in self.roles:
             settings, service = self.settings(role), self.services[role]
             identity[role] = [service.name, service.model, settings.params, settings.top_logprobs if role == "cheap" else None,
-                              list(getattr(settings, "splits", ()))]  # fmt: skip
+                              list(getattr(settings, "splits", ())), service.provider, settings.constrain]  # fmt: skip
         return digest(identity)[:12]
 
     @property
@@ -216,13 +196,16 @@ class Job:
         for role in self.roles if self.options.predictions is None else ():
             settings, service = self.settings(role), self.services[role]
             models[role] = {"name": service.model, "stands_in_for": service.stands_in_for, "params": settings.params,
-                            **settings.prices, "service": service.name}  # fmt: skip
+                            **settings.prices, "service": service.name, "provider": service.provider,
+                            "base_url": service.address, "constrain": settings.constrain}  # fmt: skip
         if self.human:
             models["strong"] = {"name": "people", "human": True, "usd_per_request": self.human.usd_per_request}
         digests: dict[str, Any] = {"config": digest(config.public())}
         if self.options.predictions is None and config.prompt is not None:
             digests |= {"dataset": self.dataset.digest, "prompt": prompt_digest(config.prompt)}
+        places = {model["base_url"]: None for model in models.values() if model.get("base_url")}
         return {
+            **({"base_url": ", ".join(places)} if places else {}),
             "command": self.options.command, "provider": self.provider if self.options.predictions is None else "given",
             "config": config.public(), "config_file": config.source.name, "digests": digests, "models": models,
             "versions": {"cascade-threshold": cascade_threshold.__version__, "python": ".".join(map(str, sys.version_info[:3])),

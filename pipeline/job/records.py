@@ -13,6 +13,7 @@ import pandas as pd
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.learned import features, learned_confidence
 from cascade_threshold.signals import LONG_ANSWER_TOKENS, SIGNALS
+from pipeline.collect.providers.wire_form import WireForm
 from pipeline.collect.request import digest
 from pipeline.config.task import SIGNAL_NAMES
 from pipeline.decide import calibration, metrics
@@ -248,8 +249,10 @@ def _side(job: Job, models: Mapping[str, Any], measured: Mapping[str, Any], role
         side["response_models_seen"] = list(seen.get(role, ()))
         side["cached_share"] = measured.get("cached_share", {}).get(role)
         side["service"] = model.get("service")
+        form = WireForm.parse(seen.get(f"{role}_form"))
+        side["length_form"], side["constrain"] = form.length, form.constraint if model["constrain"] else None
         if role == "cheap":
             side["top_logprobs"] = job.settings("cheap").top_logprobs
-            side["logprobs_form"] = seen.get("cheap_form")
+            side["logprobs_form"] = form.logprobs if seen.get("cheap_form") else None
             side["fewest_alternatives"] = measured.get("fewest_alternatives")
     return side

@@ -53,7 +53,7 @@ def planned(job: Job) -> Iterator[list[shards.Shard]]:
                     )
                     for e in examples
                 )  # fmt: skip
-            plan.append(shards.Shard(rows, out, job.store_path, job.config, job.provider, models))
+            plan.append(shards.Shard(rows, out, job.store_path, job.config, job.provider_names, models))
         yield plan
 
 

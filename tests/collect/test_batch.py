@@ -399,7 +399,7 @@ def test_an_estimate_counts_a_file_that_was_never_submitted_as_to_be_sent(batch,
     api = FakeBatchApi(refuse=lambda method, path: 500 if path == "/v1/files" else None)
     with api, pytest.raises(ProviderDown):
         batch(api, rows(5))
-    assert (store.in_batches("mail"), submitted(store, "mail")) == (5, set())
+    assert (store.in_batches("mail", ["cheap"]), submitted(store, "mail")) == (5, set())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.preflight import probe
 from pipeline.collect.providers import together
+from pipeline.collect.providers.chat_api import ChatApi
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, SpendingRefused, Stopped, UsageError
 
@@ -230,7 +231,7 @@ def test_a_price_that_the_services_list_contradicts_is_a_warning(doctor, monkeyp
     async def listed(self, model):
         return (1.0, 2.0, 0.2) if model == "strong-model" else (1.0, 2.5, None)
 
-    monkeypatch.setattr(together.Together, "list_price", listed)
+    monkeypatch.setattr(ChatApi, "list_price", listed)
     with FakeProvider() as api:
         report = doctor(api)
     warnings = [c["text"] for c in report["checks"] if (c["name"], c["state"]) == ("price", "warn")]

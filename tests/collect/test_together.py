@@ -13,16 +13,26 @@ from asking import KEY, request
 from fake_provider import FakeProvider, completion
 from together import AsyncTogether
 
-from pipeline.collect.providers import together
-from pipeline.collect.providers.together import (
-    Together,
-    base_url,
-    checked_key,
-    from_environment,
-    left_this_machine,
-    proxy_for,
-)
+from pipeline.collect.providers import address as addresses
+from pipeline.collect.providers.chat_api import DEFAULT_CHAT_URL, ChatApi, left_this_machine, proxy_for
+from pipeline.collect.providers.together import DEFAULT, from_environment
 from pipeline.errors import UsageError
+
+
+def base_url(given):
+    """The address that the SDK is given for TOGETHER_BASE_URL."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(addresses.os, "environ", {"TOGETHER_BASE_URL": given or ""})
+        found = addresses.place("cheap", "together").url
+    return found and addresses.without_v1(found)
+
+
+def checked_key(key, address, *, allow_insecure):
+    """The key that is sent to an address when the environment holds both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(addresses.os, "environ", {"TOGETHER_API_KEY": key or "", "TOGETHER_BASE_URL": address or ""})
+        found = addresses.place("cheap", "together")
+        return addresses.key_for(found, DEFAULT, role="cheap", allow_insecure=allow_insecure)
 
 
 @pytest.fixture
@@ -50,7 +60,7 @@ def test_going_straight_to_the_transport_sends_the_same_bytes_as_the_sdk(environ
         environment.setenv("TOGETHER_BASE_URL", api.url)
         straight = from_environment(concurrency=1)
         assert complete(straight, req)[0].http_status == 200
-        complete(Together(from_environment(concurrency=1).client), req)
+        complete(ChatApi(from_environment(concurrency=1).client), req)
 
         async def by_the_sdks_own_method():
             http = from_environment(concurrency=1).client
@@ -90,7 +100,7 @@ def test_without_an_address_requests_go_where_the_sdk_sends_them(environment):
             max_retries=0,
             http_client=httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(600.0, connect=10.0)),
         )
-        await Together(client, chat_url=together.DEFAULT_CHAT_URL).complete(request("x"))
+        await ChatApi(client, chat_url=DEFAULT_CHAT_URL).complete(request("x"))
         await client.chat.completions.create(
             model="cheap-model", messages=[{"role": "user", "content": "x"}], temperature=0, max_tokens=8, logprobs=3
         )
@@ -102,7 +112,7 @@ def test_without_an_address_requests_go_where_the_sdk_sends_them(environment):
 
 
 def test_both_request_forms_are_what_was_found_to_work():
-    provider = Together(AsyncTogether(api_key="k"), forms={"newer": "boolean"})
+    provider = ChatApi(AsyncTogether(api_key="k"), forms={"newer": "boolean"})
     assert provider.body(request("x", model="newer", top_logprobs=5))["logprobs"] is True
     assert provider.body(request("x", model="newer", top_logprobs=5))["top_logprobs"] == 5
     older = provider.body(request("x", model="older", top_logprobs=5))
@@ -138,17 +148,18 @@ def test_what_is_no_address_is_refused(given):
 
 def test_a_loopback_address_needs_no_key(monkeypatch):
     for address in ("http://127.0.0.1:8000", "http://localhost:1", "http://[::1]:8000"):
-        assert checked_key(None, address, allow_insecure=False)
+        assert checked_key(None, address, allow_insecure=False) is None
     with FakeProvider() as api:
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         assert complete(from_environment(concurrency=1), request("x"))[0].http_status == 200
+        assert "authorization" not in api.posts[0].headers
 
 
 def test_a_key_is_needed_elsewhere_and_named():
     for address, key in itertools.product((None, "https://x.example"), (None, "", " \n")):
         with pytest.raises(UsageError, match="TOGETHER_API_KEY"):
             checked_key(key, address, allow_insecure=False)
-    assert checked_key(" ", "http://localhost:1", allow_insecure=False).strip()
+    assert checked_key(" ", "http://localhost:1", allow_insecure=False) is None
 
 
 @pytest.mark.parametrize("address", [None, "http://localhost:1"])
@@ -188,7 +199,7 @@ def test_a_client_that_answers_in_process_is_asked_through_the_same_provider():
     client = AsyncTogether(
         api_key="embedded", base_url="http://embedded.invalid", http_client=httpx.AsyncClient(transport=transport)
     )
-    (attempt,) = complete(Together(client, service="embedded", paid=False, timed=False), request("x"))
+    (attempt,) = complete(ChatApi(client, service="embedded", paid=False, timed=False), request("x"))
     assert (attempt.http_status, attempt.seconds, attempt.host) == (200, None, "embedded.invalid")
     assert json.loads(attempt.body) == completion(
         {"model": "cheap-model", "messages": [{"content": "x"}], "logprobs": 3}
@@ -217,7 +228,7 @@ def test_a_request_that_cannot_be_written_counts_as_not_sent(environment):
     with FakeProvider() as api:
         environment.setenv("TOGETHER_BASE_URL", api.url)
         unwritable = request("x", params={"max_tokens": float("nan")}), request("x", params={"stop": "\ud83d"})
-        by_the_sdk = Together(from_environment(concurrency=1).client)
+        by_the_sdk = ChatApi(from_environment(concurrency=1).client)
         for provider in (from_environment(concurrency=1), by_the_sdk):
             found = {(a.arrival, a.problem) for a in complete(provider, *unwritable)}
             assert found == {("not_sent", "malformed")}
@@ -233,7 +244,7 @@ def price_of(answer) -> object:
     async def main():
         transport = httpx.MockTransport(answer)
         client = AsyncTogether(api_key=KEY, max_retries=0, http_client=httpx.AsyncClient(transport=transport))
-        provider = Together(client, chat_url=together.DEFAULT_CHAT_URL)
+        provider = ChatApi(client, chat_url=DEFAULT_CHAT_URL)
         try:
             return await provider.list_price("Qwen/Qwen3.5-9B")
         finally:

@@ -22,7 +22,7 @@ from together.types.chat import ChatCompletion
 from cascade_threshold import policy_schema as documents
 from cascade_threshold.policy import Decision, Policy, PolicyEditedWarning, load
 from cascade_threshold.signals import SIGNALS
-from pipeline.collect.providers.together import wire_body
+from pipeline.collect.providers.wire_form import WireForm
 from pipeline.errors import DataError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,7 +193,7 @@ def test_the_request_carries_what_the_confidence_depends_on(policy: Policy) -> N
 
 def test_logprobs_without_alternatives_are_asked_for_in_both_forms_and_in_production_alike() -> None:
     for form, asked in (("integer", {"logprobs": 1}), ("boolean", {"logprobs": True, "top_logprobs": 1})):
-        sent = wire_body(request("x", top_logprobs=0), form)
+        sent = WireForm.parse(form).body(request("x", top_logprobs=0))
         assert {k: v for k, v in sent.items() if "logprobs" in k} == asked
         side = {
             "model": sent["model"],

@@ -202,7 +202,11 @@ def _check_model(add: Callable[..., None], record: Mapping[str, Any], answer: st
             f"{got} alternatives per token where {wanted} were asked for",
             record["remedy"] or "signals that need more are not used",
         )
-    if record["response_model"] and record["response_model"] != record["model"] and record["service"] == "together":
+    if (
+        record["response_model"]
+        and record["response_model"] != record["model"]
+        and not record["service"].startswith(("embedded", "recorded/"))
+    ):
         add(
             name,
             "warn",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ def estimate(
     task: str,
     rows: int,
     paid: bool,
-    batch: bool = False,
+    batch: Collection[str] = (),
     answer_bytes: float | None = None,
 ) -> dict[str, Any]:
     """Requests, tokens and dollars per role. `requests` holds those of the rows that need an answer of the role.
@@ -39,12 +39,12 @@ def estimate(
     Keys: rows, paid, usd (estimate), usd_at_most, saved {splits, identical, from_store, in_batch: requests that need no
     sending, the last ones as they lie in a batch of `task` that is not fetched yet}, and roles -> {model, rows, requests,
     identical, from_store, in_batch, to_send, input_tokens, output_tokens, usd, usd_at_most, price, as_of, basis}.
-    Tokens are estimates: `basis` says of what. `batch`: through a batch API; `answer_bytes`: of a label, on average.
+    Tokens are estimates: `basis` says of what. `batch`: roles asked through a batch API; `answer_bytes`: of a label, on average.
     """
     roles = {}
     out = submitted(store, task)
     for role, wanted in requests.items():
-        roles[role] = _estimate_role(wanted, prices[role], store, out, batch, answer_bytes)
+        roles[role] = _estimate_role(wanted, prices[role], store, out, role in batch, answer_bytes)
     return {
         "rows": rows, "paid": paid, "roles": roles,
         "usd": sum(r["usd"] for r in roles.values()), "usd_at_most": sum(r["usd_at_most"] for r in roles.values()),

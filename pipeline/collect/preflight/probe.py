@@ -17,6 +17,7 @@ from typing import Any
 from cascade_threshold.completion import Reply, Token, parse
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
+from pipeline.collect.providers.wire_form import BOOLEAN, INTEGER, WireForm, adapt
 from pipeline.collect.request import Request
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
@@ -89,12 +90,14 @@ async def _examined(
     if (
         request.top_logprobs is not None
         and not found["usable"]
-        and found["form"] == "integer"
+        and WireForm.parse(found["form"]).logprobs == INTEGER
         and forms is not None
         and found["state"] == "ok"
         and not _of_its_row(found)
     ):
-        forms[request.model] = "boolean"  # some servers accept the integer and then leave the logprobs out
+        adapt(
+            forms, request.model, {"logprobs": BOOLEAN}
+        )  # some servers accept the integer and then leave the logprobs out
         found = examine(request, *await _ask(request, provider, store, task, outcomes))
     return found
 
@@ -141,7 +144,7 @@ async def _ask(
         if outcome.state == "not_sent" or tries >= TRIES:
             raise ProviderDown(
                 f"{attempt.host or 'the service'} does not answer ({outcome.reason}{': ' + outcome.message if outcome.message else ''}); "
-                "check the network and TOGETHER_BASE_URL, or try again later"
+                "check the network and the address (base_url of the config, or TOGETHER_BASE_URL), or try again later"
             )
         await asyncio.sleep(min(10.0, wait_asked(attempt.headers) or 0.5) if outcome.action is not Action.AGAIN else 0)
 
@@ -219,13 +222,16 @@ def _verdict(
 
 def key(host: str, request: Request) -> str:
     """Under which name a model's probe is remembered: what it was asked for is part of it."""
-    return f"probe:{host}:{request.model}:{request.role}:{request.top_logprobs}:{sorted(request.params.items())!r}"
+    constrained = ":constrained" if request.answers else ""
+    return f"probe:{host}:{request.model}:{request.role}:{request.top_logprobs}:{sorted(request.params.items())!r}{constrained}"
 
 
 def forms(store: ResponseStore, host: str) -> Mapping[str, str]:
     """Request forms that models of a host were found to understand."""
     found = [record for name, record in store.facts("probe:") if record.get("host") == host and name]
-    return {record["model"]: record["form"] for record in found if record.get("form") in ("integer", "boolean")}
+    return {
+        record["model"]: record["form"] for record in found if record.get("form") not in (None, "", "none", "recorded")
+    }
 
 
 def remembered(store: ResponseStore, host: str, request: Request) -> dict[str, Any] | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request
-from pipeline.errors import DataError
+from pipeline.config.task import Model, TaskConfig
+from pipeline.errors import ConfigError, DataError
 
 
 class Recorded:
@@ -120,3 +122,23 @@ class Recorded:
         if self._handle is not None:
             self._handle.close()
             self._handle = None
+
+
+def service(config: TaskConfig, role: str, settings: Model) -> Service:
+    """The file of replies of a role. Raises ConfigError when there is none or it cannot be read."""
+    where = config.source
+    if settings.replies is None:
+        raise ConfigError(f"{where}: {role}.replies is missing: provider recorded reads a file of replies")
+    path = Path(config.resolve(settings.replies))
+    try:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: {role}.replies: {path} cannot be read ({error.strerror}); it names the file of recorded replies"
+        ) from None
+    return Service(f"recorded/{content[:12]}", settings.model, source=path, provider="recorded", role=role)
+
+
+def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> Recorded:
+    """The file, read. Raises DataError that names file and line."""
+    return Recorded(found.source)

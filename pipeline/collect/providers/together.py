@@ -1,310 +1,59 @@
-"""Together: asks an OpenAI-style chat API through the official SDK's client.
-
-The same code serves Together itself, any server of that wire format (TOGETHER_BASE_URL) and the embedded models, whose
-SDK client answers in process.
-"""
+"""Together: its chat API, asked as its SDK asks."""
 
 from __future__ import annotations
 
-import functools
-import ipaddress
-import json
-import os
-import ssl
-import time
-import urllib.request
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import httpx
-import together
-import yarl
 from together import AsyncTogether, DefaultAioHttpClient
 
-from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
-from pipeline.collect.providers.redact import redact, redact_bytes
-from pipeline.collect.request import Request
-from pipeline.errors import UsageError
+from pipeline.collect.providers import address
+from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, DEFAULT_CHAT_URL, READ_TIMEOUT_S, ChatApi, tls
+from pipeline.collect.providers.service import Service
+from pipeline.config.providers import PROVIDERS
+from pipeline.config.task import Model, TaskConfig
+from pipeline.errors import ConfigError
 
-KEY_VARIABLE = "TOGETHER_API_KEY"
-ADDRESS_VARIABLE = "TOGETHER_BASE_URL"
-DEFAULT_CHAT_URL = "https://api-inference.together.ai/v1/chat/completions"
-"""Where the SDK sends chat requests when no address is set (resources/chat/completions.py of together 3.1.1)."""
-
-READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
-"""The sender's own deadline is shorter than the first; a connection that takes longer than the second was never made."""
-
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-"""As the SDK encodes a body."""
-
-INTEGER, BOOLEAN = "integer", "boolean"
-"""Request forms for logprobs: {"logprobs": k}, or {"logprobs": true, "top_logprobs": k}."""
+DEFAULT = PROVIDERS["together"].address or ""
 
 
-class Together:
-    """Asks with an AsyncTogether client's key, address and headers; `max_retries` must be 0, since every try is recorded.
-
-    With `direct`, requests go straight to aiohttp: the SDK's building of a request and of a response costs several times
-    what sending costs. What arrives at the service is the same, byte for byte (tested). Otherwise the client's own `post`
-    is used, over whatever transport it was made with.
-    `forms` says which request form a model understands; models not named start with the integer form and switch once
-    when the service rejects it.
-    """
-
-    def __init__(
-        self,
-        client: AsyncTogether,
-        *,
-        direct: bool = False,
-        service: str = "together",
-        paid: bool = True,
-        timed: bool = True,
-        chat_url: str = "/v1/chat/completions",
-        forms: Mapping[str, str] | None = None,
-    ) -> None:
-        self.client, self._direct, self._service, self._paid, self._timed = client, direct, service, paid, timed
-        url = httpx.URL(chat_url) if "://" in chat_url else client.base_url.join(chat_url.lstrip("/"))
-        self.address, self.host = str(url), url.netloc.decode()
-        self.forms = dict(forms or {})
-        self._secret = client.api_key if paid else None
-        self._session: aiohttp.ClientSession | None = None
-
-    @property
-    def service(self) -> str:
-        """Name that enters the key of a request."""
-        return self._service
-
-    @property
-    def paid(self) -> bool:
-        """Whether requests cost money."""
-        return self._paid
-
-    def body(self, request: Request) -> dict[str, Any]:
-        """The JSON body of a request in the form that its model understands."""
-        return wire_body(request, self.forms.get(request.model, INTEGER))
-
-    async def complete(self, request: Request) -> Attempt:
-        """Ask once. Whatever comes back, or does not, is returned as facts."""
-        form = self.forms.get(request.model, INTEGER) if request.top_logprobs is not None else "none"
-        body = self.body(request)
-        started = time.perf_counter()
-        try:
-            status, headers, content = await (self._ask(body) if self._direct else self._post(body))
-        except Exception as error:  # whatever a transport raises, the question is only whether the request had left
-            return self._lost(error, form, self._since(started))
-        seconds = self._since(started)
-        failed = not 200 <= status < 300
-        content = redact_bytes(content, self._secret, patterns=failed)
-        kept = {name: redact(headers[name], self._secret) for name in KEPT_HEADERS if name in headers}
-        again = failed and form == INTEGER and wants_boolean(status, content)
-        if again:
-            self.forms[request.model] = BOOLEAN
-        return Attempt("reply", status, content, kept, seconds, form, self.host, again=again)
-
-    async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        try:
-            response = await self.client.post(self.address, cast_to=httpx.Response, body=body)
-        except together.APIStatusError as error:
-            response = error.response
-        return response.status_code, response.headers, response.content
-
-    async def _ask(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        if self._session is None:
-            self._session = self._open()
-        data = _JSON.encode(body).encode()
-        async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
-            return response.status, response.headers, await response.read()
-
-    def _open(self) -> aiohttp.ClientSession:
-        """A session that sends what the SDK's client sends, authentication included. The sender limits connections."""
-        self._url, self._proxy = yarl.URL(self.address, encoded=True), proxy_for(self.address)
-        ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
-        ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=15),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
-            headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
-            cookie_jar=aiohttp.DummyCookieJar(),
+def service(config: TaskConfig, role: str, settings: Model, provider: str = "together") -> Service:
+    """Who answers a role. Raises ConfigError without a bound on replies, UsageError for an address that is none."""
+    if all(settings.params.get(name) is None for name in ("max_tokens", "max_completion_tokens")):
+        raise ConfigError(
+            f"{config.source}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8"
         )
-
-    def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
-        sent, problem = left_this_machine(error)
-        detail = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self._secret)[:300]
-        return Attempt(
-            "unknown" if sent else "not_sent",
-            seconds=seconds,
-            wire_form=form,
-            host=self.host,
-            problem=problem,
-            detail=detail,
-        )
-
-    def _since(self, started: float) -> float | None:
-        return time.perf_counter() - started if self._timed else None
-
-    async def list_price(self, model: str) -> tuple[float, float, float | None] | None:
-        """What the service's own list says a model costs: dollars per million tokens in, out, and in where cached.
-
-        None when it has no list (any server but Together), does not name the model, or does not answer.
-        """
-        if self.address != DEFAULT_CHAT_URL:
-            return None
-        try:
-            async for found in self.client.models.list_supported(
-                product="PRODUCT_SERVERLESS", search=model, timeout=15
-            ):
-                price = found.pricing
-                if (
-                    model in (found.name, found.serverless_endpoint)
-                    and price is not None
-                    and price.input is not None
-                    and price.output is not None
-                ):
-                    cached = getattr(price, "cached_input", None)
-                    return float(price.input), float(price.output), None if cached is None else float(cached)
-        except Exception:  # noqa: S110  a look at a price list must not keep a run from starting
-            pass
-        return None
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-        await self.client.close()
+    found = address.place(role, provider, settings.base_url, settings.api_key_env)
+    own = PROVIDERS[provider].address or ""
+    name = address.service_name(address.chat_url(found.url or own))
+    return Service(name, settings.model, source=found, provider=provider, address=found.url or own, role=role)
 
 
-def wire_body(request: Request, form: str) -> dict[str, Any]:
-    """The JSON body of a request, with logprobs asked for in the given form.
-
-    Where logprobs are wanted and alternatives are not, one is asked for: some services take 0, in either form, for no
-    logprobs at all.
-    """
-    body: dict[str, Any] = {"model": request.model, "messages": [dict(m) for m in request.messages], **request.params}
-    if request.top_logprobs is None:
-        return body
-    alternatives = max(1, request.top_logprobs)
-    if form == BOOLEAN:
-        return body | {"logprobs": True, "top_logprobs": alternatives}
-    return body | {"logprobs": alternatives}
-
-
-def wants_boolean(status: int, body: bytes) -> bool:
-    """Whether an error says that logprobs must be a boolean (400 of newer models, 500 of llama-cpp-python's server)."""
-    text = body.lower()
-    return status in (400, 422, 500) and b"bool" in text and (b"logprobs" in text or b"valid boolean" in text)
-
-
-def left_this_machine(error: BaseException) -> tuple[bool, str]:
-    """Whether a failed request may have reached the service, and a short name of what happened.
-
-    httpx-aiohttp 0.2.0 reports a connection that breaks after the request as ConnectTimeout, so the causes decide.
-    """
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    if any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in chain):
-        names = " ".join(type(e).__name__ for e in chain)
-        return False, "dns" if "DNS" in names else "tls" if "SSL" in names or "Certificate" in names else "refused"
-    first = next((e for e in chain if not isinstance(e, together.APIConnectionError)), error)  # the SDK wraps all
-    if isinstance(first, ValueError | TypeError) and not isinstance(first, UnicodeDecodeError | json.JSONDecodeError):
-        return False, "malformed"  # what was to be sent cannot be written; a reply that cannot be read is decoded
-    if any(isinstance(e, aiohttp.ClientConnectionResetError) for e in chain):
-        return False, "closed"  # by the server, before the last byte was written: half a request is no request
-    if any(isinstance(e, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError) for e in chain):
-        return False, "bad_address"
-    if any(isinstance(e, aiohttp.ClientError) for e in chain):
-        return True, "timeout" if any(isinstance(e, TimeoutError) for e in chain) else "cut"
-    if any(isinstance(e, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout) for e in chain):
-        return False, "refused"
-    return True, "timeout" if any(isinstance(e, httpx.TimeoutException | TimeoutError) for e in chain) else "cut"
+def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> ChatApi:
+    """The API at the role's address. Raises UsageError when the key is missing, or would travel unencrypted."""
+    place: address.Place = found.source
+    key = address.key_for(place, DEFAULT, role=found.role, allow_insecure=allow_insecure)
+    base = None if place.url is None else address.without_v1(place.url)
+    chat_url = DEFAULT_CHAT_URL if base is None else "/v1/chat/completions"
+    client = sdk_client(key, base, concurrency)
+    return ChatApi(client, direct=True, service=found.name, chat_url=chat_url, forms=forms, keyless=key is None)
 
 
 def from_environment(
     *, concurrency: int, allow_insecure: bool = False, forms: Mapping[str, str] | None = None
-) -> Together:
-    """The provider for the key and address in the environment.
+) -> ChatApi:
+    """Together for the key and the address in the environment, without a config. Raises as `connect`."""
+    place = address.place("cheap", "together")
+    found = Service(address.TOGETHER, "", source=place)
+    return connect(found, concurrency=concurrency, allow_insecure=allow_insecure, forms=forms or {})
 
-    Raises UsageError when the key is missing, or would travel unencrypted to another machine.
-    """
-    key, address = environment(allow_insecure=allow_insecure)
-    chat_url = "/v1/chat/completions" if address else DEFAULT_CHAT_URL
+
+def sdk_client(key: str | None, base: str | None, concurrency: int) -> AsyncTogether:
+    """The SDK's client over a transport with room for so many requests; no redirect is followed, no try repeated."""
     limits = httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency + 8)
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     http = DefaultAioHttpClient(verify=tls(), limits=limits, timeout=timeout, follow_redirects=False)
-    client = AsyncTogether(api_key=key, base_url=address, max_retries=0, http_client=http)
-    return Together(client, direct=True, chat_url=chat_url, forms=forms)
-
-
-@functools.cache
-def tls() -> ssl.SSLContext:
-    """How certificates are checked; reading them takes longer than a request, so it is done once."""
-    return httpx.create_ssl_context()
-
-
-def environment(*, allow_insecure: bool) -> tuple[str, str | None]:
-    """Key and address (None: Together's own) from the environment, checked."""
-    address = base_url(os.environ.get(ADDRESS_VARIABLE))
-    return checked_key(os.environ.get(KEY_VARIABLE), address, allow_insecure=allow_insecure), address
-
-
-def proxy_for(address: str) -> str | None:
-    """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
-    parts = urlsplit(address)
-    proxies = urllib.request.getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return found if "://" in found else f"http://{found}"
-
-
-def base_url(given: str | None) -> str | None:
-    """The address without a trailing /v1 (the SDK adds it) and without credentials; None for Together itself."""
-    if not given or not given.strip():
-        return None
-    url = given.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    try:
-        parts = urlsplit(url)
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-        # a port is read only when asked for, and what the client refuses must not be found out by the first request
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and bool(httpx.URL(bare))
-    except (ValueError, httpx.InvalidURL):
-        sound = False
-    if not sound:
-        raise UsageError(
-            f"{ADDRESS_VARIABLE} is no http(s) address: write it as https://host[:port], with a port from 1 to 65535"
-        )
-    return bare
-
-
-def checked_key(key: str | None, address: str | None, *, allow_insecure: bool) -> str:
-    """The key to send. A loopback address needs none, and any other plain http address gets none."""
-    parts = urlsplit(address or "https://api.together.ai")
-    key = (key or "").strip()  # a file that it was read from ends in a line break
-    if not (key.isascii() and key.isprintable()):
-        raise UsageError(
-            f"{KEY_VARIABLE} holds a character that no header can carry (a line break within it, or one beyond ASCII): copy the key again"
-        )
-    if _loopback(parts.hostname or ""):
-        return key or "no-key-needed-on-loopback"
-    if not key:
-        raise UsageError(
-            f"{KEY_VARIABLE} is not set: export it (see https://api.together.ai/settings/api-keys), or use `--provider embedded`, which needs no key"
-        )
-    if parts.scheme == "http" and not allow_insecure:
-        raise UsageError(
-            f"{ADDRESS_VARIABLE}={address}: the key would travel unencrypted; use https, or pass --allow-insecure if that network is yours"
-        )
-    return key
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, even one like 127.0.0.1.example
-        return False
+    # without an address the SDK reads its variable by itself
+    return AsyncTogether(
+        api_key=key or address.KEYLESS, base_url=base or address.without_v1(DEFAULT), max_retries=0, http_client=http
+    )

@@ -12,20 +12,17 @@ import httpx
 import together
 from together import AsyncTogether
 
+from pipeline.collect.providers import address
+from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, tls
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.redact import redact
-from pipeline.collect.providers.together import (
-    ADDRESS_VARIABLE,
-    CONNECT_TIMEOUT_S,
-    INTEGER,
-    KEY_VARIABLE,
-    READ_TIMEOUT_S,
-    environment,
-    tls,
-    wire_body,
-)  # fmt: skip
+from pipeline.collect.providers.service import Service
+from pipeline.collect.providers.together import DEFAULT
+from pipeline.collect.providers.together import service as together_service
+from pipeline.collect.providers.wire_form import WireForm, adapt
 from pipeline.collect.request import Request
 from pipeline.collect.sending.response_class import judge
+from pipeline.config.task import Model, TaskConfig
 from pipeline.errors import AccessError, ProviderDown
 
 T = TypeVar("T")
@@ -57,18 +54,32 @@ class Batch:
 class TogetherBatch:
     """The batch API of one account. Reads are retried by the SDK; what creates something is not."""
 
-    service = "together"
     paid = True
 
-    def __init__(self, client: AsyncTogether, *, forms: Mapping[str, str] | None = None) -> None:
-        self.client = client
+    def __init__(
+        self,
+        client: AsyncTogether,
+        *,
+        service: str = address.TOGETHER,
+        forms: Mapping[str, str] | None = None,
+        advice: str = "",
+    ) -> None:
+        """`advice`: what to check when the service refuses."""
+        self.client, self.service, self._advice = client, service, advice
         self.address, self.host = str(client.base_url), client.base_url.netloc.decode().rpartition("@")[2]
         self.forms = dict(forms or {})
         self.secret = client.api_key
 
+    def change(self, model: str, status: int, error: bytes) -> bool:
+        """Whether an error says that the model wants to be asked otherwise; it is from now on."""
+        changed = WireForm.parse(self.forms.get(model)).change(status, error)
+        if changed:
+            adapt(self.forms, model, changed)
+        return bool(changed)
+
     def line(self, request_id: str, request: Request) -> bytes:
         """One line of an input file. The custom id is the request's id: 64 characters, the most that is allowed."""
-        body = wire_body(request, self.forms.get(request.model, INTEGER))
+        body = WireForm.parse(self.forms.get(request.model)).body(request)
         return json.dumps({"custom_id": request_id, "body": body}, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
     async def upload(self, path: Path) -> str:
@@ -121,7 +132,7 @@ class TogetherBatch:
                 kind = ProviderDown if error.status_code == 429 else Unsure
                 raise kind(f"{text}; the same command goes on where this one stopped") from None
             raise (outcome.error or AccessError)(
-                f"{text}; check {KEY_VARIABLE}, {ADDRESS_VARIABLE} and that the account may use batches"
+                f"{text}; {self._advice or 'check the key, the address and that the account may use batches'}"
             ) from None
         except (together.APIConnectionError, httpx.HTTPError) as error:
             source = error.__cause__ or error
@@ -172,11 +183,30 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
 
 
-def from_environment(*, allow_insecure: bool = False, forms: Mapping[str, str] | None = None) -> TogetherBatch:
-    """The batch API for the key and address in the environment. Raises UsageError as `together.from_environment` does."""
-    key, address = environment(allow_insecure=allow_insecure)
+def service(config: TaskConfig, role: str, settings: Model) -> Service:
+    """Who answers a role. Raises as `together.service` does."""
+    return together_service(config, role, settings, "together-batch")
+
+
+def connect_batch(found: Service, *, allow_insecure: bool, forms: Mapping[str, str]) -> TogetherBatch:
+    """The batch API at the role's address. Raises UsageError when the key is missing or would travel unencrypted."""
+    place: address.Place = found.source
+    key = address.key_for(place, DEFAULT, role=found.role, allow_insecure=allow_insecure)
     # Results may be served by a redirect to a storage service; httpx sends the key to no other host
     http = httpx.AsyncClient(
         verify=tls(), timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), follow_redirects=True
     )
-    return TogetherBatch(AsyncTogether(api_key=key, base_url=address, max_retries=4, http_client=http), forms=forms)
+    client = AsyncTogether(
+        api_key=key or address.KEYLESS,
+        base_url=address.without_v1(place.url or DEFAULT),
+        max_retries=4,
+        http_client=http,
+    )
+    advice = f"check {place.key_variable}, {place.said_by} and that the account may use batches"
+    return TogetherBatch(client, service=found.name, forms=forms, advice=advice)
+
+
+def from_environment(*, allow_insecure: bool = False, forms: Mapping[str, str] | None = None) -> TogetherBatch:
+    """The batch API for the key and the address in the environment, without a config. Raises as `connect_batch`."""
+    found = Service(address.TOGETHER, "", source=address.place("cheap", "together-batch"), provider="together-batch")
+    return connect_batch(found, allow_insecure=allow_insecure, forms=forms or {})

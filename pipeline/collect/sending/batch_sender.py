@@ -21,7 +21,6 @@ from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.redact import redact_bytes
-from pipeline.collect.providers.together import BOOLEAN, wants_boolean
 from pipeline.collect.providers.together_batch import Batch, TogetherBatch, Unsure, result
 from pipeline.collect.request import Request
 from pipeline.collect.sending.interrupts import caught
@@ -336,8 +335,7 @@ class _Batches:
         body = redact_bytes(body, self.provider.secret, patterns=failed)
         attempt = Attempt("reply", status, body, wire_form="batch", host=self.provider.host)
         outcome = judge(attempt)
-        if failed and wants_boolean(status, body):
-            self.provider.forms[row[6]] = BOOLEAN
+        if failed and self.provider.change(row[6], status, body):
             outcome = Outcome(Action.AGAIN, "http_error", "other_form", outcome.message)
         seen[custom_id] = outcome.state == "ok"
         self._learn(custom_id, outcome)

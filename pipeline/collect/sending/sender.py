@@ -101,10 +101,6 @@ def send(
     """
     if concurrency < 1:
         raise UsageError(f"--concurrency {concurrency}: at least one request must be in flight")
-    if provider.paid and (waiting := store.in_batches(task)):
-        raise UsageError(
-            f"{waiting:,} requests of {task} lie in a batch that was submitted: fetch them first with --provider together-batch, or they would be paid twice"
-        )
     shown = Progress(label or task, len(requests) if isinstance(requests, Sized) else None, quiet=not progress)
     sender = _Sender(
         provider, store, task, concurrency, price, max_usd, spent, deadline, resume, start, backoff, longest_wait, shown

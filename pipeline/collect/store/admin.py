@@ -103,7 +103,7 @@ def lines(report: list[dict[str, Any]]) -> list[str]:
             money = "no price known" if g["price"] is None else "dollars unknown"
         else:
             money = f"{'at least ' if untold else ''}${g['usd']:.4f}"
-        if g["service"].startswith(("embedded", "recorded")):
+        if g["service"].startswith(("embedded", "recorded/")):
             money = (
                 f"nothing paid ({money} at the price of the model it stands for)"
                 if g["usd"] is not None

@@ -321,9 +321,11 @@ class ResponseStore:
             )
         return int(left)
 
-    def in_batches(self, task: str) -> int:
-        """Requests of a task that lie in a batch which was submitted and has not been fetched."""
-        return int(self.query("SELECT count(*) FROM open WHERE task=? AND batch IS NOT NULL", [task])[0][0])
+    def in_batches(self, task: str, roles: Sequence[str]) -> int:
+        """Requests of a task's roles that lie in a batch which was submitted and has not been fetched."""
+        marks = ",".join("?" * len(roles))
+        sql = f"SELECT count(*) FROM open WHERE task=? AND batch IS NOT NULL AND role IN ({marks})"  # noqa: S608
+        return int(self.query(sql, [task, *roles])[0][0])
 
     def fact(self, key: str) -> Any:
         """A remembered JSON value, such as what doctor found out about a model; None when there is none."""

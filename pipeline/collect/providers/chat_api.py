@@ -1,0 +1,218 @@
+"""Chat API: asks an OpenAI-style chat API through the Together SDK's client.
+
+The same code serves Together itself, any other server of that wire format, and the embedded models, whose SDK client
+answers in process.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import ssl
+import time
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx
+import together
+import yarl
+from together import AsyncTogether
+
+from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
+from pipeline.collect.providers.redact import redact, redact_bytes
+from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt
+from pipeline.collect.request import Request
+
+DEFAULT_CHAT_URL = "https://api-inference.together.ai/v1/chat/completions"
+"""Where the SDK sends chat requests when no address is set (resources/chat/completions.py of together 3.1.1)."""
+
+READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
+"""The sender's own deadline is shorter than the first; a connection that takes longer than the second was never made."""
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+"""As the SDK encodes a body."""
+
+
+class ChatApi:
+    """Asks with an AsyncTogether client's key, address and headers; `max_retries` must be 0, since every try is recorded.
+
+    With `direct`, requests go straight to aiohttp: the SDK's building of a request and of a response costs several times
+    what sending costs. What arrives at the service is the same, byte for byte (tested). Otherwise the client's own `post`
+    is used, over whatever transport it was made with.
+    `forms` says which request form a model understands (see wire_form); models not named start with `first` for their
+    logprobs and switch once for each thing that the service wants said differently. `keyless`: no key is sent at all.
+    """
+
+    def __init__(
+        self,
+        client: AsyncTogether,
+        *,
+        direct: bool = False,
+        service: str = "together",
+        paid: bool = True,
+        timed: bool = True,
+        chat_url: str = "/v1/chat/completions",
+        forms: Mapping[str, str] | None = None,
+        first: str = INTEGER,
+        keyless: bool = False,
+    ) -> None:
+        self.client, self._direct, self._service, self._paid, self._timed = client, direct, service, paid, timed
+        url = httpx.URL(chat_url) if "://" in chat_url else client.base_url.join(chat_url.lstrip("/"))
+        self.address, self.host = str(url), url.netloc.decode()
+        self.forms, self._first, self._keyless = dict(forms or {}), first, keyless
+        self._secret = client.api_key if paid and not keyless else None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def service(self) -> str:
+        """Name that enters the key of a request."""
+        return self._service
+
+    @property
+    def paid(self) -> bool:
+        """Whether requests cost money."""
+        return self._paid
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The JSON body of a request in the form that its model understands."""
+        return self._form(request).body(request)
+
+    def _form(self, request: Request) -> WireForm:
+        return WireForm.parse(self.forms.get(request.model), first=self._first)
+
+    async def complete(self, request: Request) -> Attempt:
+        """Ask once. Whatever comes back, or does not, is returned as facts."""
+        asked = self._form(request)
+        form, body = asked.named(request), asked.body(request)
+        started = time.perf_counter()
+        try:
+            status, headers, content = await (self._ask(body) if self._direct else self._post(body))
+        except Exception as error:  # whatever a transport raises, the question is only whether the request had left
+            return self._lost(error, form, self._since(started))
+        seconds = self._since(started)
+        failed = not 200 <= status < 300
+        content = redact_bytes(content, self._secret, patterns=failed)
+        kept = {name: redact(headers[name], self._secret) for name in KEPT_HEADERS if name in headers}
+        changed = asked.change(status, content, request) if failed else {}
+        if changed:
+            adapt(self.forms, request.model, changed, first=self._first)
+        return Attempt("reply", status, content, kept, seconds, form, self.host, again=bool(changed))
+
+    async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            response = await self.client.post(self.address, cast_to=httpx.Response, body=body)
+        except together.APIStatusError as error:
+            response = error.response
+        return response.status_code, response.headers, response.content
+
+    async def _ask(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+        if self._session is None:
+            self._session = self._open()
+        data = _JSON.encode(body).encode()
+        async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
+            return response.status, response.headers, await response.read()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """A session that sends what the SDK's client sends, authentication included. The sender limits connections."""
+        self._url, self._proxy = yarl.URL(self.address, encoded=True), proxy_for(self.address)
+        ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
+        if self._keyless:
+            ours.pop("Authorization", None)
+        ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=15),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
+            headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
+        sent, problem = left_this_machine(error)
+        detail = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self._secret)[:300]
+        return Attempt(
+            "unknown" if sent else "not_sent",
+            seconds=seconds,
+            wire_form=form,
+            host=self.host,
+            problem=problem,
+            detail=detail,
+        )
+
+    def _since(self, started: float) -> float | None:
+        return time.perf_counter() - started if self._timed else None
+
+    async def list_price(self, model: str) -> tuple[float, float, float | None] | None:
+        """What the service's own list says a model costs: dollars per million tokens in, out, and in where cached.
+
+        None when it has no list (any server but Together), does not name the model, or does not answer.
+        """
+        if self.address != DEFAULT_CHAT_URL:
+            return None
+        try:
+            async for found in self.client.models.list_supported(
+                product="PRODUCT_SERVERLESS", search=model, timeout=15
+            ):
+                price = found.pricing
+                if (
+                    model in (found.name, found.serverless_endpoint)
+                    and price is not None
+                    and price.input is not None
+                    and price.output is not None
+                ):
+                    cached = getattr(price, "cached_input", None)
+                    return float(price.input), float(price.output), None if cached is None else float(cached)
+        except Exception:  # noqa: S110  a look at a price list must not keep a run from starting
+            pass
+        return None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+        await self.client.close()
+
+
+def left_this_machine(error: BaseException) -> tuple[bool, str]:
+    """Whether a failed request may have reached the service, and a short name of what happened.
+
+    httpx-aiohttp 0.2.0 reports a connection that breaks after the request as ConnectTimeout, so the causes decide.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in chain):
+        names = " ".join(type(e).__name__ for e in chain)
+        return False, "dns" if "DNS" in names else "tls" if "SSL" in names or "Certificate" in names else "refused"
+    first = next((e for e in chain if not isinstance(e, together.APIConnectionError)), error)  # the SDK wraps all
+    if isinstance(first, ValueError | TypeError) and not isinstance(first, UnicodeDecodeError | json.JSONDecodeError):
+        return False, "malformed"  # what was to be sent cannot be written; a reply that cannot be read is decoded
+    if any(isinstance(e, aiohttp.ClientConnectionResetError) for e in chain):
+        return False, "closed"  # by the server, before the last byte was written: half a request is no request
+    if any(isinstance(e, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError) for e in chain):
+        return False, "bad_address"
+    if any(isinstance(e, aiohttp.ClientError) for e in chain):
+        return True, "timeout" if any(isinstance(e, TimeoutError) for e in chain) else "cut"
+    if any(isinstance(e, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout) for e in chain):
+        return False, "refused"
+    return True, "timeout" if any(isinstance(e, httpx.TimeoutException | TimeoutError) for e in chain) else "cut"
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """How certificates are checked; reading them takes longer than a request, so it is done once."""
+    return httpx.create_ssl_context()
+
+
+def proxy_for(address: str) -> str | None:
+    """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
+    parts = urlsplit(address)
+    proxies = urllib.request.getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return found if "://" in found else f"http://{found}"

@@ -1,0 +1,36 @@
+"""Embedded: the demonstration models of this repository, which answer in this process and cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.collect.providers.chat_api import ChatApi
+from pipeline.collect.providers.service import Service
+from pipeline.config.task import Model, TaskConfig
+from pipeline.demo import weights
+from pipeline.demo.transport import client
+from pipeline.errors import ConfigError
+
+
+def service(config: TaskConfig, role: str, settings: Model) -> Service:
+    """The demonstration model that stands in for a role's model. Raises ConfigError when there is none."""
+    where = config.source
+    if settings.weights is None:
+        raise ConfigError(
+            f"{where}: {role}.weights is missing: provider embedded needs a demonstration model; or choose --provider together"
+        )
+    if settings.constrain is not None:
+        raise ConfigError(
+            f"{where}: {role}.constrain: demonstration models take no constraint; remove it, or choose another provider"
+        )
+    try:
+        model = weights.load(Path(config.resolve(settings.weights)))
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"{where}: {role}.weights: {error}; `make train` makes the bundled ones") from None
+    return Service("embedded", model.name, settings.model, model, "embedded", role=role)
+
+
+def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> ChatApi:
+    """The model behind the SDK's own client."""
+    return ChatApi(client([found.source]), service=found.name, paid=False, timed=False)
