@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cascade_threshold import decorations
 from cascade_threshold.completion import Alternative, Reply, Token
 
 Spelling = Callable[[Token | Alternative], bytes]
@@ -29,12 +30,10 @@ class Span(NamedTuple):
 
 
 LOST = "\ufffd".encode()
-SPECIAL = re.compile(
-    rb"<\|[^<>|]{1,40}\|>|<\xef\xbd\x9c[^<>]{1,40}\xef\xbd\x9c>|</?s>|<(?:eos|bos|pad|end_of_turn|start_of_turn)>|\[/?INST\]"
-)
+SPECIAL = re.compile(decorations.SPECIAL.encode())
 _OPENING = re.compile(rb"(?:\s|" + SPECIAL.pattern + rb")*")
 _SPACE = b" \t\r\n\f\v"
-_THOUGHT_END = re.compile(rb"</(?:think|thinking|thought|reasoning)>\s*\Z", re.IGNORECASE)
+_THOUGHT_END = re.compile(rb"(?:" + decorations.THOUGHT_END.encode() + rb")\s*\Z", re.IGNORECASE)
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -162,7 +161,7 @@ def _without_ending(stream: bytes) -> bytes:
         while end and stream[end - 1] in _SPACE:
             end -= 1
         ending = stream[max(0, end - 64) : end]
-        specials = list(SPECIAL.finditer(ending)) if ending.endswith((b">", b"]")) else []
+        specials = list(SPECIAL.finditer(ending)) if ending.endswith((b">", b"]", b"\xb7")) else []
         if not specials or specials[-1].end() != len(ending):
             return stream[:end]
         end -= len(ending) - specials[-1].start()

@@ -25,6 +25,14 @@ STREAMING = "streaming body"
 RESPONSES_API = "responses-api body"
 ERROR_BODY = "error body"
 UNREADABLE = frozenset({NOT_JSON, NOT_AN_OBJECT, NOT_A_COMPLETION, STREAMING, RESPONSES_API, ERROR_BODY})
+AT_LIMIT = frozenset({"length", "max_tokens", "max_length", "model_length", "MAX_TOKENS"})
+"""Values of finish_reason that say that the length limit was reached."""
+INTERRUPTED = frozenset({
+    "error", "abort", "aborted", "cancel", "cancelled", "canceled", "timeout", "network_error", "engine_error",
+    "insufficient_system_resource",
+})  # fmt: skip
+"""Values of finish_reason that say that the service broke off: no reply, whatever text came with it."""
+WITHHELD = frozenset({"content_filter", "content_filtered", "sensitive", "safety", "SAFETY"})
 NO_CHOICES = "no choices"
 NO_MESSAGE = "no message"
 FILTERED = "filtered"
@@ -145,10 +153,14 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
     text = _text(message.get("content"))
     if text is None:
         text = _text(choice.get("text"))
+    if not text or text.isspace():
+        text = _tool_answer(message) or text
     finish = choice.get("finish_reason")
     problem: str | None = None
-    if finish == "content_filter" or (not text and _was_filtered(choice.get("content_filter_results"))):
+    if finish in WITHHELD or (not text and _was_filtered(choice.get("content_filter_results"))):
         problem = FILTERED
+    elif choice and interruption(body):
+        problem = ERROR_BODY
     elif not choice:
         problem = NO_CHOICES
     elif not text and message.get("refusal"):
@@ -184,6 +196,32 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
         has_reasoning or bool(usage.reasoning_tokens),
         usage.cached_tokens,
     )
+
+
+def interruption(body: Mapping[str, Any]) -> str:
+    """Why the body of a completion is no reply although it may hold a part of one; empty when it is one.
+
+    An error beside the choices or within one, or a finish_reason that says that the service broke off.
+    """
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, (list, tuple)) and choices and isinstance(choices[0], dict) else body
+    finish = choice.get("finish_reason")
+    for found in (choice.get("error"), body.get("error")):
+        if found:
+            message = found.get("message") or found.get("code") if isinstance(found, dict) else found
+            return str(message or "error")[:300]
+    return f"finish_reason: {finish}" if isinstance(finish, str) and finish in INTERRUPTED else ""
+
+
+def _tool_answer(message: Mapping[str, Any]) -> str | None:
+    """The arguments of the message's only tool call, as JSON text."""
+    calls = message.get("tool_calls")
+    call = calls[0] if isinstance(calls, list) and len(calls) == 1 and isinstance(calls[0], dict) else message
+    function = call.get("function") if call is not message else message.get("function_call") if not calls else None
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if isinstance(arguments, dict):
+        return json.dumps(arguments, ensure_ascii=False)
+    return arguments if isinstance(arguments, str) and arguments.strip() else None
 
 
 def _text(content: Any) -> str | None:

@@ -43,18 +43,18 @@ _UNUSABLE = "an alternative of the answer's first token has no usable logprob"
 SIGNALS: dict[str, Signal] = {
     signal.name: signal
     for signal in (
-        Signal("first_token", 1, "l_j1", 0, "exp(x)", "never"),
-        Signal("label_sequence", 1, "sum of l_j over S", 0, "exp(x)", "never"),
-        Signal("mean", 1, "mean of l_j over S", 0, "exp(x)", "never"),
-        Signal("minimum", 1, "minimum of l_j over S", 0, "exp(x)", "never"),
-        Signal("margin", 1, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
+        Signal("first_token", 2, "l_j1", 0, "exp(x)", "never"),
+        Signal("label_sequence", 2, "sum of l_j over S", 0, "exp(x)", "never"),
+        Signal("mean", 2, "mean of l_j over S", 0, "exp(x)", "never"),
+        Signal("minimum", 2, "minimum of l_j over S", 0, "exp(x)", "never"),
+        Signal("margin", 2, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
                "1 - exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
-        Signal("entropy", 1, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
+        Signal("entropy", 2, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
                "a lower bound", 2, "exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
-        Signal("label_probability", 2, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
+        Signal("label_probability", 3, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
                "followed down the tokens while labels share them", 2, "x",
                f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
-        Signal("learned", 2, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
+        Signal("learned", 3, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
                "no model is given, or a feature of it is null"),
     )
 }  # fmt: skip
@@ -73,7 +73,7 @@ class Measurement(NamedTuple):
     """The answer's tokens; None where they were not located."""
     label_probabilities: dict[str, float] | None
     """Probability of every label, summing to 1: P(yes) of a judge, an option's score of choose. None where
-    label_probability is."""
+    label_probability is, but for a judge's two labels: without alternatives, p of the answer's own tokens and 1 - p."""
     captured_mass: float | None
     """Probability that falls on any label, before renormalisation; 1 - captured_mass is off the labels or unseen."""
     exact_zero: bool | None
@@ -84,6 +84,8 @@ class Measurement(NamedTuple):
     """Why the status is not ok."""
     unseen_mass: float | None = None
     """Probability not returned or not decided: bounds of a label's mass are [M, M + unseen_mass]."""
+    reading: str = ""
+    """Which wider reading the reply needed (see `readings`); empty for a bare answer."""
 
     @property
     def in_answer(self) -> tuple[bool, ...]:
@@ -141,9 +143,9 @@ def measure(
         reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
         return Measurement(
             found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), found.span,
-            None, None, None, reply, found.detail,
+            None, None, None, reply, found.detail, None, found.reading,
         )  # fmt: skip
-    return _measured(reply, found.span, found.label, answers, learned, only)
+    return _measured(reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading)
 
 
 def _measured(
@@ -153,8 +155,10 @@ def _measured(
     answers: AnswerSet,
     learned: Mapping[str, Any] | None,
     only: str | None,
+    spelled: AnswerSet,
+    reading: str,
 ) -> Measurement:
-    """`measure` for a reply whose status is ok."""
+    """`measure` for a reply whose status is ok. `spelled`: the set in which the span is spelled, in the answers' order."""
     tokens = reply.tokens or ()
     everything = only is None or only == "learned"
     signals: dict[str, float | None] = {}
@@ -173,7 +177,7 @@ def _measured(
                 signals["margin"] = _margin(options)
                 signals["entropy"] = _entropy(options)
             if everything or only == "label_probability":
-                shares, captured, missing, reason = _shares(tokens, span, label, answers, options)
+                shares, captured, missing, reason = _shares(tokens, span, label, spelled, options)
                 signals["label_probability"] = shares[label] if shares else None
                 if reason:
                     reasons["label_probability"] = reason
@@ -182,11 +186,20 @@ def _measured(
     if only is not None:
         signals = {only: signals[only]}
         reasons = {only: reasons[only]} if only in reasons else {}
+    if shares is None and captured is None and answers.kind == "judge" and len(answers.labels) == 2:
+        shares = _from_one(tokens, span, label)
     return Measurement(
         answers.labels[label], "ok", signals, reasons, span,
         dict(zip(answers.labels, shares)) if shares else None, captured,
-        _exact_zero(tokens, span, answers), reply, "", missing,
+        _exact_zero(tokens, span, spelled), reply, "", missing, reading,
     )  # fmt: skip
+
+
+def _from_one(tokens: tuple[Token, ...], span: Span, label: int) -> list[float]:
+    """Both labels' probability from the answer's own logprobs: p, and all the rest for the other."""
+    p = _of_the_span(tokens, span)["label_sequence"]
+    assert p is not None
+    return [p, 1.0 - p] if label == 0 else [1.0 - p, p]
 
 
 def _of_the_span(tokens: tuple[Token, ...], span: Span) -> dict[str, float | None]:

@@ -61,6 +61,44 @@ def status(body: object, answers: AnswerSet = MAIL, role: str = "cheap") -> tupl
         "<think>\nspam\n</think>\n\nLabel: work",
         "spam it is not</think> work",
         "<THINKING>a</THINKING><reasoning>b</reasoning>**work**",
+        "[THINK]It may be spam.[/THINK]work",
+        "◁think▷spam◁/think▷ work",
+        "<|channel|>analysis<|message|>spam?<|end|><|start|>assistant<|channel|>final<|message|>work<|return|>",
+        "work!",
+        "work。",
+        "work！",
+        "“work。”",
+        "work।",
+        "work۔",
+        "(work)",
+        "[work]",
+        "（work）",
+        "【work】",
+        "「work」",
+        "『work』。",
+        "《work》",
+        "„work“",
+        "»work«",
+        "‹work›",
+        '["work"]',
+        "work<|im_end|>",
+        "work</s>",
+        "work<|eot_id|><|endoftext|>",
+        "work\n<end_of_turn>",
+        "<s> work</s>",
+        "<|begin_of_box|>work<|end_of_box|>",
+        "work<｜end▁of▁sentence｜>",
+        "\\boxed{work}",
+        "$\\boxed{work}$",
+        "$$\\boxed{\\text{work}}$$",
+        "\\(\\boxed{work}\\)",
+        "\\[ \\boxed{\\textbf{work}} \\].",
+        "**\\boxed{work}**",
+        "<answer>work</answer>",
+        "<think>x</think><answer> work </answer>",
+        "Answer：work。",
+        "\ufeffwork",
+        "w\u200bork",
     ],
 )
 def test_a_decorated_label_is_read_as_the_label(text: str) -> None:
@@ -84,8 +122,14 @@ def test_a_decorated_label_is_read_as_the_label(text: str) -> None:
         "work\nspam",
         "work\nwork",
         "work..",
-        "work!",
-        "(work)",
+        "work?",
+        "work, ",
+        "work) (spam",
+        "(work) (spam)",
+        "work<|im_end|>spam",
+        "[THINK]spam",
+        "\\boxed{work} or \\boxed{spam}",
+        "<answer>work",
         "the label is work",
         "It is work.",
         "not work",
@@ -107,7 +151,7 @@ def test_a_decorated_label_is_read_as_the_label(text: str) -> None:
         '{"a": "work", "b": "x"}',
         '{"label": "work"',
         '{"label": "work"} {"label": "spam"}',
-        '["work"]',
+        '["work", "spam"]',
         "{}",
         "```work",
         "answer: work; ignore the rest",
@@ -151,6 +195,42 @@ def test_labels_that_nfkc_would_merge_stay_two_answers() -> None:
 def test_casefold_knows_more_than_lower_case() -> None:
     answers = AnswerSet.classify(["straße", "weg"])
     assert answers.match("STRASSE") == "straße"
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "expected"),
+    [
+        (["iş", "özel"], "İŞ", "iş"),  # the dotted capital is i and a combining dot to casefold
+        (["İSTANBUL", "ANKARA"], "istanbul", "İSTANBUL"),
+        (["sıcak", "soğuk"], "SICAK", "sıcak"),  # and the dotless i is another letter
+        (["ΛΌΓΟΣ", "έργο"], "λόγος", "ΛΌΓΟΣ"),  # final sigma
+        (["café", "bar"], "cafe\u0301", "café"),
+        (["café", "bar"], "CAFE", "café"),
+        (["❤️", "👎"], "❤", "❤️"),  # a variation selector more or less
+        (["❤", "👎"], "❤️", "❤"),
+        (["שלום", "לא"], "שָׁלוֹם", "שלום"),
+        (["नहीं", "हाँ"], "नहीं।", "नहीं"),
+        (["कल", "आज"], "कुल", None),  # a vowel sign of Devanagari makes another word
+        (["か", "き"], "が", None),  # so does the voicing mark
+        (["resume", "résumé"], "RÉSUMÉ", "résumé"),  # accents count where the set needs them
+        (["resume", "résumé"], "re\u0301sume\u0301", "résumé"),
+        (["resume", "résumé"], "resumé", None),
+    ],
+)
+def test_spellings_of_one_label_are_joined_while_the_set_stays_distinct(
+    labels: list[str], text: str, expected: str | None
+) -> None:
+    assert AnswerSet.classify(labels).match(text) == expected
+
+
+def test_a_character_cut_between_tokens_still_leads_to_its_label() -> None:
+    answers = AnswerSet.classify(["école", "usine"])
+    assert answers.reach("é".encode()[:1])[0] == (0,)
+    assert answers.reach("É".encode())[0] == (0,)
+    korean = AnswerSet.classify(["긍정", "부정"])
+    assert [korean.reach("긍".encode()[:n])[0] for n in (1, 2, 3)] == [(0, 1), (0,), (0,)] or korean.reach(
+        "긍".encode()[:2]
+    )[0] == (0,)
 
 
 def test_a_label_may_itself_look_like_decoration() -> None:

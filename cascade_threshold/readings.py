@@ -1,0 +1,174 @@
+r"""Replies that say a letter or a verdict and go on: wider readings, for kinds choose and judge, of a reply that is no bare answer.
+
+The whole reply must start so, behind its thoughts; a letter is never taken from within a word. The span is the letter's or
+the word's own, so the logprobs are those of the decision. Each reading is counted by its name.
+
+=========  =============================================================================================
+choose     ``(B)`` ``[B]`` ``B)`` ``B.`` ``Option B``, also followed by the option's text or by a reason
+           the text of an option, whole (where the options are known and no two read alike)
+judge      ``Yes, it does`` ``Yes.\n\nThe passage ...``: the label, a mark of punctuation, anything
+           ``Y`` ``N``: the initial of one label only
+           ``{"relevant": true}``: JSON's boolean, unless its name is that of the other label or denies
+=========  =============================================================================================
+
+A reply that names another option in such a form, or the opposite verdict, later on is not read.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from cascade_threshold.answer_set import AnswerSet
+from cascade_threshold.decorations import behind_thoughts, is_json, json_answer, peel, trim
+from cascade_threshold.label_text import fold
+
+
+class Reading(NamedTuple):
+    """A wider reading of a reply."""
+
+    label: int
+    start: int
+    end: int
+    """Span of what decided it, in characters of the text."""
+    spelled: AnswerSet
+    """The set in which the span is spelled, in the labels' order: the answers, the options' texts, or true and false."""
+    name: str
+
+
+_CHOSEN = re.compile(
+    r"[*_]{0,3}(?:(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s+)?[*_]{0,3}"
+    r"(?:(?P<bracket>[(\[（【])\s*(?P<inside>[A-Za-z])\s*[)\]）】]|(?P<letter>[A-Za-z])(?P<mark>[*_]{0,3}[).:．：）、]|(?=[*_]{0,3}\s*(?:\n|\Z))))",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"(?:option|choice)\s+[*_(\[]{0,3}(?P<letter>[A-Za-z])(?!\w)", re.IGNORECASE)
+_ANOTHER = re.compile(r"[(\[（]\s*([A-Z])\s*[)\]）]|(?<!\w)([A-Z])(?:[)）]|[.．:：](?=\s|\Z))|(?:option|choice|answer)\s+(?:is\s+)?([A-Z])(?!\w)|^\s*([A-Z])\s*$", re.MULTILINE)  # fmt: skip
+_DENIES = re.compile(r"(?:not|non|no|never|without|ir\w+|un\w+|dis\w+|incorrect|invalid|false|wrong)\Z", re.IGNORECASE)
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
+
+
+def widened(text: str, answers: AnswerSet) -> Reading | None:
+    """The wider reading of a reply that `AnswerSet.find` does not know, or None."""
+    if answers.kind not in ("choose", "judge"):
+        return None
+    start, end = trim(text, behind_thoughts(text), len(text))
+    if start >= end:
+        return None
+    return _choice(text, start, end, answers) if answers.kind == "choose" else _verdict(text, start, end, answers)
+
+
+def _choice(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
+    if (own := _own_text(text, answers)) is not None:
+        return own
+    for _ in range(4):  # marks around the whole reply: emphasis, quotes, a box
+        found = _OPTION.match(text, start, end) or _CHOSEN.match(text, start, end)
+        if found is not None:
+            place = found.span("letter") if found["letter"] else found.span("inside")
+            index = answers.index_of(text[slice(*place)])
+            if index is None or _names_another(text[found.end() : end], index, answers):
+                return None
+            return Reading(index, *place, answers, "letter and text")
+        inner = peel(text, start, end)
+        if inner is None or inner[0] >= inner[1]:
+            return None
+        start, end = trim(text, *inner)
+        if start >= end:
+            return None
+    return None
+
+
+def _names_another(rest: str, index: int, answers: AnswerSet) -> bool:
+    if answers.options is not None and (own := answers.options[index].strip()):
+        rest = rest.replace(own, "")  # the option's own text may hold anything
+    named = {next(filter(None, found.groups())) for found in _ANOTHER.finditer(rest)}
+    return bool(named & set(answers.labels) - {answers.labels[index]})
+
+
+def _own_text(text: str, answers: AnswerSet) -> Reading | None:
+    if answers.options is None:
+        return None
+    texts = _texts(answers.options)
+    found = None if texts is None else texts.find(text)
+    if texts is None or found is None:
+        return None
+    return Reading(*found, texts, "option's text")
+
+
+@lru_cache(maxsize=1024)
+def _texts(options: tuple[str, ...]) -> AnswerSet | None:
+    try:
+        return AnswerSet.classify(options)
+    except ValueError:  # two read alike, or one is blank: none can be told by its text
+        return None
+
+
+def _verdict(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
+    boolean = _boolean(text, start, end, answers)
+    if boolean is not None:
+        return boolean
+    initial = _initial(text, start, end, answers)
+    if initial is not None:
+        return initial
+    while start < end and text[start] in "*_\"'`“":
+        start += 1
+    for index, label in sorted(enumerate(answers.labels), key=lambda pair: -len(pair[1])):
+        stop = start + len(label)
+        if stop < end and answers.fold(text[start:stop]) == answers.fold(label) and _goes_on(text, stop, end):
+            if _denied(text, stop, end, index, answers):
+                return None
+            return Reading(index, start, stop, answers, "verdict and text")
+    return None
+
+
+def _goes_on(text: str, stop: int, end: int) -> bool:
+    """Whether punctuation or a new line parts the word from the rest."""
+    rest = text[stop:end].lstrip("*_\"'`”")
+    return (
+        rest[:1] in set(",.;:!。，、；：！．।،؛—–\n\r")
+        or rest.lstrip(" \t")[:1] in set("\n\r—–")
+        or rest[:3] in (" - ", " (")
+    )
+
+
+def _denied(text: str, stop: int, end: int, index: int, answers: AnswerSet) -> bool:
+    """Whether another label stands as a word of its own in the rest."""
+    rest = fold(text[stop:end], answers.fold_level)
+    others = (answers.fold(label) for i, label in enumerate(answers.labels) if i != index)
+    return any(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", rest) for label in others)
+
+
+def _initial(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
+    initials = [fold(label, "loose").strip()[:1] for label in answers.labels]
+    letter = text[start:end].strip("*_\"'`.()")
+    folded = fold(letter, "loose")
+    if len(letter) != 1 or not letter.isalpha() or initials.count(folded) != 1 or len(set(initials)) != len(initials):
+        return None
+    place = text.index(letter, start, end)
+    return Reading(initials.index(folded), place, place + 1, answers, "initial")
+
+
+def _boolean(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
+    if answers.positive is None or len(answers.labels) != 2:
+        return None
+    if text.startswith("```", start) and (inner := peel(text, start, end)):
+        start, end = trim(text, *inner)
+    name = ""
+    if text[start] == "{":
+        value = json_answer(text, start, end) if is_json(text, start, end) else None
+        if value is None or value.quoted:
+            return None
+        name, start, end = value.key, value.start, value.end
+    if text[start:end] not in ("true", "false"):
+        return None
+    named = answers.index_of(name)
+    if named is None:
+        if any(_DENIES.match(word) for word in _WORDS.findall(name)):
+            return None
+    elif named != answers.positive:
+        return None
+    index = answers.positive if text[start:end] == "true" else 1 - answers.positive
+    return Reading(index, start, end, _BOOLEANS[answers.positive], "JSON boolean")
+
+
+_BOOLEANS = (AnswerSet.classify(("true", "false")), AnswerSet.classify(("false", "true")))
