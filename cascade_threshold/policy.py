@@ -252,9 +252,10 @@ def _reads_alternatives(signal: str | None, learned: Mapping[str, Any] | None) -
 
 
 def _answer_set(document: Mapping[str, Any]) -> AnswerSet | None:
-    if document["labels"] is not None:
-        return AnswerSet.classify(document["labels"])
-    return AnswerSet.judge() if document["kind"] == "judge" else None
+    labels = document["labels"]
+    if document["kind"] == "judge":  # the label that means yes is written first
+        return AnswerSet.judge() if labels is None else AnswerSet.judge(labels, labels[0])
+    return None if labels is None else AnswerSet.classify(labels)
 
 
 def _renamed(params: Mapping[str, Any], length: str | None) -> dict[str, Any]:

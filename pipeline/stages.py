@@ -27,6 +27,7 @@ from pipeline.decide.sweep import sweep as curves
 from pipeline.decide.target import Goal
 from pipeline.decide.thresholds import candidate_levels, sweep_levels
 from pipeline.deliver.report import page as reporting
+from pipeline.engine import unreadable
 from pipeline.errors import TooManyFailures, UsageError
 from pipeline.job import collection, records, tables_of_replies
 from pipeline.job.job import Job, now
@@ -74,6 +75,9 @@ def measure(job: Job) -> None:
         frame, facts = tables_of_replies.graded(job)
         if set(facts["statuses"]["cheap"]) == {"failed"}:
             raise UsageError(f"{job.config.task}: no reply of the cheap model is kept; run the stage `collect` first")
+        if job.config.report.examples == "none":
+            facts["unreadable_texts"] = {role: [] for role in facts["unreadable_texts"]}
+        unreadable.require_readable(job.config.task, facts)
         fit = frame[frame["split"] == "fit"]
         signal, table = records.chosen_signal(job, fit, tables_of_replies.outcome(job, fit), facts["reasons"])
         frame["confidence"] = records.confidence_of(frame, signal)

@@ -12,7 +12,7 @@ from cascade_threshold.signals import Measurement
 
 ROLES = ("cheap", "strong")
 MOST_REASONS = 20
-MOST_TEXTS, LONGEST_TEXT = 50, 200
+MOST_TEXTS, SHOWN_TEXTS, LONGEST_TEXT = 50, 5, 80
 UNREADABLE = ("out_of_set", "truncated", "empty", "filtered")
 """Statuses of a reply that came and holds no whole answer of the set."""
 
@@ -44,7 +44,9 @@ class Facts:
     named: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Model names in replies, by role."""
     unreadable: dict[str, Counter[str]] = field(default_factory=_by_role)
-    """Texts of replies that hold no whole answer, by role, cut after 200 characters."""
+    """Texts of replies that hold no whole answer, by role, cut after 80 characters."""
+    readings: dict[str, Counter[str]] = field(default_factory=_by_role)
+    """Replies that needed a wider reading than a bare answer, by role and name of the reading."""
     input_tokens: Counter[str] = field(default_factory=Counter)
     """Of the replies that tell them, by role; and how many of these the service had cached (a role is missing where no reply tells)."""
     cached_tokens: Counter[str] = field(default_factory=Counter)
@@ -53,6 +55,8 @@ class Facts:
         """Count one reply. `form`: the request form it was asked in; `wanted`: alternatives asked for."""
         if m.status != "failed":
             self.named[role][m.reply.model or "(none)"] += 1
+        if m.reading:
+            self.readings[role][m.reading] += 1
         if m.status in UNREADABLE:
             self.unreadable[role][(m.reply.text or "")[:LONGEST_TEXT]] += 1
         if m.reply.usage.known:
@@ -115,7 +119,8 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "response_models": {role: sorted(summed("named", role)) for role in ROLES}
         | {"cheap_form": forms["cheap"], "strong_form": forms["strong"]},
         "unreadable_texts": {
-            role: [[text, n] for text, n in summed("unreadable", role).most_common(MOST_TEXTS)] for role in ROLES
+            role: [[text, n] for text, n in summed("unreadable", role).most_common(SHOWN_TEXTS)] for role in ROLES
         },
+        "readings": {role: dict(summed("readings", role).most_common()) for role in ROLES},
         "statuses": {role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -125,7 +126,7 @@ def _measured(
         kept = {reply.request_id: reply for reply in store.replies([request_id for _, request_id, _ in rows])}
         for example_id, request_id, options in rows:
             reply = kept.get(request_id)
-            mine = AnswerSet.choose(options) if answers is None else answers
+            mine = AnswerSet.choose(json.loads(options)) if answers is None else answers
             yield (
                 example_id,
                 request_id,

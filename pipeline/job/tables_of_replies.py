@@ -48,7 +48,7 @@ def planned(job: Job) -> Iterator[list[shards.Shard]]:
             with schemas.table_writer(rows, schemas.SHARD_ROWS) as table:
                 table.add(
                     (
-                        e.id, e.split, e.group, e.segment, e.label, None if e.options is None else len(e.options),
+                        e.id, e.split, e.group, e.segment, e.label, None if e.options is None else json.dumps(e.options),
                         *(job.request(role, e).request_id if job.wants(role, e) else None for role in reply_stats.ROLES),
                     )
                     for e in examples

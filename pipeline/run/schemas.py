@@ -95,12 +95,12 @@ SHARD_ROWS = pa.schema(
         ("group", pa.string()),
         ("segment", pa.string()),
         ("label", pa.string()),
-        ("options", pa.int32()),
+        ("options", pa.string()),
         ("cheap_request_id", pa.string()),
         ("strong_request_id", pa.string()),
     ]
 )
-"""What is known of a row before its replies are read: how many options it has, and which requests are its own (null: none)."""
+"""What is known of a row before its replies are read: its options as JSON, and which requests are its own (null: none)."""
 
 
 def utf8(text: str) -> str:

@@ -99,7 +99,7 @@ def _metrics(shift: float) -> dict[str, Any]:
 def calibration(scene: Scene) -> dict[str, Any]:
     return {
         "schema": "cascade-calibration/1",
-        "signal": {"name": "first_token", "version": 1, "params": {}},
+        "signal": {"name": "first_token", "version": 2, "params": {}},
         "signal_table": [
             {
                 "signal": "first_token",
@@ -259,7 +259,7 @@ def policy(scene: Scene, advice: dict[str, Any], frame: pd.DataFrame) -> dict[st
         "threshold": advice["threshold"],
         "calibrated_threshold": advice["calibrated_threshold"],
         "comparator": "<",
-        "signal": {"name": "first_token", "version": 1, "params": {}},
+        "signal": {"name": "first_token", "version": 2, "params": {}},
         "calibrator": {"kind": "platt", "slope": 0.55, "intercept": 0.2},
         "labels": list(answers_of(scene)),
         "kind": scene.kind,

@@ -55,7 +55,7 @@ def document(**changes: Any) -> dict[str, Any]:
     """A certified policy of a four-label task on the first token's probability, threshold 0.9."""
     fields: dict[str, Any] = {
         "task": "email_triage", "kind": "classify", "provider": "together", "verdict": "certified", "threshold": 0.9,
-        "signal": {"name": "first_token", "version": 1, "params": {}, "whole_output": True},
+        "signal": {"name": "first_token", "version": 2, "params": {}, "whole_output": True},
         "calibrator": {"kind": "platt", "slope": 0.7, "intercept": 0.1}, "labels": LABELS,
         "cheap": {"model": CHEAP, "params": {"temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}},
                   "usd_per_million_tokens": {"input": 0.17, "output": 0.25, "as_of": "2026-11-22", "source": "list"},

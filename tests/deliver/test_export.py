@@ -50,7 +50,7 @@ def replies(seed: int = 3, n: int = 400) -> list[dict[str, Any]]:
 
 
 def certified(signal: str = "mean", **more: Any) -> dict[str, Any]:
-    return document(signal={"name": signal, "version": 1, "params": {}, "whole_output": True}, **more)
+    return document(signal={"name": signal, "version": 2, "params": {}, "whole_output": True}, **more)
 
 
 def null_restored(value: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
@@ -165,11 +165,11 @@ def test_the_router_accepts_the_boundary_itself() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"signal": {"name": "label_probability", "version": 2, "params": {}}}, "mean logprob of the whole reply"),
-        ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": False}}, "outside the answer"),
-        ({"signal": {"name": "mean", "version": 1, "params": {}}}, "not known"),
-        ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "threshold": 0.04}, "scale ends"),
-        ({"signal": {"name": "mean", "version": 1, "params": {}, "whole_output": True}, "strong": {"human": True, "usd_per_request": 0.4}}, "to models only"),
+        ({"signal": {"name": "label_probability", "version": 3, "params": {}}}, "mean logprob of the whole reply"),
+        ({"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": False}}, "outside the answer"),
+        ({"signal": {"name": "mean", "version": 2, "params": {}}}, "not known"),
+        ({"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": True}, "threshold": 0.04}, "scale ends"),
+        ({"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": True}, "strong": {"human": True, "usd_per_request": 0.4}}, "to models only"),
     ],
 )  # fmt: skip
 def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_otherwise(
@@ -187,14 +187,14 @@ def test_people_are_no_model_that_a_gateway_could_send_requests_to() -> None:
 
 
 def test_the_signal_is_the_first_thing_named_when_the_router_cannot_take_it() -> None:
-    made = document(monitor=facts([None, *(0.5 + i / 200 for i in range(99))]), signal={"name": "margin", "version": 1})
+    made = document(monitor=facts([None, *(0.5 + i / 200 for i in range(99))]), signal={"name": "margin", "version": 2})
     with pytest.raises(NotExportable, match="the signal margin"):
         export(made, "vllm-semantic-router")
 
 
 def test_a_single_token_reply_carries_over_whatever_the_signal_is_called() -> None:
     side = {**document()["cheap"], "params": {"max_tokens": 1}}
-    made = document(cheap=side, signal={"name": "first_token", "version": 1, "params": {}})
+    made = document(cheap=side, signal={"name": "first_token", "version": 2, "params": {}})
     assert "threshold:" in export(made, "vllm-semantic-router")
 
 

@@ -293,7 +293,7 @@ def test_a_missing_file_and_a_folder_are_usage_errors(tmp_path: Path) -> None:
         ({"verdict": "sure"}, "verdict"),
         ({"signal": {"name": "first_token", "version": 99, "params": {}}}, "version 99"),
         ({"signal": {"name": "vibes", "version": 1, "params": {}}}, "'vibes' is unknown"),
-        ({"signal": {"name": "learned", "version": 2, "params": {}}}, "learned signal lacks"),
+        ({"signal": {"name": "learned", "version": 3, "params": {}}}, "learned signal lacks"),
         ({"calibrator": {"kind": "platt"}}, "calibrator"),
         ({"labels": ["one"]}, "labels has 1 entries"),
         ({"labels": ["a", "a"]}, "listed twice"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from cascade_threshold.completion import usage_of
+from cascade_threshold.completion import interruption, usage_of
 from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request
@@ -102,6 +102,8 @@ def _success(body: bytes) -> Outcome:
             message_in(body) + " (status 200: a proxy, or a wrong TOGETHER_BASE_URL?)",
             usage,
         )
+    if broken := interruption(value):
+        return Outcome(Action.RETRY, "invalid", "interrupted", f"the service broke off ({broken})", usage)
     if _empty(value):
         return Outcome(Action.RETRY_ONCE, "ok", "empty", "the reply holds no answer", usage)
     return Outcome(Action.KEEP, "ok", "", "", usage)
@@ -120,7 +122,7 @@ def _empty(value: dict[str, Any]) -> bool:
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, dict):
         return True
-    if first.get("finish_reason") in ("length", "content_filter", "tool_calls"):
+    if first.get("finish_reason") in ("length", "content_filter", "tool_calls", "function_call"):
         return False
     message = first.get("message")
     return not first.get("text") if not isinstance(message, dict) else not message.get("content")
