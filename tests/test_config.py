@@ -140,3 +140,47 @@ def test_paths_are_relative_to_the_config_and_addresses_stay(tmp_path: Path) -> 
     config = load(written(tmp_path))
     assert config.resolve("rows.csv") == str(tmp_path / "rows.csv")
     assert config.resolve("s3://bucket/rows.csv") == "s3://bucket/rows.csv"
+
+
+JUDGE = """
+task: j
+kind: judge
+target: {kind: accepted_accuracy, at_least: 0.9}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [
+        ("", ("yes", "no")),
+        ("labels: [irrelevant, relevant]", ("relevant", "irrelevant")),
+        ('labels: ["0", "1"]', ("1", "0")),
+        ("labels: [non, oui]\njudge: {positive: oui}", ("oui", "non")),
+        ("judge: {positive: good, negative: bad}", ("good", "bad")),
+        ("judge: {grades: {0: 0, 1: 1, 2: 3}}", ("2", "0", "1")),
+    ],
+)
+def test_a_judges_answers_begin_with_the_one_that_means_yes(
+    tmp_path: Path, said: str, answers: tuple[str, ...]
+) -> None:
+    (tmp_path / "j.yaml").write_text(JUDGE + said, "utf-8")
+    config = load(tmp_path / "j.yaml")
+    assert config.answers == answers
+    assert config.answer_set is not None
+    assert config.answer_set.positive == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("labels: [good, bad]", "judge.positive"),
+        ("labels: [yes, relevant]", "judge.positive"),
+        ("labels: [a, b]\njudge: {positive: c}", "none of the labels"),
+        ("judge: {positive: good}", "judge.negative"),
+        ('labels: ["0", "1", "2"]\njudge: {grades: {0: 0, 1: 1}}', "every label its gain"),
+    ],
+)
+def test_a_judge_whose_yes_is_unknown_is_refused(tmp_path: Path, said: str, why: str) -> None:
+    (tmp_path / "j.yaml").write_text(JUDGE + said, "utf-8")
+    with pytest.raises(ConfigError, match=why):
+        load(tmp_path / "j.yaml")

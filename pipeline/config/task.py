@@ -10,11 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
-    StrictFloat,
     StrictInt,
     StrictStr,
     Tag,
@@ -23,9 +21,10 @@ from pydantic import (
 )
 
 from cascade_threshold.answers import AnswerSet
-from cascade_threshold.label_text import label_text
 from cascade_threshold.pricing import Price, price_of
 from pipeline.config import providers
+from pipeline.config.judge import Judge
+from pipeline.config.part import Number, Part, Share
 from pipeline.config.prompt import Prompt
 
 ROLES = ("cheap", "strong")
@@ -33,18 +32,10 @@ SIGNAL_NAMES = (
     "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned",
 )  # fmt: skip
 
-Number = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
-Share = Annotated[StrictInt | StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
 LENGTHS = ("max_tokens", "max_completion_tokens")
 """Parameters that bound a reply; where both stand, the larger counts."""
 SplitName = Literal["fit", "certify", "test"]
 SPLITS: tuple[SplitName, ...] = ("fit", "certify", "test")
-
-
-class Part(BaseModel):
-    """Base of all parts: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Split(Part):
@@ -260,27 +251,6 @@ class Target(Part):
         return round(1 - float(self.certainty), 12)
 
 
-class Judge(Part):
-    """Kind judge: which label means yes, and what graded labels are worth."""
-
-    positive: StrictStr | None = None
-    """The label that means yes; known without it: yes, true, relevant, 1."""
-    negative: StrictStr | None = None
-    """The other label; needed beside `positive` where `labels` is left out."""
-    grades: dict[StrictStr, Annotated[Number, Field(ge=0)]] | None = None
-    """Gain of every label where relevance is graded."""
-
-    @field_validator("positive", "negative", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return label_text(value) if isinstance(value, bool | int) else value
-
-    @field_validator("grades", mode="before")
-    @classmethod
-    def _keys(cls, grades: Any) -> Any:
-        return {label_text(k): v for k, v in grades.items()} if isinstance(grades, dict) else grades
-
-
 class Report(Part):
     """What the page may contain."""
 
@@ -350,18 +320,6 @@ class TaskConfig(Part):
             )
         if self.judge is not None and self.kind != "judge":
             raise ValueError(f"judge belongs to kind judge, not to {self.kind}")
-        if (
-            self.judge is not None
-            and self.judge.negative is not None
-            and self.judge.negative not in (self.answers or ())
-        ):
-            raise ValueError(
-                f"judge.negative names {self.judge.negative!r}, which is none of the labels {self.answers}"
-            )
-        if self.judge is not None and self.judge.grades is not None and self.labels is not None:
-            ungraded = set(self.labels) ^ set(self.judge.grades)
-            if ungraded:
-                raise ValueError(f"judge.grades and labels differ in {sorted(ungraded)}: give every label its gain")
         if self.kind == "choose" and self.dataset is not None and not self.dataset.options:
             raise ValueError("kind choose needs dataset.options, the column with the row's options")
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
@@ -390,23 +348,7 @@ class TaskConfig(Part):
     def answers(self) -> tuple[str, ...] | None:
         """The closed set of answers, of kind judge the label that means yes first; None for kind choose, where it depends on
         the row. Raises ValueError when it is not known which of a judge's labels means yes."""
-        if self.kind != "judge":
-            return self.labels
-        said = self.judge or Judge()
-        labels = self.labels
-        if labels is None and said.grades is not None:
-            labels = tuple(said.grades)
-        if labels is None and said.positive is not None:
-            if said.negative is None:
-                raise ValueError("judge.positive without `labels` needs judge.negative, the other answer")
-            labels = (said.positive, said.negative)
-        positive = said.positive
-        if positive is None and said.grades is not None:
-            positive = max(said.grades, key=lambda label: said.grades[label] if said.grades else 0)
-        found = AnswerSet.judge(labels or ("yes", "no"), positive)
-        assert found.positive is not None
-        yes = found.labels[found.positive]
-        return (yes, *(label for label in found.labels if label != yes))
+        return (self.judge or Judge()).answers(self.labels) if self.kind == "judge" else self.labels
 
     @property
     def answer_set(self) -> AnswerSet | None:
