@@ -18,9 +18,10 @@ from typing import Any
 import cascade_threshold
 from pipeline.collect.providers.redact import without_keys
 from pipeline.config.providers import PROVIDERS
-from pipeline.errors import CascadeError, PromiseBroken, UsageError
+from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
 
 FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
+MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
 OLDEST = (3, 11)
 INSTALL = "pip install 'cascade-threshold[pipeline]'"
@@ -71,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except CascadeError as error:
         _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}")
-        if args.json and error.exit_code != PromiseBroken.exit_code:  # the monitor has printed its whole report
+        if args.json and not isinstance(
+            error, PromiseBroken | NothingTested
+        ):  # the monitor has printed its whole report
             print(
                 json.dumps(
                     {"error": type(error).__name__, "message": redacted(str(error)), "exit_code": error.exit_code}
@@ -129,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         prog="cascade-threshold",
         description="Below which confidence should a cheap model's answer be handed to the strong model?",
         epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 not exportable, "
-        "6 the promise no longer holds, 130/143 interrupted and resumable, 1 a bug.",
+        "6 the promise no longer holds, 7 monitor tested no label though --require-labels, 130/143 interrupted and resumable, 1 a bug.",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {cascade_threshold.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -225,7 +228,25 @@ def _policy(sub: argparse.ArgumentParser) -> None:
 
 def _monitor(sub: argparse.ArgumentParser) -> None:
     _policy(sub)
-    sub.add_argument("--log", type=Path, required=True, metavar="FILE", help="JSON lines: decisions or raw completions")
+    sub.add_argument(
+        "--log",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="JSON lines (decisions or raw completions): files, patterns, or - for standard input; plain, gzip, bzip2 or xz",
+    )
+    sub.add_argument(
+        "--format", choices=MONITOR_FORMATS, default="text", help="default: text; prometheus for a textfile collector"
+    )
+    sub.add_argument(
+        "--require-labels", action="store_true", help="exit 7 when no label was tested, or some could not be read"
+    )
+    sub.add_argument(
+        "--days",
+        type=_positive(float),
+        metavar="N",
+        help="judge drift on the newest N days (default: 2,000 newest lines)",
+    )
 
 
 def _status(sub: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.config import yaml_file
-from pipeline.errors import CascadeError, PromiseBroken, UsageError
+from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
 from pipeline.job import collection
 from pipeline.job.job import Job, Options
 from pipeline.run.directory import POLICY, RECOMMENDATION, RUN, STORE, Run, disk_errors, write_bytes
@@ -148,19 +149,31 @@ def export(args: Args) -> Any:
 
 
 def monitor(args: Args) -> dict[str, Any]:
-    """Production replies against the policy; exit 6 when the promise no longer holds."""
+    """Production replies against the policy; exit 6 when the promise no longer holds, 7 when labels were required and none was tested."""
     from cascade_threshold import policy as policies
+    from pipeline.deliver.monitoring import log_file, monitor_formats
     from pipeline.deliver.monitoring import monitor as watching
 
-    if not args.log.is_file():
-        raise UsageError(f"{args.log}: there is no such log; give a file of JSON lines (decisions or completions)")
-    with args.log.open(encoding="utf-8", errors="replace") as lines:
-        found: dict[str, Any] = watching.check(policies.load(args.policy), lines)
-    _out(args, *found["text"])
-    if not found["holds"]:
-        if args.json:
+    logs = log_file.expand(args.log)
+    found: dict[str, Any] = watching.check(
+        policies.load(args.policy),
+        chain.from_iterable(log.lines() for log in logs),
+        days=args.days,
+        today=dt.datetime.now(dt.UTC).date(),
+    )
+    failed: CascadeError | None = None if found["holds"] else PromiseBroken(found["text"][0])
+    if failed is None and args.require_labels and not found["tested"]:
+        failed = NothingTested(found["text"][0] if found["verdict"] == "untested" else found["text"][-1])
+    if args.json:
+        _out(args, *found["text"])
+        if failed is not None:
             print(json.dumps(found, ensure_ascii=False))
-        raise PromiseBroken(found["text"][0])
+    elif args.quiet and args.format == "text":
+        print(*([found["text"][0]] if found["tested"] else [found["text"][0], found["text"][-1]]), sep="\n")
+    else:
+        sys.stdout.write(monitor_formats.rendered(found, args.format))
+    if failed is not None:
+        raise failed
     return found
 
 
@@ -168,7 +181,11 @@ def route(args: Args) -> dict[str, Any]:
     """One production decision."""
     from cascade_threshold import policy as policies
 
-    decision: dict[str, Any] = policies.load(args.policy).decide(sys.stdin.read()).to_dict()
+    policy = policies.load(args.policy)
+    due = policy.document.get("review_by")
+    if isinstance(due, str) and due < dt.datetime.now(dt.UTC).date().isoformat():
+        print(f"warning: {args.policy}: was to be reviewed by {due}; evaluate again on newer rows", file=sys.stderr)
+    decision: dict[str, Any] = policy.decide(sys.stdin.read()).to_dict()
     if not args.json:
         print(json.dumps(decision, ensure_ascii=False))
     return decision

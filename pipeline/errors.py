@@ -16,6 +16,7 @@
     ├── TooManyFailures       4   more failed rows than max_failure_rate; predictions are written all the same
     ├── NotExportable         5   the policy is not certified, or its models are for demonstration
     ├── PromiseBroken         6   production no longer keeps the promise
+    ├── NothingTested         7   `monitor --require-labels`: no label was tested, or some could not be read
     └── Interrupted         130   SIGINT (143 for SIGTERM); resumable
 
 The first three classes belong to the runtime (`cascade_threshold.errors`). Anything else that escapes is a bug of ours and ends with exit code 1.
@@ -29,7 +30,7 @@ from cascade_threshold.errors import CascadeError, DataError, UsageError
 
 __all__ = [
     "AccessError", "CapReached", "CascadeError", "ConfigError", "CreditExhausted", "DataError", "DiskFull", "Interrupted",
-    "KeyRefused", "NotExportable", "PromiseBroken", "ProviderDown", "RunLocked", "SpendingRefused", "Stopped", "TooManyFailures",
+    "KeyRefused", "NotExportable", "NothingTested", "PromiseBroken", "ProviderDown", "RunLocked", "SpendingRefused", "Stopped", "TooManyFailures",
     "UsageError",
 ]  # fmt: skip
 
@@ -92,6 +93,12 @@ class PromiseBroken(CascadeError):
     """The monitored promise no longer holds."""
 
     exit_code = 6
+
+
+class NothingTested(CascadeError):
+    """Labels were required, and none was tested, or some could not be read."""
+
+    exit_code = 7
 
 
 class Interrupted(CascadeError):

@@ -175,7 +175,7 @@ def test_every_answer_writes_one_line_without_the_text_and_monitor_reads_it(tmp_
     assert json.loads(lines[0])["id"] == "r1"
     assert "hello" not in path.read_text()
     report = check(Policy(made), lines)
-    assert (report["lines"]["judged"], report["lines"]["bad"], report["verdict"]) == (3, 0, "holds")
+    assert (report["lines"]["judged"], report["lines"]["bad"], report["verdict"]) == (3, 0, "untested")
 
 
 def test_shadow_asks_the_strong_model_about_accepted_answers_and_logs_what_it_said() -> None:

@@ -1,74 +1,80 @@
-"""E-process: evidence, readable after every label, that accepted answers are wrong more often than promised.
+"""E-process: evidence, readable after every line, that kept answers are worse than the promise allows, from any point on.
 
-Betting on H0 "error rate <= alpha": E = mean over lambda of the product over labels of (1 + lambda (x - alpha)), with x = 1
-for a wrong answer. Under H0 each factor has expectation at most 1, so E is a nonnegative supermartingale, and by Ville's
-inequality it ever reaches 1/level with probability at most `level`, however often one looks (Waudby-Smith and Ramdas 2024,
-arXiv 2010.09686). Standard library only.
+Betting on H0 "the mean of x is at most m", x in [-1, 1] or [0, 1]: each factor 1 + lambda (x - m) has expectation at most 1
+under H0 (Waudby-Smith and Ramdas 2024, arXiv 2010.09686). A product over the whole log remembers a good past, and must first
+lose it. So bets start anew at every value (e-detectors, Shin, Ramdas and Rinaldo 2022, arXiv 2203.03532), in the form of
+Shiryaev and Roberts with a head start r:
+
+    R_t = (1 + lambda (x_t - m)) (R_{t-1} + 1),  R_0 = r,    E_t = mean over lambda of R_t / (r + N)
+
+Under H0 R_t - t is a supermartingale, so E[R_N] <= r + N, and by Doob's inequality E ever reaches 1/level within N values with
+probability at most `level`, however often one looks. N is LENGTH: of a longer log the newest N values count. The head start
+keeps a fresh log quick: r / (r + N) of all the weight lies on bets that start with the log. Standard library only.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEVEL = 0.05
+"""At most this share of logs raises a false alarm, over all kinds of evidence that a log has together."""
+LENGTH = 20_000
+"""Values of one kind that a log may hold for that rate to be proved; of more, the newest so many are read."""
+HEAD_START = 0.1
+"""r, as a share of N."""
 BETS = 12
+_LARGEST = 1e300
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a sequence of labels says against an error rate of at most `bound`."""
+    """What a sequence of values says against a mean of at most `bound`."""
 
     bound: float
     labels: int
-    errors: int
+    errors: float
+    """Their sum: wrong answers, or what the strong model had right more often than the cheap one."""
     value: float
-    """E after the last label."""
+    """E after the last value."""
     largest: float
     """The largest E on the way."""
     alarm_at: int | None
-    """Number of the label at which E first reached 1/level; None when it never did. Later labels do not undo it."""
+    """Number of the value at which E first reached 1/level; None when it never did. Later values do not undo it."""
 
 
-def lambdas(alpha: float) -> list[float]:
-    """The bets: geometric from 0.015/alpha to 0.6/alpha (0.3 to 12 at alpha = .05), so no factor falls below 0.4."""
-    low, high = 0.015 / alpha, 0.6 / alpha
+def lambdas(bound: float, lowest: float = 0.0) -> list[float]:
+    """The bets, geometric. On errors (lowest 0): from 0.015/bound to 0.6/bound (0.3 to 12 at a bound of .05), so that no factor
+    falls below 0.4. On differences (lowest -1): from 0.03 to 0.6 over 1 + bound, for the same reason."""
+    width = bound - lowest
+    low, high = (0.015 / width, 0.6 / width) if lowest == 0 else (0.03 / width, 0.6 / width)
     return [low * (high / low) ** (i / (BETS - 1)) for i in range(BETS)]
 
 
-def e_value(errors: int, labels: int, alpha: float) -> float:
-    """E after `labels` labels of which `errors` were wrong, 0 < alpha < 1. Their order does not matter."""
-    return _e_value(errors, labels, [_logs(bet, alpha) for bet in lambdas(alpha)])
+def e_values(values: Sequence[float], bound: float, *, lowest: float = 0.0, length: int = LENGTH) -> list[float]:
+    """E after each value. Raises ValueError unless lowest < bound < 1 (and a bound on errors is above 0)."""
+    if not lowest < bound < 1:
+        raise ValueError(f"the bound must lie between {lowest:g} and 1, got {bound!r}")
+    bets, start = lambdas(bound, lowest), HEAD_START * length
+    wealth = [start] * BETS
+    scale = 1 / (BETS * (start + length))
+    found = []
+    for x in values:
+        wealth = [min(_LARGEST, (1 + bet * (x - bound)) * (r + 1)) for bet, r in zip(bets, wealth, strict=True)]
+        found.append(sum(wealth) * scale)
+    return found
 
 
-def watch(wrong: Iterable[bool], alpha: float, *, level: float = LEVEL) -> Evidence:
-    """Go through labels in their order, looking after each. Raises ValueError unless 0 < alpha < 1."""
-    if not 0 < alpha < 1:
-        raise ValueError(f"the bound on errors must lie between 0 and 1, got {alpha!r}")
-    logs = [_logs(bet, alpha) for bet in lambdas(alpha)]
-    labels = errors = 0
-    value = largest = 1.0
-    alarm_at = None
-    for x in wrong:
-        labels += 1
-        if not x:
-            continue
-        errors += 1  # E grows with a wrong answer only, so only there can it reach a new largest value
-        value = _e_value(errors, labels, logs)
-        largest = max(largest, value)
-        if alarm_at is None and value >= 1 / level:
-            alarm_at = labels
-    return Evidence(alpha, labels, errors, _e_value(errors, labels, logs), largest, alarm_at)
-
-
-def _logs(bet: float, alpha: float) -> tuple[float, float]:
-    return math.log1p(bet * (1 - alpha)), math.log1p(-bet * alpha)
-
-
-def _e_value(errors: int, labels: int, logs: list[tuple[float, float]]) -> float:
-    total = 0.0
-    for wrong, right in logs:
-        exponent = errors * wrong + (labels - errors) * right
-        total += math.exp(min(exponent, 700.0))  # e^700 is alarm enough
-    return total / len(logs)
+def watch(
+    values: Sequence[float], bound: float, *, level: float = LEVEL, lowest: float = 0.0, length: int = LENGTH
+) -> Evidence:
+    """Go through values in their order, looking after each; of more than `length` the newest. Raises ValueError as `e_values`."""
+    newest = values[-length:] if len(values) > length else values
+    path = e_values(newest, bound, lowest=lowest, length=length)
+    skipped = len(values) - len(newest)
+    at = next((i for i, e in enumerate(path) if e >= 1 / level), None)
+    start = HEAD_START / (HEAD_START + 1)
+    return Evidence(
+        bound, len(values), float(sum(values)), path[-1] if path else start, max([start, *path]),
+        None if at is None else skipped + at + 1,
+    )  # fmt: skip

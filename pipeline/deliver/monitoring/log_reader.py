@@ -1,24 +1,33 @@
-"""ProductionLog: lines of a log read as decisions under one policy. A line that cannot be read is counted, never raised.
+"""ProductionLog: the records of logs read as decisions under one policy, in the order of time, each request once.
 
-A line is a JSON object of one of three forms, each of which may also carry `label` (the right answer), `correct` (true or
+A record is a JSON object of one of three forms, each of which may also carry `label` (the right answer), `correct` (true or
 false), or `strong_answer` (what the strong model said about the same request), and for kind choose `options`:
 
 - a decision line, as `Cascade` writes it: action, confidence, status, answer, model, policy, request
 - a raw completion of the cheap model (`choices`); completions of the strong model are passed over
 - a raw completion inside `completion`, or inside `response.body` as batch output files have it
+
+Nothing raises on what a line holds: what cannot be read is counted.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cascade_threshold.policy import ACCEPT, ESCALATE, NAMELESS, OTHER_PROMPT, Policy, request_digest
+from pipeline.deliver.monitoring.audit import AuditReader
+from pipeline.deliver.monitoring.log_record import LogRecord, records
 
 # Why a line is not held against the calibration. Each is counted in the report.
 BAD = "bad"
+TORN = "torn"
+COPY = "copy"
 STRONG = "strong"
 OTHER_MODEL = "other_model"
 NAMELESS_MODEL = "nameless_model"
@@ -26,6 +35,10 @@ OTHER_POLICY = "other_policy"
 OTHER_REQUEST = "other_request"
 OTHER_DECISION = "other_decision"
 JUDGED = "judged"
+
+TIMES = ("time", "timestamp", "ts", "@timestamp", "datetime")
+IDS = ("event", "id", "request_id", "custom_id")
+AUDIT = ("label", "correct", "strong_answer")
 
 
 class Entry(NamedTuple):
@@ -38,67 +51,106 @@ class Entry(NamedTuple):
     """Whether the cheap answer is wrong, by its label; None without one."""
     disagrees: bool | None
     """Whether the strong model said something else; None where it was not asked."""
+    lost: int | None = None
+    """Strong answer right minus cheap answer right (1, 0 or -1); None unless both are known."""
+    time: float | None = None
+    """Seconds since 1970, UTC."""
 
 
 class ProductionLog:
-    """Reads lines one at a time; `counts` says what became of them, `models` which others answered."""
+    """Reads records; `counts` says what became of them, `models` which others answered."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.counts: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
         self.policies: Counter[str] = Counter()
+        self.unread_labels = 0
+        """Lines that carry a label and could not be read, and kept answers whose label is none of the set."""
+        self.torn_labels = 0
+        """The same of lines that a crash cut off."""
+        self.stray_kept = 0
+        """Decision lines that kept the answer of a model that calibration never saw."""
+        self._audit = AuditReader(policy)
         self._seen = frozenset(policy.document["cheap"]["response_models_seen"])
         strong = policy.document["strong"]
         self._strong = frozenset([*strong["response_models_seen"], strong["model"]]) - self._seen - {None}
         self._request = request_digest(policy)
 
-    def entries(self, lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[Entry]:
-        """The requests that the policy's calibration speaks about, in the order of the log."""
-        for line in lines:
-            if isinstance(line, str | bytes) and not line.strip():
-                continue
-            self.counts["read"] += 1
-            record = _record(line)
-            fate, entry = (BAD, None) if record is None else self._read(record)
+    def entries(self, lines: Iterable[str | bytes | Mapping[str, Any]]) -> list[Entry]:
+        """The requests that the policy's calibration speaks about, each once, by their time (without one: as they lie)."""
+        found = []
+        for fields in self._once(records(lines)):
+            fate, entry = self._read(fields)
             self.counts[fate] += 1
             if entry is not None:
-                yield entry
+                found.append(entry)
+        return sorted(found, key=_filled([e.time for e in found]))
+
+    def _once(self, lines: Iterable[LogRecord]) -> Iterator[Mapping[str, Any]]:
+        """Readable records, each request once; a copy that brings a label lends it to the one that is kept."""
+        kept: dict[object, dict[str, Any]] = {}
+        for record in lines:
+            self.counts["read"] += 1
+            if record.fields is None:
+                self.counts[TORN if record.torn else BAD] += 1
+                if record.torn:
+                    self.torn_labels += record.labeled
+                else:
+                    self.unread_labels += record.labeled
+                continue
+            key = _identity(record.fields)
+            if key is None:
+                key = len(kept), "alone"
+            if key not in kept:
+                kept[key] = dict(record.fields)
+                continue
+            self.counts[COPY] += 1
+            first = kept[key]
+            first.update(
+                {k: record.fields[k] for k in AUDIT if first.get(k) is None and record.fields.get(k) is not None}
+            )
+        yield from kept.values()
 
     def _read(self, record: Mapping[str, Any]) -> tuple[str, Entry | None]:
+        action = record.get("action")
+        if isinstance(action, str) and action.strip().lower() in (ACCEPT, ESCALATE):
+            return self._decision_line(record, action.strip().lower())
         inner = _completion(record)
-        if record.get("action") in (ACCEPT, ESCALATE):
-            return self._decision_line(record)
-        if inner is None:
-            return BAD, None
-        return self._raw(record, inner)
+        return self._unjudged(record) if inner is None else self._raw(record, inner)
 
-    def _decision_line(self, line: Mapping[str, Any]) -> tuple[str, Entry | None]:
-        confidence = line.get("confidence")
-        if confidence is not None and (isinstance(confidence, bool) or not isinstance(confidence, int | float)):
-            return BAD, None
+    def _unjudged(self, record: Mapping[str, Any]) -> tuple[str, None]:
+        self.unread_labels += any(record.get(name) is not None for name in ("label", "correct"))
+        return BAD, None
+
+    def _decision_line(self, line: Mapping[str, Any], action: str) -> tuple[str, Entry | None]:
+        confidence = _number(line.get("confidence"))
+        if confidence is None and not _absent(line.get("confidence")):
+            return self._unjudged(line)
         if not _is_or_none(line.get("policy"), self.policy.document["digest"]):
             self.policies[str(line["policy"])[:12]] += 1
             return OTHER_POLICY, None
         model = line.get("model")
         if isinstance(model, str) and self._seen and model not in self._seen:
             self.models[model] += 1
+            self.stray_kept += action == ACCEPT
             return OTHER_MODEL, None
         if line.get("request") not in (None, self._request) or line.get("reason") == OTHER_PROMPT:
             return OTHER_REQUEST, None
         decision = self.policy.decide_confidence(confidence)
-        if decision.action != line["action"]:
+        if decision.action != action:
             return OTHER_DECISION, None
         status = line.get("status")
         status = status if isinstance(status, str) else "ok" if confidence is not None else "unknown"
-        return JUDGED, self._entry(line, decision.action, decision.confidence, status, line.get("answer"))
+        answer = line.get("answer") if action == ACCEPT else line.get("cheap_answer", line.get("answer"))
+        return JUDGED, self._entry(line, action, decision.confidence, status, answer)
 
     def _raw(self, record: Mapping[str, Any], completion: Any) -> tuple[str, Entry | None]:
         if self.policy.signal is None:
-            return BAD, None
+            return self._unjudged(record)
         decision = self.policy.decide(completion, options=record.get("options"))
         if decision.status == "failed" and not isinstance(completion, Mapping):
-            return BAD, None
+            return self._unjudged(record)
         model = decision.model
         if model in self._strong:
             return STRONG, None
@@ -110,31 +162,72 @@ class ProductionLog:
         return JUDGED, self._entry(record, decision.action, decision.confidence, decision.status, decision.answer)
 
     def _entry(self, line: Mapping[str, Any], action: str, confidence: float | None, status: str, answer: Any) -> Entry:
-        wrong = disagrees = None
-        if isinstance(line.get("correct"), bool):
-            wrong = not line["correct"]
-        elif isinstance(line.get("label"), str) and isinstance(answer, str):
-            wrong = not self._same(answer, line["label"], line.get("options"))
-        if isinstance(line.get("strong_answer"), str) and isinstance(answer, str):
-            disagrees = not self._same(answer, line["strong_answer"], line.get("options"))
-        return Entry(action == ACCEPT, confidence, status, wrong, disagrees)
-
-    def _same(self, a: str, b: str, options: Any) -> bool:
-        try:
-            answers = self.policy.answer_set(options)
-        except (TypeError, ValueError):
-            return a.strip() == b.strip()
-        return answers.fold(a) == answers.fold(b)
+        found = self._audit.read(line, answer)
+        kept = action == ACCEPT
+        self.unread_labels += kept and found.unreadable
+        return Entry(kept, confidence, status, found.wrong, found.disagrees, found.lost, _time(line))
 
 
-def _record(line: str | bytes | Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if isinstance(line, Mapping):
-        return line
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+def _identity(fields: Mapping[str, Any]) -> object:
+    """What two deliveries of one line share: their id and time, else all that they hold.
+
+    None when the line has neither an id nor a time: then equal lines may well be two requests.
+    """
+    given = next((str(fields[k]) for k in IDS if fields.get(k) is not None), None)
+    when = next((str(fields[k]) for k in TIMES if fields.get(k) is not None), None)
+    if fields.get("event") is not None or (given is not None and when is not None):
+        return given, when
+    if given is None and when is None:
         return None
-    return found if isinstance(found, dict) else None
+    told = {k: v for k, v in fields.items() if k not in AUDIT}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).digest()
+
+
+def _filled(times: list[float | None]) -> Any:
+    """A sort key by time; an entry without one stays behind the one before it."""
+    known, last = [], -math.inf
+    for time in times:
+        last = last if time is None else time
+        known.append(last)
+    keys = iter(known)
+    return lambda _: next(keys)
+
+
+def _time(fields: Mapping[str, Any]) -> float | None:
+    for name in TIMES:
+        value = fields.get(name)
+        if isinstance(value, str):
+            try:
+                moment = dt.datetime.fromisoformat(value.strip())
+            except ValueError:
+                value = _number(value)
+            else:
+                return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+            while value > 1e11:  # milliseconds, microseconds, nanoseconds
+                value /= 1000
+            return float(value)
+    return None
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "null", "none", "nan"))
+
+
+def _number(value: Any) -> float | None:
+    """A number, also as text; None for anything else."""
+    if isinstance(value, str) and len(value) < 60:
+        try:
+            value = float(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _completion(record: Mapping[str, Any]) -> Any:

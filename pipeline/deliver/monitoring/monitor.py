@@ -1,72 +1,103 @@
-"""Monitor: does production still keep the promise? Everything needed is in the policy file.
+"""Monitor: does production still keep the promise? Everything needed is in the policy file and the logs.
 
 Three kinds of findings, from weak to strong:
 
 - drift (a warning): without labels, the newest replies are compared with calibration; each test at level 1 %
-- another model (the promise no longer holds): the promise is about the models that calibration saw
-- evidence (the promise no longer holds): labels, or strong answers, for accepted requests show more errors than the
-  policy allows, by an e-process that may be looked at after every line and raises a false alarm in at most 5 % of all logs
+- another model (the promise no longer holds): the promise is about the models that calibration saw. A stray reply that
+  escalated is a warning; a kept one, or more than 1 % of all, is not
+- evidence (the promise no longer holds): labels, or strong answers, for kept requests show more errors than the policy allows,
+  by e-processes that may be looked at after every line; all kinds together raise a false alarm in at most 5 % of logs
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cascade_threshold.policy import Policy
 from pipeline.deliver.monitoring import log_reader as log
-from pipeline.deliver.monitoring.drift import FEWEST, Check, confidence_check, share_check
+from pipeline.deliver.monitoring import monitor_text as say
+from pipeline.deliver.monitoring.drift import Check, confidence_check, share_check
 from pipeline.deliver.monitoring.eprocess import LEVEL, Evidence, watch
 from pipeline.deliver.monitoring.log_reader import Entry, ProductionLog
 
 WINDOW = 2000
 """Drift is judged on this many of the newest replies; evidence on all of them."""
-
-BLIND_SPOT = (
-    "No check without labels can see that answers get worse while confidences stay as they were. Only the audit of accepted "
-    "answers sees that: have people label a random sample of them, or ask the strong model about 1 % of them too (shadow)."
-)
-
-_SKIPPED = {
+STRAY_SHARE = 0.01
+"""More than this share of replies by models that calibration never saw breaks the promise, even where all of them escalated."""
+TORN_SHARE = 0.01
+"""Labels lost in lines that a crash cut off are put up with up to this share of all labels."""
+WEEK = 7 * 86400.0
+WEEKS = 12
+SKIPPED = {
     log.BAD: "could not be read",
+    log.TORN: "break off in the middle",
+    log.COPY: "are copies of others (counted once)",
     log.STRONG: "are replies of the strong model",
     log.OTHER_POLICY: "were decided by another policy",
     log.OTHER_REQUEST: "were asked with other parameters or another prompt",
     log.OTHER_DECISION: "were decided otherwise than this policy decides",
     log.NAMELESS_MODEL: "name no model",
 }
-_WARNINGS = (log.OTHER_POLICY, log.OTHER_REQUEST, log.OTHER_DECISION, log.NAMELESS_MODEL)
+WARNINGS = (log.OTHER_POLICY, log.OTHER_REQUEST, log.OTHER_DECISION, log.NAMELESS_MODEL)
 
 
-def check(policy: Policy, lines: Iterable[str | bytes | Mapping[str, Any]], *, window: int = WINDOW) -> dict[str, Any]:
-    """Hold a production log against its policy. Raises nothing, whatever the lines hold; see `production_log` for them.
+@dataclass(frozen=True)
+class Finding:
+    """One kind of evidence: what was counted, and what the test says of it."""
 
-    Returns a JSON-ready report: `verdict` ("holds", "drift", "broken", or "unknown" when nothing could be judged),
-    `holds` (False only for "broken"), `text` (the same in sentences, the verdict first), `lines` (what became of each
-    line), `models` (others that answered), `checks` (drift) and `evidence`.
+    kind: str
+    """labels, shadow (disagreement with the strong model) or paired (strong right minus cheap right)."""
+    bound: float | None
+    labels: int
+    errors: float
+    tested: bool
+    alarm: bool
+    value: float | None
+    largest: float | None
+    needed: float
+    """The value at which the alarm is raised."""
+    alarm_at: int | None
+    alarm_time: str | None
+    text: str
+
+
+def check(
+    policy: Policy,
+    lines: Iterable[str | bytes | Mapping[str, Any]],
+    *,
+    window: int = WINDOW,
+    days: float | None = None,
+    today: dt.date | None = None,
+) -> dict[str, Any]:
+    """Hold a production log against its policy. Raises nothing, whatever the lines hold; see `log_reader` for them.
+
+    `window`: drift is judged on so many of the newest replies; `days`: and on those of so many days before the newest.
+    `today`: the day that `review_by` is compared with; None leaves that out.
+
+    Returns a JSON-ready report: `verdict` ("broken", "untested", "drift" or "holds"), `holds` (False only for "broken"),
+    `tested` (some evidence was tested, and no line that carries a label was lost), `text` (the same in sentences, the verdict
+    first), `lines` (what became of each), `models` (others that answered), `checks` (drift), `evidence`, `weeks`.
     """
     reader = ProductionLog(policy)
-    newest: deque[Entry] = deque(maxlen=window)
-    wrong: list[bool] = []
-    disagrees: list[bool] = []
-    for entry in reader.entries(lines):
-        newest.append(entry)
-        if entry.accepted and entry.wrong is not None:
-            wrong.append(entry.wrong)
-        if entry.accepted and entry.disagrees is not None:
-            disagrees.append(entry.disagrees)
-    facts = policy.document["monitor"]
-    checks = _drift(facts, newest)
-    evidence = [
-        _evidence("labels", wrong, facts["accepted_error_bound"]),
-        _evidence("shadow", disagrees, facts.get("accepted_disagreement_bound")),
-    ]
-    return _report(reader, len(newest), checks, evidence)
+    entries = reader.entries(lines)
+    newest = _newest(entries, window, days)
+    checks = _drift(policy.document["monitor"], newest)
+    evidence = _evidence(policy, [entry for entry in entries if entry.accepted])
+    return _report(reader, entries, len(newest), checks, evidence, _overdue(policy, today))
 
 
-def _drift(facts: Mapping[str, Any], newest: Iterable[Entry]) -> list[Check]:
-    entries = list(newest)
+def _newest(entries: Sequence[Entry], window: int, days: float | None) -> Sequence[Entry]:
+    newest = entries[-window:]
+    last = next((e.time for e in reversed(newest) if e.time is not None), None)
+    if days is None or last is None:
+        return newest
+    return [e for e in newest if e.time is None or e.time > last - days * 86400]
+
+
+def _drift(facts: Mapping[str, Any], entries: Sequence[Entry]) -> list[Check]:
     m, n = len(entries), facts["n_certify"]
     escalated = None if not n or facts["n_escalated"] is None else facts["n_escalated"] / n
     statuses = [entry.status for entry in entries]
@@ -81,87 +112,121 @@ def _drift(facts: Mapping[str, Any], newest: Iterable[Entry]) -> list[Check]:
     ]  # fmt: skip
 
 
-def _evidence(kind: str, failures: list[bool], bound: float | None) -> dict[str, Any]:
-    what = (
-        "accepted answers with a label" if kind == "labels" else "accepted answers that the strong model also answered"
-    )
-    empty = {"kind": kind, "bound": bound, "labels": len(failures), "errors": sum(failures), "value": None, "largest": None,
-             "alarm_at": None, "alarm": False}  # fmt: skip
-    if not failures:
-        return empty | {"text": f"There are no {what}, so the promise itself was not tested."}
-    if bound is None or not 0 < bound < 1:
-        return empty | {"text": f"{len(failures)} {what} cannot be judged: the policy states no bound for them."}
-    found = watch(failures, bound)
-    return empty | {"value": found.value, "largest": found.largest, "alarm_at": found.alarm_at,
-                    "alarm": found.alarm_at is not None, "text": _evidence_text(kind, found)}  # fmt: skip
+def _evidence(policy: Policy, kept: Sequence[Entry]) -> list[Finding]:
+    """Every kind of evidence; those that the log has share the level."""
+    facts = policy.document["monitor"]
+    found: list[tuple[str, list[tuple[float, float | None]], float | None, float]] = [
+        ("labels", [(float(e.wrong), e.time) for e in kept if e.wrong is not None], facts["accepted_error_bound"], 0.0),
+        ("shadow", [(float(e.disagrees), e.time) for e in kept if e.disagrees is not None],
+         facts.get("accepted_disagreement_bound"), 0.0),
+        ("paired", [(float(e.lost), e.time) for e in kept if e.lost is not None], paired_bound(policy), -1.0),
+    ]  # fmt: skip
+    usable = sum(bool(values) and bound is not None and lowest < bound < 1 for _, values, bound, lowest in found)
+    level = LEVEL / max(1, usable)
+    return [_finding(kind, values, bound, lowest, level) for kind, values, bound, lowest in found]
 
 
-def _evidence_text(kind: str, found: Evidence) -> str:
-    share = f"{found.errors} of {found.labels} {'labeled accepted answers are wrong' if kind == 'labels' else 'accepted answers are not the strong model’s'}"
-    rate = f"({found.errors / found.labels:.1%}; the policy allows {found.bound:.1%})"
-    if found.alarm_at is None:
-        return f"{share} {rate}: no alarm, the evidence reached {found.largest:.2g} of the {1 / LEVEL:g} it takes."
-    return (
-        f"{share} {rate}: ALARM at number {found.alarm_at}. The evidence against the promise reached {found.largest:.3g}; "
-        f"by chance alone it reaches {1 / LEVEL:g} in at most {LEVEL:.0%} of all logs, however often one looks."
-    )
+def paired_bound(policy: Policy) -> float | None:
+    """What the strong model may have right more often than the cheap one among kept requests: within / coverage.
+
+    None unless the target is match_strong and something is kept.
+    """
+    target, facts = policy.document["certificate"].get("target") or {}, policy.document["monitor"]
+    n, escalated = facts["n_certify"], facts["n_escalated"]
+    if target.get("kind") != "match_strong" or not n or escalated is None or escalated >= n:
+        return None
+    return float(target["within"] / (1 - escalated / n))
 
 
-def _report(reader: ProductionLog, judged: int, checks: list[Check], evidence: list[dict[str, Any]]) -> dict[str, Any]:
+def _finding(
+    kind: str, values: list[tuple[float, float | None]], bound: float | None, lowest: float, level: float
+) -> Finding:
+    total = sum(x for x, _ in values)
+    if not values or bound is None or not lowest < bound < 1:
+        text = say.untestable(kind, len(values))
+        return Finding(kind, bound, len(values), total, False, False, None, None, 1 / level, None, None, text)
+    found: Evidence = watch([x for x, _ in values], bound, level=level, lowest=lowest)
+    when = None if found.alarm_at is None else values[found.alarm_at - 1][1]
+    day = None if when is None else dt.datetime.fromtimestamp(when, dt.UTC).isoformat(timespec="seconds")
+    return Finding(kind, bound, len(values), total, True, found.alarm_at is not None, found.value, found.largest, 1 / level,
+                   found.alarm_at, day, say.evidence(kind, found, level, day))  # fmt: skip
+
+
+def _overdue(policy: Policy, today: dt.date | None) -> str | None:
+    """The day by which the policy had to be reviewed, when it has passed."""
+    due = policy.document.get("review_by")
+    return due if isinstance(due, str) and today is not None and due < today.isoformat() else None
+
+
+def _stray(reader: ProductionLog) -> bool:
+    """Whether other models answered so much, or so boldly, that the promise is no longer about this production."""
+    others, judged = reader.counts[log.OTHER_MODEL], reader.counts[log.JUDGED]
+    share = others / max(1, others + judged)
+    return reader.stray_kept > 0 or (others > 1 and share > STRAY_SHARE) or (others > 0 and share >= 0.5)
+
+
+def _lost_labels(reader: ProductionLog, evidence: list[Finding]) -> int:
+    """Labels that could not be read, those in torn lines only when they are more than a few."""
+    read = max(e.labels for e in evidence)
+    return reader.unread_labels + (reader.torn_labels if reader.torn_labels > TORN_SHARE * read else 0)
+
+
+def _weeks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The newest weeks, counted back from the last line with a time."""
+    timed = [e for e in entries if e.time is not None]
+    if not timed:
+        return []
+    last = max(e.time for e in timed if e.time is not None)
+    weeks: dict[int, list[Entry]] = {}
+    for e in timed:
+        assert e.time is not None
+        weeks.setdefault(int((last - e.time) // WEEK), []).append(e)
+    return [
+        {"ends": dt.datetime.fromtimestamp(last - back * WEEK, dt.UTC).isoformat(timespec="seconds"), "judged": len(part),
+         "escalated": sum(not e.accepted for e in part), "labels": sum(e.accepted and e.wrong is not None for e in part),
+         "errors": sum(e.accepted and bool(e.wrong) for e in part)}
+        for back, part in sorted(weeks.items()) if back < WEEKS
+    ]  # fmt: skip
+
+
+def _report(
+    reader: ProductionLog, entries: Sequence[Entry], newest: int, checks: list[Check], evidence: list[Finding],
+    overdue: str | None,
+) -> dict[str, Any]:  # fmt: skip
     counts = reader.counts
-    alarms = [e for e in evidence if e["alarm"]]
-    drifted = [c.name for c in checks if c.alarm]
-    changed = [f"{counts[fate]} lines {_SKIPPED[fate]}" for fate in _WARNINGS if counts[fate]]
-    if counts[log.OTHER_MODEL] or alarms:
-        verdict = "broken"
-    elif drifted or changed:
-        verdict = "drift"
-    else:
-        verdict = "holds" if counts[log.JUDGED] else "unknown"
-    text = [_verdict_sentence(verdict, reader, alarms, drifted + changed)]
+    alarms, stray, lost = [e for e in evidence if e.alarm], _stray(reader), _lost_labels(reader, evidence)
+    changed = [c.name for c in checks if c.alarm] + [f"{counts[f]} lines {SKIPPED[f]}" for f in WARNINGS if counts[f]]
+    if counts[log.OTHER_MODEL] and not stray:
+        changed.append(f"{counts[log.OTHER_MODEL]} replies of another model, all of which escalated")
+    if overdue:
+        changed.append(f"the policy was to be reviewed by {overdue}")
+    tested = any(e.tested for e in evidence) and not lost
+    verdict = "broken" if stray or alarms else "untested" if lost or not counts[log.JUDGED] else "drift" if changed else "holds" if tested else "untested"  # fmt: skip
+    readable = None if not counts["read"] else 1 - (counts[log.BAD] + counts[log.TORN]) / counts["read"]
+    found = say.Found(reader.policy.task, verdict, tested, lost, readable, counts["read"], counts[log.JUDGED], stray, changed,
+                      [e.kind for e in alarms])  # fmt: skip
+    text = [say.verdict(found)]
     if counts[log.OTHER_MODEL]:
-        names = ", ".join(f"{name!r} ({n})" for name, n in reader.models.most_common(5))
-        seen = ", ".join(reader.policy.document["cheap"]["response_models_seen"])
-        text.append(
-            f"{counts[log.OTHER_MODEL]} replies came from models that calibration never saw: {names}; it saw {seen}. Calibrate again."
-        )
-    text += [c.text for c in checks]
-    text += [e["text"] for e in evidence]
-    text.append(BLIND_SPOT)
-    skipped = [f"{counts[fate]} {why}" for fate, why in _SKIPPED.items() if counts[fate]]
-    text.append(
-        f"Read {counts['read']} lines: {counts[log.JUDGED]} judged, the newest {judged} of them for drift"
-        + (f"; {', '.join(skipped)}." if skipped else ".")
-    )
+        text.append(say.others(reader.models, reader.policy.document["cheap"]["response_models_seen"], stray))
+    text += [c.text for c in checks] + [e.text for e in evidence]
+    skipped = [f"{counts[fate]} {why}" for fate, why in SKIPPED.items() if counts[fate]]
+    text.append(f"Read {counts['read']} lines: {counts[log.JUDGED]} judged, the newest {newest} of them for drift" + (
+        f"; {', '.join(skipped)}." if skipped else "."))  # fmt: skip
+    text.append(say.BLIND_SPOT if tested else say.nothing_tested(found))
     return {
         "schema": "cascade-monitor/1",
         "task": reader.policy.task,
         "policy": reader.policy.document["digest"],
         "verdict": verdict,
         "holds": verdict != "broken",
+        "tested": tested,
         "text": text,
-        "lines": {name: counts[name] for name in ("read", log.JUDGED, *_SKIPPED, log.OTHER_MODEL)},
+        "readable_share": readable,
+        "unread_labels": lost,
+        "review_overdue": overdue,
+        "lines": {name: counts[name] for name in ("read", log.JUDGED, *SKIPPED, log.OTHER_MODEL)},
         "models": dict(reader.models),
         "checks": [dict(vars(c)) for c in checks],
-        "evidence": evidence,
+        "evidence": [dict(vars(e)) for e in evidence],
+        "weeks": _weeks(entries),
     }
-
-
-def _verdict_sentence(verdict: str, reader: ProductionLog, alarms: list[dict[str, Any]], drift: list[str]) -> str:
-    task = reader.policy.task
-    if verdict == "unknown":
-        return f"{task}: nothing could be judged; no line of the log is a decision or a reply under this policy."
-    if verdict == "holds":
-        enough = reader.counts[log.JUDGED] >= FEWEST
-        return f"{task}: no sign that the promise is broken" + (
-            "." if enough else f", but {reader.counts[log.JUDGED]} lines are too few to tell."
-        )
-    if verdict == "drift":
-        return f"{task}: production has changed since calibration ({'; '.join(drift)}). The promise may still hold; label some accepted answers, or calibrate again."
-    reasons = (["another model answers"] if reader.counts[log.OTHER_MODEL] else []) + [
-        "too many accepted answers are wrong"
-        if e["kind"] == "labels"
-        else "too many accepted answers differ from the strong model's"
-        for e in alarms
-    ]
-    return f"{task}: the promise no longer holds: {' and '.join(reasons)}. Send everything to the strong model until a new policy is certified."

@@ -1,0 +1,258 @@
+"""Logs as they lie about in production: each variant of one log is read, or the watch says why not and does not go on."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import gzip
+import io
+import json
+import lzma
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deliver.policies import CHEAP, document, one_token, write
+
+from cascade_threshold.policy import Policy
+from pipeline.__main__ import main
+from pipeline.deliver.monitoring.eprocess import LEVEL
+from pipeline.deliver.monitoring.log_file import expand
+from pipeline.deliver.monitoring.monitor import check
+
+Line = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def policy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("policy") / "policy.json", document())
+
+
+def log(policy_file: Path, n: int, error: float, seed: int = 0, labeled: float = 0.5) -> list[Line]:
+    """Decision lines as the cascade writes them, confidences as calibration had them."""
+    rng, digest = random.Random(seed), json.loads(policy_file.read_text())["digest"]
+    lines = []
+    for i in range(n):
+        c = 0.5 + rng.random() / 2
+        line: Line = {
+            "time": f"2026-11-{1 + i * 25 // n:02d}T10:{i // 60 % 60:02d}:{i % 60:02d}.000+00:00", "task": "email_triage", "id": f"r{i}",
+            "policy": digest[:16], "model": CHEAP, "status": "ok", "action": "accept" if c >= 0.9 else "escalate", "confidence": c,
+            "threshold": 0.9, "answer": "spam" if c >= 0.9 else None, "strong_answer": None,
+        }  # fmt: skip
+        if c >= 0.9 and rng.random() < labeled:
+            line["label"] = "work" if rng.random() < error else "spam"
+        lines.append(line)
+    return lines
+
+
+def jsonl(lines: list[Line]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def cri(lines: list[Line]) -> str:
+    """As container runtimes write it, long lines in two parts."""
+    out = []
+    for line in lines:
+        text = json.dumps(line)
+        out += [f"2026-11-28T10:00:00.1Z stdout P {text[:90]}", f"2026-11-28T10:00:00.2Z stdout F {text[90:]}"]
+    return "\n".join(out) + "\n"
+
+
+def docker(lines: list[Line], cut: int = 10**6) -> str:
+    out = []
+    for line in lines:
+        text = json.dumps(line) + "\n"
+        parts = [text[i : i + cut] for i in range(0, len(text), cut)]
+        out += [json.dumps({"log": part, "stream": "stdout", "time": "2026-11-28T10:00:00Z"}) for part in parts]
+    return "\n".join(out) + "\n"
+
+
+def as_text(line: Line) -> Line:
+    return {k: str(v) if isinstance(v, float) else v for k, v in line.items()}
+
+
+VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
+    "plain": lambda lines: jsonl(lines).encode(),
+    "gzip": lambda lines: gzip.compress(jsonl(lines).encode()),
+    "several gzip members": lambda lines: gzip.compress(jsonl(lines[:99]).encode()) + gzip.compress(jsonl(lines[99:]).encode()),
+    "gzip cut short": lambda lines: gzip.compress(jsonl(lines).encode())[:-400],
+    "bzip2": lambda lines: bz2.compress(jsonl(lines).encode()),
+    "xz": lambda lines: lzma.compress(jsonl(lines).encode()),
+    "byte order mark": lambda lines: jsonl(lines).encode("utf-8-sig"),
+    "utf-16": lambda lines: jsonl(lines).encode("utf-16"),
+    "utf-16 without a mark": lambda lines: jsonl(lines).encode("utf-16-be"),
+    "carriage returns": lambda lines: jsonl(lines).replace("\n", "\r\n").encode(),
+    "old mac": lambda lines: jsonl(lines).replace("\n", "\r").encode(),
+    "one array": lambda lines: json.dumps(lines).encode(),
+    "indented array": lambda lines: json.dumps(lines, indent=2).encode(),
+    "array, one element a line": lambda lines: ("[\n" + ",\n".join(map(json.dumps, lines)) + "\n]\n").encode(),
+    "array that begins on its line": lambda lines: ("[" + ",\n ".join(map(json.dumps, lines)) + "]").encode(),
+    "indented objects": lambda lines: "\n".join(json.dumps(line, indent=1) for line in lines).encode(),
+    "objects without line breaks": lambda lines: "".join(map(json.dumps, lines)).encode(),
+    "comma at the end": lambda lines: ",\n".join(map(json.dumps, lines)).encode(),
+    "json text sequence": lambda lines: "".join("\x1e" + json.dumps(line) + "\n" for line in lines).encode(),
+    "docker": lambda lines: docker(lines).encode(),
+    "docker, long lines cut": lambda lines: docker(lines, 120).encode(),
+    "container runtime": lambda lines: cri(lines).encode(),
+    "message": lambda lines: jsonl([{"level": "info", "message": json.dumps(line)} for line in lines]).encode(),
+    "message holds the object": lambda lines: jsonl([{"severity": "INFO", "message": line} for line in lines]).encode(),
+    "jsonPayload": lambda lines: jsonl([{"insertId": str(i), "jsonPayload": line} for i, line in enumerate(lines)]).encode(),
+    "wrapped twice": lambda lines: jsonl([{"log": json.dumps({"msg": json.dumps(line)}) + "\n"} for line in lines]).encode(),
+    "a JSON text": lambda lines: "".join(json.dumps(json.dumps(line)) + "\n" for line in lines).encode(),
+    "time and level": lambda lines: "".join(f"2026-11-28 10:00:00,123 INFO [svc] {json.dumps(x)}\n" for x in lines).encode(),
+    "braces in the prefix": lambda lines: "".join(f"INFO {{svc}} {json.dumps(x)}\n" for x in lines).encode(),
+    "event stream": lambda lines: "".join(f"data: {json.dumps(x)}\n\n" for x in lines).encode(),
+    "key=value": lambda lines: "".join(f"level=info msg={json.dumps(json.dumps(x))} n=1\n" for x in lines).encode(),
+    "a python dict": lambda lines: "".join(f"{x!r}\n" for x in lines).encode(),
+    "numbers as text": lambda lines: jsonl([as_text(line) for line in lines]).encode(),
+    "verdicts as text": lambda lines: jsonl([{**{k: v for k, v in line.items() if k != "label"}, **(
+        {"correct": str(line["label"] == "spam")} if "label" in line else {})} for line in lines]).encode(),
+    "verdicts as numbers": lambda lines: jsonl([{**{k: v for k, v in line.items() if k != "label"}, **(
+        {"correct": int(line["label"] == "spam")} if "label" in line else {})} for line in lines]).encode(),
+    "labels in another case": lambda lines: jsonl([{**x, **({"label": f" {x['label'].upper()} "} if "label" in x else {})} for x in lines]).encode(),
+    "a torn last line": lambda lines: (jsonl(lines) + json.dumps(lines[0])[:60]).encode(),
+    "zeros of a crash": lambda lines: ("\0" * 4096 + jsonl(lines)).encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_log_with_43_per_cent_wrong_is_seen_and_a_good_one_holds_however_they_are_written(
+    policy_file: Path, tmp_path: Path, variant: str
+) -> None:
+    policy, path = Policy(json.loads(policy_file.read_text())), tmp_path / "log"
+    for error, verdict in ((0.43, "broken"), (0.01, "holds")):
+        path.write_bytes(VARIANTS[variant](log(policy_file, 700, error)))
+        report = check(policy, (line for found in expand([path]) for line in found.lines()))
+        assert (report["verdict"], report["tested"]) == (verdict, True), report["text"]
+        assert report["lines"]["judged"] >= 700 - (60 if "short" in variant else 0)
+        assert report["evidence"][0]["labels"] > 40
+
+
+UNREADABLE: dict[str, Callable[[Line], str]] = {
+    "a label of no set": lambda x: json.dumps({**x, "label": "nonsense"}),
+    "a label that is a list": lambda x: json.dumps({**x, "label": ["spam", "work"]}),
+    "a verdict of no kind": lambda x: json.dumps({**x, "correct": "perhaps"}),
+    "single quotes and a broken end": lambda x: repr(x).replace("}", ", oops}"),
+    "unquoted": lambda x: json.dumps(x).replace('"', "", 2).replace("}", "") + " label: spam '\"label\": 1'",
+    "a confidence that is none": lambda x: json.dumps({**x, "confidence": "very sure", "label": "spam"}),
+    "an action of its own": lambda x: json.dumps({**x, "action": "keep", "label": "spam"}),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_lines_that_carry_a_label_and_cannot_be_read_are_never_passed_over(
+    policy_file: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, path = log(policy_file, 600, 0.01), tmp_path / "log.jsonl"
+    spoilt = {**next(x for x in lines if x.get("label")), "id": "spoilt"}
+    path.write_text(jsonl(lines) + UNREADABLE[kind](spoilt) + "\n")
+    command = ["monitor", "--policy", str(policy_file), "--log", str(path), "--quiet"]
+    assert main([*command, "--require-labels"]) == 7
+    shown = capsys.readouterr().out
+    assert "untested" in shown.splitlines()[0]
+    assert "could not be read" in shown
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("NOTHING TESTED THE PROMISE")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", '{"a": 1}\n', base64.b64encode(b"x" * 300).decode() + "\n"])
+def test_a_log_without_a_readable_line_is_said_loudly_and_ends_with_7_when_labels_are_required(
+    policy_file: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    path.write_text(content)
+    command = ["monitor", "--policy", str(policy_file), "--log", str(path)]
+    assert (main([*command, "--require-labels"]), main(command)) == (7, 0)
+    assert "NOTHING TESTED THE PROMISE" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_rotated_files_in_any_order_patterns_and_standard_input_are_one_log(
+    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is in the newest third; read in the order of the names it would come first, or in the middle."""
+    lines = log(policy_file, 800, 0.0, 1, 1.0) + [
+        {**x, "time": x["time"].replace("-11-", "-12-"), "id": f"n{x['id']}"}
+        for x in log(policy_file, 400, 0.6, 2, 1.0)
+    ]
+    for name, part in (("decisions.log", lines[800:]), ("decisions.log.1", lines[400:800])):
+        (tmp_path / name).write_text(jsonl(part))
+    (tmp_path / "decisions.log.2.gz").write_bytes(gzip.compress(jsonl(lines[:400]).encode()))
+    reports = []
+    for logs in (
+        [str(tmp_path / "decisions.log*")],
+        [str(tmp_path / f"decisions.log{end}") for end in (".1", "", ".2.gz")],
+        ["-", str(tmp_path / "decisions.log.1"), str(tmp_path / "decisions.log.1"), str(tmp_path / "*.gz")],
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(jsonl(lines[800:]).encode())))
+        assert main(["monitor", "--policy", str(policy_file), "--log", *logs, "--format", "json"]) == 6
+        reports.append(json.loads(capsys.readouterr().out))
+    assert reports[0] == reports[1] == reports[2]
+    assert reports[0]["evidence"][0]["alarm_time"].startswith("2026-12")
+    assert reports[0] == check(Policy(json.loads(policy_file.read_text())), lines) | {"review_overdue": None}
+
+
+def test_a_log_that_is_not_there_or_compressed_in_another_way_is_an_error_that_says_so(
+    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.zst").write_bytes(b"\x28\xb5\x2f\xfd" + b"0" * 20)
+    for name, said in (
+        (tmp_path / "none*.gz", "no such log"),
+        (tmp_path, "no such log"),
+        (tmp_path / "x.zst", "zstd -dc"),
+    ):
+        assert main(["monitor", "--policy", str(policy_file), "--log", str(name)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_lines_delivered_several_times_count_once_and_it_is_said(policy_file: Path) -> None:
+    policy = Policy(json.loads(policy_file.read_text()))
+    lines = [x for x in log(policy_file, 400, 0.05, 3) for _ in range(3)]
+    random.Random(1).shuffle(lines)
+    report = check(policy, [json.dumps({"log": json.dumps(x), "time": str(i)}) for i, x in enumerate(lines)])
+    assert (report["lines"]["judged"], report["lines"]["copy"]) == (400, 800)
+    assert any("800 are copies" in text for text in report["text"])
+
+
+def test_a_copy_that_brings_the_label_lends_it_to_the_line_it_copies(policy_file: Path) -> None:
+    policy, lines = Policy(json.loads(policy_file.read_text())), log(policy_file, 300, 0.0, 4, 1.0)
+    bare = [{k: v for k, v in x.items() if k != "label"} for x in lines]
+    report = check(policy, [*bare, *[x for x in lines if "label" in x]])
+    assert report["evidence"][0]["labels"] == sum("label" in x for x in lines)
+
+
+def test_equal_replies_without_id_or_time_are_two_requests(policy_file: Path) -> None:
+    """Logprobs are coarse and answers are few: equal bytes that name no moment are no copies."""
+    report = check(Policy(json.loads(policy_file.read_text())), [{"completion": one_token(0.99), "label": "spam"}] * 40)
+    assert (report["lines"]["judged"], report["lines"]["copy"]) == (40, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2, 3, 5])
+def test_false_alarms_stay_within_the_stated_rate_however_often_each_line_is_delivered(
+    policy_file: Path, times: int
+) -> None:
+    policy = Policy(json.loads(policy_file.read_text()))
+    bound = policy.document["monitor"]["accepted_error_bound"]
+    alarms = sum(
+        not check(policy, [json.dumps(x) for line in log(policy_file, 900, bound, seed, 1.0) for x in [line] * times])[
+            "holds"
+        ]
+        for seed in range(200)
+    )
+    assert alarms <= LEVEL * 200 + 3 * (200 * LEVEL * (1 - LEVEL)) ** 0.5
+
+
+def test_one_stray_reply_of_another_model_is_a_warning_and_many_or_a_kept_one_break_the_promise(
+    policy_file: Path,
+) -> None:
+    policy, lines = Policy(json.loads(policy_file.read_text())), log(policy_file, 400, 0.0, 5)
+    strays = [{**x, "model": "Qwen/Qwen4-9B", "action": "escalate", "id": f"s{i}"} for i, x in enumerate(lines)]
+    kept = {**strays[0], "action": "accept"}
+    assert check(policy, lines)["verdict"] == "holds"
+    assert check(policy, [*lines, strays[0]])["verdict"] == "drift"
+    assert check(policy, [*lines, *strays[:4]])["verdict"] == "drift"
+    assert check(policy, [*lines, *strays[:5]])["verdict"] == "broken"
+    assert check(policy, [*lines, kept])["verdict"] == "broken"
