@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import keyword
 import os
 import shlex
 import signal
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("task?", "config?", "status"),
     ),
     "new": ("propose a config for your own data", ("new",)),
+    "import": ("turn another tool's file into a table of predictions", ("import",)),
     "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
 }
 
@@ -63,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from pipeline import commands  # the libraries behind the stages load only when a command runs
 
-        run: Callable[[argparse.Namespace], Any] = getattr(commands, args.command)
+        run: Callable[[argparse.Namespace], Any] = getattr(
+            commands, f"{args.command}_" if keyword.iskeyword(args.command) else args.command
+        )
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             result = run(args)
@@ -265,6 +269,37 @@ def _new(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _import(sub: argparse.ArgumentParser) -> None:
+    kinds = "batch (Batch API output), lm-eval (samples file), inspect (log), promptfoo (JSON output), decisions (a log of this package)"
+    sub.add_argument(
+        "kind", metavar="KIND", choices=("batch", "lm-eval", "inspect", "promptfoo", "decisions"), help=kinds
+    )
+    sub.add_argument("file", metavar="FILE", type=Path, help="the file with the cheap model's answers")
+    sub.add_argument(
+        "--strong",
+        type=Path,
+        metavar="FILE",
+        help="a second such file with the strong model's answers to the same rows",
+    )
+    sub.add_argument("--models", metavar="CHEAP,STRONG", help="which models, where one file holds several")
+    sub.add_argument(
+        "--answers", metavar="A,B,C", help="the closed set of answers (default: the texts that the replies hold)"
+    )
+    sub.add_argument("--labels-from", type=Path, metavar="FILE", help="a table with the right answers")
+    sub.add_argument(
+        "--id", default="example_id", metavar="COLUMN", help="its column with the id (default: example_id)"
+    )
+    sub.add_argument(
+        "--label", default="label", metavar="COLUMN", help="its column with the right answer (default: label)"
+    )
+    sub.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write: .parquet, .csv or .jsonl (default: FILE.predictions.parquet)",
+    )
+
+
 def _purge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--example-id", metavar="ID", help="only this row's replies")
     sub.add_argument("--older-than", type=_positive(float), metavar="DAYS", help="only replies kept for longer")
@@ -274,7 +309,7 @@ def _purge(sub: argparse.ArgumentParser) -> None:
 
 _GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "task": _task, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
-    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "new": _new, "purge": _purge,
+    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "new": _new, "import": _import, "purge": _purge,
 }  # fmt: skip
 
 if __name__ == "__main__":

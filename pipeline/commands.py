@@ -207,6 +207,32 @@ def new(args: Args) -> dict[str, Any]:
     return {"config": str(path), "checks": proposal.checks}
 
 
+def import_(args: Args) -> dict[str, Any]:
+    """Another tool's file as a table of predictions."""
+    from pipeline.collect.imports import kinds
+
+    split = [part.strip() for part in (args.models or "").split(",") if part.strip()]
+    if args.models and len(split) != 2:
+        raise UsageError(f"--models {args.models}: name two models, CHEAP,STRONG")
+    answers = None if args.answers is None else [part.strip() for part in args.answers.split(",") if part.strip()]
+    labels = None if args.labels_from is None else kinds.labels_of(args.labels_from, args.id, args.label)
+    found = kinds.read(args.kind, args.file, strong=args.strong, models=split, answers=answers, labels=labels)
+    path = args.output or Path(f"{args.file.stem}.predictions.parquet")
+    write_bytes(path, kinds.encoded(found.frame, path))
+    _out(
+        args,
+        f"{'; '.join(found.notes)}",
+        f"wrote {path} with the columns {', '.join(found.frame.columns)}",
+        f"next: python -m pipeline evaluate TASK --predictions {path}",
+    )
+    return {
+        "predictions": str(path),
+        "rows": len(found.frame),
+        "columns": list(found.frame.columns),
+        "notes": list(found.notes),
+    }
+
+
 def status(args: Args) -> dict[str, Any]:
     """The store and the runs, without sending anything."""
     task = _task_name(args)

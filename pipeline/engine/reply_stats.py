@@ -57,6 +57,8 @@ class Facts:
             self.named[role][m.reply.model or "(none)"] += 1
         if m.reading:
             self.readings[role][m.reading] += 1
+        if form not in (None, "", "batch", "recorded"):
+            self.forms[role][form] += 1
         if m.status in UNREADABLE:
             self.unreadable[role][(m.reply.text or "")[:LONGEST_TEXT]] += 1
         if m.reply.usage.known:

@@ -151,6 +151,7 @@ def reply_counts(job: Job) -> ReplyCounts | None:
         measured.get("few_alternatives"), job.settings("cheap").top_logprobs,
         {role: service.model for role, service in job.services.items()}, {role: tuple(seen.get(role, ())) for role in job.roles},
         strong_unreadable=tuple((text, n) for text, n in measured.get("unreadable_texts", {}).get("strong", ())),
+        constrained=job.settings("cheap").constrain is not None,
     )  # fmt: skip
 
 

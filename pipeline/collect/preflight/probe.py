@@ -15,6 +15,7 @@ from math import fsum
 from typing import Any
 
 from cascade_threshold.completion import Reply, Token, parse
+from cascade_threshold.constraint import JSON_SCHEMA
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.providers.wire_form import BOOLEAN, INTEGER, WireForm, adapt
@@ -95,10 +96,34 @@ async def _examined(
         and found["state"] == "ok"
         and not _of_its_row(found)
     ):
-        adapt(
-            forms, request.model, {"logprobs": BOOLEAN}
-        )  # some servers accept the integer and then leave the logprobs out
+        # some servers accept the integer and then leave the logprobs out
+        adapt(forms, request.model, {"logprobs": BOOLEAN})
         found = examine(request, *await _ask(request, provider, store, task, outcomes))
+    if request.answers and forms is not None and found["state"] == "rejected":
+        found = await _constrained(request, provider, forms, found, store, task, outcomes)
+    return found
+
+
+async def _constrained(
+    request: Request,
+    provider: Provider,
+    forms: dict[str, str],
+    found: dict[str, Any],
+    store: ResponseStore,
+    task: str,
+    outcomes: list[Outcome],
+) -> dict[str, Any]:
+    """What the reply says in the first form in which the constraint is taken, where the refusal did not tell which that is."""
+    known, before = forms.get(request.model), WireForm.parse(found["form"])
+    for form in (replace(before, logprobs=BOOLEAN), replace(before, logprobs=BOOLEAN, constraint=JSON_SCHEMA)):
+        if form != before:
+            forms[request.model] = str(form)
+            other = examine(request, *await _ask(request, provider, store, task, outcomes))
+            if other["state"] != "rejected":
+                return other
+    forms.pop(request.model, None)
+    if known is not None:
+        forms[request.model] = known
     return found
 
 

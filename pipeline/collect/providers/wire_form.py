@@ -86,12 +86,12 @@ class WireForm:
         bounded = request is None or MAX_TOKENS in request.params
         if bounded and self.length == MAX_TOKENS and b"max_completion_tokens" in text:
             return {"length": MAX_COMPLETION_TOKENS}
-        constrained = request is None or bool(request.answers)
-        if constrained and self.constraint == REGEX and (b"response_format" in text or b"regex" in text):
-            return {"constraint": JSON_SCHEMA}
         probed = request is None or request.top_logprobs is not None
         if probed and self.logprobs == INTEGER and wants_boolean(status, error):
             return {"logprobs": BOOLEAN}
+        constrained = request is None or bool(request.answers)
+        if constrained and self.constraint == REGEX and (b"response_format" in text or b"regex" in text):
+            return {"constraint": JSON_SCHEMA}
         return {}
 
 

@@ -33,6 +33,8 @@ class ReplyCounts:
     """The models that replies name, by role."""
     strong_unreadable: tuple[tuple[str, int], ...] = ()
     """The commonest texts of strong replies that hold no whole answer, with their counts."""
+    constrained: bool = False
+    """Whether the cheap model's server allowed nothing but the answers."""
 
 
 def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:
@@ -44,6 +46,12 @@ def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:
     ok = counts.statuses.get("ok", 0)
     if ok > 0:
         yield from _of_logprobs(counts, ok)
+        if counts.constrained:
+            yield Caveat(
+                "constrained", 1,
+                "The cheap model could write nothing but an answer (constrain: answers). Its log-probabilities are shares among what was "
+                "allowed, so they lie higher than without the constraint; production must send the same one, as Policy.request() does.",
+            )  # fmt: skip
     yield from _of_names(counts)
 
 

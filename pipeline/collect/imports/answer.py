@@ -1,0 +1,106 @@
+"""Answer: what one model said to one row, as an evaluation tool's file tells it. Unknown is None, never 0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, fsum
+from pathlib import Path
+from typing import Any
+
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.completion import parse
+from cascade_threshold.signals import measure
+from pipeline.errors import DataError
+
+MOST_LABELS = 60
+"""More different texts than this are no closed set of answers."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of one model."""
+
+    example_id: str
+    model: str
+    answer: str | None = None
+    confidence: float | None = None
+    """Probability of the answer's tokens, in [0, 1]."""
+    correct: bool | None = None
+    """As the tool graded it."""
+    label: str | None = None
+    """The right answer, where the file tells it."""
+    group: str | None = None
+    usd: float | None = None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON Lines file with their line numbers. Raises DataError that names file and line."""
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{path}:{number}: no JSON ({error}); each line is one object") from None
+                if not isinstance(value, dict):
+                    raise DataError(f"{path}:{number}: {type(value).__name__} where an object was expected")
+                yield number, value
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give a file in UTF-8") from None
+
+
+def json_file(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises DataError."""
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: holds {type(value).__name__}, expected one JSON object")
+    return value
+
+
+def from_completions(
+    bodies: Sequence[tuple[str, Mapping[str, Any]]], labels: Sequence[str] | None
+) -> dict[str, tuple[str | None, float | None, str]]:
+    """Answer, confidence and model name by id, from chat completions.
+
+    `labels`: the closed set of answers; without it the different texts of the replies are the set. The confidence is the
+    probability of the answer's own tokens, None where there are no logprobs.
+    """
+    replies = {example_id: parse(body) for example_id, body in bodies}
+    if labels is None:
+        texts = sorted({reply.text.strip() for reply in replies.values() if reply.text and reply.text.strip()})
+        labels = texts if 2 <= len(texts) <= MOST_LABELS else None
+    answers = None if labels is None else AnswerSet.classify(labels)
+    out: dict[str, tuple[str | None, float | None, str]] = {}
+    for example_id, body in bodies:
+        reply = replies[example_id]
+        if answers is None:
+            out[example_id] = (reply.text, None, reply.model or "")
+            continue
+        found = measure(body, answers)
+        value = found.signals.get("label_sequence")
+        out[example_id] = (found.answer, value if found.status == "ok" else None, reply.model or "")
+    return out
+
+
+def probability(logprobs: Any) -> float | None:
+    """exp of the sum of tokens' logprobs; None unless every one is a number of at most 0."""
+    if not isinstance(logprobs, list) or not logprobs:
+        return None
+    values = [v for v in logprobs if isinstance(v, int | float) and not isinstance(v, bool) and v <= 1e-6]
+    return exp(min(0.0, fsum(values))) if len(values) == len(logprobs) else None
+
+
+def truth(value: Any) -> bool | None:
+    """A grade as yes or no: true and 1, "C" of inspect; None for a share in between and anything else."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return bool(value) if value in (0, 1) else None
+    return {"C": True, "I": False, "correct": True, "incorrect": False}.get(value) if isinstance(value, str) else None

@@ -1,0 +1,80 @@
+"""Inspect: an evaluation log of inspect_ai, as .json or as the .eval archive of JSON files."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.collect.imports.answer import Answer, from_completions, json_file, truth
+from pipeline.errors import DataError
+
+
+def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
+    """The answers of a log's samples, graded by its first scorer. Several epochs of a sample are one group."""
+    samples = _samples(path)
+    if not samples:
+        raise DataError(f"{path}: holds no samples; inspect writes them unless log_samples is off")
+    several = len({str(s.get("id")) for s in samples}) < len(samples)
+    named = [(f"{s.get('id')}/{s.get('epoch', 1)}" if several else str(s.get("id")), s) for s in samples]
+    found = from_completions([(name, _completion(sample)) for name, sample in named], labels)
+    out = []
+    for name, sample in named:
+        answer, confidence, model = found[name]
+        scores = sample.get("scores")
+        score: Any = next(iter(scores.values()), {}) if isinstance(scores, dict) else {}
+        target = sample.get("target")
+        label = (
+            target if isinstance(target, str) else target[0] if isinstance(target, list) and len(target) == 1 else None
+        )
+        graded = score if isinstance(score, dict) else {}
+        out.append(
+            Answer(
+                name,
+                model,
+                graded.get("answer") or answer,
+                confidence,
+                truth(graded.get("value")),
+                label,
+                str(sample.get("id")) if several else None,
+            )
+        )
+    return out
+
+
+def _samples(path: Path) -> list[dict[str, Any]]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json"))
+            try:
+                return [json.loads(archive.read(name)) for name in names]
+            except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+                raise DataError(
+                    f"{path}: cannot be read ({error}); convert it with `inspect log convert --to json`"
+                ) from None
+    found = json_file(path).get("samples")
+    return [s for s in found if isinstance(s, dict)] if isinstance(found, list) else []
+
+
+def _completion(sample: dict[str, Any]) -> dict[str, Any]:
+    """The sample's output in the shape of a chat completion, whose logprobs inspect keeps as they came."""
+    output = sample.get("output") or {}
+    choices = []
+    for choice in output.get("choices") or []:
+        message = dict(choice.get("message") or {})
+        parts = message.get("content")
+        if isinstance(parts, list):
+            message["content"] = "".join(
+                p.get("text", "") for p in parts if isinstance(p, dict) and p.get("type") == "text"
+            )
+        choices.append(
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": choice.get("logprobs"),
+                "finish_reason": choice.get("stop_reason") or "stop",
+            }
+        )
+    return {"model": output.get("model"), "choices": choices}

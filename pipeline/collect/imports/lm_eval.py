@@ -1,0 +1,53 @@
+"""lm-evaluation-harness: the samples file of --log_samples, one JSON object a document.
+
+A multiple-choice document carries the log-likelihood of each choice: the confidence is the most likely choice's share of
+their probabilities. A generated answer comes without logprobs, so it has no confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, fsum
+from pathlib import Path
+from typing import Any
+
+from pipeline.collect.imports.answer import Answer, json_lines, truth
+from pipeline.errors import DataError
+
+METRICS = ("acc", "exact_match", "acc_norm", "em")
+
+
+def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
+    """The answers of a samples file; a choice is named by its place, from 0, as `target` is."""
+    out = []
+    for number, line in json_lines(path):
+        if "doc_id" not in line or "filtered_resps" not in line:
+            raise DataError(f"{path}:{number}: no doc_id and filtered_resps; this is no samples file of --log_samples")
+        likelihoods = _likelihoods(line["filtered_resps"])
+        correct = next((truth(line[name]) for name in METRICS if name in line), None)
+        target = line.get("target")
+        label = str(target) if isinstance(target, str | int) else None
+        if likelihoods is None:
+            text = (
+                line["filtered_resps"][0]
+                if isinstance(line["filtered_resps"], list) and line["filtered_resps"]
+                else None
+            )
+            out.append(Answer(str(line["doc_id"]), "", text if isinstance(text, str) else None, None, correct, label))
+            continue
+        best = max(range(len(likelihoods)), key=lambda i: likelihoods[i])
+        share = 1 / fsum(exp(v - likelihoods[best]) for v in likelihoods)
+        if correct is None and label is not None:
+            correct = label == str(best)
+        out.append(Answer(str(line["doc_id"]), "", str(best), share, correct, label))
+    return out
+
+
+def _likelihoods(found: Any) -> list[float] | None:
+    """Log-likelihoods of the choices: [[-1.2, false], ...], numbers as text in some versions; None for generated text."""
+    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(r, list | tuple) and r for r in found):
+        return None
+    try:
+        return [float(r[0]) for r in found]
+    except (TypeError, ValueError):
+        return None

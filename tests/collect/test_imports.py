@@ -1,0 +1,236 @@
+"""Other tools' files as tables of predictions: small hand-made files of each form, invented data."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+
+import pandas as pd
+import pytest
+
+from pipeline.__main__ import main
+
+LABELS = ("spam", "work", "other")
+
+
+def entry(token, logprob, others=()):
+    return {"token": token, "bytes": list(token.encode()), "logprob": logprob,
+            "top_logprobs": [{"token": t, "bytes": list(t.encode()), "logprob": v} for t, v in ((token, logprob), *others)]}  # fmt: skip
+
+
+def body(text, *logprobs, model="small-2026"):
+    pieces = [text[:2], text[2:]] if len(logprobs) == 2 else [text]
+    content = [entry(piece, value) for piece, value in zip(pieces, logprobs, strict=False)] or None
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    return {
+        "model": model,
+        "choices": [choice | {"logprobs": content and {"content": content}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 2},
+    }
+
+
+def batch_line(name, *reply, **options):
+    return json.dumps(
+        {
+            "id": "x",
+            "custom_id": name,
+            "response": {"status_code": 200, "request_id": "r", "body": body(*reply, **options)},
+            "error": None,
+        }
+    )
+
+
+def imported(capsys, *words):
+    code = main(["import", *map(str, words), "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return pd.read_parquet(json.loads(out)["predictions"]).set_index("example_id")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_batch_output_of_both_models_with_labels_from_a_table(here, capsys):
+    failed = json.dumps({"custom_id": "d", "response": None, "error": {"code": "500", "message": "no"}})
+    (here / "cheap.jsonl").write_text(
+        "\n".join(
+            [batch_line("a", "spam", -0.1, -0.2), batch_line("b", "work", -0.7), batch_line("c", "other"), failed]
+        )
+    )
+    (here / "strong.jsonl").write_text(
+        "\n".join(batch_line(n, t, model="large") for n, t in (("a", "spam"), ("b", "other"), ("z", "spam")))
+    )
+    (here / "gold.csv").write_text("mail,right\na,spam\nb,other\nc,other\nd,work\n")
+    words = (
+        "batch",
+        "cheap.jsonl",
+        "--strong",
+        "strong.jsonl",
+        "--labels-from",
+        "gold.csv",
+        "--id",
+        "mail",
+        "--label",
+        "right",
+        "--answers",
+        "spam,work,other",
+    )
+    table = imported(capsys, *words)
+    assert table["confidence"].to_dict() == {"a": pytest.approx(math.exp(-0.3)), "b": pytest.approx(math.exp(-0.7)), "c": pytest.approx(float("nan"), nan_ok=True),
+                                            "d": pytest.approx(float("nan"), nan_ok=True)}  # fmt: skip
+    assert table["cheap_correct"].tolist() == [True, False, True, False]
+    assert table["strong_correct"].tolist()[:2] == [True, True]
+    assert table["strong_correct"].isna().tolist() == [False, False, True, True]
+
+
+def test_lm_eval_choices_give_the_share_of_the_most_likely_one(here, capsys):
+    rows = [
+        {"doc_id": 0, "doc": {}, "target": 1, "arguments": [], "resps": [[[-3.0, False]], [[-1.0, True]]], "filtered_resps": [[-3.0, False], [-1.0, True]], "acc": 1.0},
+        {"doc_id": 1, "doc": {}, "target": "0", "arguments": [], "resps": [], "filtered_resps": [["-2.0", "False"], ["-2.0", "False"]], "acc": 0.0},
+    ]  # fmt: skip
+    (here / "samples_task_2026.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = imported(capsys, "lm-eval", "samples_task_2026.jsonl")
+    assert table.loc["0", "confidence"] == pytest.approx(1 / (1 + math.exp(-2)))
+    assert table.loc["1", "confidence"] == pytest.approx(0.5)
+    assert table["cheap_correct"].tolist() == [True, False]
+    assert table["cheap_answer"].tolist() == ["1", "0"]
+
+
+def inspect_sample(name, text, logprob, grade, epoch=1):
+    logprobs = {"content": [{"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": None}]}
+    choice = {
+        "message": {"content": [{"type": "text", "text": text}], "role": "assistant"},
+        "stop_reason": "stop",
+        "logprobs": logprobs,
+    }
+    return {"id": name, "epoch": epoch, "input": "?", "target": "spam", "output": {"model": "small", "choices": [choice], "usage": {}},
+            "scores": {"match": {"value": grade, "answer": text}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_inspect_logs_in_both_forms_with_epochs_as_groups(here, capsys, archive):
+    samples = [
+        inspect_sample(1, "spam", -0.1, "C"),
+        inspect_sample(1, "work", -0.9, "I", 2),
+        inspect_sample("q", "spam", -0.2, 1.0),
+        inspect_sample("p", "work", -0.5, "P"),
+    ]
+    if archive:
+        with zipfile.ZipFile(here / "log.eval", "w") as made:
+            for sample in samples:
+                made.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
+            made.writestr("header.json", "{}")
+    else:
+        (here / "log.json").write_text(json.dumps({"version": 2, "status": "success", "eval": {}, "samples": samples}))
+    table = imported(capsys, "inspect", "log.eval" if archive else "log.json")
+    assert table.loc["1/1", "confidence"] == pytest.approx(math.exp(-0.1))
+    assert table.loc["1/2", "group"] == table.loc["1/1", "group"] == "1"
+    assert [table.loc[n, "cheap_correct"] for n in ("1/1", "1/2", "q/1")] == [True, False, True]
+    assert not table.loc["p/1", "cheap_correct"], "a partial grade is no grade: the answer is held against the target"
+
+
+def promptfoo_result(test, provider, output, logprobs, success):
+    return {"promptIdx": 0, "testIdx": test, "provider": {"id": provider, "label": ""}, "success": success, "score": 1.0 if success else 0.0, "cost": 0.001,
+            "response": {"output": output, "logProbs": logprobs, "tokenUsage": {"total": 9}}, "vars": {}}  # fmt: skip
+
+
+def test_promptfoo_output_of_two_providers(here, capsys):
+    results = [promptfoo_result(0, "openai:small", "spam", [-0.1, -0.1], True), promptfoo_result(0, "openai:large", "spam", None, True),
+               promptfoo_result(1, "openai:small", "work", [-0.4], False), promptfoo_result(1, "openai:large", "spam", None, True)]  # fmt: skip
+    (here / "results.json").write_text(
+        json.dumps({"evalId": "e", "results": {"version": 3, "results": results, "prompts": [], "stats": {}}})
+    )
+    table = imported(capsys, "promptfoo", "results.json", "--models", "openai:small,openai:large")
+    assert table["confidence"].tolist() == pytest.approx([math.exp(-0.2), math.exp(-0.4)])
+    assert table["cheap_correct"].tolist() == [True, False]
+    assert table["strong_correct"].tolist() == [True, True]
+    assert table["cheap_usd"].tolist() == [0.001, 0.001]
+    assert imported(capsys, "promptfoo", "results.json")["cheap_correct"].tolist() == [True, False], (
+        "two models: the first is the cheap one"
+    )
+    assert main(["import", "promptfoo", "results.json", "--models", "openai:small,other"]) == 2
+    assert "'openai:large'" in capsys.readouterr().err
+
+
+def test_our_own_log_gives_agreement_where_both_were_asked(here, capsys):
+    line = {
+        "time": "t",
+        "task": "mail",
+        "status": "ok",
+        "reason": "",
+        "calibrated_confidence": None,
+        "threshold": 0.8,
+        "usd": 1e-6,
+    }
+    log = [
+        line
+        | {
+            "id": "a",
+            "action": "accept",
+            "route": "cheap",
+            "confidence": 0.9,
+            "answer": "spam",
+            "cheap_answer": "spam",
+            "strong_answer": None,
+        },
+        line
+        | {
+            "id": "b",
+            "action": "escalate",
+            "route": "strong",
+            "confidence": 0.5,
+            "answer": "work",
+            "cheap_answer": "spam",
+            "strong_answer": "work",
+        },
+        line
+        | {
+            "id": None,
+            "action": "escalate",
+            "route": "strong",
+            "confidence": None,
+            "answer": "work",
+            "cheap_answer": None,
+            "strong_answer": "work",
+        },
+    ]
+    (here / "decisions.jsonl").write_text("\n".join(map(json.dumps, log)))
+    table = imported(capsys, "decisions", "decisions.jsonl")
+    assert table.index.tolist() == ["a", "b", "line 3"]
+    assert table["strong_answer"].fillna("-").tolist() == ["-", "work", "work"]
+    assert table["confidence"].fillna(-1).tolist() == [0.9, 0.5, -1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("batch", "{", "cheap.jsonl:1: no JSON"), ("batch", '{"a": 1}', 'no text under "custom_id"'), ("batch", "", "holds no rows"),
+        ("batch", batch_line("a", "spam") + "\n" + batch_line("b", "work"), "no row carries a confidence"),
+        ("batch", batch_line("a", "spam", -1.0) + "\n" + batch_line("b", "work", -1.0), "nothing tells whether an answer is right"),
+        ("lm-eval", '{"doc_id": 1}', "no samples file"), ("inspect", "[]", "expected one JSON object"), ("inspect", "{}", "holds no samples"),
+        ("promptfoo", "{}", "no results.results"), ("decisions", '{"id": 1}', "no line of a decision log"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_form_is_named_with_place_and_remedy(here, capsys, kind, content, said):
+    (here / "cheap.jsonl").write_text(content)
+    assert main(["import", kind, "cheap.jsonl"]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(here.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_what_is_written_is_read_as_a_table_of_predictions(here, capsys, suffix):
+    from pathlib import Path
+
+    from pipeline.collect.data import predictions_file
+    from pipeline.config.task import Split
+
+    (here / "cheap.jsonl").write_text("\n".join(batch_line(str(i), LABELS[i % 2], -0.1 * (i + 1)) for i in range(6)))
+    (here / "strong.jsonl").write_text("\n".join(batch_line(str(i), LABELS[i % 3]) for i in range(6)))
+    assert main(["import", "batch", "cheap.jsonl", "--strong", "strong.jsonl", "--output", f"t.{suffix}"]) == 0
+    table = predictions_file.read(Path(f"t.{suffix}"), Split())
+    assert table["confidence"].tolist() == pytest.approx([math.exp(-0.1 * (i + 1)) for i in range(6)])
