@@ -68,6 +68,7 @@ def estimate(args: Args) -> Any:
     """What a run would send and cost."""
 
     def one(job: Job) -> dict[str, Any]:
+        stages.require_parts(job)
         with ResponseStore(job.store_path) as store:
             found = collection.estimate(job, store)
         past = job.changes()

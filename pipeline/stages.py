@@ -25,10 +25,11 @@ from pipeline.decide.recommend import recommend as recommendation
 from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
 from pipeline.decide.target import Goal
+from pipeline.decide.testing import parts
 from pipeline.decide.thresholds import candidate_levels, sweep_levels
 from pipeline.deliver.report import page as reporting
 from pipeline.engine import unreadable
-from pipeline.errors import TooManyFailures, UsageError
+from pipeline.errors import DataError, TooManyFailures, UsageError
 from pipeline.job import collection, records, tables_of_replies
 from pipeline.job.job import Job, now
 from pipeline.run.directory import (
@@ -49,6 +50,7 @@ def begun(job: Job) -> Iterator[None]:
 
     Raises UsageError, before anything is sent, when results could not be written, RunLocked when another run goes on.
     """
+    require_parts(job)
     require_writable(job.options.runs_dir, job.options.reports_dir)
     with collection.locked(job):
         found = job.changes()
@@ -56,6 +58,22 @@ def begun(job: Job) -> Iterator[None]:
             job.say(found.line)
         job.run.update(**job.provenance, started=now(), finished=None)
         yield
+
+
+def require_parts(job: Job) -> None:
+    """Raise DataError where no promise can come of the rows, whatever the models answer. A trial with --limit asks for none."""
+    if job.options.predictions is not None or job.options.limit is not None:
+        return
+    examples, goal = job.dataset.examples, Goal.of(job.config.target)
+    found = parts.fault(
+        [e.split for e in examples],
+        [e.group for e in examples],
+        job.split.model_dump(),
+        goal,
+        human=job.human is not None,
+    )
+    if found is not None:
+        raise DataError(f"{job.config.source}: {found}; nothing was spent")
 
 
 def collect(job: Job) -> None:
@@ -140,7 +158,7 @@ def recommend(job: Job) -> None:
     replies = records.reply_counts(job)
     certificate = certify(
         held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed, max_unreadable=job.config.max_unreadable,
-        unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
+        prevalence=job.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
     if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
         sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates

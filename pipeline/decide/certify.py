@@ -7,7 +7,7 @@ With `levels=None` the candidates are ranks of the given rows, which is supporte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from cascade_threshold.errors import UsageError
 from pipeline.decide.advice import unreadable
 from pipeline.decide.advice.number_text import limit
 from pipeline.decide.advice.unreadable import Unreadable
+from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import budget, p_values, threshold_search, total_cost
@@ -124,6 +125,7 @@ def certify(
     fit_confidence: npt.ArrayLike | None = None,
     max_unreadable: float = unreadable.LIMIT,
     unread: Unreadable | None = None,
+    prevalence: Mapping[str, float] | None = None,
     seed: int,
 ) -> Certificate:
     """The certificate of any target on the rows of the certify split.
@@ -137,6 +139,7 @@ def certify(
     fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
     max_unreadable  share of the strong replies that may be unreadable before no target that compares with the strong model is
                     certified; `unread` counts them over all rows, None over these
+    prevalence      production's share of each label: what total_cost minimises; a promise is about the rows' own mix
     seed            of the bootstraps of total_cost and of a budget in dollars; a promise depends on no seed
 
     Where groups have several rows the promise is about groups: see `pipeline.decide.testing.clusters`; `method` says which way was
@@ -164,8 +167,11 @@ def certify(
             )
     if goal.kind == "total_cost":
         assert goal.usd_per_error is not None
+        weights = None if prevalence is None else mix_weights(rows.label, prevalence)
         return replace(
-            total_cost.optimize(rows, goal.usd_per_error, human=human, seed=seed), target=goal.to_json(), look=look
+            total_cost.optimize(rows, goal.usd_per_error, human=human, weights=weights, seed=seed),
+            target=goal.to_json(),
+            look=look,
         )
     drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
     if goal.kind == "budget":

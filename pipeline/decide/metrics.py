@@ -39,6 +39,7 @@ from pipeline.decide.scores.formulas import Bins, corp, estimates
 from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.scores.value_counts import Cells, known
 from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.decide.testing.share_interval import share_interval, student_factor
 
 __all__ = ["reliability", "smooth_calibration_error", "summary", "with_intervals"]
 
@@ -81,7 +82,8 @@ def with_intervals(
 
     Accuracy: Clopper-Pearson. Others: bootstrap of rows, percentile; for metrics that noise pushes up (calibration errors,
     CORP parts) the reflected one, widened where needed to hold the value. `group` (n,): where groups have several rows,
-    whole groups are resampled, and accuracy has a percentile interval as well. Above 2,000 distinct confidences, replicates
+    whole groups are resampled, and accuracy has
+    the interval of `share_interval`. Above 2,000 distinct confidences, replicates
     are drawn from cells merged by rank and moved to the exact value. No interval (None) for test statistics and largest
     gaps, and where all replicates agree.
     """
@@ -100,6 +102,9 @@ def with_intervals(
     centre = _point(small, bins)
     blocks = None if group is None else _blocks(confidence, correct, group, seed)
     draw = _draw(small, confidence, correct, blocks, np.random.default_rng(seed))
+    number = n if blocks is None else int(blocks.max()) + 1
+    # few groups vary more than their resamples tell
+    widen = 1.0 if blocks is None else float(student_factor(number, level)) * (number / max(number - 1, 1)) ** 0.5
     drawn = _replicates(small, bins, replicates, draw)
     for name, entry in out.items():
         if entry["value"] is None or name.startswith(NO_INTERVAL):
@@ -111,7 +116,9 @@ def with_intervals(
             np.ptp(usable) <= 1e-12
         ):  # too few rows, or all alike: that resampling is mute does not make the value certain
             continue
-        lower, upper = (float(q) - centre[name] for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
+        lower, upper = (
+            widen * (float(q) - centre[name]) for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+        )
         entry["method"] = "bootstrap percentile"
         if name.startswith(PLUG_IN):
             lower, upper = min(-upper, 0.0), max(-lower, 0.0)
@@ -119,7 +126,12 @@ def with_intervals(
         floor, ceiling = _RANGE.get(name, (0.0, 1.0))
         entry["lower"] = max(entry["value"] + lower, floor)
         entry["upper"] = min(entry["value"] + upper, ceiling)
-    if blocks is None:
+    if blocks is not None:
+        _, right = known(confidence, correct)
+        every = np.ones(len(right), dtype=bool)
+        limits = share_interval(right.astype(np.float64), every, group=blocks, level=level)
+        out["accuracy"] |= {"lower": limits[0], "upper": limits[1], "method": "Clopper-Pearson at the groups' spread"}
+    else:
         exact = clopper_pearson(cells.right.sum(), cells.total, level)
         out["accuracy"] |= {"lower": float(exact[0]), "upper": float(exact[1]), "method": "Clopper-Pearson"}
     return out

@@ -21,9 +21,10 @@ from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
 from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
+from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal, TargetLike
-from pipeline.decide.testing import sample_size
+from pipeline.decide.testing import sample_size, total_cost
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, finite
 from pipeline.decide.testing.paired_interval import paired_difference
@@ -58,6 +59,8 @@ class Recommendation:
     unreadable: Mapping[str, Any] | None = None
     outcome: Outcome | None = None
     difference: Estimate | None = None
+    totals: Mapping[str, Estimate] | None = None
+    """Target total_cost: calls and errors together, as recommended and of each model alone, on the rows of `expected`."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of recommendation.json that this room knows; what is unknown is None."""
@@ -76,6 +79,7 @@ class Recommendation:
             "tighter": None if self.tighter is None else dict(self.tighter),
             "baselines": [dict(b) for b in self.baselines],
             "optimism": dict(self.optimism),
+            "totals": None if self.totals is None else {name: e.to_json() for name, e in self.totals.items()},
             "unreadable": None if self.unreadable is None else dict(self.unreadable),
             "outcome": None if self.outcome is None else self.outcome.to_json(),
             "difference": None if self.difference is None else self.difference.to_json(),
@@ -162,6 +166,9 @@ def recommend(
         labels_needed=further,
         tightest=tightest,
         tighter=tighter,
+        totals=None
+        if goal.usd_per_error is None
+        else figures(part).totals(total_cost.costs(part, goal.usd_per_error, human=human)),
         unreadable=None
         if human or not unread.n
         else unread.to_json() | {"limit": max_unreadable, **_both_ends(part, figures)},
@@ -266,7 +273,8 @@ def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | 
 
 def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str, dict[str, Estimate]]:
     """Each model alone on the same rows: accuracy, dollars, seconds."""
-    waits = {"cheap": waiting(part.cheap_s, split), "strong": waiting(part.strong_s, split)}
+    group = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
+    waits = {"cheap": waiting(part.cheap_s, split, group), "strong": waiting(part.strong_s, split, group)}
     return {
         f"{role}_only": {
             "accuracy": expected[f"{role}_accuracy"],

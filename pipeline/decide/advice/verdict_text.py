@@ -160,7 +160,7 @@ def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
             " The figures are re-weighted to production's label mix; the promise is about the labeled set's own mix."
         )
     if reweighted and target.kind == "total_cost":
-        text += " The figures are re-weighted to production's label mix; the totals of calls and errors are the labeled set's own."
+        text += " All figures, the totals among them, are re-weighted to production's label mix."
     if story.certificate.unit == "groups":
         text += " It is about the average group, not the average row."
     return text

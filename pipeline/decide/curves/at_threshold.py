@@ -12,15 +12,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.predictions import Rows
-from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.decide.testing.share_interval import share_interval, student_factor
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
+Blocks = npt.NDArray[np.int64]
 
 LEVEL = 0.9
 REPLICATES = 2000
 BLOCKS = 1000
+MOST_MISSING = 0.1
+"""Share of the rows of a figure up to which what is missing is taken for failures, that may depend on the answer."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,12 @@ class Estimate:
 class Expectation:
     """Estimates for one threshold on one split.
 
-    `weights` (n,), mean about 1, re-weight rows to production's label mix; None counts each row once, and the intervals of
-    shares are exact (Clopper-Pearson). With weights they are Clopper-Pearson's at Kish's effective number of rows, which
-    is approximate and stays within 0 and 1. Means of dollars have bootstrap intervals, quantiles of seconds
-    distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
+    Figures are of the average row. `weights` (n,), mean about 1, re-weight rows to production's label mix; None counts each
+    row once. Intervals of shares are exact (Clopper-Pearson) where rows are by themselves and count alike; where groups have
+    several rows, groups are what varies (`share_interval`). Where up to a tenth of what a share needs is missing, its
+    interval reaches from the lower end with all of that wrong to the upper end with all of it right: what fails to come may
+    be what is hard; larger gaps are plans, not failures. Means of dollars have bootstrap intervals, of whole groups where
+    there are any, quantiles of seconds distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
     so neither the dollars nor the seconds of the cheap call are spent.
     """
 
@@ -69,9 +75,20 @@ class Expectation:
         seed: int,
     ) -> None:
         self._rows, self._split, self._weights, self._seed = rows, split, weights, seed
+        self._group = blocks_of(rows.group, seed=seed, at_most=max(1, len(rows)))
         self.kept, self._alone = accepted(rows.confidence, threshold), alone
         self.strong_correct = np.ones(len(rows)) if human else rows.strong_correct
         self.agree = rows.cheap_correct if human else rows.agree
+
+    def totals(self, costs: tuple[Floats, Floats]) -> dict[str, Estimate]:
+        """Calls and errors together in USD per 1,000: as recommended, and of each model alone on the same rows.
+
+        `costs`: of a row that the cheap model keeps, and of one that goes straight to the strong model, (n,) each.
+        """
+        kept, alone = costs
+        cascade = alone if self._alone else np.where(self.kept, kept, self._rows.cheap_usd + alone)
+        each = {"recommended": cascade, "cheap_only": kept, "strong_only": alone}
+        return {name: self._mean(values).times(1000) for name, values in each.items()}
 
     def all(self) -> dict[str, Estimate]:
         """Every figure of the recommendation, by name."""
@@ -89,13 +106,14 @@ class Expectation:
             "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
             "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
-            **waiting(waited if self._told(waited) else np.full(len(rows), np.nan), self._split),
+            **waiting(waited if self._told(waited) else np.full(len(rows), np.nan), self._split, self._group),
         }
 
     def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
         known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
         value = self._average(x, known)
-        return self._unknown() if value is None else self._interval(value, known)
+        inside = np.ones(len(x), dtype=bool) if among is None else among
+        return self._unknown() if value is None else self._interval(value, x, inside)
 
     def _whole(self, of_kept: Floats, of_escalated: Floats) -> Estimate:
         """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known."""
@@ -111,7 +129,7 @@ class Expectation:
                 if mean is None:
                     return self._unknown()
                 value += mass / float(weights.sum()) * mean
-        return self._interval(min(value, 1.0), known)
+        return self._interval(min(value, 1.0), final, np.ones(len(final), dtype=bool))
 
     def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
         """How much each of these rows counts."""
@@ -125,12 +143,19 @@ class Expectation:
             return None
         return float(values[0]) if np.ptp(values) == 0 else float(weights @ values / total)
 
-    def _interval(self, value: float, known: npt.NDArray[np.bool_]) -> Estimate:
-        """Clopper-Pearson at the number of known rows, or at Kish's effective number of them where rows are weighted."""
-        weights, n = self._counts(known), int(known.sum())
-        size = n if self._weights is None else float(weights.sum() ** 2 / (weights @ weights))
-        lower, upper = clopper_pearson(value * size, size, LEVEL)
-        return Estimate(value, float(lower), float(upper), LEVEL, n, self._split)
+    def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_]) -> Estimate:
+        """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`."""
+        missing = among & np.isnan(x)
+        known = among & ~missing
+        ends = (x, x)
+        if 0 < missing.sum() <= MOST_MISSING * among.sum():
+            ends, known = (np.nan_to_num(x, nan=0.0), np.nan_to_num(x, nan=1.0)), among
+        lower, upper = (
+            share_interval(end, known, weights=self._weights, group=self._group, level=LEVEL)[i]
+            for i, end in enumerate(ends)
+        )
+        n = int((among & ~missing).sum())
+        return Estimate(value, min(lower, value), max(upper, value), LEVEL, n, self._split)
 
     def _mean(self, x: Floats) -> Estimate:
         known = ~np.isnan(x)
@@ -142,7 +167,9 @@ class Expectation:
             return Estimate(same, same, same, LEVEL, n, self._split)
         weights = np.ones(n) if self._weights is None else self._weights[known]
         value = float(weights @ x[known] / weights.sum()) if weights.sum() > 0 else float("nan")
-        lower, upper = _bootstrap_mean(x[known], weights, self._seed)
+        lower, upper = _bootstrap_mean(
+            x[known], weights, self._seed, None if self._group is None else self._group[known]
+        )
         return Estimate(value, lower, upper, LEVEL, n, self._split)
 
     def _told(self, x: Floats) -> bool:
@@ -175,33 +202,35 @@ class Expectation:
         value = float(mean(np.array([c.sum() for c in columns])))
         if math.isnan(value):
             return self._unknown()
-        drawn = mean((_drawn(columns, self._seed)).T)
-        lower, upper = (
-            np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if np.isfinite(drawn).all() else (None, None)
-        )
+        lower, upper = _percentiles(mean(_drawn(columns, self._seed, self._group).T), value, self._group)
         n = int((~np.isnan(whole)).sum())
-        return Estimate(value, _float(lower), _float(upper), LEVEL, n, self._split)
+        return Estimate(value, lower, upper, LEVEL, n, self._split)
 
     def _unknown(self) -> Estimate:
         return Estimate(None, None, None, LEVEL, 0, self._split)
 
 
-def waiting(seconds: Floats, split: str) -> dict[str, Estimate]:
+def waiting(seconds: Floats, split: str, group: Blocks | None = None) -> dict[str, Estimate]:
     """Median and 95th percentile of `seconds` (n,), NaN where unknown: latency_p50_s and latency_p95_s.
 
     The value is the smallest observed time that covers the share; the interval is of order statistics, whatever the law.
     """
-    return {"latency_p50_s": _quantile(seconds, 0.5, split), "latency_p95_s": _quantile(seconds, 0.95, split)}
+    return {f"latency_p{100 * q:.0f}_s": _quantile(seconds, q, split, group) for q in (0.5, 0.95)}
 
 
-def _quantile(x: Floats, q: float, split: str) -> Estimate:
-    ordered = np.sort(x[~np.isnan(x)])
+def _quantile(x: Floats, q: float, split: str, group: Blocks | None) -> Estimate:
+    known = ~np.isnan(x)
+    ordered = np.sort(x[known])
     n = len(ordered)
     if n == 0:
         return Estimate(None, None, None, LEVEL, 0, split)
-    tail = (1 - LEVEL) / 2
-    low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
     value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
+    if group is None:
+        tail = (1 - LEVEL) / 2
+        low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
+    else:  # where the share of times up to the value may lie, read off the times (Woodruff 1952)
+        least, most = share_interval((x <= value).astype(np.float64), known, group=group, level=LEVEL)
+        low, high = math.floor(least * n), math.ceil(most * n) + (most >= 1)
     lower = float(ordered[low - 1]) if low >= 1 else None
     upper = float(ordered[high - 1]) if high <= n else None
     return Estimate(value, lower, upper, LEVEL, n, split)
@@ -217,25 +246,36 @@ def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float])
     return out
 
 
-def _bootstrap_mean(x: Floats, weights: Floats, seed: int) -> tuple[float | None, float | None]:
+def _bootstrap_mean(x: Floats, weights: Floats, seed: int, group: Blocks | None) -> tuple[float | None, float | None]:
     """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
-    sums, mass = _drawn([weights * x, weights], seed).T
+    sums, mass = _drawn([weights * x, weights], seed, group).T
     if not (mass > 0).all():
         return None, None
-    lower, upper = np.quantile(sums / mass, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(lower), float(upper)
+    return _percentiles(sums / mass, float(weights @ x / weights.sum()), group)
 
 
-def _drawn(columns: list[Floats], seed: int) -> Floats:
-    """Resampled sums of columns (n,), shape (replicates, columns)."""
+def _percentiles(drawn: Floats, value: float, group: Blocks | None) -> tuple[float | None, float | None]:
+    """Percentile interval from replicates; of groups it is wider by what few of them lack (Student)."""
+    if not np.isfinite(drawn).all():
+        return None, None
+    lower, upper = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    if group is not None:
+        number = len(np.unique(group))
+        if number < 2:
+            return None, None
+        factor = float(student_factor(number, LEVEL)) * (number / (number - 1)) ** 0.5
+        lower, upper = value + factor * (lower - value), value + factor * (upper - value)
+    return lower, upper
+
+
+def _drawn(columns: list[Floats], seed: int, group: Blocks | None = None) -> Floats:
+    """Resampled sums of columns (n,), shape (replicates, columns): of rows, or of whole groups; pooled beyond 1,000."""
     n = len(columns[0])
-    blocks = min(BLOCKS, n)
-    block = np.random.default_rng(seed).permutation(n) % blocks
+    code = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
+    count = int(code.max()) + 1
+    blocks = min(BLOCKS, count)
+    block = (np.random.default_rng(seed).permutation(count) % blocks)[code]
     return _resamples(blocks, seed) @ np.column_stack([np.bincount(block, c, blocks) for c in columns])
-
-
-def _float(x: float | None) -> float | None:
-    return None if x is None else float(x)
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ from pipeline.decide.curves.bootstrap import draw_blocks
 from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.intervals import clopper_pearson, wilson
+from pipeline.decide.testing.share_interval import student_factor
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[int], tuple[dict[str, Floats], Dollars]]
@@ -85,9 +86,12 @@ def bands(
             observed["cheap_known"] + observed["strong_known"],
         ),
     }
-    out = {"usd_per_1000": _limits(point["usd_per_1000"][0], drawn["usd_per_1000"], level, None)}
+    groups = None if blocks is None else int(blocks.max()) + 1
+    if groups is not None:
+        scale *= groups / len(rows)  # where resampling is mute, groups are what was seen
+    out = {"usd_per_1000": _limits(point["usd_per_1000"][0], drawn["usd_per_1000"], level, None, groups)}
     for name, (k, n) in hits.items():
-        out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale))
+        out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale), groups)
     out["escalation_rate"] = out["coverage"].complement()
     out["selective_risk"] = out["accepted_accuracy"].complement()
     return out
@@ -177,10 +181,14 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats] | None) -> Bands:
+def _limits(
+    point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats] | None, groups: int | None
+) -> Bands:
     """Percentile and max-t limits from replicates (r, L); exact ones where a proportion is 0 or 1 and resampling is mute.
 
     `hits`: successes and trials of the proportion (L,), or None for a mean, which has no such ends.
+    Of `groups` resampled, means are wider by Student's factor, and a proportion has Clopper-Pearson's limits at as many rows
+    as vary so much (`share_interval`).
     A replicate in which the curve is not defined at a level says nothing there and counts as the estimate.
     """
     defined = ~np.isnan(point)
@@ -188,6 +196,9 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
         drawn = np.where(np.isnan(drawn), point, drawn)
     lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     sd = drawn.std(axis=0)
+    if groups is not None:
+        factor = float(student_factor(groups, level)) * (groups / max(groups - 1, 1)) ** 0.5
+        lower, upper, sd = point + factor * (lower - point), point + factor * (upper - point), factor * sd
     moving = defined & (sd > 1e-12 * np.maximum(1e-300, np.abs(point)))
     critical = 0.0
     if moving.any():
@@ -200,6 +211,9 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
     sim_lower, sim_upper = wilson(np.where(moving, point, 0.0) * rows, rows, critical)
     sim_lower, sim_upper = np.where(defined, sim_lower, np.nan), np.where(defined, sim_upper, np.nan)
     k, n = hits
+    if groups is not None:
+        inner = moving & (point > 0) & (point < 1)
+        lower[inner], upper[inner] = clopper_pearson((point * rows)[inner], rows[inner], level)
     end = defined & ((point == 0) | (point == 1))
     simultaneous = max(level, float(2 * ndtr(critical) - 1))
     for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):
