@@ -10,8 +10,7 @@ import pytest
 from decide.evaluated import texts
 from scipy import stats
 
-from pipeline.decide import metrics
-from pipeline.decide.curves.at_threshold import Expectation, mix_weights
+from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
 from pipeline.decide.predictions import Rows
 from pipeline.decide.sweep import sweep
 from pipeline.decide.testing.intervals import clopper_pearson
@@ -55,24 +54,35 @@ TRUTH = {
 @pytest.mark.slow
 @pytest.mark.parametrize("icc", [0.3, 1.0])
 @pytest.mark.parametrize(("groups", "size"), [(200, 4), (100, 4), (40, 20), (20, 20)])
-def test_intervals_of_groups_cover(groups, size, icc):
-    runs, hits = 500, dict.fromkeys([*TRUTH, "latency_p50_s", "metric_accuracy"], 0)
+def test_shares_of_groups_are_covered(groups, size, icc):
+    runs, rates = 1500, np.array([0.7, 0.88, 0.95, 0.99])
+    hits = np.zeros(len(rates))
+    group, every = np.repeat(np.arange(groups), size), np.ones(groups * size, dtype=bool)
+    for run in range(runs):
+        x = correlated(np.random.default_rng([groups, size, run]), groups, size, rates, icc, len(rates))
+        for i, rate in enumerate(rates):
+            lower, upper = share_interval(x[:, i], every, group=group, level=0.9)
+            hits[i] += lower <= rate <= upper
+    print(groups, size, icc, hits / runs)
+    assert hits.min() >= (LEAST - 0.01) * runs, hits / runs  # a rate of 1,500 runs has a standard error of .009
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("icc", [0.3, 1.0])
+@pytest.mark.parametrize(("groups", "size"), [(100, 4), (20, 20)])
+def test_every_figure_of_groups_is_covered(groups, size, icc):
+    runs, hits = 200, dict.fromkeys([*TRUTH, "latency_p50_s"], 0)
     for run in range(runs):
         rows = drawn(np.random.default_rng([groups, size, run]), groups, size, icc)
         found = Expectation(rows, 0.5, split="certify", seed=1).all()
         for name, truth in TRUTH.items():
             hits[name] += found[name].lower <= truth <= found[name].upper
-        median = rows.cheap_s * 0  # of a single lognormal call, which every row pays at threshold 0
-        at_zero = Expectation(rows, 0.0, split="certify", seed=1).all()["latency_p50_s"]
-        hits["latency_p50_s"] += at_zero.lower <= np.exp(median[0]) <= (at_zero.upper or np.inf)
-        if run < 200:
-            got = metrics.with_intervals(rows.confidence, rows.cheap_correct, replicates=2, seed=1, group=rows.group)
-            hits["metric_accuracy"] += got["accuracy"]["lower"] <= 0.88 <= got["accuracy"]["upper"]
-    rates = {name: count / (200 if name == "metric_accuracy" else runs) for name, count in hits.items()}
-    # sampling error of a rate from 500 runs is .013
-    short = {name: rate for name, rate in rates.items() if rate < LEAST - (0.02 if name != "usd_per_1000" else 0.045)}
-    print(groups, size, icc, rates)
-    assert not short, rates
+        waits = waiting(rows.cheap_s, "certify", group=np.repeat(np.arange(groups), size))["latency_p50_s"]
+        hits["latency_p50_s"] += waits.lower <= 1.0 <= (waits.upper or np.inf)
+    print(groups, size, icc, hits)
+    money = hits.pop("usd_per_1000")  # of a lognormal price: no interval of a mean holds its level exactly
+    assert money >= 0.82 * runs
+    assert min(hits.values()) >= (LEAST - 0.03) * runs, hits  # standard error .021
 
 
 @pytest.mark.slow
@@ -104,18 +114,17 @@ def test_intervals_of_a_rare_label_weighted_up_cover(n, right):
         rare = rng.random(n) < 0.05
         cheap = (rng.random(n) < np.where(rare, right[1], right[0])).astype(float)
         confidence = np.where(rng.random(n) < np.where(rare, 0.5, 0.8), 0.9, 0.1)
-        base = drawn(rng, n, 1, 0.3)
-        rows = replace(base, cheap_correct=cheap, confidence=confidence, label=texts(np.where(rare, "rare", "common")))
-        found = Expectation(rows, 0.5, split="certify", weights=mix_weights(rows.label, mix), seed=1).all()
-        for i, (name, value) in enumerate((("cheap_accuracy", truth), ("accepted_accuracy", kept_truth))):
-            hits[i] += found[name].lower <= value <= found[name].upper
+        weights = mix_weights(texts(np.where(rare, "rare", "common")), mix)
+        for i, (among, value) in enumerate(((np.ones(n, dtype=bool), truth), (confidence >= 0.5, kept_truth))):
+            lower, upper = share_interval(cheap, among, weights=weights, level=0.9)
+            hits[i] += lower <= value <= upper
     print(n, right, hits / runs)
     assert hits.min() >= (LEAST - 0.01) * runs, hits / runs
 
 
 @pytest.mark.slow
 def test_intervals_cover_though_answers_are_missing_because_they_were_wrong():
-    runs, hits = 600, 0
+    runs, hits = 200, 0
     for run in range(runs):
         rng = np.random.default_rng([5, run])
         rows = drawn(rng, 1000, 1, 0.3)
@@ -125,7 +134,7 @@ def test_intervals_cover_though_answers_are_missing_because_they_were_wrong():
         )
         estimate = found.all()["strong_accuracy"]
         hits += estimate.lower <= 0.95 <= estimate.upper
-    assert hits >= LEAST * runs, hits / runs
+    assert hits >= (LEAST - 0.03) * runs, hits / runs
 
 
 def test_one_row_a_group_and_equal_weights_are_exact():

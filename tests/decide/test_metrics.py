@@ -311,7 +311,7 @@ def test_copies_of_rows_widen_the_intervals_instead_of_narrowing_them() -> None:
     copied = with_intervals(np.repeat(c, 8), np.repeat(y, 8), replicates=3000, seed=6, group=group)
     single = with_intervals(c, y, replicates=3000, seed=5, group=np.arange(150).astype(str))
     assert single == alone
-    assert copied["accuracy"]["method"] == "bootstrap percentile"
+    assert copied["accuracy"]["method"] == "Clopper-Pearson at the groups' spread"
     for name in ("nll", "brier", "auroc", "corp_brier_uncertainty"):
         width = alone[name]["upper"] - alone[name]["lower"]
         for end in ("lower", "upper"):

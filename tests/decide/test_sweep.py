@@ -240,7 +240,7 @@ def test_the_table_says_what_its_bands_are() -> None:
 
 
 def test_copies_of_rows_widen_the_bands_instead_of_narrowing_them() -> None:
-    """Ten copies of each of 100 rows carry the information of 100 rows: the group bootstrap gives their bands."""
+    """Ten copies of each of 100 rows carry the information of 100 rows: about their bands come out, and none narrower."""
     rows = made(100, 16, split="certify")
     copies = rows.take(np.repeat(np.arange(100), 10))
     levels = np.array([0.5, 0.8, 0.95])
@@ -249,9 +249,10 @@ def test_copies_of_rows_widen_the_bands_instead_of_narrowing_them() -> None:
     assert grouped.attrs["band_unit"] == "groups"
     for name in CURVES:
         width = alone[f"{name}_upper"] - alone[f"{name}_lower"]
+        mine = grouped.query("split == 'certify'")
+        assert np.all(mine[f"{name}_upper"].to_numpy() - mine[f"{name}_lower"].to_numpy() > 0.95 * width), name
         for limit in ("lower", "upper"):
-            got = grouped.query("split == 'certify'")[f"{name}_{limit}"].to_numpy()
-            assert np.all(np.abs(got - alone[f"{name}_{limit}"]) < 0.15 * width), name
+            assert np.all(np.abs(mine[f"{name}_{limit}"].to_numpy() - alone[f"{name}_{limit}"]) < 0.25 * width), name
 
 
 def test_many_groups_are_pooled_whole() -> None:
