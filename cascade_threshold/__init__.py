@@ -6,6 +6,7 @@ decision = policy.decide(completion)        # accept or escalate, with the reaso
 
 from cascade_threshold.cascade import Cascade
 from cascade_threshold.policy import Decision, Policy, load
+from cascade_threshold.stream import collect as collect_stream
 
 __version__ = "0.1.0"
-__all__ = ["Cascade", "Decision", "Policy", "__version__", "load"]
+__all__ = ["Cascade", "Decision", "Policy", "__version__", "collect_stream", "load"]

@@ -1,26 +1,27 @@
-"""Cascade: a thin helper for the Together SDK. Ask the cheap model, decide, ask the strong one where that is needed.
+"""Cascade: a thin helper around the client that a service has. Ask the cheap model, decide, ask the strong one where that is needed.
 
     cascade = Cascade(policy.load("policy.json"), Together(max_retries=0), log="decisions.jsonl")
     result = cascade.answer([{"role": "user", "content": "..."}])
 
-With an AsyncTogether client use `await cascade.answer_async(...)`. Each answer writes one JSON line, without any text of
+With an async client use `await cascade.answer_async(...)`. Each answer writes one JSON line, without any text of
 the request, that `monitor` reads.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import json
 import random
-import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cascade_threshold.answers import AnswerSet, read_answer
+from cascade_threshold.client_shape import ClientShape
 from cascade_threshold.completion import Reply, parse
+from cascade_threshold.decision_log import WARN, DecisionLog
 from cascade_threshold.policy import ACCEPT, ESCALATE, Decision, Policy, request_digest
 from cascade_threshold.pricing import price_of
 
@@ -47,9 +48,11 @@ class Answer:
 class Cascade:
     """Both models behind one policy. Safe to share between threads as far as the client is.
 
-    `client`: a Together or AsyncTogether client, or one for each of "cheap" and "strong". `log`: a file that lines are appended to, or a function that takes a
-    line. `shadow`: share of accepted requests for which the strong model is asked as well, so that `monitor` can test the
-    promise without people; drawn with `seed`.
+    `client`: Together, OpenAI, litellm or litellm.Router, their async forms, or a function (see `client_shape`); a mapping
+    {"cheap": ..., "strong": ...} where each model has its own. `models`: other names under which a gateway knows the models.
+    `log`: a file that lines are appended to, or a function that takes a line; what cannot be written is warned of once and
+    counted in `log_failures`, or raises with `log_errors="raise"`. `shadow`: share of accepted requests for which the strong model
+    is asked as well, so that `monitor` can test the promise without people; drawn with `seed`.
     """
 
     def __init__(
@@ -60,20 +63,25 @@ class Cascade:
         log: str | Path | Callable[[str], object] | None = None,
         shadow: float = 0.0,
         seed: int | None = None,
+        log_errors: str = WARN,
+        models: Mapping[str, str] | None = None,
     ) -> None:
         if not 0 <= shadow <= 1:
             raise ValueError(f"shadow is a share between 0 and 1, got {shadow!r}")
         self.policy = policy
-        self._clients = dict(client) if isinstance(client, Mapping) else {"cheap": client, "strong": client}
-        self._write = log if callable(log) or log is None else _appender(Path(log))
+        clients = dict(client) if isinstance(client, Mapping) else dict.fromkeys(("cheap", "strong"), client)
+        self.log = DecisionLog(log, log_errors)
         self._shadow, self._random = shadow, random.Random(seed)
         self._human = bool(policy.document["strong"].get("human"))
-        self._request = request_digest(policy)
-        self._arguments = {
-            role: _arguments(self._clients[role], policy.request(role))
-            for role in ("cheap", "strong")
-            if policy.document[role]["model"] is not None and not policy.asks_by_row(role)
-        }
+        self._request, self._models = request_digest(policy), dict(models or {})
+        roles = [role for role in ("cheap", "strong") if policy.document[role]["model"] is not None]
+        self._clients = {role: ClientShape(clients[role]) for role in roles}
+        self._ready = {role: self._arguments(role, None) for role in roles if not policy.asks_by_row(role)}
+
+    @property
+    def log_failures(self) -> int:
+        """Decisions that could not be written to the log."""
+        return self.log.failures
 
     def answer(
         self,
@@ -82,20 +90,21 @@ class Cascade:
         options: int | Sequence[Any] | None = None,
         prompt_sha256: str | None = None,
         request_id: str | None = None,
+        text: str | None = None,
     ) -> Answer:
-        """Answer one request. `options` and `prompt_sha256` as in `Policy.decide`; `request_id` goes into the log.
+        """Answer one request. `options`, `prompt_sha256` and `text` as in `Policy.decide`; `request_id` goes into the log.
 
         A cheap call that fails escalates. A strong call that fails raises the SDK's error, as there is nobody left to ask.
         """
-        turn = _Turn(self, options, prompt_sha256, request_id)
+        turn = _Turn(self, options, prompt_sha256, request_id, text)
         if turn.decision is None:
             try:
-                turn.cheap(self._raw("cheap", messages, options).text())
+                turn.cheap(self._clients["cheap"].ask(list(messages), self._arguments("cheap", options)))
             except Exception as error:
                 turn.failed(error)
         if turn.asks_strong():
             try:
-                turn.strong(self._raw("strong", messages, options).text())
+                turn.strong(self._clients["strong"].ask(list(messages), self._arguments("strong", options)))
             except Exception:
                 if not turn.shadow:
                     raise
@@ -109,28 +118,30 @@ class Cascade:
         options: int | Sequence[Any] | None = None,
         prompt_sha256: str | None = None,
         request_id: str | None = None,
+        text: str | None = None,
     ) -> Answer:
-        """`answer`, for an AsyncTogether client."""
-        turn = _Turn(self, options, prompt_sha256, request_id)
+        """`answer`, for an async client."""
+        turn = _Turn(self, options, prompt_sha256, request_id, text)
         if turn.decision is None:
             try:
-                turn.cheap(await (await self._raw("cheap", messages, options)).text())
+                turn.cheap(await self._clients["cheap"].ask_async(list(messages), self._arguments("cheap", options)))
             except Exception as error:
                 turn.failed(error)
         if turn.asks_strong():
             try:
-                turn.strong(await (await self._raw("strong", messages, options)).text())
+                turn.strong(await self._clients["strong"].ask_async(list(messages), self._arguments("strong", options)))
             except Exception:
                 if not turn.shadow:
                     raise
                 turn.usd.append(None)
         return turn.finish()
 
-    def _raw(self, role: str, messages: Messages, options: int | Sequence[Any] | None) -> Any:
+    def _arguments(self, role: str, options: int | Sequence[Any] | None) -> dict[str, Any]:
+        if role in getattr(self, "_ready", ()):
+            return self._ready[role]
         client = self._clients[role]
-        body = self._arguments.get(role) or _arguments(client, self.policy.request(role, options=options))
-        # the raw response, because a reply that is not JSON must escalate, not raise
-        return client.chat.completions.with_raw_response.create(messages=list(messages), **body)
+        body = self.policy.request(role, options=options, dialect=client.dialect)
+        return client.arguments(body | ({"model": self._models[role]} if role in self._models else {}))
 
     def _draws_shadow(self) -> bool:
         return self._shadow > 0 and not self._human and self._random.random() < self._shadow
@@ -143,21 +154,29 @@ class Cascade:
 class _Turn:
     """One request on its way: what was asked and answered so far. Knows nothing of networks."""
 
-    def __init__(self, cascade: Cascade, options: Any, prompt_sha256: str | None, request_id: str | None) -> None:
+    def __init__(
+        self, cascade: Cascade, options: Any, prompt_sha256: str | None, request_id: str | None, row: str | None
+    ) -> None:
         self.cascade, self.policy = cascade, cascade.policy
         self.options, self.prompt_sha256, self.request_id = options, prompt_sha256, request_id
+        self.row = row
         self.decision: Decision | None = self.policy.blanket
         self.shadow = False
         self.usd: list[float | None] = []
         self.texts: dict[str, str | None] = {}
         self.strong_answer: str | None = None
 
-    def cheap(self, text: str) -> None:
-        reply = parse(text)
-        self.decision = self.policy.decide(text, options=self.options, prompt_sha256=self.prompt_sha256)
+    def cheap(self, completion: Any) -> None:
+        reply = parse(completion)
+        self.decision = self.policy.decide(
+            completion, options=self.options, prompt_sha256=self.prompt_sha256, **self._row_text()
+        )
         self.usd.append(self.cascade._usd("cheap", reply))
         self.texts["cheap"] = reply.text
         self.shadow = self.decision.action == ACCEPT and self.cascade._draws_shadow()
+
+    def _row_text(self) -> dict[str, Any]:
+        return {} if self.row is None else {"text": self.row}
 
     def failed(self, error: Exception) -> None:
         # the class alone: an SDK error's text may hold the key
@@ -169,8 +188,8 @@ class _Turn:
         assert self.decision is not None
         return (self.decision.action == ESCALATE and not self.cascade._human) or self.shadow
 
-    def strong(self, text: str) -> None:
-        reply = parse(text)
+    def strong(self, completion: Any) -> None:
+        reply = parse(completion)
         self.usd.append(self.cascade._usd("strong", reply))
         self.texts["strong"] = reply.text
         answers = self._answers()
@@ -195,10 +214,11 @@ class _Turn:
             return None
 
     def _log(self, decision: Decision, route: str, answer: str | None, usd: float | None) -> None:
-        if self.cascade._write is None:
+        if not self.cascade.log:
             return
         line = {
             "time": dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds"),
+            "event": uuid.uuid4().hex,
             "task": self.policy.task,
             "id": self.request_id,
             "policy": self.policy.document["digest"][:16],
@@ -218,24 +238,4 @@ class _Turn:
         }
         if self.policy.document["kind"] == "choose":
             line["options"] = self.options if isinstance(self.options, int) else len(self.options or ())
-        self.cascade._write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _arguments(client: Any, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a request body as the SDK's arguments; those that it does not know go through `extra_body`."""
-    known = inspect.signature(client.chat.completions.create).parameters
-    extra = {name: value for name, value in body.items() if name not in known}
-    return {
-        **{name: value for name, value in body.items() if name in known},
-        **({"extra_body": extra} if extra else {}),
-    }
-
-
-def _appender(path: Path) -> Callable[[str], object]:
-    lock = threading.Lock()
-
-    def append(line: str) -> None:
-        with lock, path.open("a", encoding="utf-8", errors="backslashreplace") as handle:
-            handle.write(line)
-
-    return append
+        self.cascade.log.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -28,6 +28,10 @@ from cascade_threshold.signals import SIGNALS, measure
 
 ACCEPT = "accept"
 ESCALATE = "escalate"
+DIALECTS = ("together", "openai", "litellm")
+"""What `Policy.request` can write a request in, beside the one that was calibrated."""
+GATEWAY_PREFIXES = ("together_ai/", "openai/", "hosted_vllm/", "litellm_proxy/")
+"""What LiteLLM puts before a model's name."""
 NAMELESS = "(none)"
 """Stands in `response_models_seen` for replies that carried no model name."""
 OTHER_PROMPT = "another prompt than the calibrated one"
@@ -120,7 +124,7 @@ class Policy:
             completion = _plain(completion)
         found = measure(completion, answers, learned=self._learned, only=self.signal)
         model = found.reply.model
-        if self._models and (model or NAMELESS) not in self._models and found.status != "failed":
+        if found.status != "failed" and not self.knows_model(model):
             seen = ", ".join(sorted(self._models))
             return self._escalate(
                 f"model {model!r} was not seen in calibration ({seen})", found.answer, found.status, model
@@ -146,11 +150,15 @@ class Policy:
             return self._escalate(f"{value!r} is not a confidence in [0, 1]", status="given")
         return self._decided(float(value), None, "given", None)
 
-    def request(self, role: str = "cheap", *, options: int | Sequence[Any] | None = None) -> dict[str, Any]:
+    def request(
+        self, role: str = "cheap", *, options: int | Sequence[Any] | None = None, dialect: str | None = None
+    ) -> dict[str, Any]:
         """Fields of the request body that must be sent so that the confidence means the same: all but the messages.
 
         Model, sampling parameters and constraint as calibrated; for the cheap role also how logprobs are asked for.
         `options`: the row's options, or how many there are, where `asks_by_row`; UsageError without them.
+        `dialect`: None is what was calibrated; "together" counts alternatives in `logprobs`; "openai" and "litellm" ask with
+        `logprobs: true` and `top_logprobs`, and "openai" with `max_completion_tokens`.
         """
         side = self.document[role]
         if side["model"] is None:
@@ -158,13 +166,26 @@ class Policy:
         body = {"model": side["model"], **_renamed(side["params"], side.get("length_form"))}
         if side.get("constrain"):
             body["response_format"] = response_format(self._allowed(options), side["constrain"])
+        if dialect not in (None, *DIALECTS):
+            raise UsageError(f"dialect {dialect!r} is unknown; there are {', '.join(DIALECTS)}")
         if role == "cheap":
             alternatives = max(1, side.get("top_logprobs") or 1)  # as calibration asked
-            if side.get("logprobs_form") == "boolean":
+            form = side.get("logprobs_form") if dialect is None else "integer" if dialect == "together" else "boolean"
+            if form == "boolean":
                 body |= {"logprobs": True, "top_logprobs": alternatives}
             else:
                 body |= {"logprobs": alternatives}
+        if dialect == "openai" and "max_tokens" in body:
+            body["max_completion_tokens"] = body.pop("max_tokens")
         return body
+
+    def knows_model(self, name: str | None) -> bool:
+        """Whether a reply's model is one that calibration saw: by its own name, behind LiteLLM's prefix, or by the alias that the
+        export gives it behind a gateway (`alias`)."""
+        if not self._models or (name or NAMELESS) in self._models or name == alias(self.task, "cheap"):
+            return True
+        bare = next((name[len(p) :] for p in GATEWAY_PREFIXES if name is not None and name.startswith(p)), None)
+        return bare in self._models
 
     def asks_by_row(self, role: str = "cheap") -> bool:
         """Whether `request` depends on the row's options: kind choose with a constraint."""
@@ -201,6 +222,11 @@ class Policy:
         self, reason: str, answer: str | None = None, status: str = "ok", model: str | None = None
     ) -> Decision:
         return Decision(ESCALATE, answer, None, None, self.threshold, reason, status, model)
+
+
+def alias(task: str, role: str) -> str:
+    """The name that exports give a model behind a gateway, which some gateways then answer with."""
+    return f"{task}-{role}"
 
 
 def load(path: str | Path) -> Policy:

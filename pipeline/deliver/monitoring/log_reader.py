@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cascade_threshold.policy import ACCEPT, ESCALATE, NAMELESS, OTHER_PROMPT, Policy, request_digest
+from cascade_threshold.policy import ACCEPT, ESCALATE, OTHER_PROMPT, Policy, alias, request_digest
 from pipeline.deliver.monitoring.audit import AuditReader
 from pipeline.deliver.monitoring.log_record import LogRecord, records
 
@@ -72,9 +72,11 @@ class ProductionLog:
         self.stray_kept = 0
         """Decision lines that kept the answer of a model that calibration never saw."""
         self._audit = AuditReader(policy)
-        self._seen = frozenset(policy.document["cheap"]["response_models_seen"])
+        seen = frozenset(policy.document["cheap"]["response_models_seen"])
         strong = policy.document["strong"]
-        self._strong = frozenset([*strong["response_models_seen"], strong["model"]]) - self._seen - {None}
+        self._strong = (
+            frozenset([*strong["response_models_seen"], strong["model"], alias(policy.task, "strong")]) - seen - {None}
+        )
         self._request = request_digest(policy)
 
     def entries(self, lines: Iterable[str | bytes | Mapping[str, Any]]) -> list[Entry]:
@@ -131,7 +133,7 @@ class ProductionLog:
             self.policies[str(line["policy"])[:12]] += 1
             return OTHER_POLICY, None
         model = line.get("model")
-        if isinstance(model, str) and self._seen and model not in self._seen:
+        if isinstance(model, str) and not self.policy.knows_model(model):
             self.models[model] += 1
             self.stray_kept += action == ACCEPT
             return OTHER_MODEL, None
@@ -154,7 +156,7 @@ class ProductionLog:
         model = decision.model
         if model in self._strong:
             return STRONG, None
-        if decision.status != "failed" and self._seen and (model or NAMELESS) not in self._seen:
+        if decision.status != "failed" and not self.policy.knows_model(model):
             if model is None:
                 return NAMELESS_MODEL, None
             self.models[model] += 1
