@@ -11,7 +11,8 @@ from asking import KEY, PRICE
 
 from pipeline.collect.providers import together
 from pipeline.collect.request import Request
-from pipeline.collect.sending.sender import SendReport, send
+from pipeline.collect.sending.role import SendReport
+from pipeline.collect.sending.sender import send
 from pipeline.collect.store.response_store import ResponseStore
 
 

@@ -15,6 +15,8 @@ from pipeline.config.task import Model, TaskConfig
 KEY_VERSION = 1
 CONSTRAINT_BYTES = 200
 """Of a constraint around the answers themselves; more than the JSON schema takes."""
+PROBE_REPEAT = 1_000_000
+"""Repeat index of a request that is answered already and asked all the same, to see whether the model answers."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import Measurement, measure, token_rows
-from pipeline.collect.store.response_store import ResponseStore, StoredReply
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.store.stored_reply import StoredReply
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.task import Human, Model, TaskConfig
 from pipeline.engine.local import Manifest

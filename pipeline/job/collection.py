@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from cascade_threshold.answers import AnswerSet, read_answer
+from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
@@ -18,7 +20,8 @@ from pipeline.collect.preflight import probe
 from pipeline.collect.providers import services
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.request import Request
-from pipeline.collect.sending.sender import SendReport, send
+from pipeline.collect.sending.role import Reader, SendReport, ToSend
+from pipeline.collect.sending.sender import send_roles
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import CascadeError, RunLocked, UsageError
 from pipeline.job.job import Job
@@ -82,14 +85,19 @@ def collect(job: Job, store: ResponseStore) -> None:
                 allowance=job.allowance,
             )
             job.run.update(probes=found)
-    for role in job.roles:
+    for role in [role for role in job.roles if job.services[role].batch]:
         try:
-            done = _send(job, role, store)
+            _account(job, {role: _send_batches(job, role, store)})
         except CascadeError as error:
             if isinstance(report := getattr(error, "report", None), SendReport):
-                _account(job, role, report)
+                _account(job, {role: report})
             raise
-        _account(job, role, done)
+    if roles := [role for role in job.roles if not job.services[role].batch]:
+        try:
+            _account(job, _send(job, roles, store))
+        except CascadeError as error:
+            _account(job, getattr(error, "reports", {}))
+            raise
 
 
 def refuse_batched(job: Job, store: ResponseStore) -> None:
@@ -102,33 +110,57 @@ def refuse_batched(job: Job, store: ResponseStore) -> None:
         )
 
 
-def _account(job: Job, role: str, done: SendReport) -> None:
-    job.run.update(spending={role: _record(done)})
-    if job.services[role].costs_money:
-        job.allowance.spent += done.usd + done.unknown_usd
+def _account(job: Job, done: Mapping[str, SendReport]) -> None:
+    if done:
+        job.run.update(spending={role: _record(report) for role, report in done.items()})
+    paid = [report for role, report in done.items() if job.services[role].costs_money]
+    job.allowance.spent += sum(report.usd + report.unknown_usd for report in paid)
 
 
-def _send(job: Job, role: str, store: ResponseStore) -> SendReport:
-    price, allowance = prices(job)[role], job.allowance
-    common: dict[str, Any] = {
-        "task": job.config.task, "price": price,
-        "progress": not job.options.quiet, "label": f"{job.config.task} {role}", "resume": job.options.command,
+def _common(job: Job, role: str = "") -> dict[str, Any]:
+    label = f"{job.config.task} {role}".strip()
+    return {"task": job.config.task, "progress": not job.options.quiet, "label": label, "resume": job.options.command}
+
+
+def _send_batches(job: Job, role: str, store: ResponseStore) -> SendReport:
+    from pipeline.collect.sending.batch_sender import send_batches
+
+    one = batch_provider(job, role, store)
+    wanted = Requests(job, role)
+    return send_batches(wanted, one, store, price=prices(job)[role], max_usd=job.allowance.left, **_common(job, role))
+
+
+def _send(job: Job, roles: Sequence[str], store: ResponseStore) -> dict[str, SendReport]:
+    """The roles at once, within one limit and one cap."""
+    rate, read = float(job.config.max_failure_rate), reader(job)
+    wanted = {
+        role: ToSend(
+            Requests(job, role), provider(job, role, store), price, read, float(job.config.max_unreadable), rate * len(job.dataset), rate
+        )
+        for role, price in prices(job).items() if role in roles
     }  # fmt: skip
-    if job.services[role].batch:
-        from pipeline.collect.sending.batch_sender import send_batches
-
-        one = batch_provider(job, role, store)
-        return send_batches(Requests(job, role), one, store, max_usd=allowance.left, **common)
-    asked = provider(job, role, store)
-    return send(
-        Requests(job, role),
-        asked,
+    allowance = job.allowance
+    return send_roles(
+        wanted,
         store,
-        concurrency=concurrency(job, role),
+        concurrency=min(concurrency(job, role) for role in roles),
         max_usd=allowance.cap,
         spent=allowance.spent,
-        **common,
+        **_common(job),
     )
+
+
+def reader(job: Job) -> Reader:
+    """How a reply is read for its row: the label, if it is one, and the text to show."""
+    fixed = job.answers
+    options = {} if fixed is not None else {e.id: len(e.options or ()) for e in job.dataset.examples}
+
+    def read(request: Request, body: bytes) -> tuple[str | None, str]:
+        reply = parse(body)
+        found = read_answer(reply, fixed or AnswerSet.choose(options[request.example_id]), role="strong")
+        return found.answer, f"{reply.text[:80]!r}" if reply.text else found.status
+
+    return read
 
 
 def prices(job: Job) -> dict[str, Price]:
@@ -167,7 +199,7 @@ def doctor(job: Job, store: ResponseStore) -> dict[str, Any]:
     with locked(job):
         return preflight.doctor(
             first_requests(job, store), prices(job), lambda role: provider(job, role), store, task=job.config.task, paid=job.costs_money,
-            allowance=job.allowance, to_send=sum(role["to_send"] for role in estimate(job, store)["roles"].values()),
+            allowance=job.allowance, read=reader(job), may_be_unreadable=job.config.max_unreadable >= 1, to_send=sum(role["to_send"] for role in estimate(job, store)["roles"].values()),
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from asking import PRICE, request, rows
 from fake_provider import FakeProvider, completion, http, ok
 
-from pipeline.collect.sending.sender import LOOKAHEAD
+from pipeline.collect.sending.missing import LOOKAHEAD
 from pipeline.collect.sending.spend_cap import usd_bound
 from pipeline.errors import AccessError, CapReached, UsageError
 

@@ -12,6 +12,7 @@ from cascade_threshold.pricing import Price, text_of
 from pipeline.collect.preflight.probe import key, probe, refuse, remembered
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.request import Request
+from pipeline.collect.sending.role import Reader
 from pipeline.collect.sending.spend_cap import Allowance, usd_bound
 from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
@@ -32,14 +33,15 @@ def doctor(
     paid: bool,
     allowance: Allowance | None = None,
     to_send: int = 0,
-    status: Callable[[Request, dict[str, Any]], str | None] | None = None,
+    read: Reader | None = None,
+    may_be_unreadable: bool = False,
     today: dt.date | None = None,
 ) -> dict[str, Any]:
     """Check what a run needs; one call per model, with the first row of `requests` per role, or the next where a reply
     speaks of its row alone.
 
-    `provider` makes the provider of a role, `status` may judge a probe's answer ("ok", "out_of_set" ...), `to_send` sizes
-    the disk that is needed. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy, exit_code}],
+    `provider` makes the provider of a role, `read` reads a reply for its row (an answer that is no label fails the check,
+    unless it `may_be_unreadable`), `to_send` sizes the disk that is needed. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy, exit_code}],
     models {role: probe record}, usd. Problems are reported, not raised; see `require`.
     """
     checks: list[dict[str, Any]] = []
@@ -66,7 +68,7 @@ def doctor(
     for role, rows in requests.items():
         try:
             models[role] = record = _tried(
-                rows, provider(role), store, task, prices.get(role), allowance or Allowance()
+                rows, provider(role), store, task, prices.get(role), allowance or Allowance(), read
             )
         except CascadeError as error:
             if not any(str(error) == c["text"] for c in checks):  # a missing key is one fault, not two
@@ -75,8 +77,11 @@ def doctor(
                 break  # whatever is asked
             continue
         _check_list_price(add, role, record, prices.get(role))
-        answer = status(rows[0], record) if status is not None and record["usable"] else None
-        _check_model(add, record, answer)
+        _check_model(add, record)
+        if record["usable"] and record["answer"] is None and read is not None:
+            text = f"the answer of {record['model']} to row {record['example_id']}, {record['shown']}, is none of the labels"
+            remedy = "see that the prompt asks for exactly one of the labels and nothing else, that thoughts are switched off, and max_tokens is enough"
+            add(f"{role} answer", "warn" if may_be_unreadable else "fail", text, remedy)
     return {
         "task": task, "ok": all(c["state"] != "fail" for c in checks), "checks": checks, "models": models,
         "usd": sum(m["usd"] or 0.0 for m in models.values()) if paid else 0.0,
@@ -115,6 +120,7 @@ def _tried(
     task: str,
     price: Price | None,
     allowance: Allowance,
+    read: Reader | None = None,
 ) -> dict[str, Any]:
     """A probe with as many of the rows as the cap has room for; remembered, and counted against the cap."""
     bounds = list(accumulate(2 * usd_bound(row, price) for row in rows))  # each may be asked in both forms
@@ -124,7 +130,7 @@ def _tried(
             f"stopped before the cap: ${allowance.spent:.4f} of ${allowance.cap:g} spent, and the first request to {rows[0].model} could "
             f"cost up to ${bounds[0]:g}; the same command with a larger --max-usd goes on"
         )
-    record = probe(rows[:room], one, store, task=task, price=price)
+    record = probe(rows[:room], one, store, task=task, price=price, read=read)
     allowance.spent += bounds[room - 1] if record["usd"] is None else record["usd"]
     store.remember(key(getattr(one, "host", one.service), rows[0]), record)
     return record
@@ -180,7 +186,7 @@ def _check_disk(add: Callable[..., None], store: ResponseStore, to_send: int) ->
     )
 
 
-def _check_model(add: Callable[..., None], record: Mapping[str, Any], answer: str | None) -> None:
+def _check_model(add: Callable[..., None], record: Mapping[str, Any]) -> None:
     name = f"{record['role']} model"
     if not record["usable"]:
         add(name, "fail", f"{record['model']} at {record['host']}: {record['problem']}", record["remedy"])
@@ -219,13 +225,6 @@ def _check_model(add: Callable[..., None], record: Mapping[str, Any], answer: st
             "warn",
             "the reply does not say how many tokens it used",
             "costs will be unknown, and a cap counts upper bounds",
-        )
-    if answer not in (None, "ok"):
-        add(
-            name,
-            "warn",
-            f"the first row's answer {record['text']!r} is {answer}",
-            "see whether the prompt asks for exactly one of the labels",
         )
 
 

@@ -19,9 +19,10 @@ from cascade_threshold.constraint import JSON_SCHEMA
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.providers.wire_form import BOOLEAN, INTEGER, WireForm, adapt
-from pipeline.collect.request import Request
+from pipeline.collect.request import PROBE_REPEAT, Request
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
+from pipeline.collect.sending.role import Reader
 from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, ending, opening
 from pipeline.errors import ProviderDown, UsageError
@@ -33,8 +34,6 @@ ZEROS_SUSPECT = 5
 ROWS = 3
 """So many rows are asked where replies say something about their row alone: refused, filtered, cut or empty."""
 LOOK = 500
-PROBE_REPEAT = 1_000_000
-"""Repeat index of the first probe whose row is answered already: it must be asked all the same."""
 
 
 def candidates(requests: Iterable[Request], store: ResponseStore) -> list[Request]:
@@ -46,12 +45,18 @@ def candidates(requests: Iterable[Request], store: ResponseStore) -> list[Reques
 
 
 def probe(
-    requests: Sequence[Request], provider: Provider, store: ResponseStore, *, task: str, price: Price | None = None
+    requests: Sequence[Request],
+    provider: Provider,
+    store: ResponseStore,
+    *,
+    task: str,
+    price: Price | None = None,
+    read: Reader | None = None,
 ) -> dict[str, Any]:
     """Ask once, for real, and close the provider; the next row where a reply speaks of its row alone. The attempts are in
     the store like any other; each is its row's reply where the row had none.
 
-    Keys: role, model, service, host, usable, problem, remedy, state (of the attempt), form ("integer", "boolean", "none"), shape ("content",
+    Keys: example_id, answer (the label that `read` finds; None: it is none), shown (its text), role, model, service, host, usable, problem, remedy, state (of the attempt), form ("integer", "boolean", "none"), shape ("content",
     "legacy", "none"), tokens, alternatives_wanted, alternatives (fewest that came with a token), exact_zero_share,
     reasoning_in_logprobs, reasoning_tokens, response_model, finish_reason, text, usage, usd (of all its attempts; None: not told), seconds, checked_at,
     list_price (what the service's own list says, in dollars per million tokens in and out; None: unknown).
@@ -60,16 +65,21 @@ def probe(
     request = requests[0]
     if price is not None and provider.paid:
         store.remember(price_key(request.service, request.model), price.public())
-    return asyncio.run(_probe(requests, provider, store, task, price))
+    return asyncio.run(_probe(requests, provider, store, task, price, read))
 
 
 async def _probe(
-    requests: Sequence[Request], provider: Provider, store: ResponseStore, task: str, price: Price | None
+    requests: Sequence[Request],
+    provider: Provider,
+    store: ResponseStore,
+    task: str,
+    price: Price | None,
+    read: Reader | None,
 ) -> dict[str, Any]:
     try:
         outcomes: list[Outcome] = []
         for request in requests:
-            found = await _examined(request, provider, store, task, outcomes)
+            found = await _examined(request, provider, store, task, outcomes, read)
             if found["usable"] or not _of_its_row(found):
                 break
         charged = [o.usage for o in outcomes if o.state in ("ok", "invalid", "unknown")]
@@ -83,10 +93,15 @@ async def _probe(
 
 
 async def _examined(
-    request: Request, provider: Provider, store: ResponseStore, task: str, outcomes: list[Outcome]
+    request: Request,
+    provider: Provider,
+    store: ResponseStore,
+    task: str,
+    outcomes: list[Outcome],
+    read: Reader | None,
 ) -> dict[str, Any]:
     """What a row's reply says, asked in the other form where the first brought no logprobs."""
-    found = examine(request, *await _ask(request, provider, store, task, outcomes))
+    found = examine(request, *await _ask(request, provider, store, task, outcomes), read)
     forms: dict[str, str] | None = getattr(provider, "forms", None)
     if (
         request.top_logprobs is not None
@@ -98,9 +113,9 @@ async def _examined(
     ):
         # some servers accept the integer and then leave the logprobs out
         adapt(forms, request.model, {"logprobs": BOOLEAN})
-        found = examine(request, *await _ask(request, provider, store, task, outcomes))
+        found = examine(request, *await _ask(request, provider, store, task, outcomes), read)
     if request.answers and forms is not None and found["state"] == "rejected":
-        found = await _constrained(request, provider, forms, found, store, task, outcomes)
+        found = await _constrained(request, provider, forms, found, store, task, outcomes, read)
     return found
 
 
@@ -112,13 +127,14 @@ async def _constrained(
     store: ResponseStore,
     task: str,
     outcomes: list[Outcome],
+    read: Reader | None,
 ) -> dict[str, Any]:
     """What the reply says in the first form in which the constraint is taken, where the refusal did not tell which that is."""
     known, before = forms.get(request.model), WireForm.parse(found["form"])
     for form in (replace(before, logprobs=BOOLEAN), replace(before, logprobs=BOOLEAN, constraint=JSON_SCHEMA)):
         if form != before:
             forms[request.model] = str(form)
-            other = examine(request, *await _ask(request, provider, store, task, outcomes))
+            other = examine(request, *await _ask(request, provider, store, task, outcomes), read)
             if other["state"] != "rejected":
                 return other
     forms.pop(request.model, None)
@@ -184,15 +200,16 @@ def _fresh(request: Request, store: ResponseStore) -> Request:
     return request
 
 
-def examine(request: Request, attempt: Attempt, outcome: Outcome) -> dict[str, Any]:
+def examine(request: Request, attempt: Attempt, outcome: Outcome, read: Reader | None = None) -> dict[str, Any]:
     """What one reply says about its model. Pure."""
     reply = parse(attempt.body)
     tokens = reply.tokens or ()
     wants = request.top_logprobs is not None
     counts = [len(t.alternatives) for t in tokens if t.token]
+    answer, shown = (None, "") if read is None or not attempt.body else read(request, attempt.body)
     problem, remedy = _verdict(request, reply, outcome, tokens, min(counts, default=0))
     return {
-        "role": request.role, "model": request.model, "service": request.service, "host": attempt.host,
+        "example_id": request.example_id, "answer": answer, "shown": shown, "role": request.role, "model": request.model, "service": request.service, "host": attempt.host,
         "usable": problem is None, "problem": problem, "remedy": remedy, "state": outcome.state,
         "form": attempt.wire_form, "shape": reply.shape if wants else "none", "tokens": len(tokens),
         "alternatives_wanted": request.top_logprobs, "alternatives": min(counts, default=0) if wants else None,

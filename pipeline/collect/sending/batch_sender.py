@@ -26,7 +26,7 @@ from pipeline.collect.request import Request
 from pipeline.collect.sending.interrupts import caught
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.response_class import Action, Outcome, judge
-from pipeline.collect.sending.sender import SendReport
+from pipeline.collect.sending.role import SendReport
 from pipeline.collect.sending.spend_cap import usd_bound
 from pipeline.collect.store.batch_ledger import BatchLedger, Noted
 from pipeline.collect.store.response_store import ResponseStore, Row, chunks, ending, opening

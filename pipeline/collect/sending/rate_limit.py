@@ -124,6 +124,11 @@ class Pace:
         if outage or wait is not None:
             self._pause(wait, round_of=what if outage and fresh else None)
 
+    @property
+    def nearly_down(self) -> bool:
+        """Whether one more failure without a reply between would make everybody wait."""
+        return self._failures + 1 >= max(8, self.limit)
+
     def _cut(self, entered: float, factor: float) -> bool:
         """Lower the limit, once for all requests that were in flight at the last cut."""
         self._clean = 0

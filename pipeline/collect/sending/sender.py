@@ -1,75 +1,45 @@
 """Send what is missing: a fixed set of workers pulls requests from an iterator, so memory does not grow with the rows.
 
-A request passes: the store (answered already?), the spending cap, the pace, a note that it leaves, the provider, a note
-of what came back. Its worker is free only after that last note is on disk, so a crash repeats at most the requests that
-were in flight.
+A request passes: the store (answered already?), the spending cap, the pace of its role, a place among all in flight, a note
+that it leaves, the provider, a note of what came back. Its place is free only after that last note is on its way to the
+disk before anything later, so a crash repeats at most the requests that were in flight. Both roles are sent at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
-from pipeline.collect.request import Request
+from pipeline.collect.request import PROBE_REPEAT, Request
 from pipeline.collect.sending.interrupts import caught
+from pipeline.collect.sending.missing import missing
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, Pace, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
+from pipeline.collect.sending.role import DOUBT_S, RoleSending, SendReport, ToSend
 from pipeline.collect.sending.spend_cap import Spending, price_key, usd_bound
 from pipeline.collect.store.group_commit import GroupCommit, Turnstile
-from pipeline.collect.store.response_store import ResponseStore, chunks, ending, opening
-from pipeline.errors import AccessError, CascadeError, Interrupted, UsageError
+from pipeline.collect.store.response_store import ResponseStore, ending, opening
+from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, TooManyFailures, UsageError
 
 TRIES = 6
 """Tries of one row; waits that the service asks for do not count."""
+TRIES_REFUSED = 2
+"""Tries of one row that the service refuses with a 403 or 404 while it answers others."""
 TRIES_MAYBE_PAID = 2
 """Tries of one row that were perhaps paid without a reply to show for it."""
 DEADLINE_S = 180.0
 DRAIN_S = 10.0
 ALIKE = 10
 """So many rows refused one after the other with the same words: the fault is not theirs, and the run stops."""
-LOOKAHEAD = 256
 COMMIT_SHARE = 0.01
 """Part of a reply's time that a note may wait for others to share its commit."""
-
-
-@dataclass
-class SendReport:
-    """What one call of `send` did. It counts requests, not rows: rows with the same request share it."""
-
-    sent: int = 0
-    """Requests asked at least once."""
-    kept: int = 0
-    """Requests answered in this call."""
-    failed_by_reason: Counter[str] = field(default_factory=Counter)
-    """Requests without a reply at the end of this call."""
-    from_store: int = 0
-    """Requests that need no sending: answered, or refused for good, by an earlier call."""
-    identical: int = 0
-    """Rows whose request is that of another row of this call."""
-    maybe_paid: int = 0
-    """Attempts that left and never came back, those of an earlier, killed call included."""
-    usd: float = 0.0
-    unknown_usd: float = 0.0
-    """Upper bound in dollars of what was perhaps paid, or came back without usage."""
-    damaged: int = 0
-    """Kept replies that failed their checksum and were asked for again."""
-    attempts: int = 0
-    troubles: Counter[str] = field(default_factory=Counter)
-    """Attempts that brought no reply to keep, by reason."""
-
-    @property
-    def failed(self) -> int:
-        """How many requests have no reply."""
-        return sum(self.failed_by_reason.values())
 
 
 def send(
@@ -78,8 +48,24 @@ def send(
     store: ResponseStore,
     *,
     task: str,
-    concurrency: int = 32,
     price: Price | None = None,
+    **options: object,
+) -> SendReport:
+    """Send the requests of one role; see `send_roles`. What it raises has the report so far as its attribute `report`."""
+    try:
+        return send_roles({"": ToSend(requests, provider, price)}, store, task=task, **options)[""]  # type: ignore[arg-type]
+    except CascadeError as error:
+        if (reports := getattr(error, "reports", None)) is not None:
+            setattr(error, "report", reports[""])  # noqa: B010
+        raise
+
+
+def send_roles(
+    roles: Mapping[str, ToSend],
+    store: ResponseStore,
+    *,
+    task: str,
+    concurrency: int = 32,
     max_usd: float | None = None,
     spent: float = 0.0,
     deadline: float = DEADLINE_S,
@@ -89,121 +75,102 @@ def send(
     start: int | None = None,
     backoff: float = 1.0,
     longest_wait: float = LONGEST_WAIT_S,
-) -> SendReport:
-    """Send every request that the store does not answer yet, and close the provider.
+) -> dict[str, SendReport]:
+    """Send every request that the store does not answer yet, of all roles at once, and close the providers.
 
-    `max_usd` caps what this call may spend beyond the `spent`
-    dollars that count against the cap already, `deadline` is the seconds that one
-    attempt may take in all, `resume` the command to name when interrupted. `start` overrides the first number in flight
-    (one, until the first reply), `backoff` the seconds of the first wait after a failure.
-    Raises AccessError (401, 403, 404, or every row refused), CreditExhausted, CapReached, ProviderDown, DiskFull or
-    Interrupted, each with the report so far as its attribute `report`.
+    `concurrency` bounds what is in flight in all, `max_usd` what this call may spend beyond the `spent` dollars that count
+    against the cap already, `deadline` is the seconds that one attempt may take in all, `resume` the command to name when
+    interrupted. `start` overrides the first number in flight (one, until the first reply), `backoff` the seconds of the
+    first wait after a failure.
+    Raises AccessError (a first 401, 403 or 404, or every row refused), CreditExhausted, CapReached, ProviderDown, DiskFull,
+    Interrupted, UsageError (the first replies are no labels) or TooManyFailures (so many rows failed that the other role is
+    not paid for), each with the reports so far by role as its attribute `reports`.
     """
     if concurrency < 1:
         raise UsageError(f"--concurrency {concurrency}: at least one request must be in flight")
-    shown = Progress(label or task, len(requests) if isinstance(requests, Sized) else None, quiet=not progress)
-    sender = _Sender(
-        provider, store, task, concurrency, price, max_usd, spent, deadline, resume, start, backoff, longest_wait, shown
-    )
+
+    def pace(provider: Provider) -> Pace:
+        first = start or (None if provider.paid else concurrency)
+        return Pace(concurrency, start=first, longest_wait=longest_wait, base=backoff)
+
+    sending = [RoleSending(role, pace(role.provider)) for role in roles.values()]
+    totals = [role.total for role in sending]
+    total = None if None in totals else sum(t or 0 for t in totals)
+    shown = Progress(label or task, total, quiet=not progress)
+    spending = Spending(max_usd if any(role.paid for role in sending) else None, spent)
+    sender = _Sender(sending, store, task, concurrency, spending, deadline, resume, shown)
+    reports = {name: role.report for name, role in zip(roles, sending, strict=True)}
     try:
-        asyncio.run(sender.run(requests))
+        asyncio.run(sender.run())
     except CascadeError as error:
-        setattr(error, "report", sender.report)  # noqa: B010
+        setattr(error, "reports", reports)  # noqa: B010
         raise
-    return sender.report
+    return reports
 
 
 @dataclass(eq=False)
 class _Sender:
-    provider: Provider
+    roles: list[RoleSending]
     store: ResponseStore
     task: str
     concurrency: int
-    price: Price | None
-    max_usd: float | None
-    spent: float
+    spending: Spending
     deadline: float
     resume: str
-    start: int | None
-    backoff: float
-    longest_wait: float
     progress: Progress
-    report: SendReport = field(default_factory=SendReport)
     error: BaseException | None = None
     """Why nothing more is sent."""
     out: int = 0
-    """Requests at the provider at this moment."""
+    """Requests at a provider at this moment."""
+    priced: set[str] = field(default_factory=set)
 
-    async def run(self, requests: Iterable[Request]) -> None:
+    async def run(self) -> None:
         """Everything between the first row and the last commit."""
         loop = asyncio.get_running_loop()
-        paid = self.provider.paid
-        self.pace = Pace(
-            self.concurrency,
-            start=self.start or (None if paid else self.concurrency),
-            longest_wait=self.longest_wait,
-            base=self.backoff,
-        )
-        self.spending = Spending(self.price, self.max_usd if paid else None, self.spent)
-        self.report.maybe_paid += self.store.adopt(self.task)
-        self.priced: set[str] = set()
+        self.places = asyncio.Semaphore(self.concurrency)
+        self.roles[0].report.maybe_paid += self.store.adopt(self.task)
         self.number = self.first = self.store.session(self.task)
-        self.open: set[str] = set()
-        self.failed: set[str] = set()
-        self.alike: tuple[str, list[int]] = ("", [])
         self.commits, self.turnstile = GroupCommit(self.store, busy=lambda: self.out > 0), Turnstile()
-        self.todo = self._missing(requests)
         with caught(loop, self._interrupted):
-            workers = [loop.create_task(self._work()) for _ in range(self.concurrency)]
-            watch = loop.create_task(self._watch(workers))
-            await asyncio.gather(*workers, return_exceptions=True)
+            sending = [loop.create_task(self._send(place)) for place in range(len(self.roles))]
+            watch = loop.create_task(self._watch(sending))
+            await asyncio.gather(*sending, return_exceptions=True)
             watch.cancel()
             await self.commits.aclose()
-            await self.provider.aclose()
-        self.report.usd, self.report.unknown_usd = self.spending.usd, self.spending.unknown_usd
+            for role in self.roles:
+                await role.provider.aclose()
         self._show(last=True)
         self.progress.close()
         error = self.commits.error or self.error
         if error is not None:
             raise error
 
-    def _missing(self, requests: Iterable[Request]) -> Iterator[tuple[str, Request]]:
-        """Requests to send, each once. Notes which row uses which request."""
-        for chunk in chunks(requests, LOOKAHEAD):
-            named = [(request.request_id, request) for request in chunk]
-            known, damaged = self.store.known([request_id for request_id, _ in named])
-            if damaged:
-                self.report.damaged += len(damaged)
-                self.commits.also(partial(self.store.set_aside, damaged))
-                self.progress.note(
-                    f"warning: {len(damaged)} kept replies in {self.store.path} are damaged; they are set aside and asked for again"
-                )
-            uses = [(self.task, request.role, request.example_id, request_id) for request_id, request in named]
-            self.commits.also(partial(self.store.note_uses, uses))
-            mine: set[str] = set()
-            for request_id, request in named:
-                if request_id in mine or request_id in self.open or request_id in self.failed:
-                    self.report.identical += 1
-                elif request_id in known:
-                    self._count_known(request_id, *known[request_id])
-                else:
-                    mine.add(request_id)
-                    yield request_id, request
-
-    def _count_known(self, request_id: str, state: str, number: int) -> None:
-        if number > self.first:  # answered since this call began
-            self.report.identical += 1
-            return
-        self.report.from_store += 1
-        if state == "rejected":
-            failure = self.store.failure(request_id)
-            self.report.failed_by_reason[failure.reason if failure else state] += 1
+    async def _send(self, place: int) -> None:
+        """One role. It starts once what came for the one before shows that it is worth it (see `RoleSending.followed`)."""
+        role, before = self.roles[place], self.roles[:place]
+        for other in before:
+            await other.followed.wait()
+        role.started.set()
+        if self.error is None:
+            role.todo = missing(role, self.store, self.commits, self.task, first=self.first, note=self.progress.note)
+            workers = [asyncio.create_task(self._work(role)) for _ in range(self.concurrency)]
+            try:
+                await asyncio.gather(*workers, return_exceptions=True)
+            except asyncio.CancelledError:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+        role.end()
+        if role.too_many_failed and self.error is None and not all(other.done for other in self.roles):
+            self.stop(TooManyFailures(role.failures))
 
     def stop(self, error: BaseException) -> None:
         """Send nothing more; what is in flight may still come in. The first reason stands."""
         if self.error is None:
             self.error = error
-        self.pace.stop()
+        for role in self.roles:
+            role.pace.stop()
+            role.wake()
         self.spending.wake()
 
     def _interrupted(self, signum: int) -> str:
@@ -211,7 +178,7 @@ class _Sender:
         self.stop(Interrupted(f"interrupted, nothing is lost; {again}", signum))
         return f"stopping: {self.out} requests in flight get up to {DRAIN_S:.0f} s to come back (the same signal again: stop at once)"
 
-    async def _watch(self, workers: list[asyncio.Task[None]]) -> None:
+    async def _watch(self, sending: list[asyncio.Task[None]]) -> None:
         """Show the state, and end a drain that takes too long."""
         loop = asyncio.get_running_loop()
         while self.error is None:
@@ -221,124 +188,179 @@ class _Sender:
         while loop.time() < end:
             self._show()
             await asyncio.sleep(0.1)
-        for worker in workers:
-            worker.cancel()
+        for task in sending:
+            task.cancel()
 
-    async def _work(self) -> None:
+    async def _work(self, role: RoleSending) -> None:
         try:
-            while self.error is None and (item := next(self.todo, None)) is not None:
-                request_id, request = item
-                self.open.add(request_id)
+            while self.error is None and (item := next(role.todo, None)) is not None:
+                request_id, request, tried = item
+                role.open.add(request_id)
                 try:
-                    await self._serve(request_id, request)
+                    await self._serve(role, request_id, request, tried)
                 finally:
                     # until the store can tell that it is answered, or a row with the same request would be asked again
-                    self.commits.then(partial(self.open.discard, request_id))
+                    self.commits.then(partial(role.open.discard, request_id))
         except BaseException as error:
             self.stop(error)
             if isinstance(error, asyncio.CancelledError):
                 raise
 
-    async def _serve(self, request_id: str, request: Request) -> None:
+    async def _wait_for_others(self, role: RoleSending) -> bool:
+        """This role waits while the first replies of another are read, or so many of its rows fail that all may be in vain.
+
+        Returns whether this request is one of the role's own first.
+        """
+        for other in self.roles:
+            if other is role or not other.started.is_set():
+                continue
+            if other.reads:
+                await other.read_enough.wait()
+            await other.sound.wait()
+        return role.reads and await role.may_ask(lambda: self.error is not None)
+
+    async def _serve(self, role: RoleSending, request_id: str, request: Request, tried: int) -> None:
         """One request through all its tries."""
-        self._note_price(request)
-        bound = usd_bound(request, self.price) if self.provider.paid else 0.0
-        most = TRIES if self.provider.paid else 1
-        tries = maybe_paid = 0
-        first = True
+        first = role.paid and await self._wait_for_others(role)
+        try:
+            await self._through_its_tries(role, request_id, request, tried)
+        finally:
+            if first:
+                role.asked()
+
+    async def _through_its_tries(self, role: RoleSending, request_id: str, request: Request, tried: int) -> None:
+        self._note_price(role, request)
+        bound = usd_bound(request, role.price) if role.paid else 0.0
+        tries, maybe_paid, sent, since = min(tried, TRIES - 1), 0, False, time.monotonic()
         while True:
             await self.spending.reserve(bound, lambda: self.error is not None)
-            entered = await self.pace.enter()
+            entered = await role.pace.enter()
             try:
-                if self.error is not None:
-                    return
-                self.report.sent += first
-                first = False
-                attempt, outcome = await self._try(request_id, request, bound)
-                self._learn(entered, attempt, outcome)
+                async with self.places:
+                    if self.error is not None:
+                        return
+                    role.report.sent += not sent
+                    sent, begun = True, time.monotonic()
+                    attempt, outcome = await self._try(role, request_id, request, bound)
+                await self._learn(role, entered, attempt, outcome)
             finally:
-                self.pace.leave()
+                role.pace.leave()
             if outcome.action is Action.KEEP:
-                self.report.kept += 1
+                role.count_kept(request_id)
+                role.read(request, attempt.body)
                 return
-            self.report.troubles[outcome.reason] += 1
-            if outcome.error is not None:
+            role.report.troubles[outcome.reason] += 1
+            if outcome.error is not None and not await self._is_of_its_row(role, outcome, begun):
                 raise outcome.error(advice(attempt, outcome, request))
             if outcome.action in (Action.AGAIN, Action.WAIT):
                 continue
             tries, maybe_paid = tries + 1, maybe_paid + (outcome.action is Action.RETRY_ONCE)
+            most = 1 if not role.paid else TRIES_REFUSED if outcome.error is not None else TRIES
             if outcome.action is Action.REJECT or tries >= most or maybe_paid >= TRIES_MAYBE_PAID:
-                self._give_up(request_id, outcome)
+                # a row that had all its tries in an earlier run gets one more in a later one
+                await self._give_up(role, request_id, request, attempt, outcome, since if tried >= most else None)
                 return
-            await self.pace.sleep(self.pace.backoff(tries))
+            if outcome.state in ("http_error", "invalid"):
+                role.suspect(request_id)
+            await role.pace.sleep(role.pace.backoff(tries))
 
-    async def _try(self, request_id: str, request: Request, bound: float) -> tuple[Attempt, Outcome]:
+    async def _try(self, role: RoleSending, request_id: str, request: Request, bound: float) -> tuple[Attempt, Outcome]:
         """One attempt, from the note that it leaves to the note of what came back."""
         self.number += 1
         opened = opening(self.number, self.task, request_id, request)
-        if self.provider.paid:
+        if role.paid:
             self.commits.opened(opened)
             await self.commits.durable()
-        self.report.attempts += 1
+        role.report.attempts += 1
         self.out += 1
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self.deadline):
-                attempt = await self.provider.complete(request)
+                attempt = await role.provider.complete(request)
         except TimeoutError:
             attempt = Attempt("unknown", problem="timeout", detail=f"no whole reply within {self.deadline:g} s")
         except asyncio.CancelledError:  # the drain is over
             attempt = Attempt("unknown", problem="interrupted")
         finally:
             self.out -= 1
-        if self.provider.paid:
+        if role.paid:
             with suppress(asyncio.CancelledError):  # a reply that is here is kept, whatever happens
                 await self.turnstile.enter()
         self.commits.window += 0.1 * (COMMIT_SHARE * (time.monotonic() - begun) - self.commits.window)
         outcome = judge(attempt)
-        # Not waited for: this worker's next request leaves after a later commit, so this one is on disk by then
+        # Not waited for: this place's next request leaves after a later commit, so this one is on disk by then
         self.commits.ended(ending(opened, attempt, outcome))
-        if not self.provider.paid:
+        if not role.paid:
             await self.commits.durable()
-        perhaps = self.provider.paid and outcome.state in ("unknown", "ok", "invalid")
-        self.report.maybe_paid += self.provider.paid and outcome.state == "unknown"
-        self.spending.settle(bound, outcome.usage, perhaps_paid=perhaps)
-        self._watch_refusals(opened[0], attempt, outcome)
+        role.report.maybe_paid += role.paid and outcome.state == "unknown"
+        self._settle(role, bound, outcome)
+        if outcome.state == "ok":
+            role.succeeded(request)
+        self._watch_refusals(role, opened[0], attempt, outcome)
         return attempt, outcome
 
-    def _note_price(self, request: Request) -> None:
+    def _settle(self, role: RoleSending, bound: float, outcome: Outcome) -> None:
+        """Turn what was reserved for an attempt into what it cost; what is not told counts at its bound."""
+        came = outcome.state in ("ok", "invalid", "unknown")
+        usd = role.price.usd(outcome.usage) if came and role.price is not None else None
+        role.report.usd += usd or 0.0
+        untold = came and usd is None and role.paid
+        role.report.unknown_usd += bound if untold else 0.0
+        self.spending.settle(bound, None if untold else usd or 0.0)
+
+    def _note_price(self, role: RoleSending, request: Request) -> None:
         """Remember what a model costs, so that `status` can tell dollars without a config."""
         key = price_key(request.service, request.model)
-        if self.price is not None and key not in self.priced:
+        if role.price is not None and key not in self.priced:
             self.priced.add(key)
-            self.commits.also(partial(self.store.note_fact, key, self.price.public()))
+            self.commits.also(partial(self.store.note_fact, key, role.price.public()))
 
-    def _learn(self, entered: float, attempt: Attempt, outcome: Outcome) -> None:
+    async def _learn(self, role: RoleSending, entered: float, attempt: Attempt, outcome: Outcome) -> None:
         """What an attempt says about the pace. Raises ProviderDown when nothing comes back any more."""
         if outcome.action is Action.WAIT:
-            self.pace.overloaded(entered, wait_asked(attempt.headers))
+            role.pace.overloaded(entered, wait_asked(attempt.headers))
         elif outcome.state in ("ok", "rejected"):
-            self.pace.succeeded()
-        elif outcome.action in (Action.RETRY, Action.RETRY_ONCE) and self.provider.paid:
+            role.pace.succeeded()
+        elif outcome.action in (Action.RETRY, Action.RETRY_ONCE) and role.paid:
+            if outcome.state in ("http_error", "invalid") and role.pace.nearly_down and await self._proves(role):
+                role.pace.succeeded()
+                return
             wait = wait_asked(attempt.headers) if attempt.http_status == 503 else None
-            self.pace.failed(
+            role.pace.failed(
                 entered, f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason, wait
             )
 
-    def _watch_refusals(self, number: int, attempt: Attempt, outcome: Outcome) -> None:
+    async def _is_of_its_row(self, role: RoleSending, outcome: Outcome, begun: float) -> bool:
+        """Whether a refusal that would stop the run is the fault of its row: the model answers others."""
+        return outcome.error is AccessError and (role.alive_at >= begun or await self._proves(role))
+
+    async def _proves(self, role: RoleSending) -> bool:
+        """Whether the model answers, once more, a request that it has answered before. False when it never has."""
+        since = time.monotonic()
+        async with role.proving:
+            if role.alive_at >= since:
+                return True
+            if role.answered is None or self.error is not None or time.monotonic() - role.doubted_at < DOUBT_S:
+                return False
+            repeat = PROBE_REPEAT
+            while self.store.known([(again := replace(role.answered, repeat=repeat)).request_id])[0]:
+                repeat += 1
+            bound = usd_bound(again, role.price)
+            try:
+                await self.spending.reserve(bound, lambda: self.error is not None)
+            except CapReached:
+                return False
+            async with self.places:
+                _, outcome = await self._try(role, again.request_id, again, bound)
+            if outcome.state != "ok":
+                role.doubted_at = time.monotonic()
+            return outcome.state == "ok"
+
+    def _watch_refusals(self, role: RoleSending, number: int, attempt: Attempt, outcome: Outcome) -> None:
         """Many rows refused in the same words, and none answered between them, are no fault of the rows."""
-        # long or filtered rows may well come in a row, but hardly so before any other was ever answered
-        suspect = outcome.reason.startswith("http_") or (
-            self.provider.paid and self.report.kept + self.report.from_store == 0
-        )
-        if outcome.action is not Action.REJECT or not suspect:
-            if outcome.state == "ok":
-                self.alike = ("", [])
-            return
-        words = re.sub(r"\d+", "#", outcome.message)
-        self.alike = (words, [*self.alike[1], number] if words == self.alike[0] else [number])
-        if len(self.alike[1]) >= ALIKE:
-            self.commits.also(partial(self.store.forgive, self.alike[1]))
+        refused = role.refused_alike(number, outcome)
+        if len(refused) >= ALIKE:
+            self.commits.also(partial(self.store.forgive, refused))
             self.stop(
                 AccessError(
                     f"{attempt.host} refused {ALIKE} requests in a row with the same words ({attempt.http_status}: {outcome.message}); "
@@ -346,16 +368,30 @@ class _Sender:
                 )
             )
 
-    def _give_up(self, request_id: str, outcome: Outcome) -> None:
+    async def _give_up(
+        self,
+        role: RoleSending,
+        request_id: str,
+        request: Request,
+        attempt: Attempt,
+        outcome: Outcome,
+        since: float | None,
+    ) -> None:
+        """A request has had its tries of this run; with `since`, the time of the first, those of all runs: then, if the
+        model answers others, it is not asked again."""
         if outcome.state == "ok":  # an empty reply is a reply: it is kept, and its status will say empty
-            self.report.kept += 1
-        else:
-            self.failed.add(request_id)
-            self.report.failed_by_reason[outcome.reason] += 1
+            role.count_kept(request_id)
+            role.read(request, attempt.body)
+            return
+        role.count_failed(request_id, outcome.reason)
+        refused = role.paid and outcome.state in ("http_error", "invalid")
+        if refused and since is not None and (role.alive_at >= since or await self._proves(role)):
+            self.commits.also(partial(self.store.settle_as_refused, request_id))
 
     def _show(self, *, last: bool = False) -> None:
-        report = self.report
+        reports = [role.report for role in self.roles]
+        failed, kept = sum(r.failed for r in reports), sum(r.kept for r in reports)
         self.progress.update(
-            done=report.kept + report.from_store + report.identical, sent=report.kept + report.failed, failed=report.failed,
-            in_flight=self.out, usd=self.spending.usd if self.provider.paid else 0.0, last=last,
+            done=kept + sum(r.from_store + r.identical for r in reports), sent=kept + failed, failed=failed,
+            in_flight=self.out, usd=self.spending.usd if any(role.paid for role in self.roles) else 0.0, last=last,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cascade_threshold.pricing import Price, Usage
+from cascade_threshold.pricing import Price
 from pipeline.collect.request import Request
 from pipeline.config.task import LENGTHS
 from pipeline.errors import CapReached
@@ -72,7 +72,6 @@ class Allowance:
 class Spending:
     """The money of one run. With a cap, a request starts only when even its upper bound stays below it."""
 
-    price: Price | None
     cap: float | None = None
     before: float = 0.0
     """What counts against the cap already."""
@@ -102,14 +101,13 @@ class Spending:
         self.reserved += bound
         self.pending += 1
 
-    def settle(self, bound: float, usage: Usage, *, perhaps_paid: bool) -> None:
-        """Turn a reservation into what the request really cost."""
+    def settle(self, bound: float, usd: float | None) -> None:
+        """Turn a reservation into what the request really cost; None is unknown, and counts at its bound."""
         self.pending -= 1
         self.reserved = max(0.0, self.reserved - bound) if self.pending else 0.0  # no rounding is carried along
-        usd = None if self.price is None else self.price.usd(usage)
         if usd is not None:
             self.usd += usd
-        elif perhaps_paid:
+        else:
             self.unknown_usd += bound
         self.wake()
 

@@ -13,20 +13,19 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
 from pipeline.collect.request import Request
 from pipeline.collect.sending.response_class import Outcome
 from pipeline.collect.store.schema import connect, errors, prepare
+from pipeline.collect.store.stored_reply import Failure, StoredReply
 from pipeline.errors import UsageError
 from pipeline.run.directory import disk_errors
 
@@ -41,45 +40,6 @@ REPLY_COLUMNS = (
     "request_id, task, example_id, role, service, model, host, wire_form, state, http_status, seconds, headers, received_at, "
     "input_tokens, output_tokens, reasoning_tokens, body, checksum, id"
 )
-
-
-class StoredReply(NamedTuple):
-    """A kept reply. `body` is what came over the wire, decompressed; `attempts` counts every try for this request."""
-
-    request_id: str
-    task: str
-    example_id: str
-    role: str
-    service: str
-    model: str
-    host: str | None
-    wire_form: str | None
-    state: str
-    http_status: int | None
-    body: bytes
-    seconds: float | None
-    headers: Mapping[str, str]
-    received_at: dt.datetime
-    attempts: int
-    input_tokens: int | None
-    output_tokens: int | None
-    reasoning_tokens: int | None
-
-    @property
-    def usage_known(self) -> bool:
-        """Whether the reply says what it was billed for."""
-        return Usage(self.input_tokens, self.output_tokens).known
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request has no reply: the last attempt's reason (too_long, filtered, http_503, timeout ...)."""
-
-    reason: str
-    http_status: int | None
-    attempts: int
-    rejected: bool
-    """The service refused this very row, so it is not asked again."""
 
 
 class ResponseStore:
@@ -182,6 +142,16 @@ class ResponseStore:
                 elif found.get(request_id, ("",))[0] != "ok":
                     found[request_id] = state, number
         return found, damaged
+
+    def tries(self, request_ids: Sequence[str]) -> dict[str, int]:
+        """How often requests were tried without a reply to keep, though the service answered: id -> attempts."""
+        marks = ",".join("?" * len(request_ids))
+        found = self.query(
+            f"SELECT request_id, count(*) FROM attempt WHERE request_id IN ({marks}) AND (state='invalid' OR (state='http_error' "  # noqa: S608
+            "AND (http_status IN (403, 404) OR http_status >= 500) AND reason IS NOT 'other_form')) GROUP BY request_id",
+            request_ids,
+        )
+        return dict(found)
 
     def failure(self, request_id: str) -> Failure | None:
         """Why a request has no reply; None when it has one or was never tried."""
@@ -295,6 +265,14 @@ class ResponseStore:
         with self._errors():
             self._write.executemany(
                 "UPDATE attempt SET state='http_error' WHERE id=? AND state='rejected'", [(n,) for n in numbers]
+            )
+
+    def settle_as_refused(self, request_id: str) -> None:
+        """Within a transaction: this row has had its tries, and the service answers others: it is not asked again."""
+        with self._errors():
+            self._write.execute(
+                "UPDATE attempt SET state='rejected' WHERE id=(SELECT max(id) FROM attempt WHERE request_id=?) AND state IN ('http_error','invalid')",
+                (request_id,),
             )
 
     def set_aside(self, numbers: Iterable[int]) -> None:

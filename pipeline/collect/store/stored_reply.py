@@ -1,0 +1,49 @@
+"""StoredReply and Failure: what the store says of a request."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cascade_threshold.pricing import Usage
+
+
+class StoredReply(NamedTuple):
+    """A kept reply. `body` is what came over the wire, decompressed; `attempts` counts every try for this request."""
+
+    request_id: str
+    task: str
+    example_id: str
+    role: str
+    service: str
+    model: str
+    host: str | None
+    wire_form: str | None
+    state: str
+    http_status: int | None
+    body: bytes
+    seconds: float | None
+    headers: Mapping[str, str]
+    received_at: dt.datetime
+    attempts: int
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+
+    @property
+    def usage_known(self) -> bool:
+        """Whether the reply says what it was billed for."""
+        return Usage(self.input_tokens, self.output_tokens).known
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request has no reply: the last attempt's reason (too_long, filtered, http_503, timeout ...)."""
+
+    reason: str
+    http_status: int | None
+    attempts: int
+    rejected: bool
+    """The service refused this very row, so it is not asked again."""
