@@ -31,9 +31,10 @@ from cascade_threshold.signals import measure, token_rows
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.sending.response_class import judge
 from pipeline.collect.store.response_store import ResponseStore, ending, opening
+from pipeline.collect.task_input import TaskInput
+from pipeline.config.options import Options
 from pipeline.config.yaml_file import load
-from pipeline.job import tables_of_replies
-from pipeline.job.job import Job, Options
+from pipeline.engine import reading
 from pipeline.run import schemas
 
 LABELS = ["work", "spam", "personal", "other"]
@@ -161,14 +162,14 @@ target: {kind: match_strong, within: 0.02, certainty: 0.9}
 """
 
 
-def stored(bodies: list[str], folder: Path) -> Job:
+def stored(bodies: list[str], folder: Path) -> TaskInput:
     """A job whose store holds a reply to each of its requests."""
     with (folder / "rows.jsonl").open("w") as rows:
         for number in range(len(bodies)):
             text = f"Text {number}: " + "the usual words of a short message " * 8
             rows.write(json.dumps({"id": f"e{number}", "text": text, "label": LABELS[number % 4]}) + "\n")
     (folder / "bench.yaml").write_text(CONFIG)
-    job = Job(load(folder / "bench.yaml"), Options(runs_dir=folder / "runs", quiet=True))
+    job = TaskInput(load(folder / "bench.yaml"), Options(runs_dir=folder / "runs", quiet=True))
     with ResponseStore(job.store_path) as store:
         ended = []
         for number, (request, text) in enumerate(zip(job.requests("cheap"), bodies, strict=True)):
@@ -178,7 +179,7 @@ def stored(bodies: list[str], folder: Path) -> Job:
     return job
 
 
-def tokens_of_store(job: Job, ids: list[str], path: Path) -> None:
+def tokens_of_store(job: TaskInput, ids: list[str], path: Path) -> None:
     """Kept replies by their ids, checked, unpacked, read, and their tokens written."""
     assert job.answers is not None
     with ResponseStore(job.store_path) as store, schemas.table_writer(path, schemas.TOKENS, {}) as table:
@@ -248,8 +249,7 @@ def main(count: int) -> None:
             {
                 text: lambda: tokens_of_ours(bodies, answers, paths[text]),
                 store: lambda: tokens_of_store(job, ids, paths[store]),
-                "keys, store to both tables": lambda: tables_of_replies.write_replies(job),
-                "keys, store to predictions": lambda: tables_of_replies.graded(job),
+                "keys, store to all tables": lambda: reading.read(TaskInput(job.config, job.options), job.run),
                 plain: lambda: tokens_with_pandas(bodies, paths[plain]),
             },
             count,

@@ -19,9 +19,9 @@ from typing import Any
 import cascade_threshold
 from pipeline.collect.providers.redact import without_keys
 from pipeline.config.providers import PROVIDERS
+from pipeline.config.vocabulary import FORMATS
 from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
 
-FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
 MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
 OLDEST = (3, 11)

@@ -6,24 +6,35 @@ import argparse
 import datetime as dt
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipeline import stages
+from pipeline.collect import collection
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.sending.spend_cap import Allowance
-from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.task_input import TaskInput
+from pipeline.collect.task_record import changes, described
 from pipeline.config import yaml_file
+from pipeline.config.options import Options
 from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
-from pipeline.job import collection
-from pipeline.job.job import Job, Options
-from pipeline.run.directory import POLICY, RECOMMENDATION, RUN, STORE, Run, disk_errors, write_bytes
+from pipeline.run.directory import (
+    CALIBRATION,
+    POLICY,
+    PREDICTIONS,
+    RECOMMENDATION,
+    SWEEP,
+    write_bytes,
+)
+from pipeline.run.predictions import Predictions
+from pipeline.store_commands import purge, status
 
+__all__ = ["purge", "status"]
 Args = argparse.Namespace
 
 
@@ -32,19 +43,19 @@ def evaluate(args: Args) -> Any:
     return _each(args, _evaluate, spends=True)
 
 
-def _evaluate(job: Job) -> dict[str, Any]:
-    return _outcome(job, stages.evaluate(job))
+def _evaluate(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+    page, decided = stages.evaluate(task, allowance)
+    return _outcome(task, page, decided.advice)
 
 
-def _outcome(job: Job, page: Path) -> dict[str, Any]:
-    found = job.run.read_json(RECOMMENDATION)
+def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     policy = page.with_name(POLICY)
     result = {
-        "task": job.config.task, "run_id": job.run_id, "verdict": found["verdict"], "threshold": found["threshold"],
+        "task": task.config.task, "run_id": task.run_id, "verdict": found["verdict"], "threshold": found["threshold"],
         "sentence": found["sentence"], "report": str(page), "policy": str(policy),
     }  # fmt: skip
     warnings = [w["text"] for w in found["warnings"][:3]]
-    _print(job, f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", *(f"  note: {w}" for w in warnings),
+    _print(task, f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", *(f"  note: {w}" for w in warnings),
            f"  report: {page}", f"  policy: {policy}")  # fmt: skip
     return result
 
@@ -52,11 +63,11 @@ def _outcome(job: Job, page: Path) -> dict[str, Any]:
 def doctor(args: Args) -> Any:
     """Checks that spend next to nothing, with what to do about each failure."""
 
-    def one(job: Job) -> dict[str, Any]:
-        with ResponseStore(job.store_path) as store:
-            found = collection.doctor(job, store)
-        health = job.dataset.health
-        _print(job, f"{job.config.task} ({job.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        with ResponseStore(task.store_path) as store:
+            found = collection.doctor(task, store, allowance)
+        health = task.dataset.health
+        _print(task, f"{task.config.task} ({task.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
                f"{health['duplicate_texts']:,} copies", *preflight.lines(found))  # fmt: skip
         preflight.require(found)
         return {**found, "dataset": health}
@@ -67,15 +78,15 @@ def doctor(args: Args) -> Any:
 def estimate(args: Args) -> Any:
     """What a run would send and cost."""
 
-    def one(job: Job) -> dict[str, Any]:
-        stages.require_parts(job)
-        with ResponseStore(job.store_path) as store:
-            found = collection.estimate(job, store)
-        past = job.changes()
-        _print(job, f"{job.config.task} ({job.provider}): {len(job.dataset):,} rows", *([past.line] if past else []),
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        stages.require_parts(task)
+        with ResponseStore(task.store_path) as store:
+            found = collection.estimate(task, store)
+        past = changes(task)
+        _print(task, f"{task.config.task} ({task.provider}): {len(task.dataset):,} rows", *([past.line] if past else []),
                *estimates.estimate_lines(found))  # fmt: skip
         told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
-        return {"task": job.config.task, **found, "changes": told}
+        return {"task": task.config.task, **found, "changes": told}
 
     return _each(args, one)
 
@@ -83,40 +94,54 @@ def estimate(args: Args) -> Any:
 def collect(args: Args) -> Any:
     """Send what is missing."""
 
-    def one(job: Job) -> dict[str, Any]:
-        with stages.begun(job):
-            return _stage(job, stages.collect)
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        with stages.begun(task):
+            stages.collect(task, allowance)
+        return _done(task)
 
     return _each(args, one, spends=True)
 
 
 def measure(args: Args) -> Any:
     """Grade and compute signals."""
-    return _each(args, lambda job: _stage(job, stages.measure))
+
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        stages.measure(task, stages.graded(task))
+        return _done(task)
+
+    return _each(args, one)
 
 
 def calibrate(args: Args) -> Any:
     """Fit the calibrator."""
-    return _each(args, lambda job: _stage(job, stages.calibrate))
+
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        given = task.table is not None and not task.run.has(PREDICTIONS)
+        stages.calibrate(task, stages.measure(task, stages.graded(task)) if given else Predictions.read(task.run))
+        return _done(task)
+
+    return _each(args, one)
 
 
 def sweep(args: Args) -> Any:
     """Cost and accuracy at every level."""
-    return _each(args, lambda job: _stage(job, stages.sweep))
+
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        stages.sweep(task, Predictions.read(task.run))
+        return _done(task)
+
+    return _each(args, one)
 
 
 def recommend(args: Args) -> Any:
     """The threshold or why there is none."""
 
-    def one(job: Job) -> dict[str, Any]:
-        stages.recommend(job)
-        job.run.update(**job.provenance)
-        found = job.run.read_json(RECOMMENDATION)
-        _print(
-            job,
-            f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}",
-            f"  policy: {job.run.path(POLICY)}",
-        )
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        rows, fitted = Predictions.read(task.run), task.run.read_json(CALIBRATION)
+        found = stages.recommend(task, rows, fitted, task.run.read_table(SWEEP)).advice
+        task.run.update(**described(task))
+        policy = task.run.path(POLICY)
+        _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")
         return {k: found[k] for k in ("task", "run_id", "verdict", "threshold", "sentence")}
 
     return _each(args, one)
@@ -124,23 +149,23 @@ def recommend(args: Args) -> Any:
 
 def report(args: Args) -> Any:
     """The pages."""
-    return _each(args, lambda job: _outcome(job, stages.report(job)))
+    return _each(args, lambda task, _: _outcome(task, stages.report(task), task.run.read_json(RECOMMENDATION)))
 
 
 def export(args: Args) -> Any:
     """The policy in another format, on stdout or in a file."""
     from pipeline.deliver.formats.export import export as exported
 
-    def one(job: Job) -> dict[str, Any]:
-        path = job.run.existing(POLICY)
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        path = task.run.existing(POLICY)
         text = exported(path, args.format, allow_uncertified=args.allow_uncertified, allow_demo=args.allow_demo)
         if args.output is not None:
             write_bytes(args.output, text.encode())
-            _print(job, f"wrote {args.output}")
+            _print(task, f"wrote {args.output}")
         elif not args.json:
             sys.stdout.write(text)
         return {
-            "task": job.config.task,
+            "task": task.config.task,
             "format": args.format,
             "output": str(args.output) if args.output else None,
             "text": text,
@@ -234,107 +259,26 @@ def import_(args: Args) -> dict[str, Any]:
     }
 
 
-def status(args: Args) -> dict[str, Any]:
-    """The store and the runs, without sending anything."""
-    task = _task_name(args)
-    if not (args.runs_dir / STORE).is_file():
-        found: list[dict[str, Any]] = []
-        runs: list[dict[str, Any]] = []
-        _out(args, f"no runs yet in {args.runs_dir}")
-        return {"store": found, "runs": runs}
-    with ResponseStore(args.runs_dir / STORE) as store:
-        found = admin.summary(store, task)
-        if task is not None and not found and not Run.all(args.runs_dir, task):
-            known = sorted({g["task"] for g in admin.summary(store)})
-            raise UsageError(
-                f"{args.runs_dir / STORE}: nothing of a task {task!r}; it holds: {', '.join(known) or 'nothing yet'}"
-            )
-        if args.export_replies is not None:
-            for name, role in sorted({(g["task"], g["role"]) for g in found}):
-                path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
-                with disk_errors(path):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                _out(args, f"wrote {admin.export(store, name, role, path):,} replies to {path}")
-    runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
-    _out(
-        args,
-        *admin.lines(found),
-        *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs),
-    )
-    return {"store": found, "runs": runs}
-
-
-def _run_line(run: Run) -> dict[str, Any]:
-    record = run.read_json(RUN)
-    verdict = run.read_json(RECOMMENDATION)["verdict"] if run.has(RECOMMENDATION) else None
-    return {
-        "task": run.task,
-        "run_id": run.run_id,
-        "started": record.get("started"),
-        "finished": record.get("finished"),
-        "verdict": verdict,
-    }
-
-
-def purge(args: Args) -> dict[str, Any]:
-    """Remove kept replies, after asking."""
-    task, age = _task_name(args), args.older_than
-    conditions = (("task", task), ("row", args.example_id), ("older in days than", age))
-    chosen = [f"{what} {value}" for what, value in conditions if value is not None]
-    if not chosen:
-        raise UsageError("purge: say what to remove: a task, --example-id ID or --older-than DAYS")
-    if not (args.runs_dir / STORE).is_file():
-        raise UsageError(f"{args.runs_dir / STORE}: there is no store, so nothing to remove")
-    if not args.yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes"
-            )
-        if input(
-            f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] "
-        ).strip().lower() not in ("y", "yes"):
-            raise UsageError("not confirmed; nothing was removed")
-    with ResponseStore(args.runs_dir / STORE) as store:
-        removed = admin.purge(
-            store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
-        )
-    if removed == 0:
-        raise UsageError(f"{args.runs_dir / STORE}: no kept reply of {', '.join(chosen)}; nothing was removed")
-    _out(
-        args,
-        f"removed {removed:,} replies; what runs and reports show of them lies in {args.runs_dir}/ and in the reports' folder",
-    )
-    return {"removed": removed}
-
-
-def _task_name(args: Args) -> str | None:
-    """The task's own name; None for all."""
-    if args.task in (None, "all"):
-        return None
-    name: str = args.task
-    return yaml_file.load(yaml_file.find(name)).task if "/" in name or name.endswith((".yaml", ".yml")) else name
-
-
 def _out(args: Args, *lines: str) -> None:
     if not args.quiet:
         print(*lines, sep="\n", file=sys.stderr if args.json else sys.stdout)
 
 
-def _stage(job: Job, stage: Callable[[Job], Any]) -> dict[str, Any]:
-    stage(job)
-    job.run.update(**job.provenance)
-    _print(job, f"{job.config.task}: done; run {job.run.directory}")
-    return {"task": job.config.task, "run_id": job.run_id, "run": str(job.run.directory)}
+def _done(task: TaskInput) -> dict[str, Any]:
+    """Write down how the stage came about, and say where its results lie."""
+    task.run.update(**described(task))
+    _print(task, f"{task.config.task}: done; run {task.run.directory}")
+    return {"task": task.config.task, "run_id": task.run_id, "run": str(task.run.directory)}
 
 
-def _print(job: Job, *lines: str) -> None:
+def _print(task: TaskInput, *lines: str) -> None:
     """What a person reads at the end; on stderr when stdout carries JSON."""
-    if not job.options.quiet:
+    if not task.options.quiet:
         for line in lines:
-            print(line, file=sys.stderr if job.options.json else sys.stdout)
+            print(line, file=sys.stderr if task.options.json else sys.stdout)
 
 
-def _each(args: Args, action: Callable[[Job], Any], *, spends: bool = False) -> Any:
+def _each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: bool = False) -> Any:
     """Run an action for a task, or for all; with several, one that fails does not keep the others from running.
 
     What may be spent, and the question before that, are about the whole command.
@@ -347,7 +291,7 @@ def _each(args: Args, action: Callable[[Job], Any], *, spends: bool = False) -> 
         _confirm(args, names, allowance)
     for name in names:
         try:
-            results.append(action(_job(args, name, allowance)))
+            results.append(action(_task(args, name), allowance))
         except CascadeError as error:
             if len(names) == 1 or error.exit_code in (3, 130, 143):
                 raise
@@ -358,8 +302,8 @@ def _each(args: Args, action: Callable[[Job], Any], *, spends: bool = False) -> 
     return results if args.task == "all" else results[0]
 
 
-def _job(args: Args, name: str, allowance: Allowance) -> Job:
-    return Job(yaml_file.load(yaml_file.find(name), getattr(args, "set", [])), _options(args), allowance)
+def _task(args: Args, name: str) -> TaskInput:
+    return TaskInput(yaml_file.load(yaml_file.find(name), getattr(args, "set", [])), _options(args))
 
 
 def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
@@ -367,10 +311,10 @@ def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
     total = {"paid": False, "usd": 0.0, "usd_at_most": 0.0}
     for name in names:
         with suppress(CascadeError):  # it is told when the task's turn comes
-            job = _job(args, name, allowance)
-            if job.costs_money and job.options.predictions is None:
-                with ResponseStore(job.store_path) as store:
-                    found = collection.estimate(job, store)
+            task = _task(args, name)
+            if task.costs_money and task.table is None:
+                with ResponseStore(task.store_path) as store:
+                    found = collection.estimate(task, store)
                 total = {"paid": True, **{k: total[k] + found[k] for k in ("usd", "usd_at_most")}}
     estimates.confirm(total, max_usd=args.max_usd, yes=args.yes)
     allowance.confirmed = True

@@ -2,38 +2,57 @@
 
     rows -> requests -> raw replies -> token rows -> confidence -> calibration -> sweep -> certified threshold -> report
 
-Only `collect` spends money. Every other stage is a pure function of what lies in the response store and in the run's
-directory, recomputed whenever asked.
+Only `collect` spends money. Every other stage is a pure function of what the last one returned, and writes what it found.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from cascade_threshold.calibrator import Calibrator
+from pipeline.collect import collection
 from pipeline.collect.data import predictions_file
+from pipeline.collect.providers.wire_form import WireForm
+from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.task_input import TaskInput
+from pipeline.collect.task_record import changes, described
+from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration
+from pipeline.decide.advice.recommendation_record import Decided, Spending, recommendation_record
+from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.certify import certify
+from pipeline.decide.curves.at_threshold import mix_by_split
+from pipeline.decide.curves.ranking import ranked_rows
+from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend as recommendation
+from pipeline.decide.scores.calibration_record import Calibrated, calibration_record
+from pipeline.decide.scores.chosen_signal import chosen_signal, with_confidence
 from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
+from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import parts
 from pipeline.decide.thresholds import candidate_levels, sweep_levels
-from pipeline.deliver.report import page as reporting
-from pipeline.engine import unreadable
+from pipeline.deliver.formats.policy_facts import policy
+from pipeline.deliver.report import page
+from pipeline.deliver.report.data import Artefacts
+from pipeline.engine import reading, unreadable
+from pipeline.engine.reading import Graded
 from pipeline.errors import DataError, TooManyFailures, UsageError
-from pipeline.job import collection, records, tables_of_replies
-from pipeline.job.job import Job, now
+from pipeline.run import provenance, schemas
+from pipeline.run.digests import digest
 from pipeline.run.directory import (
     CALIBRATION,
+    GRADED,
     POLICY,
     PREDICTIONS,
     RECOMMENDATION,
@@ -41,151 +60,208 @@ from pipeline.run.directory import (
     SWEEP,
     require_writable,
 )
+from pipeline.run.lock import locked
 from pipeline.run.looks import look, sketch
+from pipeline.run.predictions import Predictions, as_table
+
+Found = TypeVar("Found")
 
 
 @contextmanager
-def begun(job: Job) -> Iterator[None]:
+def begun(task: TaskInput) -> Iterator[None]:
     """Keep other processes off the task; say what changed since its last run; write down in run.json what is about to be run.
 
     Raises UsageError, before anything is sent, when results could not be written, RunLocked when another run goes on.
     """
-    require_parts(job)
-    require_writable(job.options.runs_dir, job.options.reports_dir)
-    with collection.locked(job):
-        found = job.changes()
+    require_parts(task)
+    require_writable(task.options.runs_dir, task.options.reports_dir)
+    with locked(task.options.runs_dir, task.config.task):
+        found = changes(task)
         if found is not None and found.what:
-            job.say(found.line)
-        job.run.update(**job.provenance, started=now(), finished=None)
+            task.say(found.line)
+        task.run.update(**described(task), started=provenance.now(), finished=None)
         yield
 
 
-def require_parts(job: Job) -> None:
+def require_parts(task: TaskInput) -> None:
     """Raise DataError where no promise can come of the rows, whatever the models answer. A trial with --limit asks for none."""
-    if job.options.predictions is not None or job.options.limit is not None:
+    if task.table is not None or task.options.limit is not None:
         return
-    examples, goal = job.dataset.examples, Goal.of(job.config.target)
+    examples, goal = task.dataset.examples, Goal.of(task.config.target)
     found = parts.fault(
         [e.split for e in examples],
         [e.group for e in examples],
-        job.split.model_dump(),
+        task.split.model_dump(),
         goal,
-        human=job.human is not None,
+        human=task.human is not None,
     )
     if found is not None:
-        raise DataError(f"{job.config.source}: {found}; nothing was spent")
+        raise DataError(f"{task.config.source}: {found}; nothing was spent")
 
 
-def collect(job: Job) -> None:
-    """Send what the store does not hold yet; write replies.parquet and tokens.parquet."""
-    with ResponseStore(job.store_path) as store:
-        job.run.update(counts=job.dataset.health)
-        collection.collect(job, store)
-    tables_of_replies.write_replies(job)
+def collect(task: TaskInput, allowance: Allowance) -> Graded:
+    """Send what the store does not hold yet; write replies.parquet, tokens.parquet and graded.parquet."""
+    with ResponseStore(task.store_path) as store:
+        task.run.update(counts=task.dataset.health)
+        collection.collect(task, store, allowance, task.run.update)
+    return graded(task)
 
 
-def measure(job: Job) -> None:
-    """Grade answers, compute every signal, choose one on the fit split; write predictions.parquet."""
-    if job.options.predictions is not None:
-        frame, facts = predictions_file.read(job.options.predictions, job.split), predictions_file.FACTS
-        signal, table = predictions_file.SIGNAL, predictions_file.NO_TABLE
+def graded(task: TaskInput) -> Graded:
+    """Read the replies that are kept, or the table of predictions; write graded.parquet."""
+    if task.table is None:
+        return reading.read(task, task.run)
+    frame = predictions_file.read(task.table, task.split)
+    task.run.write_table(GRADED, as_table(frame, schemas.GRADED))
+    return Graded(frame)
+
+
+def measure(task: TaskInput, rows: Graded) -> Predictions:
+    """Place rows in splits and choose the signal on the fit split; write predictions.parquet."""
+    config, frame, facts = task.config, rows.frame, rows.facts
+    if task.table is not None:
+        found = Predictions.of(frame, predictions_file.SIGNAL, [])
     else:
-        frame, facts = tables_of_replies.graded(job)
         if set(facts["statuses"]["cheap"]) == {"failed"}:
-            raise UsageError(f"{job.config.task}: no reply of the cheap model is kept; run the stage `collect` first")
-        if job.config.report.examples == "none":
+            raise UsageError(f"{config.task}: no reply of the cheap model is kept; run the stage `collect` first")
+        if config.report.examples == "none":
             facts["unreadable_texts"] = {role: [] for role in facts["unreadable_texts"]}
-        unreadable.require_readable(job.config.task, facts)
+        unreadable.require_readable(config.task, facts)
         fit = frame[frame["split"] == "fit"]
-        signal, table = records.chosen_signal(job, fit, tables_of_replies.outcome(job, fit), facts["reasons"])
-        frame["confidence"] = records.confidence_of(frame, signal)
-    tables_of_replies.write_predictions(job, frame, signal, table)
-    job.run.update(measured=facts)
-    refuse_failures(job)
+        signal, table = chosen_signal(
+            fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=config.signal, reasons=facts["reasons"], seed=config.seed
+        )  # fmt: skip
+        found = Predictions.of(with_confidence(frame, signal), signal, table)
+    found.write(task.run)
+    task.run.update(measured=facts)
+    refuse_failures(task, found)
+    return found
 
 
-def refuse_failures(job: Job) -> None:
+def refuse_failures(task: TaskInput, found: Predictions) -> None:
     """Raise TooManyFailures when more rows have no reply than the config allows: nothing is recommended from the rest."""
-    frame = job.run.read_table(PREDICTIONS)
-    failed = tables_of_replies.failed_rows(frame)
-    if failed > job.config.max_failure_rate * len(frame):
+    allowed, n = task.config.max_failure_rate, len(found.frame)
+    if found.failed > allowed * n:
         raise TooManyFailures(
-            f"{failed} of {len(frame)} rows have no reply, more than max_failure_rate {job.config.max_failure_rate:g} allows; "
-            f"predictions are in {job.run.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; collecting again "
+            f"{found.failed} of {n} rows have no reply, more than max_failure_rate {allowed:g} allows; predictions are in "
+            f"{task.run.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; collecting again "
             "asks for those that broke on the way, and for those that the service refused only once `purge` has removed the refusal"
         )
 
 
-def calibrate(job: Job) -> None:
+def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
     """Fit the calibrator on the fit split; write calibration.json and reliability.parquet."""
-    if job.options.predictions is not None and not job.run.has(PREDICTIONS):
-        measure(job)
-    rows = tables_of_replies.rows(job)
+    rows, seed = judged(task, found), task.config.seed
     fit = rows.of("fit")
-    calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=job.config.calibration, seed=job.config.seed)
-    signal, table = tables_of_replies.read_signal(job)
-    job.run.write_json(CALIBRATION, records.calibration_record(job, rows, calibrator, signal, table))
-    curves_ = [
-        reliability(part.confidence, part.cheap_correct, calibrator=by, seed=job.config.seed, split=split)
-        for split in ("fit", "certify", "test") if len(part := rows.of(split))
-        for by in (None, calibrator)
+    calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=task.config.calibration, seed=seed)
+    record = calibration_record(rows, calibrator, found.signal, found.signal_table, seed=seed)
+    diagrams = [
+        reliability(part.confidence, part.cheap_correct, calibrator=by, seed=seed, split=split)
+        for split in SPLITS if len(part := rows.of(split)) for by in (None, calibrator)
     ]  # fmt: skip
-    job.run.write_frame(RELIABILITY, pd.concat(curves_, ignore_index=True))
+    made = Calibrated(task.run.named(record), pd.concat(diagrams, ignore_index=True))
+    task.run.write_json(CALIBRATION, made.record)
+    task.run.write_frame(RELIABILITY, made.reliability)
+    return made
 
 
-def sweep(job: Job, also: float | None = None) -> None:
+def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.DataFrame:
     """Cost and accuracy at up to 1,000 levels, the candidates of the certificate among them; write sweep.parquet."""
-    rows = tables_of_replies.rows(job)
+    rows = judged(task, found)
     candidates = candidate_levels(rows.of("fit").confidence)
-    wanted = candidates if also is None else np.append(candidates, also)
-    weights = tables_of_replies.mix(rows, job.prevalence)
-    job.run.write_frame(
-        SWEEP, curves(rows, sweep_levels(rows.confidence, wanted), seed=job.config.seed, weights=weights)
-    )
+    levels = sweep_levels(rows.confidence, candidates if also is None else np.append(candidates, also))
+    made = curves(rows, levels, seed=task.config.seed, weights=mix_by_split(rows, task.prevalence))
+    task.run.write_frame(SWEEP, made)
+    return made
 
 
-def recommend(job: Job) -> None:
+def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], swept: pd.DataFrame) -> Decided:
     """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
-    refuse_failures(job)
-    rows, target, seed = tables_of_replies.rows(job, stand_in=False), job.config.target, job.config.seed
-    fit, held, human = rows.of("fit"), rows.of("certify"), job.human is not None
+    refuse_failures(task, found)
+    config, seed, human = task.config, task.config.seed, task.human is not None
+    rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
+    fit, held = rows.of("fit"), rows.of("certify")
     levels = candidate_levels(fit.confidence)
-    asked = (
-        look(job.options.runs_dir, sketch(records.contents(job, held)), records.question(job))
-        if Goal.of(target).promises
-        else 1
-    )
-    replies = records.reply_counts(job)
+    asked = looked(task, held, found.signal) if Goal.of(config.target).promises else 1
+    replies = None
+    if task.table is None:
+        replies = ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
     certificate = certify(
-        held, target, levels=levels, look=asked, human=human, fit=fit, seed=seed, max_unreadable=job.config.max_unreadable,
-        prevalence=job.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
+        held, config.target, levels=levels, look=asked, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
+        prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
-    if certificate.threshold is not None and certificate.threshold not in set(job.run.read_table(SWEEP)["threshold"]):
-        sweep(job, also=certificate.threshold)  # targets that choose freely, not among the candidates
-    found = recommendation(
-        rows, target, certificate=certificate, sweep=job.run.read_table(SWEEP), human=human, levels=levels, seed=seed,
-        prevalence=job.prevalence, max_unreadable=job.config.max_unreadable, data=records.data_name(job), replies=replies,
+    if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
+        swept = sweep(task, found, also=certificate.threshold)  # targets that choose freely, not among the candidates
+    outcome = recommendation(
+        rows, config.target, certificate=certificate, sweep=swept, human=human, levels=levels, seed=seed,
+        prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
     )  # fmt: skip
-    advice = records.recommendation_record(job, rows, found)
-    job.run.write_json(RECOMMENDATION, advice)
-    job.run.write_json(POLICY, records.policy(job, rows, advice))
+    swept = with_estimates(swept, outcome.threshold, outcome.expected)
+    task.run.write_frame(SWEEP, swept)
+    measured, ranked, spending = task.run.record["measured"], None, None
+    if config.kind != "classify" and task.table is None and task.labeled:
+        yes = task.answers.labels[0] if task.answers is not None else "yes"
+        ranked = ranked_rows(
+            found.frame, outcome.threshold, calibrator, letters=task.option_letters, yes=yes, seed=seed
+        )
+    if task.table is None:
+        batch = task.provider == "together-batch"
+        spending = Spending(collection.prices(task), batch, measured.get("cached_share", {}))
+    record = task.run.named(
+        recommendation_record(
+            outcome, rows, found.frame, target=config.target, calibrator=calibrator, ranking=ranked, texts=task.texts,
+            prevalence=task.prevalence, human=human, labeled=task.labeled, spending=spending, seed=seed,
+        )
+    )  # fmt: skip
+    document = policy(
+        config, provider=None if task.table is not None else task.provider, models=task.models, digests=task.digests,
+        measured=measured, fitted=fitted, advice=record, rows=rows, statuses=found.frame["cheap_status"],
+        prevalence=task.prevalence, versions=provenance.versions(),
+        forms={role: WireForm.parse(measured.get("response_models", {}).get(f"{role}_form")) for role in task.roles},
+    )  # fmt: skip
+    made = Decided(record, document, swept)
+    task.run.write_json(RECOMMENDATION, made.advice)
+    task.run.write_json(POLICY, made.policy)
+    return made
 
 
-def report(job: Job) -> Path:
-    """Write the page, its figures and the index; return the page's path."""
-    return reporting.write(job.run, job.config, job.options.reports_dir, texts=tables_of_replies.texts(job))
+def report(task: TaskInput, found: Artefacts | None = None) -> Path:
+    """Write the page, its figures and the index; return the page's path. Without `found` the run's artefacts are read."""
+    texts = None if task.config.report.examples == "none" else task.texts
+    return page.write(task.run, task.config, task.options.reports_dir, found=found, texts=texts)
 
 
-STAGES: tuple[Callable[[Job], object], ...] = (collect, measure, calibrate, sweep, recommend)
+def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
+    """All stages in order: the main job. With a table of predictions nothing is collected. The page's path, and what it says."""
+    with begun(task):
+        rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
+        found = timed(task, measure, task, rows)
+        fitted = timed(task, calibrate, task, found)
+        swept = timed(task, sweep, task, found)
+        decided = timed(task, recommend, task, found, fitted.record, swept)
+        record = task.run.update(finished=provenance.now())
+        at_hand = Artefacts.of_values(
+            record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table, rows.replies
+        )  # fmt: skip
+        return report(task, at_hand), decided
 
 
-def evaluate(job: Job) -> Path:
-    """All stages in order: the main job. With a table of predictions nothing is collected."""
-    with begun(job):
-        for stage in STAGES if job.options.predictions is None else STAGES[1:]:
-            since = time.monotonic()
-            job.say(f"{stage.__name__} ...")
-            stage(job)
-            job.run.update(stages={stage.__name__: {"seconds": round(time.monotonic() - since, 3)}})
-        job.run.update(finished=now())
-        return report(job)
+def timed(task: TaskInput, stage: Callable[..., Found], *given: Any) -> Found:
+    """What a stage finds; run.json says how long it took."""
+    since = time.monotonic()
+    task.say(f"{stage.__name__} ...")
+    found = stage(*given)
+    task.run.update(stages={stage.__name__: {"seconds": round(time.monotonic() - since, 3)}})
+    return found
+
+
+def judged(task: TaskInput, found: Predictions) -> Rows:
+    """The rows as arrays; without labels, agreeing with the strong model stands in for being right."""
+    rows = Rows.from_frame(found.frame)
+    return rows if task.labeled else rows.graded_by_agreement()
+
+
+def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any]) -> int:
+    """The number of this look at the certify rows: another target, signal, prompt or model is another look at them."""
+    question = digest([task.config.target.model_dump(mode="json"), task.run_id, signal["name"], signal["version"]])
+    return look(task.options.runs_dir, sketch(task.contents(held.example_id)), question)

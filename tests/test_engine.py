@@ -16,11 +16,12 @@ import pytest
 from shard_work import Part, refuse, work
 
 from pipeline import stages
+from pipeline.collect.sending.spend_cap import Allowance
+from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
-from pipeline.engine import local, shards
+from pipeline.config.options import Options
+from pipeline.engine import local, reading, shards
 from pipeline.errors import DataError, Stopped
-from pipeline.job import tables_of_replies
-from pipeline.job.job import Job, Options
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "email_triage.yaml"
 
@@ -61,21 +62,20 @@ def test_what_the_work_raises_is_raised(tmp_path: Path, workers: int) -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskInput:
     """A collected task of 240 rows in shards of 50."""
     monkeypatch.setattr(shards, "SHARD", 50)
     options = Options(limit=240, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
-    made = Job(yaml_file.load(CONFIG), options)
+    made = TaskInput(yaml_file.load(CONFIG), options)
     monkeypatch.setattr(local, "processors", lambda: 1)
     with stages.begun(made):
-        stages.collect(made)
-    stages.measure(made)
+        stages.measure(made, stages.collect(made, Allowance()))
     return made
 
 
-def written(job: Job) -> dict[str, bytes]:
+def written(task: TaskInput) -> dict[str, bytes]:
     return {
-        name: job.run.path(name).read_bytes() for name in ("replies.parquet", "tokens.parquet", "predictions.parquet")
+        name: task.run.path(name).read_bytes() for name in ("replies.parquet", "tokens.parquet", "predictions.parquet")
     }
 
 
@@ -93,42 +93,41 @@ def kill_one(found: list[int]) -> None:
 
 
 def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    task: TaskInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = written(job)
-    facts: dict[str, Any] = job.run.read_json("run.json")["measured"]
+    one = written(task)
+    facts: dict[str, Any] = task.run.read_json("run.json")["measured"]
     monkeypatch.setattr(local, "processors", lambda: 2)
     killed: list[int] = []
     killer = threading.Thread(target=kill_one, args=(killed,))
     killer.start()
-    tables_of_replies.write_replies(job)
+    rows = stages.graded(task)
     killer.join()
     assert killed, "no working process was there to be killed"
-    stages.measure(job)
-    assert written(job) == one
-    assert job.run.read_json("run.json")["measured"] == facts
+    stages.measure(task, rows)
+    assert written(task) == one
+    assert task.run.read_json("run.json")["measured"] == facts
 
 
-def test_the_number_of_shards_changes_no_row_and_no_count(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts: dict[str, Any] = job.run.read_json("run.json")["measured"]
-    tables = {name: pq.read_table(job.run.path(name)) for name in ("replies.parquet", "tokens.parquet")}
-    predictions = job.run.path("predictions.parquet").read_bytes()
+def test_the_number_of_shards_changes_no_row_and_no_count(task: TaskInput, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = task.run.read_json("run.json")["measured"]
+    tables = {name: pq.read_table(task.run.path(name)) for name in ("replies.parquet", "tokens.parquet")}
+    predictions = task.run.path("predictions.parquet").read_bytes()
     monkeypatch.setattr(shards, "SHARD", 1000)
-    tables_of_replies.write_replies(job)
-    stages.measure(job)
-    whole: dict[str, Any] = job.run.read_json("run.json")["measured"]
+    stages.measure(task, stages.graded(task))
+    whole: dict[str, Any] = task.run.read_json("run.json")["measured"]
     assert whole.pop("captured_mass") == pytest.approx(facts.pop("captured_mass"), abs=1e-12)
     assert whole == facts
     assert sum(facts["statuses"]["cheap"].values()) == 240
-    assert job.run.path("predictions.parquet").read_bytes() == predictions
+    assert task.run.path("predictions.parquet").read_bytes() == predictions
     for name, table in tables.items():
         order = [("role", "ascending"), ("example_id", "ascending")] + [("position", "ascending")] * ("tokens" in name)
-        assert pq.read_table(job.run.path(name)).sort_by(order).equals(table.sort_by(order)), name
+        assert pq.read_table(task.run.path(name)).sort_by(order).equals(table.sort_by(order)), name
 
 
-def test_a_shard_file_that_changed_is_noticed(job: Job) -> None:
-    with tables_of_replies.planned(job) as plan:
-        done = [shards.tabulate(part) for part in plan]
+def test_a_shard_file_that_changed_is_noticed(task: TaskInput) -> None:
+    with reading.planned(task, task.run) as plan:
+        done = [shards.read(part) for part in plan]
         assert len(plan) == 5
         path = plan[1].result("tokens.parquet")
         path.write_bytes(path.read_bytes()[:-9] + b"x" + path.read_bytes()[-8:])

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from cascade_threshold import policy as policies
+from cascade_threshold import signals as signals_module
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import SIGNALS, measure
 from pipeline import stages
 from pipeline.__main__ import main
+from pipeline.collect import request as request_module
+from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
-from pipeline.job import tables_of_replies
-from pipeline.job.job import Job, Options
-from pipeline.run import schemas
+from pipeline.config.options import Options
+from pipeline.engine import local
+from pipeline.run import directory, schemas
 from pipeline.run.directory import parquet_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
 BANDED = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
 ARTEFACTS = (
-    "run.json", "replies.parquet", "tokens.parquet", "predictions.parquet", "calibration.json", "reliability.parquet",
+    "run.json", "replies.parquet", "tokens.parquet", "graded.parquet", "predictions.parquet", "calibration.json", "reliability.parquet",
     "sweep.parquet", "recommendation.json", "policy.json",
 )  # fmt: skip
 
@@ -167,24 +172,22 @@ def test_every_signal_column_is_what_the_stored_reply_measures(job: tuple[Path, 
 
 @pytest.mark.parametrize("wanted", ["auto", "learned"])
 def test_the_signal_is_chosen_and_fitted_on_the_fit_rows_alone(
-    job: tuple[Path, dict[str, Any]], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: tuple[Path, dict[str, Any]], wanted: str, tmp_path: Path
 ) -> None:
     shutil.copytree(job[0] / "runs", tmp_path / "runs")
     options = Options(limit=700, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
-    made = Job(yaml_file.load(CONFIG, [f"signal={wanted}"]), options)
-    frame, facts = tables_of_replies.graded(made)
-    stages.measure(made)
-    signal, table = tables_of_replies.read_signal(made)
-    assert bool(signal["params"]) == (signal["name"] == "learned") == (wanted == "learned")
-    elsewhere = frame["split"] != "fit"
+    made = TaskInput(yaml_file.load(CONFIG, [f"signal={wanted}"]), options)
+    rows = stages.graded(made)
+    found = stages.measure(made, rows)
+    assert bool(found.signal["params"]) == (found.signal["name"] == "learned") == (wanted == "learned")
+    elsewhere = rows.frame["split"] != "fit"
     assert 400 < elsewhere.sum() < 700
-    spoiled, rng = frame.copy(), np.random.default_rng(1)
+    spoiled, rng = rows.frame.copy(), np.random.default_rng(1)
     spoiled.loc[elsewhere, "cheap_correct"] = rng.random(elsewhere.sum()) < 0.5
     for name in SIGNALS:
         spoiled.loc[elsewhere, f"signal_{name}"] = rng.random(elsewhere.sum())
-    monkeypatch.setattr(tables_of_replies, "graded", lambda job: (spoiled, facts))
-    stages.measure(made)
-    assert tables_of_replies.read_signal(made) == (signal, table)
+    again = stages.measure(made, replace(rows, frame=spoiled))
+    assert (again.signal, again.signal_table) == (found.signal, found.signal_table)
 
 
 def test_the_demonstration_models_are_named_as_such_and_not_exported(
@@ -279,3 +282,47 @@ def test_another_target_on_the_same_rows_is_another_look(job: tuple[Path, dict[s
     assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 2
     assert command("recommend", str(CONFIG), "--limit", "700", folder=folder) == 0
     assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 1
+
+
+def test_one_evaluation_renders_hashes_and_parses_each_thing_once_and_reads_back_nothing(
+    job: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from outside: prompts filled, request keys computed, bodies parsed, artefacts read."""
+    shutil.copytree(job[0] / "runs", tmp_path / "runs")
+    counts: Counter[str] = Counter()
+
+    def counted(owner: Any, name: str, what: str) -> None:
+        original = getattr(owner, name)
+
+        def stand_in(*given: Any, **named: Any) -> Any:
+            counts[what] += 1
+            return original(*given, **named)
+
+        monkeypatch.setattr(owner, name, stand_in)
+
+    counted(request_module, "messages", "rendered")
+    counted(request_module, "digest", "hashed")
+    counted(signals_module, "parse", "parsed")
+    counted(directory, "read_parquet", "tables read")
+    counted(directory, "read_json", "JSON read")
+    monkeypatch.setattr(local, "processors", lambda: 1)
+    options = Options(limit=700, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
+    task = TaskInput(yaml_file.load(CONFIG), options)
+    stages.evaluate(task, Allowance())
+    replies = len(pd.read_parquet(task.run.path("replies.parquet")))
+    assert replies == len(task.requests("cheap")) + len(task.requests("strong")) > 1000
+    assert counts["rendered"] == counts["hashed"] == counts["parsed"] == replies
+    assert counts["tables read"] == 0
+    assert counts["JSON read"] <= 3, "run.json of the run before, which says what changed since, and nothing else"
+
+
+def test_one_figure_has_one_interval_in_every_artefact(job: tuple[Path, dict[str, Any]]) -> None:
+    run = run_of(job)
+    advice, sweep = json.loads((run / "recommendation.json").read_text()), pd.read_parquet(run / "sweep.parquet")
+    if advice["threshold"] is None:
+        pytest.skip("no threshold")
+    for name in ("coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "usd_per_1000"):
+        told = advice["expected"][name]
+        row = sweep[(sweep["split"] == told["split"]) & (sweep["threshold"] == advice["threshold"])].iloc[0]
+        assert (row[f"{name}_lower"], row[f"{name}_upper"]) == (told["lower"], told["upper"]), name
+        assert row[f"{name}_sim_lower"] <= row[f"{name}_lower"] <= row[f"{name}_upper"] <= row[f"{name}_sim_upper"]

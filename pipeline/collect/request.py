@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pipeline.config.prompt import Prompt
 from pipeline.config.task import Model, TaskConfig
+from pipeline.run.digests import digest
 
 KEY_VERSION = 1
 CONSTRAINT_BYTES = 200
@@ -18,10 +18,8 @@ CONSTRAINT_BYTES = 200
 PROBE_REPEAT = 1_000_000
 """Repeat index of a request that is answered already and asked all the same, to see whether the model answers."""
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """One question to one model.
 
@@ -60,7 +58,7 @@ class Request:
             }
         )
 
-    @property
+    @cached_property
     def request_id(self) -> str:
         """sha256 of the canonical request, 64 hex digits."""
         return digest(self.canonical)
@@ -70,11 +68,6 @@ class Request:
         """UTF-8 bytes of all messages, and of a constraint, which some servers write into the prompt: never fewer than their tokens."""
         asked = sum(len(m["content"].encode()) + len(m["role"]) for m in self.messages)
         return asked + (CONSTRAINT_BYTES + sum(len(a.encode()) + 4 for a in self.answers) if self.answers else 0)
-
-
-def digest(value: Any) -> str:
-    """sha256 of a JSON value in canonical form: sorted keys, no white space, UTF-8."""
-    return hashlib.sha256(_CANONICAL.encode(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def letters(count: int) -> tuple[str, ...]:

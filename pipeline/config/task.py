@@ -26,16 +26,18 @@ from pipeline.config import providers
 from pipeline.config.judge import Judge
 from pipeline.config.part import Number, Part, Share
 from pipeline.config.prompt import Prompt
-
-ROLES = ("cheap", "strong")
-SIGNAL_NAMES = (
-    "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned",
-)  # fmt: skip
+from pipeline.config.vocabulary import (
+    SPLITS,
+    TARGETS,
+    CalibrationName,
+    KindName,
+    SignalName,
+    SplitName,
+    TargetName,
+)
 
 LENGTHS = ("max_tokens", "max_completion_tokens")
 """Parameters that bound a reply; where both stand, the larger counts."""
-SplitName = Literal["fit", "certify", "test"]
-SPLITS: tuple[SplitName, ...] = ("fit", "certify", "test")
 
 
 class Split(Part):
@@ -215,9 +217,7 @@ def _strong_side(value: Any) -> str:
 class Target(Part):
     """What the threshold must keep, and with what certainty."""
 
-    kind: Literal[
-        "match_strong", "accepted_accuracy", "system_accuracy", "agree_with_strong", "budget", "total_cost"
-    ] = "match_strong"
+    kind: TargetName = "match_strong"
     within: Annotated[Number, Field(gt=0, lt=1)] | None = None
     at_least: Annotated[Number, Field(gt=0, lt=1)] | None = None
     escalation_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
@@ -231,12 +231,8 @@ class Target(Part):
 
     @model_validator(mode="after")
     def _fields(self) -> Self:
-        wants: dict[str, tuple[str, ...]] = {
-            "match_strong": ("within",), "agree_with_strong": ("within",), "accepted_accuracy": ("at_least",),
-            "system_accuracy": ("at_least",), "budget": ("escalation_rate", "usd_per_1000"), "total_cost": ("usd_per_error",),
-        }  # fmt: skip
-        mine = wants[self.kind]
-        for name in ("within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error"):
+        mine = TARGETS[self.kind]
+        for name in dict.fromkeys(name for needed in TARGETS.values() for name in needed):
             if name not in mine and getattr(self, name) is not None:
                 raise ValueError(f"{name} does not belong to target {self.kind}, which takes {' or '.join(mine)}")
         if sum(getattr(self, name) is not None for name in mine) != 1:
@@ -261,7 +257,7 @@ class TaskConfig(Part):
     """One task. `dataset`, `prompt` and the models may be missing only when a table of predictions is given."""
 
     task: StrictStr
-    kind: Literal["classify", "choose", "judge"]
+    kind: KindName
     description: StrictStr = ""
     dataset: Dataset | None = None
     labels: tuple[StrictStr, ...] | None = None
@@ -273,10 +269,8 @@ class TaskConfig(Part):
         Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)]
         | None
     ) = None
-    signal: Literal[
-        "auto", "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned"
-    ] = "auto"
-    calibration: Literal["auto", "platt", "temperature", "beta", "spline", "isotonic", "none"] = "auto"
+    signal: SignalName = "auto"
+    calibration: CalibrationName = "auto"
     target: Target
     max_failure_rate: Share = 0.01
     max_unreadable: Share = 0.05

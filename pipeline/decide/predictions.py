@@ -85,6 +85,15 @@ class Rows:
         answered = np.array([a is not None for a in self.cheap_answer], dtype=bool)
         return np.where(self.strong_unreadable & answered, 0.0, same)
 
+    def outcome(self, labeled: bool) -> Floats:
+        """What confidence is held against, (n,): being right, or agreeing with the strong model where there are no labels."""
+        return self.cheap_correct if labeled else self.agree
+
+    def graded_by_agreement(self) -> Rows:
+        """The rows as if the strong model were right by definition, which stands in for labels where there are none."""
+        strong = np.where(np.isnan(self.agree), np.nan, 1.0)
+        return replace(self, cheap_correct=self.agree, strong_correct=strong)
+
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Rows:
         """Read a predictions table. Columns that it lacks are unknown throughout."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.curves.bands import bands
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.latency import cascade_quantiles
@@ -79,6 +82,27 @@ def sweep(
         "seed": seed,
     }
     return frame
+
+
+def with_estimates(frame: pd.DataFrame, threshold: float | None, expected: Mapping[str, Estimate]) -> pd.DataFrame:
+    """The table with the recommendation's own intervals at its threshold, so that one figure has one interval everywhere.
+
+    Where an estimate is of the same figure and split; the simultaneous band contains the pointwise one.
+    """
+    if threshold is None:
+        return frame
+    out = frame.copy()
+    out.attrs = dict(frame.attrs)
+    for name in BANDED:
+        estimate = expected.get(name)
+        if estimate is None or estimate.value is None or estimate.lower is None or estimate.upper is None:
+            continue
+        at = (out["threshold"] == threshold) & (out["split"] == estimate.split)
+        at &= np.isclose(out[name], estimate.value, rtol=1e-9, atol=1e-12)
+        out.loc[at, [f"{name}_lower", f"{name}_upper"]] = estimate.lower, estimate.upper
+        out.loc[at, f"{name}_sim_lower"] = np.fmin(out.loc[at, f"{name}_sim_lower"], estimate.lower)
+        out.loc[at, f"{name}_sim_upper"] = np.fmax(out.loc[at, f"{name}_sim_upper"], estimate.upper)
+    return out
 
 
 def _curves(segments: Segments, rows: Rows) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cascade_threshold.signals import Measurement
@@ -15,37 +16,35 @@ def correctness(answer: str | None, status: str | None, label: str | None) -> bo
 
 
 def prediction(
-    example_id: str,
-    split: str,
-    group: str,
-    segment: str | None,
-    label: str | None,
-    cheap: Measurement,
-    cheap_usd: float | None,
+    row: Mapping[str, Any], cheap: Measurement, cheap_usd: float | None, cheap_s: float | None
 ) -> dict[str, Any]:
-    """The cheap model's half of a row of predictions.parquet; the strong half is null until it is added.
+    """The cheap model's half of a graded row; the strong half is null until it is added. `row`: what was known before.
 
     `label_probabilities` is what options and passages are ranked by: [(label, probability)], None where null.
     """
     ranked = cheap.label_probabilities if cheap.status == "ok" else None
     return {
-        "example_id": example_id, "split": split, "group": group, "segment": segment, "label": label,
-        "cheap_answer": cheap.answer, "cheap_status": cheap.status,
-        "cheap_correct": correctness(cheap.answer, cheap.status, label), "cheap_usd": cheap_usd,
-        "cheap_cached_tokens": cheap.reply.cached_tokens,
+        **row, "cheap_answer": cheap.answer, "cheap_status": cheap.status,
+        "cheap_correct": correctness(cheap.answer, cheap.status, row["label"]), "cheap_usd": cheap_usd,
+        "cheap_cached_tokens": cheap.reply.cached_tokens, "cheap_s": cheap_s,
         "strong_answer": None, "strong_status": None, "strong_correct": None, "strong_usd": None,
-        "strong_cached_tokens": None,
+        "strong_cached_tokens": None, "strong_s": None,
         "label_probabilities": None if ranked is None else list(ranked.items()),
         **{f"signal_{name}": value for name, value in cheap.signals.items()},
     }  # fmt: skip
 
 
 def with_strong(
-    row: dict[str, Any], answer: str | None, status: str, usd: float | None, cached_tokens: int | None = None
+    row: Mapping[str, Any],
+    answer: str | None,
+    status: str,
+    usd: float | None,
+    cached_tokens: int | None = None,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """The row with the reference's answer. People's answer is the label itself."""
     graded = correctness(answer, status, row["label"])
     return {
         **row, "strong_answer": answer, "strong_status": status, "strong_correct": graded, "strong_usd": usd,
-        "strong_cached_tokens": cached_tokens,
+        "strong_cached_tokens": cached_tokens, "strong_s": seconds,
     }  # fmt: skip

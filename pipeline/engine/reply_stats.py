@@ -9,8 +9,8 @@ from math import fsum
 from typing import Any
 
 from cascade_threshold.signals import Measurement
+from pipeline.config.vocabulary import ROLES
 
-ROLES = ("cheap", "strong")
 MOST_REASONS = 20
 MOST_TEXTS, SHOWN_TEXTS, LONGEST_TEXT = 50, 5, 80
 UNREADABLE = ("out_of_set", "truncated", "empty", "filtered")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.engine.reply_stats import ROLES
+from pipeline.config.vocabulary import ROLES
 from pipeline.errors import DataError
 
 _WHAT = {

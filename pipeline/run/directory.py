@@ -8,8 +8,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.errors import DataError, DiskFull, UsageError
 RUN = "run.json"
 REPLIES = "replies.parquet"
 TOKENS = "tokens.parquet"
+GRADED = "graded.parquet"
 PREDICTIONS = "predictions.parquet"
 CALIBRATION = "calibration.json"
 RELIABILITY = "reliability.parquet"
@@ -32,12 +33,11 @@ STORE = "responses.sqlite"
 LOOKS = "looks.jsonl"
 
 
-class Run:
-    """The directory runs/<task>/<run_id>/ and the artefacts in it."""
+class Folder:
+    """A directory and the artefacts in it."""
 
-    def __init__(self, runs_dir: Path, task: str, run_id: str) -> None:
-        self.runs_dir, self.task, self.run_id = runs_dir, task, run_id
-        self.directory = runs_dir / task / run_id
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def path(self, name: str) -> Path:
         """Where an artefact lies; its folder exists afterwards."""
@@ -58,15 +58,15 @@ class Run:
         write_bytes(self.path(name), dump_json(value))
 
     def read_table(self, name: str) -> pd.DataFrame:
-        """A Parquet artefact as a DataFrame."""
-        path = self.existing(name)
-        try:
-            frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
-            return frame
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(
-                f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice"
-            ) from None
+        """A Parquet artefact as a DataFrame; its metadata are the frame's `attrs`."""
+        table = self.read_arrow(name)
+        frame: pd.DataFrame = table.to_pandas()
+        frame.attrs = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+        return frame
+
+    def read_arrow(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet artefact, or some of its columns. Raises as `read_parquet`, and UsageError when it is not there."""
+        return read_parquet(self.existing(name), columns)
 
     def write_table(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
         """Write a Parquet artefact: zstd 3, byte-stream-split floats, dictionaries for strings only, page checksums."""
@@ -80,11 +80,41 @@ class Run:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         self.write_table(name, table.replace_schema_metadata(None), metadata)
 
+    def existing(self, name: str) -> Path:
+        """Path of an artefact that must be there. Raises UsageError with the stage that writes it."""
+        path = self.directory / name
+        if not path.is_file():
+            stage = {REPLIES: "collect", TOKENS: "collect", GRADED: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",
+                     SWEEP: "sweep", RECOMMENDATION: "recommend", POLICY: "recommend"}.get(name, "evaluate")  # fmt: skip
+            raise UsageError(f"{path}: not there yet; run the stage `{stage}` first, with the same options")
+        return path
+
+
+class Run(Folder):
+    """The directory runs/<task>/<run_id>/ and the artefacts in it."""
+
+    def __init__(self, runs_dir: Path, task: str, run_id: str) -> None:
+        super().__init__(runs_dir / task / run_id)
+        self.runs_dir, self.task, self.run_id = runs_dir, task, run_id
+        self._record: dict[str, Any] | None = None
+
+    def named(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of an artefact with the task's and the run's names after its schema."""
+        return {"schema": content["schema"], "task": self.task, "run_id": self.run_id, **content}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json says, read once; a new record where there is none yet, or a damaged one."""
+        if self._record is None:
+            self._record = {"schema": "cascade-run/1", "task": self.task, "run_id": self.run_id}
+            if self.has(RUN):
+                with suppress(DataError):  # what it said of the sending is lost; everything else is found anew
+                    self._record = read_json(self.directory / RUN)
+        return self._record
+
     def update(self, **fields: Any) -> dict[str, Any]:
         """Merge fields into run.json (mappings one level deep) and return the whole."""
-        record: dict[str, Any] = {"schema": "cascade-run/1", "task": self.task, "run_id": self.run_id}
-        if self.has(RUN):
-            record = read_json(self.directory / RUN)
+        record = self.record
         for key, value in fields.items():
             record[key] = (
                 {**record[key], **value}
@@ -93,15 +123,6 @@ class Run:
             )
         self.write_json(RUN, record)
         return record
-
-    def existing(self, name: str) -> Path:
-        """Path of an artefact that must be there. Raises UsageError with the stage that writes it."""
-        path = self.directory / name
-        if not path.is_file():
-            stage = {REPLIES: "collect", TOKENS: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",
-                     SWEEP: "sweep", RECOMMENDATION: "recommend", POLICY: "recommend"}.get(name, "evaluate")  # fmt: skip
-            raise UsageError(f"{path}: not there yet; run the stage `{stage}` first, with the same options")
-        return path
 
     @classmethod
     def all(cls, runs_dir: Path, task: str | None = None) -> list[Run]:
@@ -232,6 +253,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file that the product wrote, its page checksums verified; those of `columns` that it has.
+
+    The only reader of artefacts. Raises DataError when the file is truncated, damaged or no Parquet.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+            return file.read(columns=wanted)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice"
+        ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

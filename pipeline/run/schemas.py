@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.task import SIGNAL_NAMES
+from pipeline.config.vocabulary import SIGNALS
 from pipeline.run.directory import atomic, parquet_options
 
 ROW_GROUP = 32_768
@@ -78,24 +78,30 @@ PREDICTIONS = pa.schema(
         ("strong_usd", pa.float64()),
         ("cheap_cached_tokens", pa.int64()),
         ("strong_cached_tokens", pa.int64()),
+        ("cheap_s", pa.float64()),
+        ("strong_s", pa.float64()),
         ("confidence", pa.float64()),
-        *((f"signal_{name}", pa.float64()) for name in SIGNAL_NAMES),
+        ("strong_wanted", pa.string()),
+        ("strong_weight", pa.float64()),
+        *((f"signal_{name}", pa.float64()) for name in SIGNALS),
         ("label_probabilities", pa.list_(_PROBABILITY)),
     ]
 )
 
+DECIDED = ("split", "confidence", "strong_wanted", "strong_weight")
+"""What a decision adds to graded rows."""
 
-GRADED = pa.schema([field for field in PREDICTIONS if field.name != "confidence"])
-"""Predictions before a signal is chosen."""
+GRADED = pa.schema([field for field in PREDICTIONS if field.name not in DECIDED])
+"""A row's answers, graded, with its dollars, its seconds and every signal."""
 
 SHARD_ROWS = pa.schema(
     [
         ("example_id", pa.string()),
-        ("split", pa.string()),
         ("group", pa.string()),
         ("segment", pa.string()),
         ("label", pa.string()),
         ("options", pa.string()),
+        ("strong_wanted", pa.bool_()),
         ("cheap_request_id", pa.string()),
         ("strong_request_id", pa.string()),
     ]

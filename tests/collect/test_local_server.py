@@ -25,9 +25,10 @@ from pipeline.collect.preflight import probe
 from pipeline.collect.providers import together
 from pipeline.collect.request import messages
 from pipeline.collect.sending.sender import send
+from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
+from pipeline.config.options import Options
 from pipeline.demo.tiny_lm import TinyLM
-from pipeline.job.job import Job, Options
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
@@ -52,7 +53,7 @@ def server(request, monkeypatch):
 @pytest.fixture(scope="module")
 def conversations() -> list[tuple[dict[str, str], ...]]:
     """What the bundled task asks about its first rows."""
-    job = Job(yaml_file.load(CONFIG), Options())
+    job = TaskInput(yaml_file.load(CONFIG), Options())
     assert job.config.prompt is not None
     return [messages(job.config.prompt, job.dataset.fields(e)) for e in job.dataset.examples[:ROWS]]
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.collect.data.table_reader import TableFile
-from pipeline.collect.request import digest, letters
+from pipeline.collect.request import letters
 from pipeline.config.task import Split, TaskConfig
 from pipeline.errors import DataError
+from pipeline.run.digests import digest
 
 LONG_TEXT = 100_000
 YES = {"yes", "1", "true", "relevant"}

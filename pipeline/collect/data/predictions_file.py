@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,13 @@ import pandas as pd
 
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile
-from pipeline.config.task import SPLITS, Split
+from pipeline.config.task import Split
+from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
 
 TRUE = {"1", "1.0", "true", "yes"}
 SIGNAL: dict[str, Any] = {"name": "given", "version": None, "params": {}}
-FACTS: dict[str, Any] = {}
-NO_TABLE: list[dict[str, Any]] = []
 FALSE = {"0", "0.0", "false", "no"}
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of the file."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}; --predictions takes a .parquet, .csv or .jsonl table"
-        ) from None
 
 
 def read(path: Path, split: Split) -> pd.DataFrame:

@@ -246,6 +246,17 @@ def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float])
     return out
 
 
+def mix_by_split(rows: Rows, prevalence: Mapping[str, float] | None) -> Floats | None:
+    """Weights (n,) that give every split production's label mix; None where the set has it already."""
+    if prevalence is None:
+        return None
+    weights = np.zeros(len(rows))
+    for split in set(rows.split):
+        part = rows.split == split
+        weights[part] = mix_weights(rows.label[part], prevalence)
+    return weights
+
+
 def _bootstrap_mean(x: Floats, weights: Floats, seed: int, group: Blocks | None) -> tuple[float | None, float | None]:
     """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
     sums, mass = _drawn([weights * x, weights], seed, group).T

@@ -12,6 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+
+from cascade_threshold.calibrator import Calibrator
+from pipeline.decide import calibration
+from pipeline.decide.predictions import Rows
+from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 
@@ -158,3 +164,38 @@ def _mean(values: Floats, seed: int) -> dict[str, Any]:
     draws = np.array([known[rng.integers(0, len(known), len(known))].mean() for _ in range(REPLICATES)])
     lower, upper = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {"value": float(known.mean()), "lower": float(lower), "upper": float(upper), "level": LEVEL, "n": len(known)}
+
+
+def ranked_rows(
+    frame: pd.DataFrame,
+    threshold: float | None,
+    calibrator: Calibrator,
+    *,
+    letters: Mapping[str, Sequence[str]] | None,
+    yes: str,
+    seed: int,
+) -> dict[str, Any]:
+    """How well the held-out rows of a table of predictions are ranked, with and without escalation.
+
+    `letters`: of kind choose, the names of each row's options by its id; None for kind judge, whose answer `yes` says that
+    a passage is relevant.
+    """
+    part_frame = frame[frame["split"] == ("test" if (frame["split"] == "test").any() else "certify")]
+    part, held = Rows.from_frame(part_frame), Rows.from_frame(frame[frame["split"] == "certify"])
+    kept = accepted(part.confidence, threshold)
+    chances = [
+        None if p is None else {e["label"]: e["probability"] for e in p} for p in part_frame["label_probabilities"]
+    ]
+    if letters is not None:
+        return options(part.label, [letters[i] for i in part.example_id], chances, part.strong_answer, kept, seed=seed)
+
+    def says(answers: np.ndarray[Any, Any]) -> Floats:
+        return np.array([np.nan if a is None else float(a == yes) for a in answers])
+
+    score = np.array([np.nan if p is None else p[yes] for p in chances])
+    sure = calibration.apply(calibrator, part.confidence)
+    return passages(
+        part.group, says(part.label), score, says(part.strong_answer), kept, seed=seed,
+        relevance=np.where(part.cheap_answer == yes, sure, 1 - sure),
+        strong_share=share_relevant(says(held.label), says(held.strong_answer)),
+    )  # fmt: skip

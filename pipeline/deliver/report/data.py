@@ -6,20 +6,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from pipeline.config.task import TaskConfig
 from pipeline.decide.advice.warnings import CHECK_DATA
 from pipeline.deliver.report import health, prices, provenance, trust
 from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
-from pipeline.deliver.report.rows import ReportRows
+from pipeline.deliver.report.rows import COLUMNS, ReportRows
 from pipeline.run import directory as artefacts
-from pipeline.run.directory import Run, finite
+from pipeline.run.directory import Run, dump_json, finite
 
 SCHEMA = "cascade-report/1"
 
@@ -46,7 +45,28 @@ class Artefacts:
     sweep_metadata: dict[str, str]
     reliability: pd.DataFrame | None
     rows: ReportRows | None
-    replies: Path | None
+    replies: pa.Table | None
+
+    @classmethod
+    def of_values(
+        cls,
+        record: dict[str, Any],
+        advice: dict[str, Any],
+        calibration: dict[str, Any],
+        policy: dict[str, Any],
+        sweep: pd.DataFrame,
+        reliability: pd.DataFrame,
+        predictions: pa.Table,
+        replies: pa.Table | None,
+    ) -> Artefacts:
+        """What the stages of this process found, as it would be read."""
+        policy_bytes = dump_json(policy)
+        metadata = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in sweep.attrs.items()}
+        rows = ReportRows.of_table(predictions)
+        found, told, fitted = (dict(finite(value)) for value in (record, advice, calibration))
+        return cls(
+            found, told, fitted, json.loads(policy_bytes), policy_bytes, sweep, metadata, reliability, rows, replies
+        )
 
     @classmethod
     def of(cls, run: Run) -> Artefacts:
@@ -58,30 +78,36 @@ class Artefacts:
         def value(name: str) -> dict[str, Any] | None:
             return run.read_json(name) if run.has(name) else None
 
-        metadata = pq.read_schema(run.path(artefacts.SWEEP)).metadata or {} if run.has(artefacts.SWEEP) else {}
+        curves = table(artefacts.SWEEP)
+        predictions = run.read_arrow(artefacts.PREDICTIONS, COLUMNS) if run.has(artefacts.PREDICTIONS) else None
         return cls(
             value(artefacts.RUN) or {},
             run.read_json(artefacts.RECOMMENDATION),
             value(artefacts.CALIBRATION),
             value(artefacts.POLICY),
             run.path(artefacts.POLICY).read_bytes() if run.has(artefacts.POLICY) else None,
-            table(artefacts.SWEEP),
-            {k.decode(): v.decode() for k, v in metadata.items() if k != b"pandas"},
+            curves,
+            {} if curves is None else {str(k): str(v) for k, v in curves.attrs.items()},
             table(artefacts.RELIABILITY),
-            ReportRows.read(run.path(artefacts.PREDICTIONS)) if run.has(artefacts.PREDICTIONS) else None,
-            run.path(artefacts.REPLIES) if run.has(artefacts.REPLIES) else None,
+            None if predictions is None else ReportRows.of_table(predictions),
+            run.read_arrow(artefacts.REPLIES, provenance.COUNTED) if run.has(artefacts.REPLIES) else None,
         )
 
 
 def build(
-    run: Run, config: TaskConfig, *, texts: Mapping[str, str] | None = None, previous: Mapping[str, Any] | None = None
+    run: Run,
+    config: TaskConfig,
+    *,
+    found: Artefacts | None = None,
+    texts: Mapping[str, str] | None = None,
+    previous: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything the page shows, ready for JSON: no NaN, no path, no secret.
 
-    `texts` maps example ids to the text of a row, shown with the worst mistakes unless the config forbids it;
+    `found`: the run's artefacts where they are at hand; else they are read. `texts` maps example ids to the text of a row, shown with the worst mistakes unless the config forbids it;
     `previous` is the report.json of the task's run before this one. Raises UsageError without a recommendation.
     """
-    found = Artefacts.of(run)
+    found = found or Artefacts.of(run)
     advice = found.advice
     expected: dict[str, Any] = advice.get("expected") or {}
     split = report_sweep.shown_split(found.sweep, expected)

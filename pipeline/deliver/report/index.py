@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from pipeline.run.directory import read_json, write_bytes
 MOST_RUNS = 50
 
 
-def refresh(reports_dir: Path) -> Path:
-    """Write reports/index.html from the report.json files that lie below. Returns its path."""
-    tasks, unreadable = collect(reports_dir)
+def refresh(reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = None) -> Path:
+    """Write reports/index.html from the report.json files that lie below. Returns its path.
+
+    `at_hand`: reports that need not be read, by task and run.
+    """
+    tasks, unreadable = collect(reports_dir, at_hand)
     page = (
         environment()
         .get_template("index.html.j2")
@@ -26,14 +30,16 @@ def refresh(reports_dir: Path) -> Path:
     return path
 
 
-def collect(reports_dir: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def collect(
+    reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Tasks with their runs, each newest first, and the names of reports that cannot be read."""
     runs: dict[str, list[dict[str, Any]]] = {}
     unreadable = []
     for path in sorted(reports_dir.glob("*/*/report.json")):
         name = f"{path.parent.parent.name}/{path.parent.name}"
         try:
-            line = _line(read_json(path), name)
+            line = _line((at_hand or {}).get(name) or read_json(path), name)
         except (CascadeError, OSError, KeyError, TypeError, AttributeError):
             unreadable.append(name)
         else:

@@ -15,24 +15,31 @@ from pipeline.config.task import TaskConfig
 from pipeline.deliver.formats.serialize import to_yaml
 from pipeline.deliver.report import captions, figures, index
 from pipeline.deliver.report import data as report_data
+from pipeline.deliver.report.data import Artefacts
 from pipeline.deliver.report.sweep import priced
 from pipeline.deliver.report.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
-from pipeline.run import directory as artefacts
-from pipeline.run.directory import Run, dump_json, read_json, write_bytes
+from pipeline.run.directory import POLICY, Run, dump_json, read_json, write_bytes
 
 PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
 
 
-def write(run: Run, config: TaskConfig, reports_dir: Path, *, texts: Mapping[str, str] | None = None) -> Path:
+def write(
+    run: Run,
+    config: TaskConfig,
+    reports_dir: Path,
+    *,
+    found: Artefacts | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> Path:
     """Write reports/<task>/<run_id>/ and refresh the index. Returns the path of the page.
 
-    The same run directory gives the same bytes. Raises UsageError where the recommendation is missing.
+    `found`: the run's artefacts where they are at hand; else they are read. The same artefacts give the same bytes. Raises UsageError where the recommendation is missing.
     """
     folder = reports_dir / run.task / run.run_id
-    started = run.read_json(artefacts.RUN).get("started") if run.has(artefacts.RUN) else None
-    previous = previous_report(reports_dir, run.task, run.run_id, started)
-    data = dump_json(report_data.build(run, config, texts=texts, previous=previous))
+    found = found or Artefacts.of(run)
+    previous = previous_report(reports_dir, run.task, run.run_id, found.record.get("started"))
+    data = dump_json(report_data.build(run, config, found=found, texts=texts, previous=previous))
     report = json.loads(data)
     drawn = figures.draw(report)
     page = render(report, drawn)
@@ -40,11 +47,11 @@ def write(run: Run, config: TaskConfig, reports_dir: Path, *, texts: Mapping[str
         write_bytes(folder / "figures" / f"{name}.svg", drawing.svg)
         write_bytes(folder / "figures" / f"{name}.png", drawing.png)
     write_bytes(folder / DATA, data)
-    if run.has(artefacts.POLICY):
-        write_bytes(folder / artefacts.POLICY, run.path(artefacts.POLICY).read_bytes())
+    if found.policy_bytes is not None:
+        write_bytes(folder / POLICY, found.policy_bytes)
     write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
     write_bytes(reports_dir / run.task / LATEST, dump_json({"run_id": run.run_id}))
-    index.refresh(reports_dir)
+    index.refresh(reports_dir, {f"{run.task}/{run.run_id}": report})
     return folder / PAGE
 
 

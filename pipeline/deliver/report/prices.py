@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.deliver.report.rows import ReportRows
 
@@ -21,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 def prices(
     of: Mapping[str, Any],
     rows: ReportRows,
-    replies: Path | None,
+    replies: pa.Table | None,
     models: Mapping[str, Any],
     prevalence: Mapping[str, float] | None = None,
 ) -> dict[str, Any] | None:
@@ -105,18 +103,17 @@ def _parts(
     return None
 
 
-def _tokens(path: Path | None, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
+def _tokens(replies: pa.Table | None, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
     """Input, output and cached tokens of each role for the rows of a split, NaN where unknown."""
-    if path is None or "example_id" not in pq.read_schema(rows.path).names:
+    if replies is None or rows.example_ids is None:
         return {}
-    have = set(pq.read_schema(path).names)
+    have = set(replies.column_names)
     if not {"example_id", "role", *AMOUNTS[:2]} <= have:
         return {}
-    wanted = ["example_id", "role", *(name for name in AMOUNTS if name in have)]
-    ids = pq.read_table(rows.path, columns=["example_id"])["example_id"].filter(pa.array(inside)).cast(pa.string())
+    ids = rows.example_ids.filter(pa.array(inside))
     out: dict[str, tuple[Floats, ...]] = {}
     for role in ("cheap", "strong"):
-        part = pq.read_table(path, columns=wanted, filters=[("role", "=", role)])
+        part = replies.filter(pc.equal(replies["role"], role))
         if not part.num_rows:
             continue
         # looked up by id: the table may hold a role's rows in any order, and not all of them

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config.task import TaskConfig
 
 RECORDED = ("command", "provider", "base_url", "started", "finished", "digests", "versions", "stages", "look", "git")
 SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts")
+COUNTED = ("example_id", "role", "state", *SUMMED)
+"""Columns of replies.parquet that the page needs."""
 
 
 def models(record: Mapping[str, Any], policy: Mapping[str, Any] | None, config: TaskConfig) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def models(record: Mapping[str, Any], policy: Mapping[str, Any] | None, config: 
     return out
 
 
-def provenance(record: Mapping[str, Any], config: TaskConfig, replies: Path | None) -> dict[str, Any]:
+def provenance(record: Mapping[str, Any], config: TaskConfig, replies: pa.Table | None) -> dict[str, Any]:
     """Section 7 of the page."""
     spending = {role: of for role, of in (record.get("spending") or {}).items() if isinstance(of, Mapping)}
     return {
@@ -51,13 +52,12 @@ def provenance(record: Mapping[str, Any], config: TaskConfig, replies: Path | No
     }
 
 
-def _replies(path: Path, spending: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _replies(replies: pa.Table, spending: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Replies, tokens, dollars and attempts of each role, with how many are unknown. Rows may share a request."""
-    have = set(pq.read_schema(path).names)
-    columns = [c for c in ("state", *SUMMED) if c in have]
+    have = set(replies.column_names)
     out: dict[str, Any] = {}
     for role in ("cheap", "strong"):
-        part = pq.read_table(path, columns=["role", *columns], filters=[("role", "=", role)])
+        part = replies.filter(pc.equal(replies["role"], role))
         if not part.num_rows:
             continue
         told = spending.get(role) or {}

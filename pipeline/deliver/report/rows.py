@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.deliver.report.formatting import cut
@@ -27,6 +25,7 @@ EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.9
 
 _TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
 _NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd")
+COLUMNS = ("example_id", *_TEXTS, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,18 @@ class Coded:
 class ReportRows:
     """predictions.parquet as the page needs it. Numbers are NaN where unknown; a column the file lacks is all unknown."""
 
-    path: Path
+    example_ids: pa.ChunkedArray | None
     texts: Mapping[str, Coded]
     numbers: Mapping[str, Floats]
 
     @classmethod
-    def read(cls, path: Path) -> ReportRows:
-        """Read the needed columns only."""
-        have = set(pq.read_schema(path).names)
-        table = pq.read_table(path, columns=[c for c in _TEXTS + _NUMBERS if c in have])
-        n = table.num_rows
+    def of_table(cls, table: pa.Table) -> ReportRows:
+        """From predictions.parquet, of which COLUMNS are needed."""
+        n, have = table.num_rows, set(table.column_names)
         texts = {c: _coded(table[c]) if c in have else Coded(np.full(n, -1), ()) for c in _TEXTS}
         numbers = {c: _floats(table[c]) if c in have else np.full(n, np.nan) for c in _NUMBERS}
-        return cls(path, texts, numbers)
+        ids = table["example_id"].cast(pa.string()) if "example_id" in have else None
+        return cls(ids, texts, numbers)
 
     def __len__(self) -> int:
         return len(self.numbers["confidence"])
@@ -102,12 +100,9 @@ class ReportRows:
 
     def ids(self, at: Codes) -> list[str]:
         """Example ids of a few rows."""
-        if "example_id" not in pq.read_schema(self.path).names:
+        if self.example_ids is None:
             return [f"row {i}" for i in at]
-        return [
-            str(v)
-            for v in pq.read_table(self.path, columns=["example_id"])["example_id"].take(pa.array(at)).to_pylist()
-        ]
+        return [str(v) for v in self.example_ids.take(pa.array(at)).to_pylist()]
 
 
 def _coded(column: pa.ChunkedArray) -> Coded:

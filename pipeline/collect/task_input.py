@@ -1,61 +1,39 @@
-"""Job: one task being worked on: its config, rows, requests, replies and run directory."""
+"""TaskInput: what a task is made of: its config, its rows, who answers, and what is asked of them."""
 
 from __future__ import annotations
 
-import datetime as dt
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cascade_threshold
 from cascade_threshold.answers import AnswerSet
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.data.dataset import Dataset, Example
 from pipeline.collect.providers import services
 from pipeline.collect.providers.service import Service
-from pipeline.collect.request import Request, digest, prompt_digest, request_for
-from pipeline.collect.sending.spend_cap import Allowance
+from pipeline.collect.request import Request, letters, prompt_digest, request_for
+from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.task import Human, Model, Split, TaskConfig
-from pipeline.errors import ConfigError
-from pipeline.run.diff import Changes, since_last_run
+from pipeline.errors import ConfigError, DataError
+from pipeline.run.digests import digest, file_digest
 from pipeline.run.directory import STORE, Run
-
-PACKAGES = ("together", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow", "matplotlib")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line may say about a job beside the config."""
+class TaskInput:
+    """What a task is made of. Never changes; rows are read, and requests rendered, when they are first asked for."""
 
-    provider: str | None = None
-    max_usd: float | None = None
-    yes: bool = False
-    limit: int | None = None
-    concurrency: int | None = None
-    predictions: Path | None = None
-    runs_dir: Path = Path("runs")
-    reports_dir: Path = Path("reports")
-    quiet: bool = False
-    allow_insecure: bool = False
-    json: bool = False
-    command: str = ""
+    config: TaskConfig
+    options: Options
 
-
-class Job:
-    """Everything the stages share. Reading it spends nothing."""
-
-    def __init__(self, config: TaskConfig, options: Options, allowance: Allowance | None = None) -> None:
-        """`allowance`: what the command may still spend, when other tasks share it."""
-        self.config, self.options = config, options
-        self.allowance = allowance or Allowance(options.max_usd)
-        self.default_provider = options.provider or config.provider
-        """Of a role that names none."""
+    @property
+    def default_provider(self) -> str:
+        """Who answers a role that names no provider: what the command line says, or the config."""
+        return self.options.provider or self.config.provider
 
     @cached_property
     def provider_names(self) -> dict[str, str]:
@@ -72,6 +50,11 @@ class Job:
     def provider(self) -> str:
         """One name for all roles' providers."""
         return services.together_named(self.provider_names)
+
+    @property
+    def table(self) -> Path | None:
+        """The table of predictions that stands in for rows and replies."""
+        return self.options.predictions
 
     @cached_property
     def answers(self) -> AnswerSet | None:
@@ -133,39 +116,62 @@ class Job:
         """Whether sending a request of some role is paid for."""
         return any(PROVIDERS[name].costs_money for name in self.provider_names.values())
 
-    def wanted(self, role: str) -> Iterator[Example]:
-        """The rows that get an answer of this role, in the dataset's order."""
-        return (e for e in self.dataset.examples if self.wants(role, e))
-
     def wants(self, role: str, example: Example) -> bool:
-        """Whether a model of this role is asked about a row."""
+        """Whether an answer of this role is wanted for a row, of a model or of people."""
         splits = getattr(getattr(self.config, role), "splits", None)
-        return role in self.roles and (splits is None or example.split in splits)
+        return splits is None or example.split in splits
 
-    def request(self, role: str, example: Example) -> Request:
-        """What is asked for one row."""
+    def requests(self, role: str) -> Sequence[Request]:
+        """The requests of a role, in the order of the rows: each is rendered once, and its key computed once."""
+        return self._requests[role]
+
+    @cached_property
+    def _requests(self) -> dict[str, list[Request]]:
+        return {
+            role: [self._request(role, e) for e in self.dataset.examples if self.wants(role, e)] for role in self.roles
+        }
+
+    def _request(self, role: str, example: Example) -> Request:
         service = self.services[role]
         return request_for(
             self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model,
             options=None if example.options is None else len(example.options),
         )  # fmt: skip
 
-    def requests(self, role: str) -> Iterator[Request]:
-        """The requests of a role, one at a time."""
-        return (self.request(role, e) for e in self.wanted(role))
+    @property
+    def texts(self) -> dict[str, str] | None:
+        """What was asked about each row, by its id; None of a table, which does not say."""
+        return None if self.table is not None else {e.id: "\n".join(e.texts) for e in self.dataset.examples}
+
+    @property
+    def option_letters(self) -> dict[str, tuple[str, ...]] | None:
+        """Kind choose: the letters that name each row's options, by its id."""
+        if self.config.kind != "choose":
+            return None
+        return {e.id: letters(len(e.options or ())) for e in self.dataset.examples}
+
+    @property
+    def data_name(self) -> str:
+        """How the promise names the data."""
+        return self.table.name if self.table is not None else f"the rows of {self.config.task}"
+
+    def contents(self, ids: Iterable[str]) -> list[str]:
+        """What tells these rows from others, whatever they are called: their texts; of a table, their ids within the task."""
+        if self.table is not None:
+            return [f"{self.config.task}\x1f{example_id}" for example_id in ids]
+        texts = {e.id: "\x1f".join(e.texts) for e in self.dataset.examples}
+        return [texts[example_id] for example_id in ids]
 
     @cached_property
     def run(self) -> Run:
-        """The directory of this question: same rows, prompt, models, splits and provider, same run."""
+        """The directory of what depends on the replies: same rows, prompt, models and provider, same run."""
         return Run(self.options.runs_dir, self.config.task, self.run_id)
 
     @cached_property
     def run_id(self) -> str:
         """12 hex digits of the digest of what the replies depend on."""
-        if self.options.predictions is not None:
-            from pipeline.collect.data.predictions_file import file_digest
-
-            return digest({"task": self.config.task, "predictions": file_digest(self.options.predictions)})[:12]
+        if self.table is not None:
+            return digest({"task": self.config.task, "predictions": self._table_digest})[:12]
         assert self.config.prompt is not None and self.config.dataset is not None
         identity: dict[str, Any] = {
             "task": self.config.task, "kind": self.config.kind, "labels": self.config.labels, "dataset": self.dataset.digest,
@@ -178,65 +184,43 @@ class Job:
                               list(getattr(settings, "splits", ())), service.provider, settings.constrain]  # fmt: skip
         return digest(identity)[:12]
 
+    @cached_property
+    def _table_digest(self) -> str:
+        assert self.table is not None
+        try:
+            return file_digest(self.table)
+        except OSError as error:
+            raise DataError(
+                f"{self.table}: cannot be read: {error.strerror}; --predictions takes a .parquet, .csv or .jsonl table"
+            ) from None
+
     @property
     def store_path(self) -> Path:
         """The response store of all tasks."""
         return self.options.runs_dir / STORE
 
-    def say(self, text: str) -> None:
-        """A line about progress, on stderr."""
-        if not self.options.quiet:
-            print(f"{self.config.task}: {text}", file=sys.stderr, flush=True)
-
     @cached_property
-    def provenance(self) -> dict[str, Any]:
-        """What run.json says of how this run came about, secrets never among it."""
-        config = self.config
+    def digests(self) -> dict[str, str]:
+        """Digests of what the task is made of, as run.json and the policy name them."""
+        found = {"config": digest(self.config.public())}
+        if self.table is None and self.config.prompt is not None:
+            found |= {"dataset": self.dataset.digest, "prompt": prompt_digest(self.config.prompt)}
+        return found
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """Both sides as run.json and the policy name them: model, parameters, prices, who answers."""
         models: dict[str, Any] = {}
-        for role in self.roles if self.options.predictions is None else ():
+        for role in self.roles if self.table is None else ():
             settings, service = self.settings(role), self.services[role]
             models[role] = {"name": service.model, "stands_in_for": service.stands_in_for, "params": settings.params,
                             **settings.prices, "service": service.name, "provider": service.provider,
                             "base_url": service.address, "constrain": settings.constrain}  # fmt: skip
         if self.human:
             models["strong"] = {"name": "people", "human": True, "usd_per_request": self.human.usd_per_request}
-        digests: dict[str, Any] = {"config": digest(config.public())}
-        if self.options.predictions is None and config.prompt is not None:
-            digests |= {"dataset": self.dataset.digest, "prompt": prompt_digest(config.prompt)}
-        places = {model["base_url"]: None for model in models.values() if model.get("base_url")}
-        return {
-            **({"base_url": ", ".join(places)} if places else {}),
-            "command": self.options.command, "provider": self.provider if self.options.predictions is None else "given",
-            "config": config.public(), "config_file": config.source.name, "digests": digests, "models": models,
-            "versions": {"cascade-threshold": cascade_threshold.__version__, "python": ".".join(map(str, sys.version_info[:3])),
-                         **{name: version(name) for name in PACKAGES}},
-            "git": _git(),
-        }  # fmt: skip
+        return models
 
-    def changes(self) -> Changes | None:
-        """What differs from the task's last run; None for a first run, and for a table of predictions."""
-        if self.options.predictions is not None:
-            return None
-        record = {**self.provenance, "counts": self.dataset.health}
-        return since_last_run(self.options.runs_dir, self.config.task, self.run_id, record)
-
-
-def now() -> str:
-    """UTC time, to the second."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit of the code and whether it was changed; None outside a checkout."""
-    here = Path(__file__).resolve().parent.parent
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607
-        return done.stdout.strip()
-
-    try:
-        if not Path(ask("rev-parse", "--show-toplevel")).joinpath("pipeline").samefile(here):
-            return None
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    def say(self, text: str) -> None:
+        """A line about progress, on stderr."""
+        if not self.options.quiet:
+            print(f"{self.config.task}: {text}", file=sys.stderr, flush=True)

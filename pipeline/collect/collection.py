@@ -1,0 +1,209 @@
+"""Collection: have a task's requests asked: connections to who answers, the estimate, the tests beforehand, the sending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cascade_threshold.answers import AnswerSet, read_answer
+from cascade_threshold.completion import parse
+from cascade_threshold.pricing import Price
+from pipeline.collect.preflight import doctor as preflight
+from pipeline.collect.preflight import estimate as estimates
+from pipeline.collect.preflight import probe
+from pipeline.collect.providers import services
+from pipeline.collect.providers.provider import Provider
+from pipeline.collect.request import Request
+from pipeline.collect.sending.role import Reader, SendReport, ToSend
+from pipeline.collect.sending.sender import send_roles
+from pipeline.collect.sending.spend_cap import Allowance
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.task_input import TaskInput
+from pipeline.errors import CascadeError, UsageError
+from pipeline.run.lock import locked
+
+if TYPE_CHECKING:  # the SDK takes a second to load, which commands that send nothing need not spend
+    from pipeline.collect.providers.together_batch import TogetherBatch
+
+CONCURRENCY = 32
+Note = Callable[..., object]
+"""Told, by keyword, what run.json keeps of the sending."""
+
+
+def provider(task: TaskInput, role: str, store: ResponseStore | None = None) -> Provider:
+    """Who answers one role's requests; made anew for each use, since whoever uses it closes it."""
+    found = services.connect(
+        task.services[role], concurrency=concurrency(task, role), allow_insecure=task.options.allow_insecure
+    )
+    return found if store is None else _knowing(found, store)
+
+
+def _knowing(found: Any, store: ResponseStore) -> Any:
+    """A connection that asks in the forms which the models there were found to understand."""
+    if hasattr(found, "forms"):
+        found.forms.update(probe.forms(store, found.host))
+    return found
+
+
+def batch_provider(task: TaskInput, role: str, store: ResponseStore) -> TogetherBatch:
+    """The batch API that answers a role."""
+    one = services.connect_batch(task.services[role], allow_insecure=task.options.allow_insecure)
+    asked: TogetherBatch = _knowing(one, store)
+    return asked
+
+
+def concurrency(task: TaskInput, role: str) -> int:
+    """Requests in flight: what was asked for; in process as many as share one commit to the disk."""
+    return task.options.concurrency or (CONCURRENCY if task.services[role].costs_money else 64)
+
+
+def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: Note) -> None:
+    """Send what the store does not hold; `note` is told what that took, also when it is stopped.
+
+    Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
+    """
+    refuse_batched(task, store)
+    if task.costs_money:
+        expected = estimate(task, store)
+        for line in estimates.estimate_lines(expected):
+            task.say(line)
+        if not allowance.confirmed:
+            estimates.confirm(expected, max_usd=task.options.max_usd, yes=task.options.yes)
+        # a batch proves by a canary of its own that logprobs arrive
+        asked = [role for role, service in task.services.items() if service.costs_money and not service.batch]
+        if any(expected["roles"][role]["to_send"] for role in asked):
+            first = first_requests(task, store)
+            found = preflight.ready(
+                {role: first[role] for role in asked if role in first},
+                prices(task),
+                lambda role: provider(task, role),
+                store,
+                task=task.config.task,
+                allowance=allowance,
+            )
+            note(probes=found)
+    for role in [role for role in task.roles if task.services[role].batch]:
+        try:
+            _account(task, {role: _send_batches(task, role, store, allowance)}, allowance, note)
+        except CascadeError as error:
+            if isinstance(report := getattr(error, "report", None), SendReport):
+                _account(task, {role: report}, allowance, note)
+            raise
+    if roles := [role for role in task.roles if not task.services[role].batch]:
+        try:
+            _account(task, _send(task, roles, store, allowance), allowance, note)
+        except CascadeError as error:
+            _account(task, getattr(error, "reports", {}), allowance, note)
+            raise
+
+
+def refuse_batched(task: TaskInput, store: ResponseStore) -> None:
+    """Raise UsageError where one request after the other would be asked although a batch holds some of them."""
+    roles = [role for role, service in task.services.items() if service.costs_money and not service.batch]
+    if roles and (waiting := store.in_batches(task.config.task, roles)):
+        raise UsageError(
+            f"{waiting:,} requests of {task.config.task} lie in a batch that was submitted: fetch them first with --provider together-batch, "
+            "or they would be paid twice"
+        )
+
+
+def _account(task: TaskInput, done: Mapping[str, SendReport], allowance: Allowance, note: Note) -> None:
+    if done:
+        note(spending={role: _record(report) for role, report in done.items()})
+    paid = [report for role, report in done.items() if task.services[role].costs_money]
+    allowance.spent += sum(report.usd + report.unknown_usd for report in paid)
+
+
+def _common(task: TaskInput, role: str = "") -> dict[str, Any]:
+    label = f"{task.config.task} {role}".strip()
+    return {
+        "task": task.config.task,
+        "progress": not task.options.quiet,
+        "label": label,
+        "resume": task.options.command,
+    }
+
+
+def _send_batches(task: TaskInput, role: str, store: ResponseStore, allowance: Allowance) -> SendReport:
+    from pipeline.collect.sending.batch_sender import send_batches
+
+    one = batch_provider(task, role, store)
+    wanted = task.requests(role)
+    return send_batches(wanted, one, store, price=prices(task)[role], max_usd=allowance.left, **_common(task, role))
+
+
+def _send(task: TaskInput, roles: Sequence[str], store: ResponseStore, allowance: Allowance) -> dict[str, SendReport]:
+    """The roles at once, within one limit and one cap."""
+    rate, read = float(task.config.max_failure_rate), reader(task)
+    wanted = {
+        role: ToSend(
+            task.requests(role), provider(task, role, store), price, read, float(task.config.max_unreadable), rate * len(task.dataset), rate
+        )
+        for role, price in prices(task).items() if role in roles
+    }  # fmt: skip
+    return send_roles(
+        wanted,
+        store,
+        concurrency=min(concurrency(task, role) for role in roles),
+        max_usd=allowance.cap,
+        spent=allowance.spent,
+        **_common(task),
+    )
+
+
+def reader(task: TaskInput) -> Reader:
+    """How a reply is read for its row: the label, if it is one, and the text to show."""
+    fixed = task.answers
+    options = {} if fixed is not None else {e.id: len(e.options or ()) for e in task.dataset.examples}
+
+    def read(request: Request, body: bytes) -> tuple[str | None, str]:
+        reply = parse(body)
+        found = read_answer(reply, fixed or AnswerSet.choose(options[request.example_id]), role="strong")
+        return found.answer, f"{reply.text[:80]!r}" if reply.text else found.status
+
+    return read
+
+
+def prices(task: TaskInput) -> dict[str, Price]:
+    """The config's price of each role's model."""
+    return {role: task.settings(role).price for role in task.roles}
+
+
+def first_requests(task: TaskInput, store: ResponseStore) -> dict[str, list[Request]]:
+    """What each role's model is tried with: the first of its rows, and the next few in its place."""
+    return {role: rows for role in task.roles if (rows := probe.candidates(task.requests(role), store))}
+
+
+def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
+    """What a run would send and cost; sends nothing."""
+    return estimates.estimate(
+        {role: task.requests(role) for role in task.roles},
+        prices(task),
+        store,
+        task=task.config.task,
+        rows=len(task.dataset),
+        paid=task.costs_money,
+        batch=[role for role, service in task.services.items() if service.batch],
+        answer_bytes=_answer_bytes(task),
+    )
+
+
+def _answer_bytes(task: TaskInput) -> float:
+    """Length of a right answer, on average over the labels: of kind choose, of one letter."""
+    labels = task.config.answers or ("A",)
+    return sum(len(label.encode()) for label in labels) / len(labels)
+
+
+def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[str, Any]:
+    """Config, data, key and address, prices, disk; then one call per model, which proves what its replies hold."""
+    refuse_batched(task, store)
+    with locked(task.options.runs_dir, task.config.task):
+        return preflight.doctor(
+            first_requests(task, store), prices(task), lambda role: provider(task, role), store, task=task.config.task, paid=task.costs_money,
+            allowance=allowance, read=reader(task), may_be_unreadable=task.config.max_unreadable >= 1, to_send=sum(role["to_send"] for role in estimate(task, store)["roles"].values()),
+        )  # fmt: skip
+
+
+def _record(done: SendReport) -> dict[str, Any]:
+    return {k: dict(v) if isinstance(v, dict) else v for k, v in asdict(done).items()}

@@ -1,0 +1,24 @@
+"""Options: what the command line may say about a task beside its config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line may say about a task beside its config."""
+
+    provider: str | None = None
+    max_usd: float | None = None
+    yes: bool = False
+    limit: int | None = None
+    concurrency: int | None = None
+    predictions: Path | None = None
+    runs_dir: Path = Path("runs")
+    reports_dir: Path = Path("reports")
+    quiet: bool = False
+    allow_insecure: bool = False
+    json: bool = False
+    command: str = ""

@@ -1,0 +1,122 @@
+"""RecommendationRecord: the content of recommendation.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cascade_threshold.calibrator import Calibrator
+from cascade_threshold.pricing import Price
+from pipeline.decide.advice.findings import of_ranking, of_usual_rules
+from pipeline.decide.advice.holdout_check import LEVEL, LEVEL_WITHOUT_TEST
+from pipeline.decide.advice.warnings import gravest_first
+from pipeline.decide.curves.at_threshold import mix_weights
+from pipeline.decide.curves.baselines import baselines, router_scores
+from pipeline.decide.curves.caching import caching
+from pipeline.decide.curves.usual_rules import Setting, usual_rules
+from pipeline.decide.predictions import Rows
+from pipeline.decide.recommend import Recommendation
+from pipeline.decide.target import Goal, TargetLike
+from pipeline.decide.thresholds import accepted
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a decision consists of: recommendation.json, policy.json, and the sweep with the estimates of both."""
+
+    advice: dict[str, Any]
+    policy: dict[str, Any]
+    sweep: pd.DataFrame
+
+
+def recommendation_record(
+    found: Recommendation,
+    rows: Rows,
+    frame: pd.DataFrame,
+    *,
+    target: TargetLike,
+    calibrator: Calibrator,
+    ranking: Mapping[str, Any] | None,
+    texts: Mapping[str, str] | None,
+    prevalence: Mapping[str, float] | None,
+    human: bool,
+    labeled: bool,
+    spending: Spending | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The recommendation, its calibrated reading, the ranking, and what it is compared with: baselines and usual rules.
+
+    `frame`: the rows as predictions.parquet has them; `texts`: what was asked about each row, by id; `prevalence`:
+    production's label mix, where the rows have another; `spending`: None of a table of predictions.
+    """
+    threshold = None if found.threshold is None else float(found.threshold)
+    rules = _usual_rules(found, rows, target, texts, human, labeled, seed)
+    told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
+    return {
+        **told.to_json(), "calibrated_threshold": calibrator(threshold),
+        "baselines": _baselines(rows, found.expected["escalation_rate"].value, texts, prevalence, seed),
+        "caching": None if spending is None else _caching(found, rows, frame, spending, prevalence),
+        "ranking": None if ranking is None else dict(ranking), "usual_rules": rules,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What calls cost: prices by role, whether they went through a batch API, and the share of each prompt that was cached."""
+
+    prices: Mapping[str, Price]
+    batch: bool
+    cached_share: Mapping[str, float | None]
+
+
+def _caching(
+    found: Recommendation, rows: Rows, frame: pd.DataFrame, spending: Spending, prevalence: Mapping[str, float] | None
+) -> dict[str, Any] | None:
+    """What both cost with the prompts cached as measured, and with none cached."""
+    told = {name: found.expected[name] for name in ("usd_per_1000", "strong_usd_per_1000")}
+    split = told["usd_per_1000"].split or "certify"
+    part = rows.of(split)
+    return caching(
+        frame[frame["split"] == split], escalated=~accepted(part.confidence, found.threshold), asks_cheap=found.threshold is not None,
+        prices=spending.prices, batch=spending.batch, shares=spending.cached_share, measured={name: e.value for name, e in told.items()},
+        weights=None if prevalence is None else mix_weights(part.label, prevalence),
+    )  # fmt: skip
+
+
+def _usual_rules(
+    found: Recommendation,
+    rows: Rows,
+    target: TargetLike,
+    texts: Mapping[str, str] | None,
+    human: bool,
+    labeled: bool,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """What people usually do, on the rows that the figures are of."""
+    split = "test" if len(rows.of("test")) else "certify"
+    fit, part, router = rows.of("fit"), rows.of(split), None
+    if texts is not None:
+        wrong = 1 - fit.outcome(labeled)
+        router = router_scores(
+            [texts[i] for i in fit.example_id], wrong, [texts[i] for i in part.example_id], seed=seed
+        )
+    level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
+    setting = Setting(part, Goal.of(target), split, level, human, found.certificate.unit == "groups")
+    return usual_rules(setting, rows.of("certify"), found.threshold, router=router)
+
+
+def _baselines(
+    rows: Rows, rate: float | None, texts: Mapping[str, str] | None, prevalence: Mapping[str, float] | None, seed: int
+) -> list[dict[str, Any]]:
+    """Random escalation, the oracle and a router that reads the text only, along all rates and at the recommended one."""
+    split = "test" if len(rows.of("test")) else "certify"
+    fit, held = rows.of("fit"), rows.of(split)
+    rates = sorted({*np.linspace(0, 1, 21).tolist(), *([] if rate is None else [float(rate)])})
+    of_fit, of_held = (None if texts is None else [texts[i] for i in part.example_id] for part in (fit, held))
+    weights = None if prevalence is None else mix_weights(held.label, prevalence)
+    table = baselines(fit, held, rates, of_fit, of_held, weights=weights, seed=seed, split=split)
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]

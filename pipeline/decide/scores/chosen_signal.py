@@ -1,0 +1,86 @@
+"""ChosenSignal: which signal is the confidence, chosen on the fit rows or by the config, and its value on every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cascade_threshold.learned import features, learned_confidence
+from cascade_threshold.signals import SIGNALS
+from pipeline.decide.scores import signal_choice
+from pipeline.errors import UsageError
+
+Floats = npt.NDArray[np.float64]
+
+
+def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
+    """Every signal that was measured, NaN for null, by name."""
+    return {
+        n: pd.to_numeric(frame[f"signal_{n}"]).to_numpy(np.float64, na_value=np.nan)
+        for n in SIGNALS
+        if f"signal_{n}" in frame
+    }
+
+
+def chosen_signal(
+    fit: pd.DataFrame, outcome: Floats, *, task: str, wanted: str, reasons: Mapping[str, int], seed: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The wanted signal, or with `auto` the one with the best risk-coverage curve on the fit rows; and the table it came from.
+
+    `outcome` (n,): 1 right, 0 wrong, NaN unknown; `reasons`: counts of "signal: why it is null" over usable replies, told in
+    the table. Raises UsageError when the wanted signal is null on every row, or no row is graded.
+    """
+    signals = signals_of(fit)
+    usable = [n for n, v in signals.items() if not np.isnan(v).all()]
+    if not usable:
+        raise UsageError(
+            f"{task}: no reply of the cheap model carries a usable confidence on the fit rows; `doctor` shows what its "
+            "replies hold; choose a model that returns logprobs"
+        )
+    if np.isnan(outcome).all():
+        raise UsageError(
+            f"{task}: no fit row tells whether the cheap answer is right, so no signal can be chosen; `status` says which "
+            "replies are missing"
+        )
+    name, table = signal_choice.select_signal(signals, outcome, seed=seed)
+    table = [{**row, "why_null": _why_null(row["signal"], reasons)} for row in table]
+    if wanted != "auto":
+        if wanted != "learned" and wanted not in usable:
+            raise UsageError(
+                f"{task}: signal {wanted} is null on every fit row ({SIGNALS[wanted].null_when}); it needs "
+                f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(usable)}"
+            )
+        name = wanted
+        table = [{**row, "chosen": row["signal"] == name} for row in table]
+    params: Mapping[str, Any] = {}
+    if name == "learned":
+        fitted = signal_choice.fit_learned(signal_choice.learned_features(signals), outcome, seed=seed)
+        if fitted is None:
+            raise UsageError(
+                f"{task}: signal learned needs at least 50 fit rows with 10 right and 10 wrong answers; choose another"
+            )
+        params = fitted
+    return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
+
+
+def _why_null(signal: str, reasons: Mapping[str, int]) -> str | None:
+    """The reason for which most usable replies give the signal no value; None where each of them gives one."""
+    told = {why: n for reason, n in reasons.items() for name, _, why in [reason.partition(": ")] if name == signal}
+    return max(told, key=lambda why: told[why], default=None)
+
+
+def with_confidence(frame: pd.DataFrame, signal: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame with the chosen signal as its confidence; the learned one by the very function that production evaluates."""
+    if signal["name"] == "learned":
+        values = []
+        signals = {n: v for n, v in signals_of(frame).items() if n != "learned"}
+        for i in range(len(frame)):
+            row = features({n: None if np.isnan(v[i]) else float(v[i]) for n, v in signals.items()}, 0)
+            values.append(learned_confidence(signal["params"], row))
+        frame = frame.assign(signal_learned=np.array([np.nan if v is None else v for v in values], dtype=np.float64))
+    confidence = pd.to_numeric(frame[f"signal_{signal['name']}"]).to_numpy(np.float64, na_value=np.nan)
+    return frame.assign(confidence=confidence)

@@ -1,0 +1,70 @@
+"""PolicyFacts: what the policy says, gathered from what the stages found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config.task import Model, TaskConfig
+from pipeline.decide.curves.at_threshold import mix_weights
+from pipeline.decide.predictions import Rows
+from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
+
+
+def policy(
+    config: TaskConfig,
+    *,
+    provider: str | None,
+    models: Mapping[str, Any],
+    digests: Mapping[str, str],
+    measured: Mapping[str, Any],
+    fitted: Mapping[str, Any],
+    advice: Mapping[str, Any],
+    rows: Rows,
+    statuses: pd.Series,
+    prevalence: Mapping[str, float] | None,
+    forms: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds.
+
+    `measured`: what was counted over the replies; `fitted`, `advice`: calibration.json and recommendation.json; `rows`: all
+    rows, with the `statuses` of their cheap replies; `prevalence`: production's label mix, where that of the rows is another;
+    `forms`: how each role's model was asked (logprobs, length, constraint).
+    """
+    held = rows.of("certify")
+    facts = monitor_facts(
+        confidence=held.confidence, statuses=statuses[rows.split == "certify"].fillna("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
+        strong_correct=held.strong_correct, agrees=held.agree, target=config.target.model_dump(mode="json"),
+        delta=config.target.delta, weights=None if prevalence is None else mix_weights(held.label, prevalence),
+    )  # fmt: skip
+    return policy_document(
+        task=config.task, kind=config.kind, provider=provider, verdict=advice["verdict"], threshold=advice["threshold"],
+        signal=fitted["signal"] | {"whole_output": measured.get("whole_output")}, calibrator=fitted["calibrator"],
+        labels=config.answers, cheap=_side(config, models, measured, forms, "cheap"), strong=_side(config, models, measured, forms, "strong"),
+        prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"), expected=advice["expected"],
+        certificate=advice["certificate"], monitor=facts, versions=versions,
+    )  # fmt: skip
+
+
+def _side(
+    config: TaskConfig, models: Mapping[str, Any], measured: Mapping[str, Any], forms: Mapping[str, Any], role: str
+) -> dict[str, Any] | None:
+    model, seen = models.get(role), measured.get("response_models", {})
+    if model is None:
+        return None
+    side = {k: v for k, v in model.items() if k not in ("name", "service")} | {"model": model["name"]}
+    if not model.get("human"):
+        side["response_models_seen"] = list(seen.get(role, ()))
+        side["cached_share"] = measured.get("cached_share", {}).get(role)
+        side["service"] = model.get("service")
+        form = forms[role]
+        side["length_form"], side["constrain"] = form.length, form.constraint if model["constrain"] else None
+        if role == "cheap":
+            assert isinstance(config.cheap, Model)
+            side["top_logprobs"] = config.cheap.top_logprobs
+            side["logprobs_form"] = form.logprobs if seen.get("cheap_form") else None
+            side["fewest_alternatives"] = measured.get("fewest_alternatives")
+    return side

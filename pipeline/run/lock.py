@@ -1,0 +1,35 @@
+"""Lock: only one process works on a task."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import RunLocked
+from pipeline.run.directory import disk_errors
+
+
+@contextmanager
+def locked(runs_dir: Path, task: str) -> Iterator[None]:
+    """Keep other processes off a task. Raises RunLocked naming who holds it; a dead holder's lock is void."""
+    path = runs_dir / f".{task}.lock"
+    note = path.with_suffix(".holder")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = note.read_text("utf-8").strip() if note.is_file() else "another process"
+            raise RunLocked(f"task {task!r} is being worked on by {holder}; wait for it, or stop it") from None
+        try:
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.release()

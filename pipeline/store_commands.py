@@ -1,0 +1,102 @@
+"""StoreCommands: what `status` and `purge` do with the kept replies; nothing is sent."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from typing import Any
+
+from pipeline.collect.store import admin
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.config import yaml_file
+from pipeline.errors import UsageError
+from pipeline.run.directory import RECOMMENDATION, RUN, STORE, Run, disk_errors
+
+Args = argparse.Namespace
+
+
+def status(args: Args) -> dict[str, Any]:
+    """The store and the runs, without sending anything."""
+    task = _task_name(args)
+    if not (args.runs_dir / STORE).is_file():
+        found: list[dict[str, Any]] = []
+        runs: list[dict[str, Any]] = []
+        _out(args, f"no runs yet in {args.runs_dir}")
+        return {"store": found, "runs": runs}
+    with ResponseStore(args.runs_dir / STORE) as store:
+        found = admin.summary(store, task)
+        if task is not None and not found and not Run.all(args.runs_dir, task):
+            known = sorted({g["task"] for g in admin.summary(store)})
+            raise UsageError(
+                f"{args.runs_dir / STORE}: nothing of a task {task!r}; it holds: {', '.join(known) or 'nothing yet'}"
+            )
+        if args.export_replies is not None:
+            for name, role in sorted({(g["task"], g["role"]) for g in found}):
+                path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
+                with disk_errors(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                _out(args, f"wrote {admin.export(store, name, role, path):,} replies to {path}")
+    runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
+    _out(
+        args,
+        *admin.lines(found),
+        *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs),
+    )
+    return {"store": found, "runs": runs}
+
+
+def _run_line(run: Run) -> dict[str, Any]:
+    record = run.read_json(RUN)
+    verdict = run.read_json(RECOMMENDATION)["verdict"] if run.has(RECOMMENDATION) else None
+    return {
+        "task": run.task,
+        "run_id": run.run_id,
+        "started": record.get("started"),
+        "finished": record.get("finished"),
+        "verdict": verdict,
+    }
+
+
+def purge(args: Args) -> dict[str, Any]:
+    """Remove kept replies, after asking."""
+    task, age = _task_name(args), args.older_than
+    conditions = (("task", task), ("row", args.example_id), ("older in days than", age))
+    chosen = [f"{what} {value}" for what, value in conditions if value is not None]
+    if not chosen:
+        raise UsageError("purge: say what to remove: a task, --example-id ID or --older-than DAYS")
+    if not (args.runs_dir / STORE).is_file():
+        raise UsageError(f"{args.runs_dir / STORE}: there is no store, so nothing to remove")
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes"
+            )
+        if input(
+            f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] "
+        ).strip().lower() not in ("y", "yes"):
+            raise UsageError("not confirmed; nothing was removed")
+    with ResponseStore(args.runs_dir / STORE) as store:
+        removed = admin.purge(
+            store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
+        )
+    if removed == 0:
+        raise UsageError(f"{args.runs_dir / STORE}: no kept reply of {', '.join(chosen)}; nothing was removed")
+    _out(
+        args,
+        f"removed {removed:,} replies; what runs and reports show of them lies in {args.runs_dir}/ and in the reports' folder",
+    )
+    return {"removed": removed}
+
+
+def _task_name(args: Args) -> str | None:
+    """The task's own name; None for all."""
+    if args.task in (None, "all"):
+        return None
+    name: str = args.task
+    return yaml_file.load(yaml_file.find(name)).task if "/" in name or name.endswith((".yaml", ".yml")) else name
+
+
+def _out(args: Args, *lines: str) -> None:
+    if not args.quiet:
+        print(*lines, sep="\n", file=sys.stderr if args.json else sys.stdout)
