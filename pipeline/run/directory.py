@@ -69,7 +69,7 @@ class Folder:
         return read_parquet(self.existing(name), columns)
 
     def write_table(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
-        """Write a Parquet artefact: zstd 3, byte-stream-split floats, dictionaries for strings only, page checksums."""
+        """Write a Parquet artefact: see `parquet_options`."""
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
         with atomic(self.path(name)) as temporary:
             pq.write_table(table, temporary, **parquet_options(table.schema))
@@ -138,14 +138,14 @@ class Run(Folder):
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Writer options shared by every Parquet file of a run."""
-    floats: list[str] = []
-    strings: list[str] = []
-    for column, kind in _leaves(schema):
-        (floats if pa.types.is_floating(kind) else strings if pa.types.is_string(kind) else []).append(column)
+    """Writer options shared by every Parquet file of a run: zstd 3, dictionaries for strings only, page checksums.
+
+    Floats are written plainly: BYTE_STREAM_SPLIT cannot be read by fastparquet and Spark 3, and on runs of the bundled tasks it made
+    files 1 to 10 % larger, but for tokens.parquet (3 % smaller).
+    """
+    strings = [column for column, kind in _leaves(schema) if pa.types.is_string(kind)]
     return {
-        "compression": "zstd", "compression_level": 3, "use_dictionary": strings or False,
-        "use_byte_stream_split": floats or False, "write_page_checksum": True,
+        "compression": "zstd", "compression_level": 3, "use_dictionary": strings or False, "write_page_checksum": True,
     }  # fmt: skip
 
 

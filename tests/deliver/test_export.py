@@ -6,17 +6,21 @@ import json
 import math
 import random
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import dotenv
 import pytest
+import yaml
 from deliver.policies import CHEAP, STRONG, body, document, facts, one_token, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from cascade_threshold.policy import Policy, PolicyEditedWarning
+from cascade_threshold.signals import SIGNALS
 from pipeline.deliver.formats.export import FORMATS, export
 from pipeline.deliver.formats.gateways import router_threshold
 from pipeline.deliver.formats.serialize import to_env, to_toml, to_yaml
@@ -120,6 +124,64 @@ def test_litellm_lists_both_models_with_prices_per_token() -> None:
     }  # fmt: skip
     assert "logprobs" not in strong["litellm_params"]
     assert cheap["model_info"]["metadata"]["cascade_threshold"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("base_url", "api_base", "key"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1", "none"),
+        ("https://models.example/v1", "https://models.example/v1", "os.environ/OPENAI_API_KEY"),
+        ("https://gate.example/openai/v1", "https://gate.example/openai/v1", "os.environ/OPENAI_API_KEY"),
+    ],
+)
+def test_litellm_asks_the_service_that_was_calibrated(base_url: str, api_base: str, key: str) -> None:
+    made = document()
+    served = {"provider": "openai-compatible", "base_url": base_url}
+    text = export(
+        document(provider="openai-compatible", cheap=made["cheap"] | served, strong=made["strong"] | served), "litellm"
+    )
+    for entry in read_yaml(text)["model_list"]:
+        found = entry["litellm_params"]
+        assert (found["api_base"], found["api_key"], found["model"].split("/")[0]) == (api_base, key, "openai")
+
+
+def test_a_model_list_is_never_without_models() -> None:
+    made = document(signal={"name": "given", "version": None}, cheap=None, strong=None)
+    with pytest.raises(NotExportable, match="both models"):
+        export(made, "litellm")
+
+
+def test_the_proxys_alias_is_a_model_that_decide_knows() -> None:
+    made = document()
+    for entry in read_yaml(export(made, "litellm"))["model_list"][:1]:
+        assert Policy(made).decide(one_token(0.95, model=entry["model_name"])).action == "accept"
+
+
+def as_docker_reads(text: str) -> dict[str, str]:
+    """docker run --env-file: the value is all behind the first equals sign, quotes included."""
+    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("signal", ["first_token", "learned"])
+def test_the_env_file_means_the_same_to_dotenv_docker_and_a_shell(signal: str, tmp_path: Path) -> None:
+    params = {"features": ["logit_margin"], "mean": [0.0], "scale": [1.0], "coef": [1.0], "intercept": 0.0}
+    learned = {"name": "learned", "version": SIGNALS["learned"].version, "params": params}
+    text = export(document(**({"signal": learned} if signal == "learned" else {})), "env")
+    path = tmp_path / "policy.env"
+    path.write_text(text)
+    docker = as_docker_reads(text)
+    assert dotenv.dotenv_values(path) == docker
+    shell = subprocess.run(
+        ["sh", "-c", f"set -a; . {path}; env"], capture_output=True, text=True, check=True, env={}
+    ).stdout
+    assert {k: v for k, v in as_docker_reads(shell).items() if k.startswith("CASCADE_")} == docker
+    assert ("only the package" in text) == (signal == "learned")
+
+
+@pytest.mark.parametrize("format", ["yaml", "litellm"])
+def test_pyyaml_reads_the_same_values(format: str) -> None:
+    text = export(document(), format)
+    assert yaml.safe_load(text) == read_yaml(text)
 
 
 def router(reply: dict[str, Any], threshold: float | None) -> str:

@@ -117,6 +117,11 @@ def _env(policy: Policy, doubts: list[str]) -> str:
         if policy.threshold is None
         else ""
     )
+    if policy.signal == "learned":
+        note += (
+            "\nThe confidence is a learned signal: only the package cascade_threshold computes it, from policy.json; a threshold alone "
+            "decides nothing."
+        )
     return to_env({f"{prefix}_{name}": value for name, value in values.items()}, _headline(policy, doubts) + note)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
-from cascade_threshold.policy import Policy
+from cascade_threshold.policy import Policy, alias
 from pipeline.errors import NotExportable
 
 TOGETHER = ("together", "together-batch")
@@ -19,39 +21,60 @@ def litellm(policy: Policy, headline: str) -> tuple[dict[str, Any], str]:
     finds the threshold (https://docs.litellm.ai/docs/proxy/configs and /docs/proxy/custom_pricing).
     """
     document = policy.document
+    roles = [role for role in ("cheap", "strong") if document[role]["model"] is not None]
+    if len(roles) < 2:
+        raise NotExportable(
+            f"{policy.where}: a model list needs both models, and this policy does not name both; take --format json or env"
+        )
     entries = [
         {
-            "model_name": f"{policy.task}-{role}",
+            "model_name": alias(policy.task, role),
             "litellm_params": _litellm_params(policy, role),
             "model_info": {"metadata": _litellm_metadata(policy, role)},
         }
-        for role in ("cheap", "strong")
-        if document[role]["model"] is not None
+        for role in roles
     ]
     comment = (
         f"{headline}\n"
         f"LiteLLM does not decide: ask {policy.task}-cheap, pass its completion to cascade_threshold.policy, and ask\n"
         f"{policy.task}-strong when the decision is to escalate. GET /model/info returns the threshold in model_info.metadata.\n"
+        "The proxy answers with these names as `model`; `decide` knows them.\n"
         "Leave litellm_settings.drop_params unset: it would drop the logprobs without a word."
     )
-    if document["provider"] not in TOGETHER:
+    if any(_litellm_service(document, document[role]) is None for role in roles):
         comment += "\nThe replies came from no known service: put the provider's prefix before each model."
     return {"model_list": entries}, comment
 
 
+def _litellm_service(document: Mapping[str, Any], side: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+    """LiteLLM's prefix for the service that was calibrated, its address and the name of its key; None when it is not known."""
+    provider = side.get("provider") or document["provider"]
+    address = next((a for a in (side.get("base_url"), side.get("service")) if isinstance(a, str) and "://" in a), None)
+    key = {"api_key": f"os.environ/{side.get('api_key_env') or 'OPENAI_API_KEY'}"}
+    parts = urlsplit(address or "")
+    host = parts.hostname or ""
+    if provider in TOGETHER and (address is None or host.endswith(("together.ai", "together.xyz"))):
+        return "together_ai/", {"api_key": "os.environ/TOGETHER_API_KEY"}
+    if address is not None:
+        base = {"api_base": address.rstrip("/") if parts.path.strip("/") else f"{address.rstrip('/')}/v1"}
+        loopback = host in ("localhost", "::1") or host.startswith("127.")
+        # a loopback server needs no key, and LiteLLM's client one of any text
+        return "openai/", base | ({"api_key": "none"} if loopback else key)
+    return ("openai/", key) if provider == "openai-compatible" else None
+
+
 def _litellm_params(policy: Policy, role: str) -> dict[str, Any]:
-    document = policy.document
-    side = document[role]
-    together = document["provider"] in TOGETHER
-    known = {"temperature", "max_tokens", "top_p", "top_k", "seed", "stop", "response_format", "frequency_penalty",
-             "presence_penalty", "logit_bias", "tools", "tool_choice", "reasoning_effort"}  # fmt: skip
+    side = policy.document[role]
+    known = {"temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "seed", "stop", "response_format",
+             "frequency_penalty", "presence_penalty", "logit_bias", "tools", "tool_choice", "reasoning_effort"}  # fmt: skip
     params = {name: value for name, value in side["params"].items() if name in known}
     extra = {name: value for name, value in side["params"].items() if name not in known}
     if role == "cheap":
         params |= {"logprobs": True, "top_logprobs": side.get("top_logprobs") or 1}
+    prefix, access = _litellm_service(policy.document, side) or ("", {})
     return {
-        "model": ("together_ai/" if together else "") + side["model"],
-        **({"api_key": "os.environ/TOGETHER_API_KEY"} if together else {}),
+        "model": prefix + side["model"],
+        **access,
         **params,
         **({"extra_body": extra} if extra else {}),
         **_per_token(side["usd_per_million_tokens"]),

@@ -14,7 +14,8 @@ import tomli_w
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-_PLAIN_ENV = re.compile(r"[A-Za-z0-9_./:@+-]*")
+_PLAIN_ENV = re.compile(r"[A-Za-z0-9_./:@+,=%^~-]*")
+"""Values that a shell takes as they are. docker --env-file keeps quotes as a part of the value, so only others are quoted."""
 
 
 def to_yaml(value: Mapping[str, Any], comment: str = "") -> str:
