@@ -41,7 +41,7 @@ from pipeline.decide.sweep import sweep as curves
 from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import parts
-from pipeline.decide.thresholds import candidate_levels, sweep_levels
+from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
 from pipeline.deliver.report.data import Artefacts
@@ -166,10 +166,9 @@ def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
 
 
 def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.DataFrame:
-    """Cost and accuracy at up to 1,000 levels, the candidates of the certificate among them; write sweep.parquet."""
+    """Cost and accuracy at up to 1,000 levels, `also` among them; write sweep.parquet."""
     rows = judged(task, found)
-    candidates = candidate_levels(rows.of("fit").confidence)
-    levels = sweep_levels(rows.confidence, candidates if also is None else np.append(candidates, also))
+    levels = sweep_levels(rows.confidence, None if also is None else np.array([also]))
     made = curves(rows, levels, seed=task.config.seed, weights=mix_by_split(rows, task.prevalence))
     task.run.write_frame(SWEEP, made)
     return made
@@ -181,19 +180,18 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     config, seed, human = task.config, task.config.seed, task.human is not None
     rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
     fit, held = rows.of("fit"), rows.of("certify")
-    levels = candidate_levels(fit.confidence)
     asked = looked(task, held, found.signal) if Goal.of(config.target).promises else 1
     replies = None
     if task.table is None:
         replies = ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
     certificate = certify(
-        held, config.target, levels=levels, look=asked, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
+        held, config.target, look=asked, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
         prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
     if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
-        swept = sweep(task, found, also=certificate.threshold)  # targets that choose freely, not among the candidates
+        swept = sweep(task, found, also=certificate.threshold)  # one of many candidates
     outcome = recommendation(
-        rows, config.target, certificate=certificate, sweep=swept, human=human, levels=levels, seed=seed,
+        rows, config.target, certificate=certificate, sweep=swept, human=human, seed=seed,
         prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
     )  # fmt: skip
     swept = with_estimates(swept, outcome.threshold, outcome.expected)

@@ -199,9 +199,8 @@ def test_a_start_chosen_on_other_rows_keeps_the_promise_and_certifies_more(name)
     for run in range(runs):
         rng = np.random.default_rng([11, run])
         fit, rows = as_rows(population.draw(400, rng)), as_rows(population.draw(700, rng))
-        levels = candidate_levels(fit.confidence)
-        chosen = certify(rows, goal, levels=levels, fit=fit, seed=run).threshold
-        blind = certify(rows, goal, levels=levels, fit_confidence=fit.confidence, seed=run).threshold
+        chosen = certify(rows, goal, fit=fit, seed=run).threshold
+        blind = certify(rows, goal, seed=run).threshold
         count += broken(population, goal.kind, chosen)
         informed.append(population.escalated(chosen))
         usual.append(population.escalated(blind))

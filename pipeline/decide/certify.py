@@ -1,8 +1,12 @@
 """Exact tests that a threshold keeps its promise.
 
 The promises hold with probability at least 1 - delta over the draw of the rows, for any relation between confidence and
-correctness, when rows are independent draws from what production sees and the candidate levels were fixed without them.
-With `levels=None` the candidates are ranks of the given rows, which is supported by simulation only.
+correctness, when rows are independent draws from what production sees. With `levels=None` every distinct confidence of the
+given rows is a candidate, tested from few rows accepted to many, the empty set first. That is exact for one fixed sequence
+(match_strong, agreement): the loss at a threshold is left-continuous in it, so there is a largest threshold t* that breaks the
+promise, a fixed number; an answer at or below t* means that the smallest confidence from t* on was passed, whose counts are
+those of t* itself. A fallback sequence (accepted_accuracy, system_accuracy) is exact from starts fixed beforehand; from shares
+of the same rows see `threshold_search`.
 """
 
 from __future__ import annotations
@@ -43,14 +47,14 @@ def certify_match_strong(
     confidence      (n,) in [0, 1]; NaN is never accepted
     cheap_correct   (n,) 1, 0 or NaN (unknown); an accepted NaN counts as wrong
     strong_correct  (n,) 1, 0 or NaN; a NaN counts as right where the cheap answer is wrong, and never as a win
-    levels          thresholds fixed beforehand, any order; None takes every per cent of the ranks of these rows
+    levels          thresholds fixed beforehand, any order; None takes every distinct confidence of these rows
 
     The threshold is None when nothing is certified and 0.0 when every row that has a confidence is accepted (rows without
     one still escalate). Raises ValueError for arrays of unequal length or a `within` or `delta` outside (0, 1).
     """
     goal = Goal("match_strong", delta, within=within)
     cheap, strong = _checked(confidence, cheap_correct, strong_correct)
-    laid, weights = lay_out(confidence, goal, levels, None)
+    laid, weights = lay_out(confidence, goal, levels)
     return Trial(laid, p_values.against_strong(laid, cheap, strong, within, delta), goal, weights).certificate()
 
 
@@ -65,7 +69,7 @@ def certify_agreement(
     """
     goal = Goal("agree_with_strong", delta, within=within)
     (same,) = _checked(confidence, agree)
-    laid, weights = lay_out(confidence, goal, levels, None)
+    laid, weights = lay_out(confidence, goal, levels)
     found = p_values.among_all(laid, ~(same == 1), within, "not the strong model's")
     return Trial(laid, found, goal, weights).certificate()
 
@@ -81,9 +85,9 @@ def certify_accepted_accuracy(
 ) -> Certificate:
     """The lowest threshold at which the accepted answers are more than `at_least` accurate.
 
-    Exact binomial tests in a weighted fallback sequence that starts at accepted shares 0.1, 0.25 and 0.5. `level_shares`
-    says which share each of `levels` accepts on the rows that fixed them; None assumes that they are evenly spread.
-    Otherwise as `certify_match_strong`; `levels=None` takes every second per cent of the ranks.
+    Exact binomial tests in a weighted fallback sequence that starts at accepted shares 0.1, 0.25 and 0.5 of `levels`. `level_shares`
+    says which share each of `levels` accepts on the rows that fixed them; None assumes that they are evenly spread. With
+    `levels=None` it starts at accepted shares 0.15 and 0.45 of these rows. Otherwise as `certify_match_strong`.
     """
     goal = Goal("accepted_accuracy", delta, at_least=at_least)
     (cheap,) = _checked(confidence, cheap_correct)
@@ -117,12 +121,11 @@ def certify(
     rows: Rows,
     target: TargetLike,
     *,
-    levels: npt.ArrayLike | None,
+    levels: npt.ArrayLike | None = None,
     look: int = 1,
     labels: Sequence[str] | None = None,
     human: bool = False,
     fit: Rows | None = None,
-    fit_confidence: npt.ArrayLike | None = None,
     max_unreadable: float = unreadable.LIMIT,
     unread: Unreadable | None = None,
     prevalence: Mapping[str, float] | None = None,
@@ -130,13 +133,12 @@ def certify(
 ) -> Certificate:
     """The certificate of any target on the rows of the certify split.
 
-    levels          candidates fixed on other rows; 0.0 is one of them in any case
+    levels          candidates fixed beforehand, 0.0 beside them; None takes every distinct confidence of the rows
     look            how many questions have been asked of these rows, this one included
     labels          the closed answer set; a label floor outside it is refused
     human           people stand in for the strong model and are right by definition
-    fit             the rows that fixed `levels`: a fallback sequence starts where they promise to keep most, and they tell
-                    how alike the rows of a group are
-    fit_confidence  what is known of those rows where no more is: then it starts at the usual shares
+    fit             rows that do not certify: a fallback sequence starts where they promise to keep most, and they tell how
+                    alike the rows of a group are; None or no rows: it starts at shares of the rows themselves
     max_unreadable  share of the strong replies that may be unreadable before no target that compares with the strong model is
                     certified; `unread` counts them over all rows, None over these
     prevalence      production's share of each label: what total_cost minimises; a promise is about the rows' own mix
@@ -177,9 +179,7 @@ def certify(
     if goal.kind == "budget":
         found = _budget(drawn.rows, goal, levels, drawn.strong_correct, seed)
     else:
-        found = threshold_search.of_sample(
-            drawn, goal, levels=levels, fit=fit, fit_confidence=fit_confidence
-        ).certificate()
+        found = threshold_search.of_sample(drawn, goal, levels=levels, fit=fit).certificate()
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from pipeline.decide.advice import unreadable, verdict_text
@@ -95,7 +94,6 @@ def recommend(
     sweep: pd.DataFrame | None = None,
     human: bool = False,
     prevalence: Mapping[str, float] | None = None,
-    levels: npt.ArrayLike | None = None,
     data: str = "the rows evaluated",
     replies: ReplyCounts | None = None,
     max_unreadable: float = unreadable.LIMIT,
@@ -107,7 +105,6 @@ def recommend(
     sweep       the table of `sweep.sweep`, for the certify and test figures side by side; optional
     human       people stand in for the strong model
     prevalence  production's share of each label, to re-weight the estimates
-    levels      candidate levels of the certificate, for planning
     data        how the promise names the data
     max_unreadable  share of the strong replies that may be unreadable, as the certificate had it
     replies     what was counted over the cheap model's replies, for warnings
@@ -124,13 +121,11 @@ def recommend(
     spread = len(rows) / len(held) if len(held) else 1.0
     further = tightest = tighter = None
     if not barred:
-        further = sample_size.labels_needed(held, goal, certificate=certificate, levels=levels, fit=fit, human=human)
-        tightest = sample_size.tightest(held, goal, levels=levels, fit=fit, human=human)
+        further = sample_size.labels_needed(held, goal, certificate=certificate, fit=fit, human=human)
+        tightest = sample_size.tightest(held, goal, fit=fit, human=human)
     if further is not None:
         further = math.ceil(further * spread)
-    tighter = sample_size.tighter(
-        held, goal, certificate=certificate, best=tightest, levels=levels, fit=fit, human=human
-    )
+    tighter = sample_size.tighter(held, goal, certificate=certificate, best=tightest, fit=fit, human=human)
     if tighter is not None:
         tighter["labels_needed"] = math.ceil(tighter["labels_needed"] * spread)
     verdict, why = _verdict(held, goal, certificate, human, further)

@@ -32,9 +32,7 @@ def ask(rows, *, seed=0, levels="fit", **target):
     at = candidate_levels(rows.of("fit").confidence) if isinstance(levels, str) else levels
     human = target.pop("human", False)
     look = target.pop("look", 1)
-    return certify(
-        held, Target(**target), levels=at, fit_confidence=rows.of("fit").confidence, human=human, look=look, seed=seed
-    )
+    return certify(held, Target(**target), levels=at, human=human, look=look, seed=seed)
 
 
 def test_the_start_is_where_the_fit_rows_promise_most_kept_rows():
@@ -272,8 +270,11 @@ def test_groups_whose_rows_are_unlike_enter_by_their_means():
     found = certify(held, goal, levels=levels, fit=fit, seed=0)
     assert (found.n, found.unit) == (len(set(held.group)), "groups")
     assert groups.MEANS in found.method
-    # without rows to tell, and where rows of a group are copies of each other, one row of each is safer to use
-    assert groups.ONE_ROW in certify(held, goal, levels=levels, seed=0).method
+    # without rows to tell, sizes decide: five rows a group, or two
+    assert groups.MEANS in certify(held, goal, seed=0).method
+    pairs = replace(held, group=np.array([f"pair {i // 2}" for i in range(len(held))], dtype=object))
+    assert groups.ONE_ROW in certify(pairs, goal, seed=0).method
+    # where rows of a group are copies of each other one row of each is safer to use
     copies = evaluated(1500, groups=300)
     assert groups.ONE_ROW in certify(copies, goal, levels=levels, fit=copies, seed=0).method
     floored = Goal("match_strong", 0.1, within=0.05, label_floors={"spam": 0.5})

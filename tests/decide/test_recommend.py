@@ -15,7 +15,7 @@ from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
 from pipeline.decide.recommend import VERDICTS, recommend
 from pipeline.decide.sweep import sweep
-from pipeline.decide.thresholds import candidate_levels, sweep_levels
+from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.report import formatting
 
 EXPECTED = {
@@ -30,20 +30,16 @@ def rows():
 
 
 def advise(rows, *, human=False, look=1, prevalence=None, with_sweep=False, **target):
-    aim, fit = Target(**target), rows.of("fit").confidence
-    levels = candidate_levels(fit)
-    certificate = certify(rows.of("certify"), aim, levels=levels, fit_confidence=fit, look=look, human=human, seed=0)
+    aim = Target(**target)
+    certificate = certify(rows.of("certify"), aim, fit=rows.of("fit"), look=look, human=human, seed=0)
     table = None
     if with_sweep:
-        table = sweep(
-            rows, sweep_levels(rows.confidence, np.append(levels, certificate.threshold)), replicates=50, seed=0
-        )
+        table = sweep(rows, sweep_levels(rows.confidence, np.array([certificate.threshold])), replicates=50, seed=0)
     found = recommend(
         rows,
         aim,
         certificate=certificate,
         sweep=table,
-        levels=levels,
         human=human,
         prevalence=prevalence,
         data="mails",
@@ -174,7 +170,7 @@ def test_an_unreachable_target_is_a_first_class_answer_with_what_would_help(rows
     assert found.tightest["exploratory"] is True
     again = certify(
         rows.of("certify"), Target(kind="match_strong", within=found.tightest["within"]),
-        levels=candidate_levels(rows.of("fit").confidence), seed=0,
+        seed=0,
     )  # fmt: skip
     assert (again.threshold, again.escalation_rate) == (found.tightest["threshold"], found.tightest["escalation_rate"])
 
@@ -201,8 +197,7 @@ def test_labels_needed_is_about_the_number_that_certifies():
     certified = 0
     for seed in range(8):
         more = evaluated(400 + found.labels_needed, seed=100 + seed)
-        levels = candidate_levels(more.of("fit").confidence)
-        certificate = certify(more.of("certify"), Target(kind="match_strong", within=0.008), levels=levels, seed=0)
+        certificate = certify(more.of("certify"), Target(kind="match_strong", within=0.008), seed=0)
         certified += certificate.threshold is not None
     assert certified >= 4
 
@@ -216,8 +211,7 @@ def test_a_certified_result_says_how_many_more_labels_a_tighter_target_needs():
     useful = 0
     for seed in range(8):
         more = evaluated(600 + further, seed=200 + seed)
-        levels = candidate_levels(more.of("fit").confidence)
-        again = certify(more.of("certify"), Target(kind="match_strong", within=aim), levels=levels, seed=0)
+        again = certify(more.of("certify"), Target(kind="match_strong", within=aim), seed=0)
         useful += again.threshold is not None and again.escalation_rate <= 0.9
     assert useful >= 4
     accepted = advise(some, kind="accepted_accuracy", at_least=0.9)

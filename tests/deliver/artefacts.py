@@ -19,7 +19,7 @@ from pipeline.decide.curves.baselines import baselines
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend
 from pipeline.decide.sweep import sweep as real_sweep
-from pipeline.decide.thresholds import candidate_levels, sweep_levels
+from pipeline.decide.thresholds import sweep_levels
 from pipeline.run import directory as names
 from pipeline.run.directory import Run
 
@@ -390,13 +390,10 @@ def decide(run: Run, config: TaskConfig) -> None:
     """Give a run the recommendation, the sweep and the words that its predictions really lead to."""
     rows, target, human = Rows.from_frame(run.read_table(names.PREDICTIONS)), config.target, config.strong.human
     fit, seed = rows.of("fit"), config.seed
-    levels = candidate_levels(fit.confidence)
-    certificate = certify(rows.of("certify"), target, levels=levels, look=1, human=human, fit=fit, seed=seed)
-    wanted = levels if certificate.threshold is None else np.append(levels, certificate.threshold)
+    certificate = certify(rows.of("certify"), target, look=1, human=human, fit=fit, seed=seed)
+    wanted = None if certificate.threshold is None else np.array([certificate.threshold])
     table = real_sweep(rows, sweep_levels(rows.confidence, wanted), replicates=50, seed=seed)
-    found = recommend(
-        rows, target, certificate=certificate, sweep=table, human=human, levels=levels, seed=seed, data=run.task
-    )
+    found = recommend(rows, target, certificate=certificate, sweep=table, human=human, seed=seed, data=run.task)
     rules = baselines(fit, rows.of("test"), np.linspace(0, 1, 11).tolist(), None, None, seed=seed, split="test")
     told = {"baselines": rules.to_dict("records"), "calibrated_threshold": None}
     run.write_frame(names.SWEEP, table)

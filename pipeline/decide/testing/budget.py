@@ -9,7 +9,7 @@ from scipy import special
 from pipeline.decide.advice.number_text import counted, limit, usd
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, candidates
-from pipeline.decide.thresholds import cuts, threshold_at
+from pipeline.decide.thresholds import cuts, levels_at_shares, threshold_at
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,7 +91,7 @@ def within_dollars(
     `details`. `delta` of the result is None.
     """
     values, cheap, strong = (np.asarray(x, dtype=np.float64) for x in (confidence, cheap_usd, strong_usd))
-    laid = candidates(values, levels, 0.01)
+    laid = candidates(values, levels_at_shares(values, np.arange(1, 101) / 100) if levels is None else levels)
     target = {"kind": "budget", "usd_per_1000": usd_per_1000, "certainty": round(1 - delta, 12)}
     method = f"bootstrap bound of the mean cost, {REPLICATES:,} replicates, approximate"
     known = ~np.isnan(cheap) & ~np.isnan(strong)

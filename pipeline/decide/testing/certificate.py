@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.thresholds import levels_at_shares
+from pipeline.decide.thresholds import shortest_decimal
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -76,6 +76,7 @@ class Candidates:
     """Candidate thresholds in descending order (few rows accepted to many) and where their rows begin.
 
     `order` sorts the rows that have a confidence, surest first; candidate i accepts the first `n_accepted[i]` of them.
+    `distinct`: the candidates are the confidences of the rows themselves, the empty set (infinity) before them.
     """
 
     thresholds: Floats
@@ -83,6 +84,7 @@ class Candidates:
     order: npt.NDArray[np.intp]
     n: int
     confidence: Floats
+    distinct: bool = False
 
     def cumulative(self, indicator: npt.NDArray[np.bool_]) -> Counts:
         """How many accepted rows have the property, for each candidate. `indicator` shape (n,) -> (candidates,)."""
@@ -97,14 +99,25 @@ class Candidates:
     def threshold(self, index: int) -> float:
         """The candidate as it is promised: 0.0 where it keeps every row that has a confidence.
 
-        Candidate 0.0 would be judged by the very same rows, so it passes whenever this one does.
+        Candidate 0.0 would be judged by the very same rows, so it passes whenever this one does. Between two confidences
+        of the rows it is the shortest decimal, which keeps the same rows as the upper one.
         """
-        everything = self.n_accepted[index] == self.n_confident
-        return 0.0 if everything else float(self.thresholds[index])
+        if self.n_accepted[index] == self.n_confident:
+            return 0.0
+        if not self.distinct:
+            return float(self.thresholds[index])
+        return shortest_decimal(float(self.thresholds[index + 1]), float(self.thresholds[index]))
+
+    def at(self, threshold: float) -> int:
+        """Index of the candidate that accepts the very rows that `threshold` does, the nearest that accepts fewer otherwise.
+
+        -1 where every candidate accepts more. With distinct confidences it is the smallest of them from `threshold` on.
+        """
+        return int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
 
 
-def candidates(confidence: npt.ArrayLike, levels: npt.ArrayLike | None, step: float) -> Candidates:
-    """Lay out the candidates over the rows. `levels` None takes ranks of these rows at every `step` of their share.
+def candidates(confidence: npt.ArrayLike, levels: npt.ArrayLike | None) -> Candidates:
+    """Lay out the candidates over the rows. `levels` None takes every distinct confidence of these rows.
 
     `confidence` shape (n,),
     NaN where null; no rows have no candidates. Raises ValueError when a level is NaN or the shape is not (n,).
@@ -112,14 +125,16 @@ def candidates(confidence: npt.ArrayLike, levels: npt.ArrayLike | None, step: fl
     values = np.asarray(confidence, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"confidence must be a one-dimensional array, got shape {values.shape}")
+    order = np.argsort(-values, kind="stable")[: int(np.count_nonzero(~np.isnan(values)))]
     if len(values) == 0:
         thresholds = np.zeros(0)
     elif levels is None:
-        thresholds = levels_at_shares(values, np.asarray(np.arange(1, round(1 / step) + 1) * step, dtype=np.float64))
+        surest_first = values[order]
+        new = np.diff(surest_first, prepend=np.inf) != 0
+        thresholds = np.concatenate([[np.inf], surest_first[new]])
     else:
         thresholds = np.unique(np.asarray(levels, dtype=np.float64))[::-1]
         if np.isnan(thresholds).any():
             raise ValueError("levels must not contain NaN")
-    order = np.argsort(-values, kind="stable")[: int(np.count_nonzero(~np.isnan(values)))]
     n_accepted = np.searchsorted(-values[order], -thresholds, side="right").astype(np.int64)
-    return Candidates(thresholds, n_accepted, order, len(values), values)
+    return Candidates(thresholds, n_accepted, order, len(values), values, distinct=levels is None)

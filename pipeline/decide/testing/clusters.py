@@ -18,7 +18,7 @@ from pipeline.decide.advice.number_text import counted, signed
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.certificate import Candidates
-from pipeline.decide.testing.p_values import Evidence
+from pipeline.decide.testing.p_values import SHOWN, Evidence
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -26,8 +26,12 @@ Codes = npt.NDArray[np.int64]
 
 LARGEST_VARIANCE = 0.5
 """Group means are used where they vary at most this much of what single rows do (measured: the two ways are equal there)."""
+ASSUMED_CORRELATION = 0.3
+"""Of rows of a group, where all rows certify: group means are used from 3.5 rows a group on."""
 FEWEST_GROUPS = 20
 """Groups of several rows needed to say anything about their correlation."""
+MOST_CANDIDATES = 2000
+"""Distinct confidences that are each a candidate for group means; beyond them a fixed scale of thresholds is."""
 _LARGEST_BET = 0.98
 ONE_ROW = "one row per group drawn by hash"
 MEANS = "all rows by the means of their groups"
@@ -50,16 +54,16 @@ def plan(rows: Rows, goal: Goal, fit: Rows | None) -> Plan:
 
     Group means vary as much as (1 + (m - 1) r) / m of single rows, for m rows a group that resemble each other by the
     intraclass correlation r; the betting test wastes about half of that, so it is taken from `LARGEST_VARIANCE` down.
-    Without rows to tell the correlation it is taken to be 1. Budgets and label floors always take one row of each group.
+    Without such rows it is taken to be `ASSUMED_CORRELATION`, so sizes alone decide. Budgets and label floors always take one row of each group.
     """
     numbered = codes(rows.group)
     sizes = np.bincount(numbered)
     n = len(sizes)
     if n == len(rows):
         return Plan(None, numbered, n)
-    if goal.kind == "budget" or goal.label_floors or fit is None:
+    if goal.kind == "budget" or goal.label_floors:
         return Plan(ONE_ROW, numbered, n)
-    correlation = _correlation_of_errors(fit)
+    correlation = _correlation_of_errors(fit) if fit is not None and len(fit) else ASSUMED_CORRELATION
     variance = float(np.mean((1 + (sizes - 1) * correlation) / sizes))
     return Plan(MEANS if variance <= LARGEST_VARIANCE else ONE_ROW, numbered, n)
 
@@ -115,10 +119,22 @@ def means(group: Codes, values: Floats) -> Floats:
     return np.asarray(np.bincount(group, values) / np.bincount(group), dtype=np.float64)
 
 
-def evidence(laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes) -> Evidence:
+def fixed_scale() -> Floats:
+    """Thresholds for more rows than each can have its own: short decimals, the closer together the nearer to 1.
+
+    A betting test takes time for every row and candidate. These do not depend on the rows, so the test stays exact.
+    """
+    near_one = [1 - round(m * 10.0**-digits, digits) for digits in range(3, 14) for m in range(10, 100)]
+    return np.unique(np.concatenate([np.arange(450) / 500, np.round(near_one, 13), [1.0]]))
+
+
+def evidence(
+    laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes, *, in_sequence: bool
+) -> Evidence:
     """Each group enters by the mean of a value per row whose expectation is at least 0 where the promise is broken.
 
-    What is missing counts against the promise, as in `pipeline.decide.testing.p_values`.
+    What is missing counts against the promise, as in `pipeline.decide.testing.p_values`. `in_sequence`: one fixed
+    sequence, of which nothing is computed beyond its first failure but some candidates that tell which came closest.
     """
     wrong, n = ~(rows.cheap_correct == 1), len(rows)
     if goal.kind == "match_strong":
@@ -130,8 +146,17 @@ def evidence(laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats
         kept, sent, largest = wrong - (1 - goal.limit), np.zeros(n), goal.limit
     else:
         kept, sent, largest = wrong - (1 - goal.limit), ~(strong_correct == 1) - (1 - goal.limit), goal.limit
-    columns = [means(group, np.where(accepted(rows.confidence, float(t)), kept, sent)) for t in laid.thresholds]
-    averages, p_values = np.array([c.mean() for c in columns]), betting_p(columns, largest)
+    averages, p_values = np.full(len(laid.thresholds), np.nan), np.full(len(laid.thresholds), np.nan)
+
+    def test(i: int) -> bool:
+        column = means(group, np.where(accepted(rows.confidence, float(laid.thresholds[i])), kept, sent))
+        averages[i], (p_values[i],) = column.mean(), betting_p([column], largest)
+        return bool(p_values[i] <= goal.delta)
+
+    failed = next((i for i in range(len(p_values)) if not test(i) and in_sequence), len(p_values))
+    if in_sequence and not (laid.n_accepted[:failed] > 0).any():
+        for i in np.unique(np.linspace(0, len(p_values) - 1, SHOWN).astype(np.int64)):
+            test(int(i))
     count = int(group.max()) + 1
     return Evidence(
         p_values=p_values,
@@ -141,7 +166,7 @@ def evidence(laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats
             f"mean of {counted(count, 'group')} ({counted(n, 'row')}) {signed(averages[i], 4)} against what is allowed"
         ),
         # a gambler's log capital grows in proportion to the number of bets
-        planned=lambda size: np.where(averages < 0, p_values**size, 1.0),
+        planned=lambda size: np.where(averages < 0, p_values**size, np.where(np.isnan(averages), np.nan, 1.0)),
     )
 
 

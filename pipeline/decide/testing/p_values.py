@@ -28,7 +28,7 @@ PLANNING_EXACT_ORDER = 3000
 class Evidence:
     """P-values and statistics, shapes (candidates,), and how to say in words what one candidate showed.
 
-    `planned(s)` gives the p-values that a set s times as large would give with probability about 0.8 or better at each
+    NaN: not tested, as it follows the first failure of a fixed sequence and decides nothing. `planned(s)` gives the p-values that a set s times as large would give with probability about 0.8 or better at each
     candidate, if its rates were those seen here.
     """
 
@@ -39,6 +39,8 @@ class Evidence:
     planned: Callable[[float], Floats]
 
 
+SHOWN = 50
+"""Candidates looked at for the closest one where none passes."""
 _POWER_Z = 0.84
 """Standard errors between a median outcome and one that 80 % of sets do better than."""
 
@@ -48,7 +50,8 @@ def against_strong(
 ) -> Evidence:
     """H: the cascade's accuracy is lower than the strong model's by `within` or more. Statistic: Tango's score z.
 
-    `delta` is the level at which the p-values will be judged.
+    `delta` is the level at which the p-values will be judged, in one fixed sequence: they are computed up to its first
+    failure, and where nothing passes at some candidates beyond it, to tell which came closest.
     """
     wrong = ~(cheap_correct == 1)
     losses = laid.cumulative(wrong & ~(strong_correct == 0))
@@ -64,8 +67,12 @@ def against_strong(
             worse, better
         )
 
+    p_values = test.sequence(losses, wins, delta)
+    if len(p_values) and not (np.nan_to_num(p_values, nan=1.0)[laid.n_accepted > 0] <= delta).any():
+        some = np.unique(np.linspace(0, len(p_values) - 1, SHOWN).astype(np.int64))
+        p_values[some] = test.p_values(losses[some], wins[some])
     return Evidence(
-        p_values=test.p_values(losses, wins),
+        p_values=p_values,
         statistic=score(losses, wins, laid.n, within),
         test=test.method,
         describe=lambda i: (

@@ -28,6 +28,8 @@ GRID_MARGIN = 3e-3
 """Part by which every p-value is raised for what a finite grid of nuisance values can miss (measured: at most half of it)."""
 LARGEST_EXACT_ORDER = 20_000
 """Above this many rows outcomes are ordered by a - b, whose law comes from one Fourier transform per nuisance value."""
+RUNS_AT_ONCE, MARGIN_Z = 64, 0.25
+"""A sequence is tested together up to where the normal law puts its failure and a margin, then in parts of so many runs."""
 NUISANCE_POINTS, EVEN_POINTS = 140, 80
 _Z_TIE = 1e-9
 
@@ -95,6 +97,30 @@ class PairedTest:
             reached = np.flatnonzero(last >= i)
             worst[reached] = np.maximum(worst[reached], below(float(self._grid[i]), reached))
         return np.minimum(worst * (1 + GRID_MARGIN) + self.gamma, 1.0)[np.ravel(back)]
+
+    def sequence(self, a: npt.ArrayLike, b: npt.ArrayLike, delta: float) -> Floats:
+        """P-values along a sequence of outcomes that only grow, up to the first above `delta`, NaN after the run of
+        equal wins that holds it. Shapes (k,) -> (k,). Where a whole run passes each has the p-value of its last, a bound.
+
+        With the wins given the p-value rises with the losses (the nuisance is searched over the same values, the outcomes
+        as extreme are nested), so of a run with equal wins the last decides, and only a failing run is looked at whole.
+        """
+        losses, wins = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
+        ends = np.append(np.flatnonzero(np.diff(wins)), len(wins) - 1) if len(wins) else np.zeros(0, dtype=np.int64)
+        of_run, lengths = np.full(len(ends), np.nan), np.diff(ends, prepend=-1)
+        beyond = np.flatnonzero(score(losses[ends], wins[ends], self.n, self.within) > special.ndtri(delta) + MARGIN_Z)
+        first_part = int(beyond[0]) + 1 if self._by_score and len(beyond) else len(ends)
+        for part in np.split(np.arange(len(ends)), range(first_part, len(ends), RUNS_AT_ONCE)):
+            of_run[part] = self.p_values(losses[ends[part]], wins[ends[part]])
+            if not (failed := ~(of_run[part] <= delta)).any():
+                continue
+            run = int(part[np.argmax(failed)])
+            of_run[run + 1 :] = np.nan
+            found = np.repeat(of_run, lengths)
+            inside = slice(int(ends[run] - lengths[run] + 1), int(ends[run] + 1))
+            found[inside] = self.p_values(losses[inside], wins[inside])
+            return found
+        return np.repeat(of_run, lengths)
 
     def _below_by_score(self, a: Ints, b: Ints, largest: float) -> Below:
         n, within = self.n, self.within

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import threshold_search
 from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.testing.paired_score import GRID_MARGIN, gamma_for
+from pipeline.decide.thresholds import levels_at_shares
 
 LARGEST_FACTOR = 200.0
 USEFUL_SHARE = 0.1
@@ -49,7 +49,6 @@ def labels_needed(
     goal: Goal,
     *,
     certificate: Certificate,
-    levels: npt.ArrayLike | None,
     fit: Rows | None = None,
     human: bool = False,
 ) -> int | None:
@@ -60,8 +59,14 @@ def labels_needed(
     """
     if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or np.isnan(rows.confidence).all():
         return None
+    return _further(len(rows), _at_ranks(rows, goal, fit, human), keeping=0.0)
+
+
+def _at_ranks(rows: Rows, goal: Goal, fit: Rows | None, human: bool) -> threshold_search.Trial:
+    """The trial at every per cent of the rows, which is enough to plan with."""
     drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
-    return _further(len(rows), threshold_search.of_sample(drawn, goal, levels=levels, fit=fit), keeping=0.0)
+    levels = levels_at_shares(drawn.rows.confidence, np.arange(1, 101) / 100)
+    return threshold_search.of_sample(drawn, goal, levels=levels, fit=fit)
 
 
 def _further(n: int, prepared: threshold_search.Trial, *, keeping: float) -> int | None:
@@ -80,7 +85,6 @@ def tightest(
     rows: Rows,
     goal: Goal,
     *,
-    levels: npt.ArrayLike | None,
     fit: Rows | None = None,
     human: bool = False,
 ) -> dict[str, Any] | None:
@@ -96,7 +100,7 @@ def tightest(
     drawn, found = threshold_search.sample(rows, goal, fit=fit, human=human), dict[int, Certificate]()
 
     def passes(i: int) -> bool:
-        found[i] = threshold_search.of_sample(drawn, _at(goal, steps[i]), levels=levels, fit=fit).certificate()
+        found[i] = threshold_search.of_sample(drawn, _at(goal, steps[i]), fit=fit).certificate()
         return found[i].threshold is not None and found[i].escalation_rate <= 1 - USEFUL_SHARE
 
     first = _first_true(len(steps), passes)
@@ -119,7 +123,6 @@ def tighter(
     *,
     certificate: Certificate,
     best: Mapping[str, Any] | None,
-    levels: npt.ArrayLike | None,
     fit: Rows | None = None,
     human: bool = False,
 ) -> dict[str, Any] | None:
@@ -139,9 +142,7 @@ def tighter(
     )
     if not stricter:
         return None
-    drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
-    prepared = threshold_search.of_sample(drawn, _at(goal, stricter[0]), levels=levels, fit=fit)
-    further = _further(len(rows), prepared, keeping=USEFUL_SHARE)
+    further = _further(len(rows), _at_ranks(rows, _at(goal, stricter[0]), fit, human), keeping=USEFUL_SHARE)
     return None if further is None else {name: stricter[0], "labels_needed": further}
 
 

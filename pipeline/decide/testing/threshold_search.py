@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,15 @@ from pipeline.decide.testing.certificate import Candidates, Certificate, candida
 from pipeline.decide.testing.fallback_weights import informed_weights
 from pipeline.decide.testing.multiple_testing import fallback, fixed_sequence, start_weights
 from pipeline.decide.testing.p_values import Evidence, Floor
-from pipeline.decide.thresholds import accepted
+from pipeline.decide.thresholds import candidate_levels
 
 Floats = npt.NDArray[np.float64]
 
-ACCEPTED_STARTS = {0.5: 0.5, 0.25: 0.25, 0.1: 0.25}
+ACCEPTED_STARTS = {0.45: 0.6, 0.15: 0.4}
 """Accepted shares at which the fallback procedure starts afresh, and the parts of delta that they own."""
 SYSTEM_STARTS = {0.0: 0.5, 0.25: 0.25, 0.5: 0.25}
-RANK_STEP = {True: 0.01, False: 0.02}
-"""Shares between candidates taken from ranks: in one fixed sequence, and in a fallback sequence."""
+LEARNT_STARTS = {0.5: 0.5, 0.25: 0.25, 0.1: 0.25}
+"""Of accepted_accuracy beside a start that other rows chose."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +62,24 @@ class Trial:
         else:
             good = np.asarray(fallback(self.found.p_values, self.weights, delta), dtype=bool)
         sizes = np.unique(laid.n_accepted[good & (laid.n_accepted > 0)])
+        if not len(sizes):
+            return []
         surest = self.surest_first
-        stretches: list[list[float | None]] = []
-        for size in sizes[::-1]:
-            above = float(surest[size]) if size < len(surest) else None
-            up_to = float(surest[size - 1])
-            if stretches and stretches[-1][1] == above:
-                stretches[-1][1] = up_to
-            else:
-                stretches.append([above, up_to])
-        return stretches
+        # a step from one size to the next leaves no confidence between them that did not pass
+        ends = np.append(np.flatnonzero(surest[sizes[1:] - 1] != surest[sizes[:-1]]), len(sizes) - 1)
+        starts = np.append(0, ends[:-1] + 1)
+        return [
+            [float(surest[sizes[e]]) if sizes[e] < len(surest) else None, float(surest[sizes[s] - 1])]
+            for s, e in zip(starts[::-1], ends[::-1], strict=True)
+        ]
 
     def certificate(self) -> Certificate:
         """What the rows say."""
         laid, found, delta = self.laid, self.found, self.goal.delta
         index = self.lowest(found.p_values)
         usable = np.flatnonzero(laid.n_accepted > 0)
-        shown = index if index is not None else int(usable[np.argmin(found.p_values[usable])]) if len(usable) else None
+        closeness = np.nan_to_num(found.p_values[usable], nan=np.inf)
+        shown = index if index is not None else int(usable[np.argmin(closeness)]) if len(usable) else None
         threshold = None if index is None else laid.threshold(index)
         kept = 0 if index is None else int(laid.n_accepted[index])
         if shown is None:
@@ -108,22 +110,55 @@ class Trial:
 
 
 def lay_out(
-    confidence: npt.ArrayLike, goal: Goal, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None
+    confidence: npt.ArrayLike,
+    goal: Goal,
+    levels: npt.ArrayLike | None,
+    level_shares: npt.ArrayLike | None = None,
+    starts: Mapping[float, float] | None = None,
 ) -> tuple[Candidates, Floats | None]:
-    """The candidates of a goal over the rows, and the weights of a fallback sequence where the goal takes one."""
-    laid = candidates(confidence, levels, RANK_STEP[goal.paired])
+    """The candidates of a goal over the rows, and the weights of a fallback sequence where the goal takes one.
+
+    starts  thresholds fixed beforehand at which a fallback sequence starts, and the parts of delta that they own; None
+            takes the usual shares: of the rows that fixed `levels`, or of these rows
+    """
+    laid = candidates(confidence, levels)
     if goal.paired:
         return laid, None
-    starts = ACCEPTED_STARTS if goal.kind == "accepted_accuracy" else SYSTEM_STARTS
-    if not len(laid.thresholds):
-        return laid, np.zeros(0)
-    return laid, start_weights(_shares(laid, levels, level_shares), starts)
-
-
-def _shares(laid: Candidates, levels: npt.ArrayLike | None, level_shares: npt.ArrayLike | None) -> Floats:
-    """Accepted share of each candidate, as known without the certify rows' own confidences where levels were given."""
+    weights = np.zeros(len(laid.thresholds))
+    if not len(weights):
+        return laid, weights
+    if starts is not None:
+        for threshold, weight in starts.items():
+            if (index := laid.at(threshold)) >= 0:
+                weights[index] += weight
+        return laid, weights
+    usual = ACCEPTED_STARTS if goal.kind == "accepted_accuracy" else SYSTEM_STARTS
     if levels is None:
-        return laid.n_accepted / laid.n
+        for share, weight in usual.items():
+            weights[_rank_start(laid, share)] += weight
+        return laid, weights
+    usual = LEARNT_STARTS if goal.kind == "accepted_accuracy" else SYSTEM_STARTS
+    return laid, start_weights(_shares(laid, levels, level_shares), usual)
+
+
+def _rank_start(laid: Candidates, share: float) -> int:
+    """The candidate that keeps the rows strictly above the row of this rank, or the surest block where it reaches that far.
+
+    Given the confidence at the rank, the rows strictly above it are independent draws from those above it in production,
+    so the test there is exact although the rank is of these rows. A sequence of such starts keeps the promise exactly
+    where the thresholds that break it are those up to some value t0 (accuracy above a threshold crosses the promise
+    once): the first false claim it meets is at t0 if the rank lies above t0, which depends on the number of rows above t0
+    alone, and given that number errors are binomial; else it is the start itself. So the parts of delta that are at stake
+    in the two cases add up to delta at most. For other shapes simulations say so (tests of guarantees).
+    """
+    rank = max(math.ceil(share * laid.n - 1e-9), 0)
+    index = int(np.searchsorted(laid.n_accepted, rank, side="left")) - 1
+    surest = min(1, len(laid.thresholds) - 1) if share > 0 else 0
+    return max(index, surest)
+
+
+def _shares(laid: Candidates, levels: npt.ArrayLike, level_shares: npt.ArrayLike | None) -> Floats:
+    """Accepted share of each candidate, as known without the certify rows' own confidences."""
     if level_shares is None:
         return np.arange(1, len(laid.thresholds) + 1) / len(laid.thresholds)
     _, first = np.unique(np.asarray(levels, dtype=np.float64), return_index=True)
@@ -153,39 +188,40 @@ def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool) -> Sample:
     return Sample(rows, np.ones(len(rows)) if human else rows.strong_read, human, plan)
 
 
-def of_sample(
-    drawn: Sample,
-    goal: Goal,
-    *,
-    levels: npt.ArrayLike | None,
-    fit: Rows | None,
-    fit_confidence: npt.ArrayLike | None = None,
-) -> Trial:
-    """The trial of any of the first four goals; 0.0 is a candidate in any case. No levels at all count as None.
+def of_sample(drawn: Sample, goal: Goal, *, levels: npt.ArrayLike | None = None, fit: Rows | None = None) -> Trial:
+    """The trial of any of the first four goals over every distinct confidence, or over `levels` fixed beforehand and 0.0.
 
-    `fit`: the rows that fixed `levels`; where they are known, a fallback sequence starts where they promise most.
-    `fit_confidence`: all that is known of those rows otherwise; the sequence then starts at the usual shares.
+    `fit`: rows that do not certify; a fallback sequence starts where they promise most, without them at the usual shares.
     """
     rows, strong, human = drawn.rows, drawn.strong_correct, drawn.human
     at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
-    known, shares = np.asarray(() if fit_confidence is None else fit_confidence, dtype=np.float64), None
-    if fit is not None:
-        known = fit.confidence
-    if at is not None and len(known):
-        shares = np.array([np.mean(accepted(known, float(t))) for t in at])
-    laid, weights = lay_out(rows.confidence, goal, at, shares)
-    if weights is not None and at is not None and fit is not None and len(fit) and len(laid.thresholds):
-        weights = _informed(laid, fit, goal, len(rows) / len(fit), weights, human)
+    starts = None
+    if not goal.paired and fit is not None and not np.isnan(fit.confidence).all():
+        starts = _starts(fit, goal, len(rows) / len(fit), human)
+    laid, weights = lay_out(rows.confidence, goal, at, None, starts)
+    if drawn.group is not None and len(laid.thresholds) > clusters.MOST_CANDIDATES:
+        shares = candidates(rows.confidence, scale := clusters.fixed_scale()).n_accepted / len(rows)
+        laid, weights = lay_out(rows.confidence, goal, scale, shares[::-1], starts)
     if drawn.group is not None:
         agree = rows.cheap_correct if human else rows.agree
-        found = clusters.evidence(laid, rows, strong, agree, goal, drawn.group)
+        found = clusters.evidence(
+            laid, rows, strong, agree, goal, drawn.group, in_sequence=weights is None and laid.distinct
+        )
     else:
         found = _evidence(laid, rows, strong, goal, human)
     return Trial(laid, found, goal, weights)
 
 
-def _informed(laid: Candidates, fit: Rows, goal: Goal, share: float, usual: Floats, human: bool) -> Floats:
-    seen = candidates(fit.confidence, laid.thresholds, 1.0)
+def _starts(fit: Rows, goal: Goal, share: float, human: bool) -> dict[float, float]:
+    """Start thresholds and their parts of delta, from rows that do not certify: most goes where these promise most."""
+    seen = candidates(fit.confidence, np.append(candidate_levels(fit.confidence), 0.0))
+    usual = LEARNT_STARTS if goal.kind == "accepted_accuracy" else SYSTEM_STARTS
+    weights = start_weights(seen.n_accepted / len(fit), usual)
+    weights = _informed(seen, fit, goal, share, weights, human)
+    return {float(t): float(w) for t, w in zip(seen.thresholds, weights, strict=True) if w > 0}
+
+
+def _informed(seen: Candidates, fit: Rows, goal: Goal, share: float, usual: Floats, human: bool) -> Floats:
     if goal.kind == "accepted_accuracy":
         errors, trials = seen.cumulative(~(fit.cheap_correct == 1)), seen.n_accepted
     elif human or not np.isnan(fit.strong_correct).all():
