@@ -24,6 +24,7 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, described
+from pipeline.config.task import PredictionsTable
 from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration
 from pipeline.decide.advice.recommendation_record import Decided, Spending, recommendation_record
@@ -111,7 +112,10 @@ def graded(task: TaskInput) -> Graded:
     """Read the replies that are kept, or the table of predictions; write graded.parquet."""
     if task.table is None:
         return reading.read(task, task.run)
-    frame = predictions_file.read(task.table, task.split)
+    said = task.config.predictions or PredictionsTable()
+    frame = predictions_file.read(
+        task.table, task.split, task.answers, confidence=said.confidence, columns=said.columns
+    )
     task.run.write_table(GRADED, as_table(frame, schemas.GRADED))
     return Graded(frame)
 

@@ -315,7 +315,7 @@ def test_strong_answers_that_are_missing_on_every_fit_row_are_named_as_the_reaso
     (project / "strong.jsonl").write_text("".join(reply(f"r{i}", "neither", -0.1) for i in range(60)))
     code, _, err = run(capsys, "evaluate", "tickets", "--quiet")
     assert code == 2
-    assert "no fit row tells whether the cheap answer is right" in err
+    assert "60 of 60 strong answers are none of the labels: 'neither' 60 times" in err
 
 
 def test_answers_kept_although_different_are_as_many_on_the_card_as_in_the_table(

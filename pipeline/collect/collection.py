@@ -14,6 +14,7 @@ from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.preflight import probe
 from pipeline.collect.providers import services
 from pipeline.collect.providers.provider import Provider
+from pipeline.collect.providers.recorded import Recorded
 from pipeline.collect.request import Request
 from pipeline.collect.sending.role import Reader, SendReport, ToSend
 from pipeline.collect.sending.sender import send_roles
@@ -142,6 +143,11 @@ def _send(task: TaskInput, roles: Sequence[str], store: ResponseStore, allowance
         )
         for role, price in prices(task).items() if role in roles
     }  # fmt: skip
+    for role, sent in wanted.items():
+        if isinstance(sent.provider, Recorded):
+            sent.provider.require_match((e.id for e in task.dataset.examples if task.wants(role, e)), role)
+            for note in sent.provider.notes():
+                task.say(note)
     return send_roles(
         wanted,
         store,
@@ -155,7 +161,7 @@ def _send(task: TaskInput, roles: Sequence[str], store: ResponseStore, allowance
 def reader(task: TaskInput) -> Reader:
     """How a reply is read for its row: the label, if it is one, and the text to show."""
     fixed = task.answers
-    options = {} if fixed is not None else {e.id: len(e.options or ()) for e in task.dataset.examples}
+    options = {} if fixed is not None else {e.id: e.options or () for e in task.dataset.examples}
 
     def read(request: Request, body: bytes) -> tuple[str | None, str]:
         reply = parse(body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +54,14 @@ class TaskInput:
     @property
     def table(self) -> Path | None:
         """The table of predictions that stands in for rows and replies."""
+        named = self.config.predictions
+        if (
+            self.options.predictions is None
+            and named is not None
+            and named.path is not None
+            and self.config.dataset is None
+        ):
+            return Path(self.config.resolve(named.path))
         return self.options.predictions
 
     @cached_property
@@ -64,12 +72,7 @@ class TaskInput:
     @cached_property
     def dataset(self) -> Dataset:
         """The checked rows. Raises DataError before anything is sent."""
-        canonical: Mapping[str, str] = {}
-        fold = str.strip
-        if self.answers is not None:
-            fold = self.answers.fold  # type: ignore[assignment]
-            canonical = {fold(label): label for label in self.answers.labels}
-        rows = datasets.read(self.config, lambda text: canonical.get(fold(text)))
+        rows = datasets.read(self.config, self.config.answer_set.label_of if self.config.answer_set else lambda _: None)
         return rows.limited(self.options.limit) if self.options.limit is not None else rows
 
     @property
@@ -101,7 +104,10 @@ class TaskInput:
         """The config of one role's model. Raises ConfigError when it is missing."""
         model = getattr(self.config, role)
         if not isinstance(model, Model):
-            raise ConfigError(f"{self.config.source}: `{role}` is missing; only --predictions does without models")
+            raise ConfigError(
+                f"{self.config.source}: `{role}` is missing, so nobody can be asked: a table of predictions goes through --predictions FILE, "
+                "or predictions: {path: ...} in the config"
+            )
         return model
 
     @cached_property
@@ -171,9 +177,16 @@ class TaskInput:
     def run_id(self) -> str:
         """12 hex digits of the digest of what the replies depend on."""
         if self.table is not None:
-            return digest({"task": self.config.task, "predictions": self._table_digest})[:12]
-        assert self.config.prompt is not None and self.config.dataset is not None
-        identity: dict[str, Any] = {
+            identity: dict[str, Any] = {"task": self.config.task, "predictions": self._table_digest}
+            if (said := self.config.predictions) is not None:
+                identity |= {"confidence": said.confidence, "columns": said.columns}
+            return digest(identity)[:12]
+        if self.config.prompt is None or self.config.dataset is None:
+            raise ConfigError(
+                f"{self.config.source}: has no {'dataset' if self.config.dataset is None else 'prompt'}: this command needs --predictions FILE, "
+                "a table of predictions, or predictions: {path: ...} in the config"
+            )
+        identity = {
             "task": self.config.task, "kind": self.config.kind, "labels": self.config.labels, "dataset": self.dataset.digest,
             "prompt": prompt_digest(self.config.prompt), "split": self.config.dataset.split.model_dump(), "provider": self.provider,
             "human": bool(self.human), "limit": self.options.limit,

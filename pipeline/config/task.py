@@ -247,6 +247,17 @@ class Target(Part):
         return round(1 - float(self.certainty), 12)
 
 
+class PredictionsTable(Part):
+    """A table of predictions that somebody already has, in place of dataset, prompt and models."""
+
+    path: StrictStr | None = None
+    """.parquet, .csv or .jsonl, relative to the config; --predictions FILE goes before it."""
+    confidence: Literal["probability", "percent", "logprob"] = "probability"
+    """How the column confidence is written."""
+    columns: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    """The table's own name of a column, by the name used here: {confidence: score, cheap_correct: ok}."""
+
+
 class Report(Part):
     """What the page may contain."""
 
@@ -262,6 +273,7 @@ class TaskConfig(Part):
     dataset: Dataset | None = None
     labels: tuple[StrictStr, ...] | None = None
     judge: Judge | None = None
+    predictions: PredictionsTable | None = None
     prompt: Prompt | None = None
     provider: StrictStr = "embedded"
     cheap: Model | None = None

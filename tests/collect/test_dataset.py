@@ -166,7 +166,8 @@ def test_options_may_be_named_by_letter_or_text_and_ambiguity_is_refused(tmp_pat
 
     assert choose("b", ["first", "second"]).examples[0].label == "B"
     assert choose("first", ["first", "second"]).examples[0].label == "A"
-    assert choose("B", ["B", "A"]).examples[0].label == "A"  # an option's text goes before a letter
+    with pytest.raises(DataError, match="'B' is B as a letter and A as an option's text"):
+        choose("B", ["B", "A"])
     assert choose("A", ["x", "y"]).examples[0].texts == ("q", "A. x\nB. y")
     for label, options, said in (
         ("z", ["x", "y"], "neither an option"),
@@ -196,3 +197,68 @@ def test_rows_behind_an_fsspec_address_are_read(tmp_path: Path) -> None:
 def test_normalisation_is_blind_to_surrounding_and_doubled_space(a: str, b: str) -> None:
     once = normalised([a, b])
     assert normalised([f"  {a}\n", b.replace(" ", " \t ")]) == once
+
+
+def test_one_reading_of_a_choice_holds_for_the_whole_file(tmp_path: Path) -> None:
+    def labels(*rows: tuple[object, list[object]]) -> list[str | None]:
+        lines = [{"text": f"q{i}", "options": options, "label": label} for i, (label, options) in enumerate(rows)]
+        (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = read(config(tmp_path, "r.jsonl", "choose", options="options"), canonical)
+        return [e.label for e in found.examples]
+
+    words = ["w", "x", "y", "z"]
+    assert labels((0, words), (3, words)) == ["A", "D"], "indices from 0"
+    assert labels((1, words), (4, words)) == ["A", "D"], "indices from 1: 4 is no index from 0"
+    assert labels((2.0, words), ("0", words)) == ["C", "A"]
+    assert labels(("x", words), ("Z", words)) == ["B", "D"], "text, whatever its case"
+    assert labels((10, [10, 20]), (20, [10, 20])) == ["A", "B"], "options that are numbers"
+    assert labels(("A", ["A", "B"]), ("B", ["A", "B"])) == ["A", "B"], "letter and text agree"
+    for rows, said in (
+        ([(1, words), (2, words)], r"1:.*index from 0 and A as an index from 1"),
+        ([(1, ["1", "0"]), (0, ["0", "1"])], r"'1' is A as an option's text and B as an index from 0.*give the letter"),
+        (
+            [("A", words), ("B", words), ("y", words)],
+            r"3: label 'y' is an option's text, while most rows of the file give a letter",
+        ),
+    ):
+        with pytest.raises(DataError, match=said):
+            labels(*rows)
+
+
+def test_labels_of_any_type_are_read_as_the_config_spells_them(tmp_path: Path) -> None:
+    def read_parquet(labels: list[str], column: pa.Array, metadata: dict[str, str] | None = None) -> list[str | None]:
+        texts = [f"t{i}" for i in range(len(column))]
+        table = pa.table({"text": pa.array(texts).cast(pa.binary()), "label": column}).replace_schema_metadata(metadata)
+        pq.write_table(table, tmp_path / "r.parquet")
+        tree = {
+            "task": "t", "kind": "classify", "labels": labels, "dataset": {"path": "r.parquet", "label": "label"},
+            "prompt": {"user": "{text}"}, "target": {"kind": "match_strong", "within": 0.02},
+        }  # fmt: skip
+        (tmp_path / "c.yaml").write_text(json.dumps(tree))
+        loaded = load(tmp_path / "c.yaml")
+        assert loaded.answer_set is not None
+        found = read(loaded, loaded.answer_set.label_of)
+        assert [e.texts for e in found.examples] == [(t,) for t in texts], "bytes are text"
+        return [e.label for e in found.examples]
+
+    assert read_parquet(["1", "5"], pa.array([5.0, 1.0])) == ["5", "1"]
+    assert read_parquet(["True", "False"], pa.array([True, False])) == ["True", "False"]
+    assert read_parquet(["spam", "ham"], pa.array([b"ham", b"spam"])) == ["ham", "spam"]
+    assert read_parquet(["spam", "ham"], pa.array(["ham", "spam"]).dictionary_encode()) == ["ham", "spam"]
+    names = json.dumps({"info": {"features": {"label": {"names": ["neg", "pos"], "_type": "ClassLabel"}}}})
+    assert read_parquet(["neg", "pos"], pa.array([1, 0]), {"huggingface": names}) == ["pos", "neg"]
+    assert read_parquet(["0", "1"], pa.array([1, 0]), {"huggingface": names}) == ["1", "0"], (
+        "the config has the numbers"
+    )
+    with pytest.raises(DataError, match="the label is blank"):
+        read_parquet(["neg", "pos"], pa.array([1, -1]), {"huggingface": names})
+    with pytest.raises(DataError, match="row 2: column 'label' holds bytes that are not UTF-8"):
+        read_parquet(["spam", "ham"], pa.array([b"ham", b"\xff"]))
+
+
+def test_nameless_columns_are_dropped_where_they_are_blank_and_named_where_not(tmp_path: Path) -> None:
+    found = rows(tmp_path, "r.csv", "text,label,,\na,work,,\nb,spam,,\n")
+    assert [e.label for e in found.examples] == ["work", "spam"]
+    assert len(rows(tmp_path, "r.csv", ",text,label\n0,a,work\n1,b,spam\n").examples) == 2, "pandas' index"
+    with pytest.raises(DataError, match=r"r\.csv:3: 'x' stands in a column without a name"):
+        rows(tmp_path, "r.csv", "text,label,\na,work,\nb,spam,x\n")

@@ -72,12 +72,33 @@ def test_many_missing_rows_do_not_stop_the_run(file, store):
     assert (report.kept, report.failed_by_reason) == (1, {"not_recorded": 40})
 
 
-def test_the_first_of_two_lines_with_one_id_counts_and_the_other_is_named(file, store):
-    other = line("a", {"choices": [{"message": {"content": "second"}}]})
-    provider = Recorded(file(line("a"), other, b"", line("b")))
-    assert provider.duplicates == ["a"]
-    requests, _ = ask(provider, store, ["a", "b"])
+def test_a_reply_goes_before_an_error_and_equal_ones_count_once(file, store):
+    error = {"custom_id": "a", "response": None, "error": {"code": "500", "message": "server error"}}
+    anew = line("a")
+    anew["response"]["body"] = {**anew["response"]["body"], "id": "other", "created": 99}
+    provider = Recorded(file(error, line("a"), anew, error, b"", line("b")))
+    assert (provider.duplicates, provider.recovered) == (["a"] * 3, ["a"] * 2)
+    assert provider.notes() == [
+        "cheap.jsonl: 3 lines repeat an id (such as 'a'): 2 where a reply counts beside an error, the rest alike"
+    ]
+    requests, report = ask(provider, store, ["a", "b"])
     assert json.loads(store.get(requests[0].request_id).body) == line("a")["response"]["body"]
+    assert report.kept == 2
+
+
+def test_two_different_replies_of_one_row_are_refused(file):
+    other = line("a", {"choices": [{"message": {"content": "second"}}]})
+    with pytest.raises(DataError, match=r"cheap\.jsonl:2: another reply of 'a' than on line 1"):
+        Recorded(file(line("a"), other))
+
+
+def test_ids_that_match_no_row_are_shown_in_both_spellings(file):
+    provider = Recorded(file(line("r-1"), line("r-2")))
+    provider.require_match(["r-2", "x"], "cheap")
+    with pytest.raises(
+        DataError, match=r"the file has 'r-1', 'r-2', the dataset has '1', '2'.*dataset\.id.*cheap\.replies"
+    ):
+        provider.require_match(["1", "2"], "cheap")
 
 
 def test_recorded_errors_are_failures_of_their_rows_and_are_not_waited_for(file, store):
@@ -94,13 +115,29 @@ def test_recorded_errors_are_failures_of_their_rows_and_are_not_waited_for(file,
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
-    [(b"{broken", "no JSON"), (b'{"response": {"body": {}}}', "custom_id"), (b'{"custom_id": 7, "response": {"body": {}}}', "custom_id"),
-     (b'{"custom_id": "x"}', "response"), (b'{"custom_id": "x", "response": {"status_code": 200}}', "body"), (b"[]", "custom_id"), (b"\xff\xfe", "no JSON")],
+    "other",
+    [
+        {"custom_id": "x", "response": None, "error": "out of memory"}, {"custom_id": "x", "response": {"status_code": 0, "body": {}}},
+        {"custom_id": "x"}, {"custom_id": "x", "response": {"status_code": 200}}, {"custom_id": "x", "response": "busy"},
+        {"custom_id": "x", "response": {"status_code": "429", "body": "slow down"}}, {"custom_id": "x", "error": ["a"], "response": []},
+    ],
 )  # fmt: skip
-def test_a_bad_line_is_named_with_file_and_number(file, bad, says):
-    with pytest.raises(DataError, match=rf"cheap\.jsonl:3: .*{says}"):
-        Recorded(file(line("a"), line("b"), bad))
+def test_a_line_of_another_shape_is_a_failed_row_and_the_rest_is_used(file, store, other):
+    _, report = ask(Recorded(file(line("a"), other, line("b"))), store, ["a", "x", "b"])
+    assert report.kept == 2
+    assert sum(report.failed_by_reason.values()) == 1
+
+
+@pytest.mark.parametrize("bad", [b"{broken", b'{"response": {"body": {}}}', b"[]", b"\xff\xfe", b"7"])
+def test_a_line_that_names_no_row_is_counted_and_said(file, bad):
+    provider = Recorded(file(line("a"), line("b"), bad))
+    assert provider.notes() == ["cheap.jsonl: 1 line names no row (the first is line 3)"]
+    with pytest.raises(DataError, match=r"cheap\.jsonl: holds no replies \(line 1: "):
+        Recorded(file(bad))
+
+
+def test_an_id_that_is_a_number_is_its_text(file, store):
+    assert ask(Recorded(file({**line("7"), "custom_id": 7})), store, ["7"])[1].kept == 1
 
 
 def test_a_missing_or_empty_file_is_named(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.collect.data.dataset import NO, YES
+from cascade_threshold.label_text import NO_NAMES, YES_NAMES
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError, UsageError
 
@@ -150,7 +150,7 @@ def _roles(columns: list[Column]) -> dict[str, Any]:
     texts = [c for c in columns if c.name not in taken and not c.is_list and c.length >= 3]
     query, passage = _named(texts, QUERY_NAMES, taken), _named(texts, PASSAGE_NAMES, taken)
     label = roles.get("label")
-    graded = label is not None and {v.strip('"').casefold() for v in label.distinct} <= YES | NO
+    graded = label is not None and {v.strip('"').casefold() for v in label.distinct} <= YES_NAMES | NO_NAMES
     if query is not None and passage is not None and graded and "options" not in roles:
         roles |= {"kind": "judge", "texts": [query, passage]}
         roles.setdefault("group", query)  # passages of one query belong together

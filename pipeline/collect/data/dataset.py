@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade_threshold.label_text import label_text
+from pipeline.collect.data.choice_reading import ChoiceReading, options_in
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.collect.request import letters
 from pipeline.config.task import Split, TaskConfig
@@ -18,8 +20,6 @@ from pipeline.errors import DataError
 from pipeline.run.digests import digest
 
 LONG_TEXT = 100_000
-YES = {"yes", "1", "true", "relevant"}
-NO = {"no", "0", "false", "irrelevant", "not relevant"}
 
 Canonical = Callable[[str], str | None]
 
@@ -69,12 +69,15 @@ class Dataset:
 def read(config: TaskConfig, canonical: Canonical) -> Dataset:
     """Read and check a task's rows.
 
-    `canonical` maps a label as written to the label of the config, or to None. Raises DataError that names file, line,
+    `canonical` maps a label's text to the label of the config, or to None. Raises DataError that names file, line,
     value, rule and remedy at the first fault that could falsify a result.
     """
     spec = config.dataset
     if spec is None or config.prompt is None:
-        raise DataError(f"{config.source}: needs `dataset` and `prompt` to read rows (only --predictions does without)")
+        raise DataError(
+            f"{config.source}: has no `dataset` and `prompt`, so there are no rows to ask about: a table of predictions goes through "
+            "`evaluate --predictions FILE`, or predictions: {path: ...} in the config"
+        )
     table = TableFile(config.resolve(spec.path))
     text_columns = (
         tuple(c for c in config.prompt.columns if c != spec.options) if spec.options else config.prompt.columns
@@ -142,6 +145,8 @@ class _Reader:
         assert config.dataset is not None and config.prompt is not None
         self.config, self.spec, self.table, self.canonical = config, config.dataset, table, canonical
         self.text_columns, self.columns = text_columns, config.prompt.columns
+        self.choices = ChoiceReading.of(table, self.spec.label, self.spec.options)
+        self.repeated_options = 0
         self.seen: dict[str, int] = {}
         self.examples: list[Example] = []
         self.contents: Counter[str] = Counter()
@@ -159,6 +164,7 @@ class _Reader:
         by_name = {c: self._text(where, c, row[c]) for c in self.text_columns}
         options = self._options(where, row)
         if self.spec.options is not None and options is not None:
+            self.repeated_options += len({o.strip() for o in options}) < len(options)
             by_name[self.spec.options] = "\n".join(
                 f"{a}. {o}" for a, o in zip(letters(len(options)), options, strict=True)
             )
@@ -225,60 +231,57 @@ class _Reader:
     def _options(self, where: str, row: dict[str, Any]) -> tuple[str, ...] | None:
         if not self.spec.options:
             return None
-        value = row.get(self.spec.options)
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                raise DataError(
-                    f"{where}: column {self.spec.options!r} must hold a JSON list of options, got {value[:80]!r}"
-                ) from None
-        if not isinstance(value, list) or not all(isinstance(o, str) for o in value) or not 2 <= len(value) <= 26:
-            raise DataError(f"{where}: column {self.spec.options!r} must hold 2 to 26 texts, got {str(value)[:80]}")
-        return tuple(value)
+        found = options_in(row.get(self.spec.options))
+        if isinstance(found, str):
+            raise DataError(f"{where}: column {self.spec.options!r} {found}")
+        return found
 
     def _label(self, where: str, row: dict[str, Any], options: tuple[str, ...] | None) -> str | None:
         column = self.spec.label
         if column is None:
             return None
         value = row[column]
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if isinstance(value, bool) or (value is not None and not isinstance(value, str)):
-            raise DataError(
-                f"{where}: label {value!r} is {type(value).__name__}, not text; write it in quotes as the config does"
+        try:
+            text = label_text(value)
+            label = (
+                None
+                if options is not None or text is None
+                else self.canonical(value if isinstance(value, str) else text)
             )
-        if value is None or not value.strip():
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{where}: label {str(value)[:80]}: {error}; write it as text, as the config does"
+            ) from None
+        if text is None or not text.strip():
             raise DataError(f"{where}: the label is blank; label the row or leave it out of the file")
         if options is not None:
-            return self._choice(where, value, options)
-        label = self.canonical(value)
-        if label is None and self.config.kind == "judge" and self.config.labels is None:
-            folded = value.strip().casefold()
-            label = "yes" if folded in YES else "no" if folded in NO else None
+            return self._choice(where, text, options)
+        if label is None and self.config.kind == "judge" and self.config.answer_set is not None:
+            label = self.config.answer_set.label_of(value)  # yes, true, relevant, 1 and their opposites
         if label is None:
             known = list(self.config.answers or ())
-            near = difflib.get_close_matches(value, known, 1)
+            said = (
+                repr(text)
+                if isinstance(value, str)
+                else f"{value!r} is {type(value).__name__}, which reads {text!r}, and"
+            )
+            near = difflib.get_close_matches(text, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{where}: label {value!r} is not one of the config's labels {known}{hint}; add it to `labels` or mend the row"
+                f"{where}: label {said} is not one of the config's labels {known}{hint}; add it to `labels` or mend the row"
             )
         return label
 
-    def _choice(self, where: str, value: str, options: tuple[str, ...]) -> str:
-        """The letter of the right option; the file may give the letter or the option's text."""
-        names = letters(len(options))
-        by_text = [a for a, o in zip(names, options, strict=True) if o.strip() == value.strip()]
-        if len(by_text) == 1:
-            return by_text[0]
-        if not by_text and value.strip().upper() in names:
-            return value.strip().upper()
-        found = (
-            f"{len(by_text)} options read so"
-            if by_text
-            else f"it is neither an option nor one of the letters {names[0]} to {names[-1]}"
-        )
-        raise DataError(f"{where}: label {value!r}: {found}; give the letter of the right option")
+    def _choice(self, where: str, text: str, options: tuple[str, ...]) -> str:
+        """The letter of the right option, in the file's one reading."""
+        found = self.choices.letter(text, options)
+        if found is None:
+            names = letters(len(options))
+            raise DataError(
+                f"{where}: label {text!r} is {self.choices.misfit(text, options)}; give the letter of the right option, "
+                f"{names[0]} to {names[-1]}, in every row"
+            )
+        return found
 
     def finish(self) -> Dataset:
         if self.duplicates:
@@ -295,7 +298,7 @@ class _Reader:
             "splits": {s: sum(e.split == s for e in self.examples) for s in ("fit", "certify", "test")},
             "duplicate_texts": self.copies, "duplicate_texts_normalised": n - len(self.contents),
             "conflicting_labels": len(conflicts), "leaked_between_splits": sum(len(s) > 1 for s in self.splits_of.values()),
-            "blank_texts": self.blank, "long_texts": self.long,
+            "blank_texts": self.blank, "long_texts": self.long, "repeated_options": self.repeated_options,
             "groups": len({e.group for e in self.examples}), "grouped_by": self.spec.group or "content",
             "labels": dict(sorted(Counter(e.label or "(none)" for e in self.examples).items())),
         }  # fmt: skip

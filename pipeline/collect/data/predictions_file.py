@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import exp, inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cascade_threshold.answer_set import AnswerSet
+from cascade_threshold.label_text import fold, label_text
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.config.task import Split
 from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
 
-TRUE = {"1", "1.0", "true", "yes"}
+TRUE = {"1", "1.0", "true", "t", "yes", "y", "correct", "right", "pass", "passed"}
+FALSE = {"0", "0.0", "false", "f", "no", "n", "incorrect", "wrong", "fail", "failed"}
 SIGNAL: dict[str, Any] = {"name": "given", "version": None, "params": {}}
-FALSE = {"0", "0.0", "false", "no"}
+COLUMNS = (
+    "example_id", "confidence", "cheap_correct", "cheap_answer", "label", "strong_correct", "strong_answer", "cheap_usd", "strong_usd",
+    "group", "segment", "split",
+)  # fmt: skip
+"""Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
+ROUNDING = 1e-6
+"""A probability this far outside [0, 1] is rounding, and clipped."""
+ENOUGH = 50
+"""Rows of either kind from which on a confidence that is higher where the answer is wrong is called inverted."""
 
 
-def read(path: Path, split: Split) -> pd.DataFrame:
-    """Read and check a table of predictions. Needs example_id, confidence, cheap_correct (or cheap_answer and label).
+def read(
+    path: Path,
+    split: Split,
+    answers: AnswerSet | None = None,
+    *,
+    confidence: str = "probability",
+    columns: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Read and check a table of predictions. Needs confidence, and cheap_correct (or cheap_answer and label).
 
-    strong_correct (or strong_answer), cheap_usd, strong_usd, group, segment and split are used where they are there;
-    rows without a split are placed by the hash of their group. Raises DataError with row, value, rule and remedy.
+    example_id (else the row's number), strong_correct (or strong_answer), cheap_usd, strong_usd, group, segment and split are
+    used where they are there; rows without a split are placed by the hash of their group. `confidence`: how it is
+    written, "probability", "percent" or "logprob"; `columns`: the table's own name of a column, by ours; `answers`: the
+    closed set, else the labels that occur. Raises DataError with row, value, rule and remedy.
     """
-    table = TableFile(str(path))
-    numbered = list(table.rows())
-    if not numbered:
-        raise DataError(f"{path}: no rows; --predictions needs a table with example_id, confidence and cheap_correct")
-    frame = pd.DataFrame([row for _, row in numbered], dtype=object)
-    places = [table.where(number) for number, _ in numbered]
-    for column in ("example_id", "confidence"):
-        if column not in frame:
-            raise DataError(f"{path}: no column {column!r}; columns here: {', '.join(frame.columns)}")
-    frame["example_id"] = [str(v) for v in frame["example_id"]]
+    frame, places, decimal = _table(path, columns or {})
+    if "confidence" not in frame:
+        raise DataError(
+            f"{path}: no column 'confidence'; columns here: {', '.join(frame.columns)}; "
+            "name it with predictions: {columns: {confidence: ...}} in the config"
+        )
+    if "example_id" not in frame:
+        frame.insert(0, "example_id", [f"row-{number}" for number in range(1, len(frame) + 1)])
+    frame["example_id"] = [_text(v, "example_id", place) for v, place in zip(frame["example_id"], places, strict=True)]
     twice = frame["example_id"][frame["example_id"].duplicated()]
     if len(twice):
         raise DataError(
@@ -42,65 +63,178 @@ def read(path: Path, split: Split) -> pd.DataFrame:
         )
     for column in ("confidence", "cheap_usd", "strong_usd"):
         if column in frame:
-            frame[column] = [_number(v, column, place) for v, place in zip(frame[column], places, strict=True)]
-    _check_confidence(frame, places)
+            frame[column] = [_number(v, column, place, decimal) for v, place in zip(frame[column], places, strict=True)]
+    _check_dollars(frame, places)
+    frame["confidence"] = _probabilities(frame["confidence"].to_numpy(np.float64), confidence, places)
+    same = _comparison(frame, answers)
     for role in ("cheap", "strong"):
-        _correct(frame, role, places, path)
+        _correct(frame, role, places, path, same)
+    _check_direction(frame, path)
     return _placed(frame, split, places)
 
 
+def _table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[str], bool]:
+    """The rows, the place of each, and whether numbers may have a decimal comma."""
+    table = TableFile(str(path), delimiters=";\t|")
+    numbered = list(table.rows())
+    if not numbered:
+        raise DataError(f"{path}: no rows; --predictions needs a table with confidence and cheap_correct")
+    frame = pd.DataFrame([row for _, row in numbered], dtype=object)
+    for ours, theirs in columns.items():
+        if ours not in COLUMNS:
+            raise DataError(f"{path}: predictions.columns names {ours!r}, which is none of {', '.join(COLUMNS)}")
+        if theirs not in frame:
+            raise DataError(
+                f"{path}: no column {theirs!r}, which predictions.columns names; columns here: {', '.join(frame.columns)}"
+            )
+    named = {theirs: ours for ours, theirs in columns.items()}
+    frame = frame.drop(columns=[ours for ours in columns if ours in frame and ours not in named]).rename(columns=named)
+    frame = frame.drop(columns=[c for c in frame.columns if c == ""])
+    return frame, [table.where(number) for number, _ in numbered], table.delimiter == ";"
+
+
 def _blank(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))
+    return (
+        value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and isnan(value))
+    )
 
 
-def _number(value: Any, column: str, place: str) -> float:
-    if _blank(value):
-        return float("nan")
+def _text(value: Any, column: str, place: str) -> str:
     try:
-        return float(value)
+        text = label_text(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {column} is {str(value)[:80]}: {error}; write it as text") from None
+    if text is None or not text.strip():
+        raise DataError(f"{place}: {column} is blank; every row needs one, or leave the column out")
+    return text
+
+
+def _number(value: Any, column: str, place: str, decimal_comma: bool) -> float:
+    if _blank(value):
+        return nan
+    text = value
+    if isinstance(value, str):
+        text = value.strip().removesuffix("%").strip()
+        text = text.replace(",", ".") if decimal_comma and text.count(",") == 1 else text
+    try:
+        return float(text)
     except (TypeError, ValueError):
         raise DataError(f"{place}: {column} is {value!r}, not a number; leave it blank where it is unknown") from None
 
 
-def _check_confidence(frame: pd.DataFrame, places: list[str]) -> None:
-    for value, place in zip(frame["confidence"], places, strict=True):
-        if not (np.isnan(value) or 0 <= value <= 1):
+def _check_dollars(frame: pd.DataFrame, places: list[str]) -> None:
+    for column in ("cheap_usd", "strong_usd"):
+        for value, place in zip(frame.get(column, ()), places, strict=False):
+            if value < 0 or value == inf:
+                raise DataError(
+                    f"{place}: {column} is {value!r}; dollars are finite and not below 0, or blank where unknown"
+                )
+
+
+def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, places: list[str]) -> list[float]:
+    """Confidences on [0, 1] from how they are written; what is rounding is clipped, and what is another scale named."""
+    known = values[~np.isnan(values)]
+    if written == "percent":
+        values = values / 100
+    elif written == "logprob":
+        values = np.array([v if isnan(v) else exp(v) if v <= ROUNDING else 1.0 + v for v in values])
+    elif len(known) and known.min() >= -ROUNDING and known.max() <= 100 and (known > 1 + ROUNDING).mean() > 0.5:
+        raise DataError(
+            f"{places[int(np.nanargmax(values))]}: confidence is {float(known.max())!r}: these look like per cents, and must lie in [0, 1]; "
+            "--set predictions.confidence=percent converts them"
+        )
+    elif len(known) and known.max() <= ROUNDING and (known < -ROUNDING).mean() > 0.5:
+        raise DataError(
+            f"{places[int(np.nanargmin(values))]}: confidence is {float(known.min())!r}: these look like logprobs, and must lie in [0, 1]; "
+            "--set predictions.confidence=logprob converts them"
+        )
+    found = []
+    for value, place in zip(values, places, strict=True):
+        if not (isnan(value) or -ROUNDING <= value <= 1 + ROUNDING):
             raise DataError(
-                f"{place}: confidence is {value!r}; it must lie in [0, 1] (map a margin m to 1 - exp(-m)), or be blank"
+                f"{place}: confidence is {float(value)!r}{'' if written == 'probability' else f', read as {written}'}; it must lie in [0, 1] "
+                "(map a margin m to 1 - exp(-m)), or be blank"
             )
+        found.append(float(min(max(value, 0.0), 1.0)) if not isnan(value) else nan)
+    return found
 
 
-def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path) -> None:
+def _comparison(frame: pd.DataFrame, answers: AnswerSet | None) -> Any:
+    """A function that says whether two values mean the same label."""
+    if answers is not None:
+        return answers.same
+    labels: dict[str, None] = {}
+    for value in frame.get("label", ()):
+        if not _blank(value):
+            labels[_text(value, "label", "predictions").strip()] = None
+    try:
+        return AnswerSet.classify(list(labels)).same
+    except ValueError:  # one label alone
+        return lambda a, b: fold(label_text(a) or "", "loose").strip() == fold(label_text(b) or "", "loose").strip()
+
+
+def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, same: Any) -> None:
     name, answer = f"{role}_correct", f"{role}_answer"
+    for column in {answer, "label"} & set(frame.columns):
+        frame[column] = [None if _blank(v) else _text(v, column, p) for v, p in zip(frame[column], places, strict=True)]
     if name in frame:
-        frame[name] = pd.array(
-            [_truth(v, name, place) for v, place in zip(frame[name], places, strict=True)], dtype="boolean"
-        )
+        found = [_truth(v, name, place) for v, place in zip(frame[name], places, strict=True)]
     elif answer in frame and "label" in frame:
-        frame[name] = pd.array(
-            [
-                None if _blank(a) or _blank(y) else str(a).strip() == str(y).strip()
-                for a, y in zip(frame[answer], frame["label"], strict=True)
-            ],
-            dtype="boolean",
-        )
+        found = [
+            None if _blank(a) or _blank(y) else same(a, y) for a, y in zip(frame[answer], frame["label"], strict=True)
+        ]
     elif role == "cheap" and not {"cheap_answer", "strong_answer"} <= set(frame.columns):
-        raise DataError(f"{path}: needs a column cheap_correct, or cheap_answer together with label")
+        raise DataError(
+            f"{path}: needs a column cheap_correct, or cheap_answer together with label; columns here: {', '.join(frame.columns)}"
+        )
+    else:
+        return
+    frame[name] = pd.array(found, dtype="boolean")
 
 
 def _truth(value: Any, column: str, place: str) -> bool | None:
     if _blank(value):
         return None
-    text = str(value).strip().casefold()
+    text = _text(value, column, place).strip().casefold()
     if text in TRUE or text in FALSE:
         return text in TRUE
-    raise DataError(f"{place}: {column} is {value!r}; write 1 or 0, or leave it blank where it is unknown")
+    raise DataError(
+        f"{place}: {column} is {value!r}; write 1 or 0 (or correct, incorrect), or leave it blank where it is unknown"
+    )
+
+
+def _check_direction(frame: pd.DataFrame, path: Path) -> None:
+    """Raise DataError for a confidence that is clearly higher where the answer is wrong: it was written the other way round."""
+    if "cheap_correct" not in frame:
+        return
+    right = frame["cheap_correct"].astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    value = frame["confidence"].to_numpy(np.float64)
+    known = ~np.isnan(right) & ~np.isnan(value)
+    right, value = right[known], value[known]
+    good, bad = int(right.sum()), int((1 - right).sum())
+    if min(good, bad) < ENOUGH:
+        return
+    ranks = pd.Series(value).rank().to_numpy()
+    auroc = (ranks[right == 1].sum() - good * (good + 1) / 2) / (good * bad)
+    noise = np.sqrt((good + bad + 1) / (12 * good * bad))  # of random order (Mann and Whitney)
+    if auroc < 0.4 and auroc < 0.5 - 5 * noise:
+        raise DataError(
+            f"{path}: the confidence is inverted: it is higher where the cheap answer is wrong (a right answer has the larger one in only "
+            f"{auroc:.0%} of pairs); larger must mean surer, so give 1 - value, or the probability of the answer itself"
+        )
 
 
 def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFrame:
     if "group" not in frame:
         frame["group"] = frame["example_id"]
-    frame["group"] = [str(e) if _blank(g) else str(g) for g, e in zip(frame["group"], frame["example_id"], strict=True)]
+    frame["group"] = [
+        e if _blank(g) else _text(g, "group", p)
+        for g, e, p in zip(frame["group"], frame["example_id"], places, strict=True)
+    ]
+    if "segment" in frame:
+        frame["segment"] = [
+            None if _blank(v) else _text(v, "segment", p) for v, p in zip(frame["segment"], places, strict=True)
+        ]
     if "split" not in frame:
         frame["split"] = [split_of(g, split) for g in frame["group"]]
     for value, place in zip(frame["split"], places, strict=True):
@@ -116,4 +250,8 @@ def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFram
             known = frame.get(f"{role}_correct", pd.Series([None] * len(frame))).notna()
             answered = frame[f"{role}_answer"].map(lambda v: not _blank(v)) if f"{role}_answer" in frame else known
             frame[f"{role}_status"] = ["ok" if there else None for there in known | answered]
+    if (
+        "strong_wanted" not in frame
+    ):  # a row without a strong answer was not asked about, so no figure blames a model for it
+        frame["strong_wanted"] = [status is not None for status in frame["strong_status"]]
     return frame

@@ -18,12 +18,33 @@ from pipeline.errors import DataError
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 
-class TableFile:
-    """A dataset's file. `rows()` yields (line or row number, {column: value})."""
+class ClassName(str):
+    """The name that a Parquet file's metadata gives a numbered class; `code` is the number as text."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, name: str, code: int) -> ClassName:
+        """A text that knows its number."""
+        made = super().__new__(cls, name)
+        made.code = str(code)
+        return made
+
+
+class TableFile:
+    """A dataset's file. `rows()` yields (line or row number, {column: value}).
+
+    `delimiters`: what may separate a CSV's fields beside commas, where the header shows it; empty for a dataset, which is
+    held to commas.
+    """
+
+    def __init__(self, path: str, *, delimiters: str = "") -> None:
+        self.path, self.delimiters = path, delimiters
+        self.delimiter = ","
+        """What separates the fields of the CSV that was read last."""
         self.suffix = PurePosixPath(path.split("?")[0].replace("\\", "/")).suffix.lower()
+        if self.suffix in (".tsv", ".tab", ".txt") and "\t" in delimiters:
+            self.suffix = ".csv"
         if self.suffix not in SUFFIXES:
             raise DataError(f"{path}: a dataset is a {', '.join(SUFFIXES)} file; convert it, or rename it if it is one")
         self.unit = "row" if self.suffix == ".parquet" else "line"
@@ -94,7 +115,8 @@ class TableFile:
             good = _valid_prefix(raw)
             self._text(raw[good:], good, raw[:good].count(b"\n") + 1)
         assert lines is not None
-        reader = csv.reader(lines, strict=True)
+        self.delimiter = self._delimiter(lines)
+        reader = csv.reader(lines, strict=True, delimiter=self.delimiter)
         header: list[str] | None = None
         start = 1
         try:
@@ -110,7 +132,7 @@ class TableFile:
                         "quote fields that hold commas, quotes or line breaks"
                     )
                 else:
-                    yield line, dict(zip(header, fields, strict=True))
+                    yield line, self._named(line, header, fields)
         except csv.Error as error:
             raise DataError(f"{self.path}:{start}: {error}; double the quotes inside quoted fields") from None
 
@@ -119,25 +141,91 @@ class TableFile:
         if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
             mark = next(m for m in ";\t|" if m in header[0])
             raise DataError(f"{self.path}:1: the header is one field with {mark!r} in it; separate fields by commas")
-        twice = [h for h in header if header.count(h) > 1]
+        twice = [h for h in header if h and header.count(h) > 1]
         if twice:
             raise DataError(f"{self.path}:1: column {twice[0]!r} stands twice in the header; rename one")
+        if len(header) > 1 and not any(header):
+            raise DataError(f"{self.path}:1: the header is blank; the first line must name the columns")
         return header
+
+    def _delimiter(self, lines: io.StringIO) -> str:
+        first = lines.readline()
+        lines.seek(0)
+        return "," if "," in first else next((mark for mark in self.delimiters if mark in first), ",")
+
+    def _named(self, line: int, header: list[str], fields: list[str]) -> dict[str, Any]:
+        """The fields by name. A column without one is the row's number where it is the first (pandas writes it so), and must
+        be blank elsewhere."""
+        row = dict(zip(header, fields, strict=True))
+        if "" in row:
+            place = header.index("", 1) if "" in header[1:] else 0
+            if place:
+                stray = next((f for h, f in zip(header[1:], fields[1:], strict=True) if not h and f.strip()), None)
+                if stray is not None:
+                    raise DataError(
+                        f"{self.path}:{line}: {stray[:80]!r} stands in a column without a name; name it in the header"
+                    )
+            if header[0]:
+                del row[""]
+            else:
+                row[""] = fields[0]
+        return row
 
     def _parquet(self, handle: BinaryIO, columns: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             file = pq.ParquetFile(handle, page_checksum_verification=True)
             names = file.schema_arrow.names
             wanted = [c for c in columns if c in names] if columns is not None else names
+            binary, classes = self._binary(file.schema_arrow), _class_names(file.schema_arrow)
             number = 0
             for batch in file.iter_batches(batch_size=8192, columns=wanted):
                 # a row of no wanted column is still a row
                 table = batch.to_pylist() if wanted else [{}] * batch.num_rows
                 for row in table:
                     number += 1
+                    for column in binary & row.keys():
+                        row[column] = self._decoded(number, column, row[column])
+                    for column in classes.keys() & row.keys():
+                        row[column] = _class(row[column], classes[column])
                     yield number, {**dict.fromkeys(c for c in columns or () if c in names), **row}
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{self.path}: damaged or no Parquet file ({str(error).splitlines()[0]})") from None
+
+    def _binary(self, schema: pa.Schema) -> set[str]:
+        def is_bytes(kind: pa.DataType) -> bool:
+            if pa.types.is_dictionary(kind):
+                return is_bytes(kind.value_type)
+            return bool(
+                pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+            )
+
+        return {field.name for field in schema if is_bytes(field.type)}
+
+    def _decoded(self, number: int, column: str, value: Any) -> Any:
+        try:
+            return value.decode("utf-8") if isinstance(value, bytes) else value
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{self.where(number)}: column {column!r} holds bytes that are not UTF-8 ({value[:12]!r}); write it as text"
+            ) from None
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Names of numbered classes by column, as the datasets library writes them into a Parquet file's metadata."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        found = {c: f["names"] for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {
+        c: names for c, names in found.items() if isinstance(names, list) and all(isinstance(n, str) for n in names)
+    }
+
+
+def _class(value: Any, names: list[str]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return None if value == -1 else ClassName(names[value], value) if 0 <= value < len(names) else value
 
 
 def _decodes(raw: bytes) -> bool:

@@ -1,0 +1,129 @@
+"""Tables of predictions that people have: read as they are written, or refused with row, value, rule and remedy."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cascade_threshold.answers import AnswerSet
+from pipeline.collect.data.predictions_file import read
+from pipeline.config.task import Split
+from pipeline.errors import DataError
+
+SPLIT = Split()
+
+
+def table(tmp_path: Path, text: str, name: str = "t.csv") -> Path:
+    (tmp_path / name).write_text(text, "utf-8")
+    return tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "confidence;cheap_correct\n0,9;1\n0,25;0\n"),
+        ("t.csv", "confidence\tcheap_correct\n0.9\tcorrect\n0.25\tincorrect\n"),
+        ("t.tsv", "confidence\tcheap_correct\n0.9\tT\n0.25\tF\n"),
+        ("t.csv", "confidence,cheap_correct\n0.9,True\n0.25,false\n"),
+        ("t.csv", ",confidence,cheap_correct\n0,0.9,right\n1,0.25,wrong\n"),
+    ],
+)
+def test_separators_and_words_for_right_and_wrong(tmp_path: Path, name: str, text: str) -> None:
+    frame = read(table(tmp_path, text, name), SPLIT)
+    assert frame["confidence"].tolist() == [0.9, 0.25]
+    assert frame["cheap_correct"].tolist() == [True, False]
+    assert frame["example_id"].tolist() == ["row-1", "row-2"], "a table without ids is numbered"
+
+
+def test_labels_of_a_table_are_folded_as_on_the_main_path(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "confidence,cheap_answer,label,strong_answer\n.9,spam,Spam,spam\n.8,ham,Spam,HAM\n.7,Ham,ham,\n"
+    )
+    frame = read(path, SPLIT)
+    assert frame["cheap_correct"].tolist() == [True, False, True]
+    assert frame["strong_correct"].tolist()[:2] == [True, False]
+    assert frame["strong_correct"].isna().tolist() == [False, False, True], "no strong answer is unknown"
+    assert frame["strong_status"].isna().tolist() == [False, False, True]
+    cased = table(tmp_path, "confidence,cheap_answer,label\n.9,m,M\n.8,m,m\n")
+    assert read(cased, SPLIT)["cheap_correct"].tolist() == [False, True], "m and M are two labels here"
+
+
+def test_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> None:
+    rows = {
+        "confidence": [0.5, 1 + 2e-7, -1e-7], "label": pa.array([5, 1, 2], pa.int64()),
+        "cheap_answer": pa.array(["5", "1", "1"]).dictionary_encode(), "group": pa.array([7, 7, 8]),
+    }  # fmt: skip
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    frame = read(tmp_path / "t.parquet", SPLIT)
+    assert frame["cheap_correct"].tolist() == [True, True, False]
+    assert frame["confidence"].tolist() == [0.5, 1.0, 0.0], "what is rounding is clipped"
+    assert frame["group"].tolist() == ["7", "7", "8"]
+    booleans = pa.table({"confidence": [0.5, 0.6], "label": [True, False], "cheap_answer": ["yes", "yes"]})
+    pq.write_table(booleans, tmp_path / "b.parquet")
+    assert read(tmp_path / "b.parquet", SPLIT, AnswerSet.judge())["cheap_correct"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("confidence,cheap_correct\n95,1\n40,0\n99,1\n", r"t\.csv:4: .*per cents.*--set predictions\.confidence=percent"),
+        ("confidence,cheap_correct\n-0.1,1\n-2,0\n-0.01,1\n", r"t\.csv:3: .*logprobs.*--set predictions\.confidence=logprob"),
+        ("confidence,cheap_correct\n0.5,1\n1.01,0\n0.3,1\n", r"t\.csv:3: confidence is 1\.01.*\[0, 1\]"),
+        ("confidence,cheap_correct\n0.5,1\n-0.2,0\n0.3,1\n", r"t\.csv:3: confidence is -0\.2"),
+        ("confidence,cheap_correct,cheap_usd\n0.5,1,0.1\n0.4,1,-0.1\n", r"t\.csv:3: cheap_usd is -0\.1"),
+        ("confidence,cheap_correct,strong_usd\n0.5,1,inf\n", r"t\.csv:2: strong_usd is inf"),
+        ("confidence,cheap_correct\n0.5,maybe\n", r"t\.csv:2: cheap_correct is 'maybe'"),
+        ("score,cheap_correct\n0.5,1\n", r"no column 'confidence'.*score.*predictions: \{columns"),
+        ("confidence,ok\n0.5,1\n", r"needs a column cheap_correct.*confidence, ok"),
+        ("example_id,confidence,cheap_correct\na,0.5,1\na,0.4,1\n", "duplicate ids"),
+        ("example_id,confidence,cheap_correct\na,0.5,1\n,0.4,1\n", r"t\.csv:3: example_id is blank"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read(table(tmp_path, text), SPLIT)
+
+
+def test_per_cents_and_logprobs_are_converted_when_they_are_named(tmp_path: Path) -> None:
+    percent = table(tmp_path, "confidence,cheap_correct\n95%,1\n40,0\n")
+    assert read(percent, SPLIT, confidence="percent")["confidence"].tolist() == [0.95, 0.4]
+    logs = table(tmp_path, "confidence,cheap_correct\n-0.5,1\n-2,0\n,1\n")
+    found = read(logs, SPLIT, confidence="logprob")["confidence"].tolist()
+    assert found[:2] == [math.exp(-0.5), math.exp(-2)]
+    assert math.isnan(found[2])
+    with pytest.raises(DataError, match=r"read as logprob"):
+        read(table(tmp_path, "confidence,cheap_correct\n0.5,1\n"), SPLIT, confidence="logprob")
+
+
+def test_an_inverted_confidence_is_called_inverted(tmp_path: Path) -> None:
+    draw = random.Random(2)
+
+    def made(sign: int, n: int = 600) -> Path:
+        lines: list[dict[str, Any]] = []
+        for _ in range(n):
+            p = draw.random()
+            lines.append({"confidence": p if sign > 0 else 1 - p, "cheap_correct": draw.random() < 0.5 + p / 2})
+        return table(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "t.jsonl")
+
+    with pytest.raises(DataError, match=r"inverted.*1 - value"):
+        read(made(-1), SPLIT)
+    read(made(1), SPLIT)
+    read(made(-1, 60), SPLIT)  # too few rows to say so
+
+
+def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
+    path = table(tmp_path, "score,ok,confidence\n0.5,1,x\n0.4,0,y\n")
+    frame = read(path, SPLIT, columns={"confidence": "score", "cheap_correct": "ok"})
+    assert frame["confidence"].tolist() == [0.5, 0.4]
+    assert frame["cheap_correct"].tolist() == [True, False]
+    with pytest.raises(DataError, match=r"no column 'nope'"):
+        read(path, SPLIT, columns={"confidence": "nope"})
+    with pytest.raises(DataError, match=r"'sureness', which is none of"):
+        read(path, SPLIT, columns={"sureness": "score"})
