@@ -77,6 +77,11 @@ class Drawing:
 
 def draw(report: Mapping[str, Any], *, png: bool = True) -> dict[str, Drawing]:
     """Every figure for which the report has data, by name. Without `png` only the SVG is drawn, in half the time."""
+    return {name: _finish(name, paint, png) for name, paint in painters(report).items()}
+
+
+def painters(report: Mapping[str, Any]) -> dict[str, Callable[[Axes], None]]:
+    """What paints each figure for which the report has data, on axes of any size, by name."""
     trust, sweep = report["trust"], report["decide"]["sweep"]
     made: dict[str, Callable[[Axes], None]] = {}
     if sweep is not None and len(set(zip(*_curve(sweep), strict=True))) > 1:  # one end alone is no curve
@@ -90,7 +95,7 @@ def draw(report: Mapping[str, Any], *, png: bool = True) -> dict[str, Drawing]:
         made["risk"] = lambda axes: _risk(axes, trust["risk"])
     if trust["signals"]:
         made["signals"] = lambda axes: _signals(axes, trust["signals"])
-    return {name: _finish(name, paint, png) for name, paint in made.items()}
+    return made
 
 
 def _finish(name: str, paint: Callable[[Axes], None], png: bool) -> Drawing:
