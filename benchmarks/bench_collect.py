@@ -20,10 +20,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from cascade_threshold.pricing import Price  # noqa: E402
 
 BODY = json.dumps(
     {
@@ -109,7 +110,7 @@ def ours(url: str, count: int, concurrency: int) -> dict:
     from pipeline.collect.store.response_store import ResponseStore
 
     os.environ["TOGETHER_BASE_URL"] = url
-    price = SimpleNamespace(input=0.17, output=0.25)
+    price = Price(input=0.17, output=0.25)
     with (
         tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder,
         ResponseStore(Path(folder) / "r.sqlite") as store,
@@ -207,7 +208,7 @@ def bookkeeping(count: int = 6000) -> float:
         tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder,
         ResponseStore(Path(folder) / "r.sqlite") as store,
     ):
-        price = SimpleNamespace(input=0.17, output=0.25)
+        price = Price(input=0.17, output=0.25)
         options = {
             "task": "bench",
             "concurrency": 64,

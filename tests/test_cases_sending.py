@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_provider import FakeProvider, http, ok, raw
 
 from pipeline.__main__ import main
+from pipeline.collect.sending import sender
 
 PRICES = "{{input: {}, output: {}, as_of: 2026-11-01, source: test}}"
 
@@ -95,3 +97,122 @@ def test_cached_prompts_are_priced_and_the_cost_without_caching_stands_beside_it
     assert found["caching"]["cached_share"] == {"cheap": None, "strong": 1500 / 1600}
     assert policy["strong"]["usd_per_million_tokens"]["cached_input"] == 0.2
     assert policy["strong"]["cached_share"] == 1500 / 1600
+
+
+def labelled(post: Any) -> Any:
+    """A good answer of one of the two labels."""
+    return ok(choices=[{"index": 0, "message": {"role": "assistant", "content": "positive"}, "finish_reason": "stop", "logprobs": {
+        "content": [{"token": "positive", "bytes": list(b"positive"), "logprob": -0.1, "top_logprobs": [
+            {"token": "positive", "bytes": list(b"positive"), "logprob": -0.1}, {"token": "negative", "bytes": list(b"negative"), "logprob": -3.0}]}]}}])  # fmt: skip
+
+
+def text(words: str) -> Any:
+    return ok(choices=[{"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop", "logprobs": {
+        "content": [{"token": words, "bytes": list(words.encode()), "logprob": -0.1, "top_logprobs": []}]}}])  # fmt: skip
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Path, Path]]:
+    def make(api: Any, **settings: Any) -> tuple[Path, Path]:
+        monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        monkeypatch.setattr(sender, "TRIES", 3)
+        settings = {
+            "target": "{kind: budget, escalation_rate: 0.3}",
+            "text": lambda i: f"message number {i}.",
+        } | settings
+        return tmp_path, written(tmp_path, provider="together", **settings)
+
+    return make
+
+
+def of(api: Any, model: str) -> list[Any]:
+    return [post for post in api.posts if post.body["model"] == model]
+
+
+def test_case_03_answers_that_are_no_label_stop_the_run_after_the_first_and_fail_doctor(
+    served: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeProvider(lambda post: text("I would say upbeat")) as api:
+        folder, config = served(api, rows=200)
+        assert run(folder, "doctor", str(config)) == 2
+        assert "'I would say upbeat', is none of the labels" in "".join(capsys.readouterr())
+        asked = len(api.posts)
+        assert run(folder, "evaluate", str(config), "--yes") == 2
+        said = capsys.readouterr().err
+        assert (
+            "20 of the first 20 replies of the cheap model m are none of the labels ('I would say upbeat' 20 times)"
+            in said
+        )
+        assert len(of(api, "m")) <= 20 + asked
+        assert len(of(api, "S")) <= 1
+        before = len(api.posts)
+        assert run(folder, "collect", str(config)) == 2
+        assert len(api.posts) <= before + 4, "the kept replies say it"
+        assert run(folder, "collect", str(config), "--set", "max_unreadable=1") == 0
+        assert len({post.text for post in of(api, "m")}) == 200
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_cases_04_and_05_a_refusal_that_follows_a_row_is_the_rows(
+    served: Any, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    def answer(post: Any) -> Any:
+        poisoned = post.text.endswith("7.") and post.body["model"] == "m"
+        return raw(b"<html>blocked</html>", status, "text/html") if poisoned else labelled(post)
+
+    with FakeProvider(answer) as api:
+        folder, config = served(api, rows=60)
+        assert run(folder, "collect", str(config)) == 4, (
+            "6 of 60 fail, which is said before the strong model is paid for"
+        )
+        assert f"6 http_{status}" in capsys.readouterr().err
+        assert len(of(api, "S")) <= 1
+        more = ("collect", str(config), "--set", "max_failure_rate=0.2")
+        assert run(folder, *more) == 0
+        assert len({post.text for post in of(api, "S")}) == 60
+        before = len(api.posts)
+        assert run(folder, *more) == 0
+        assert len(api.posts) == before, "the rows have had their tries"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_case_04_a_first_refusal_still_stops_at_once(served: Any, status: int) -> None:
+    with FakeProvider(lambda post: http(status)) as api:
+        folder, config = served(api, rows=60)
+        assert run(folder, "collect", str(config)) == 2
+        assert len(api.posts) == 1
+
+
+def test_case_05_a_model_that_is_gone_midway_stops_the_run(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeProvider(lambda post: labelled(post) if post.number <= 40 else http(404)) as api:
+        folder, config = served(api, rows=100)
+        assert run(folder, "collect", str(config), "--concurrency", "4") == 2
+        assert "knows no model" in capsys.readouterr().err
+        assert len(api.posts) <= 40 + 2 * 4 + 2
+
+
+@pytest.mark.parametrize(
+    "choice", [{"finish_reason": "error"}, {"finish_reason": "abort"}, {"error": {"code": 502, "message": "gone"}}]
+)
+def test_row_64_a_choice_that_broke_off_is_asked_again_whatever_text_it_holds(
+    served: Any, choice: dict[str, Any]
+) -> None:
+    broken = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "positive"},
+        "finish_reason": "stop",
+        "logprobs": None,
+    }
+
+    def answer(post: Any) -> Any:
+        once = (
+            post.text.endswith("7.")
+            and sum(p.text == post.text and p.body["model"] == post.body["model"] for p in api.posts) <= 1
+        )
+        return ok(choices=[broken | choice]) if once else labelled(post)
+
+    with FakeProvider(answer) as api:
+        folder, config = served(api, rows=30)
+        assert run(folder, "collect", str(config)) == 0
+        assert len(api.posts) == 2 * 30 + 2 * 3

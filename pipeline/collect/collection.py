@@ -19,6 +19,7 @@ from pipeline.collect.request import Request
 from pipeline.collect.sending.role import Reader, SendReport, ToSend
 from pipeline.collect.sending.sender import send_roles
 from pipeline.collect.sending.spend_cap import Allowance
+from pipeline.collect.store import old_keys
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.errors import CascadeError, UsageError
@@ -65,6 +66,7 @@ def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: N
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
     refuse_batched(task, store)
+    _adopt(task, store)
     if task.costs_money:
         expected = estimate(task, store)
         for line in estimates.estimate_lines(expected):
@@ -171,6 +173,13 @@ def reader(task: TaskInput) -> Reader:
     return read
 
 
+def _adopt(task: TaskInput, store: ResponseStore) -> None:
+    """In a store of the old format, find this task's replies by today's keys."""
+    for role in task.roles:
+        if found := old_keys.adopt(store, task.requests(role)):
+            task.say(f"{role}: {found:,} replies of an older version's store are found again, nothing is paid twice")
+
+
 def prices(task: TaskInput) -> dict[str, Price]:
     """The config's price of each role's model."""
     return {role: task.settings(role).price for role in task.roles}
@@ -183,6 +192,7 @@ def first_requests(task: TaskInput, store: ResponseStore) -> dict[str, list[Requ
 
 def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
     """What a run would send and cost; sends nothing."""
+    _adopt(task, store)
     return estimates.estimate(
         {role: task.requests(role) for role in task.roles},
         prices(task),
@@ -204,6 +214,7 @@ def _answer_bytes(task: TaskInput) -> float:
 def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[str, Any]:
     """Config, data, key and address, prices, disk; then one call per model, which proves what its replies hold."""
     refuse_batched(task, store)
+    _adopt(task, store)
     with locked(task.options.runs_dir, task.config.task):
         return preflight.doctor(
             first_requests(task, store), prices(task), lambda role: provider(task, role), store, task=task.config.task, paid=task.costs_money,

@@ -23,7 +23,7 @@ PROBE_REPEAT = 1_000_000
 class Request:
     """One question to one model.
 
-    `service` names who answers ("together", "embedded", "recorded/<digest of the file>"), never a host name.
+    `service` names who answers: "together" for its own hosts, another server's address, "embedded", "recorded/<digest>".
     `top_logprobs` is None where no logprobs are wanted (the strong role).
     """
 
@@ -52,7 +52,7 @@ class Request:
                 "service": self.service,
                 "model": self.model,
                 "messages": [dict(m) for m in self.messages],
-                "params": dict(self.params),
+                "params": numbers(dict(self.params)),
                 "top_logprobs": self.top_logprobs,
                 "repeat": self.repeat,
             }
@@ -68,6 +68,15 @@ class Request:
         """UTF-8 bytes of all messages, and of a constraint, which some servers write into the prompt: never fewer than their tokens."""
         asked = sum(len(m["content"].encode()) + len(m["role"]) for m in self.messages)
         return asked + (CONSTRAINT_BYTES + sum(len(a.encode()) + 4 for a in self.answers) if self.answers else 0)
+
+
+def numbers(value: Any) -> Any:
+    """A JSON value with its numbers in canonical form: 0.0 and -0.0 are 0, 1.0 is 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: numbers(part) for name, part in value.items()}
+    return [numbers(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def letters(count: int) -> tuple[str, ...]:

@@ -20,12 +20,13 @@ from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.providers.wire_form import BOOLEAN, INTEGER, WireForm, adapt
 from pipeline.collect.request import PROBE_REPEAT, Request
+from pipeline.collect.sending.interrupts import DRAIN_S, caught
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
 from pipeline.collect.sending.role import Reader
 from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, ending, opening
-from pipeline.errors import ProviderDown, UsageError
+from pipeline.errors import Interrupted, ProviderDown, UsageError
 
 TRIES = 3
 DEADLINE_S = 60.0
@@ -34,6 +35,32 @@ ZEROS_SUSPECT = 5
 ROWS = 3
 """So many rows are asked where replies say something about their row alone: refused, filtered, cut or empty."""
 LOOK = 500
+
+
+class Trial:
+    """What the attempts of a probe brought, and whether a signal ends it: what is in flight may still come back."""
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self.outcomes: list[Outcome] = []
+        self.error: Interrupted | None = None
+        self._task = task
+
+    def interrupt(self, signum: int) -> str:
+        """Send nothing more."""
+        self.error = Interrupted("interrupted, nothing is lost; the same command goes on from here", signum)
+        if self._task is not None:
+            asyncio.get_running_loop().call_later(DRAIN_S, self._task.cancel)
+        return (
+            f"stopping: the first request gets up to {DRAIN_S:.0f} s to come back (the same signal again: stop at once)"
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not past a signal."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self.error is None and (left := end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(0.1, left))
+        if self.error is not None:
+            raise self.error
 
 
 def candidates(requests: Iterable[Request], store: ResponseStore) -> list[Request]:
@@ -76,13 +103,14 @@ async def _probe(
     price: Price | None,
     read: Reader | None,
 ) -> dict[str, Any]:
+    trial = Trial(asyncio.current_task())
     try:
-        outcomes: list[Outcome] = []
-        for request in requests:
-            found = await _examined(request, provider, store, task, outcomes, read)
-            if found["usable"] or not _of_its_row(found):
-                break
-        charged = [o.usage for o in outcomes if o.state in ("ok", "invalid", "unknown")]
+        with caught(asyncio.get_running_loop(), trial.interrupt):
+            for request in requests:
+                found = await _examined(request, provider, store, task, trial, read)
+                if found["usable"] or not _of_its_row(found):
+                    break
+        charged = [o.usage for o in trial.outcomes if o.state in ("ok", "invalid", "unknown")]
         costs = [None if price is None else price.usd(usage) for usage in charged]
         found["usd"] = fsum(known) if len(known := [c for c in costs if c is not None]) == len(costs) else None
         look_up = getattr(provider, "list_price", None)
@@ -97,11 +125,11 @@ async def _examined(
     provider: Provider,
     store: ResponseStore,
     task: str,
-    outcomes: list[Outcome],
+    trial: Trial,
     read: Reader | None,
 ) -> dict[str, Any]:
     """What a row's reply says, asked in the other form where the first brought no logprobs."""
-    found = examine(request, *await _ask(request, provider, store, task, outcomes), read)
+    found = examine(request, *await _ask(request, provider, store, task, trial), read)
     forms: dict[str, str] | None = getattr(provider, "forms", None)
     if (
         request.top_logprobs is not None
@@ -113,9 +141,9 @@ async def _examined(
     ):
         # some servers accept the integer and then leave the logprobs out
         adapt(forms, request.model, {"logprobs": BOOLEAN})
-        found = examine(request, *await _ask(request, provider, store, task, outcomes), read)
+        found = examine(request, *await _ask(request, provider, store, task, trial), read)
     if request.answers and forms is not None and found["state"] == "rejected":
-        found = await _constrained(request, provider, forms, found, store, task, outcomes, read)
+        found = await _constrained(request, provider, forms, found, store, task, trial, read)
     return found
 
 
@@ -126,7 +154,7 @@ async def _constrained(
     found: dict[str, Any],
     store: ResponseStore,
     task: str,
-    outcomes: list[Outcome],
+    trial: Trial,
     read: Reader | None,
 ) -> dict[str, Any]:
     """What the reply says in the first form in which the constraint is taken, where the refusal did not tell which that is."""
@@ -134,7 +162,7 @@ async def _constrained(
     for form in (replace(before, logprobs=BOOLEAN), replace(before, logprobs=BOOLEAN, constraint=JSON_SCHEMA)):
         if form != before:
             forms[request.model] = str(form)
-            other = examine(request, *await _ask(request, provider, store, task, outcomes), read)
+            other = examine(request, *await _ask(request, provider, store, task, trial), read)
             if other["state"] != "rejected":
                 return other
     forms.pop(request.model, None)
@@ -149,7 +177,7 @@ def _of_its_row(found: Mapping[str, Any]) -> bool:
 
 
 async def _ask(
-    request: Request, provider: Provider, store: ResponseStore, task: str, outcomes: list[Outcome]
+    request: Request, provider: Provider, store: ResponseStore, task: str, trial: Trial
 ) -> tuple[Attempt, Outcome]:
     """Up to a few tries, since a probe must not fail by chance. Each is recorded."""
     request = _fresh(request, store)
@@ -165,9 +193,13 @@ async def _ask(
                 attempt = await provider.complete(request)
         except TimeoutError:
             attempt = Attempt("unknown", problem="timeout", detail=f"no whole reply within {DEADLINE_S:g} s")
+        except asyncio.CancelledError:  # the drain is over
+            attempt = Attempt("unknown", problem="interrupted")
         outcome = judge(attempt)
-        outcomes.append(outcome)
+        trial.outcomes.append(outcome)
         store.durably(partial(store.note, (), [ending(opened, attempt, outcome)]))
+        if trial.error is not None:
+            raise trial.error
         if outcome.error is not None:
             raise outcome.error(advice(attempt, outcome, request))
         if outcome.action is Action.WAIT:
@@ -177,7 +209,7 @@ async def _ask(
                 raise ProviderDown(
                     f"{attempt.host} keeps asking for a slower pace (http_429); run the same command again later, nothing is lost"
                 )
-            await asyncio.sleep(2 ** min(waits, 5) if pause is None else pause)
+            await trial.sleep(2 ** min(waits, 5) if pause is None else pause)
             continue
         tries += outcome.action is not Action.AGAIN
         if outcome.action in (Action.KEEP, Action.REJECT) or (outcome.state == "ok" and tries > 1):
@@ -187,7 +219,7 @@ async def _ask(
                 f"{attempt.host or 'the service'} does not answer ({outcome.reason}{': ' + outcome.message if outcome.message else ''}); "
                 "check the network and the address (base_url of the config, or TOGETHER_BASE_URL), or try again later"
             )
-        await asyncio.sleep(min(10.0, wait_asked(attempt.headers) or 0.5) if outcome.action is not Action.AGAIN else 0)
+        await trial.sleep(min(10.0, wait_asked(attempt.headers) or 0.5) if outcome.action is not Action.AGAIN else 0)
 
 
 def _fresh(request: Request, store: ResponseStore) -> Request:

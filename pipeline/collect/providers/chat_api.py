@@ -21,6 +21,8 @@ import together
 import yarl
 from together import AsyncTogether
 
+from pipeline.collect.providers import bounded
+from pipeline.collect.providers.address import is_loopback
 from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
 from pipeline.collect.providers.redact import redact, redact_bytes
 from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt
@@ -65,6 +67,7 @@ class ChatApi:
         self.forms, self._first, self._keyless = dict(forms or {}), first, keyless
         self._secret = client.api_key if paid and not keyless else None
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
 
     @property
     def service(self) -> str:
@@ -90,9 +93,14 @@ class ChatApi:
         started = time.perf_counter()
         try:
             status, headers, content = await (self._ask(body) if self._direct else self._post(body))
+        except bounded.TooLargeError:
+            detail = f"the reply is larger than {bounded.MOST_BYTES / 1e6:.0f} MB"
+            return Attempt("reply", 200, b"", {}, self._since(started), form, self.host, "too_large", detail)
         except Exception as error:  # whatever a transport raises, the question is only whether the request had left
             return self._lost(error, form, self._since(started))
         seconds = self._since(started)
+        if status == 407 and self._proxy is not None:
+            return self._refused_by_proxy(form)
         failed = not 200 <= status < 300
         content = redact_bytes(content, self._secret, patterns=failed)
         kept = {name: redact(headers[name], self._secret) for name in KEPT_HEADERS if name in headers}
@@ -113,7 +121,8 @@ class ChatApi:
             self._session = self._open()
         data = _JSON.encode(body).encode()
         async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
-            return response.status, response.headers, await response.read()
+            encoding = response.headers.get("content-encoding", "")
+            return response.status, response.headers, await bounded.read(response.content.iter_any(), encoding)
 
     def _open(self) -> aiohttp.ClientSession:
         """A session that sends what the SDK's client sends, authentication included. The sender limits connections."""
@@ -126,10 +135,20 @@ class ChatApi:
             connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=15),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
             headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
+            auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
+    def _refused_by_proxy(self, form: str, status: int = 407) -> Attempt:
+        """A proxy that does not let the request pass: it never reached the service. Named without its password."""
+        netloc = urlsplit(self._proxy or "").netloc.rpartition("@")[2]
+        wants = "wants another user name or password" if status == 407 else "does not let the request pass"
+        detail = f"the proxy {netloc} {wants} ({status}); see HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+        return Attempt("not_sent", wire_form=form, host=self.host, problem="proxy", detail=detail)
+
     def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return self._refused_by_proxy(form, error.status)
         sent, problem = left_this_machine(error)
         detail = redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}", self._secret)[:300]
         return Attempt(
@@ -211,6 +230,8 @@ def tls() -> ssl.SSLContext:
 def proxy_for(address: str) -> str | None:
     """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
     parts = urlsplit(address)
+    if is_loopback(parts.hostname or ""):
+        return None  # never, whatever NO_PROXY says
     proxies = urllib.request.getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
     if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):

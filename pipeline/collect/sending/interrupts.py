@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+DRAIN_S = 10.0
+"""What is in flight at the first signal gets so long to come back."""
+
 
 @contextmanager
 def caught(loop: asyncio.AbstractEventLoop, first: Callable[[int], str]) -> Iterator[None]:

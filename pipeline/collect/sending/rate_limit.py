@@ -24,6 +24,9 @@ LONGEST_WAIT_S = 300.0
 """A service that asks for a longer wait ends the run; the same command resumes it."""
 
 
+FOREVER_S = 1e9
+
+
 class Pace:
     """Gate through which every request passes. Times are seconds of a monotonic clock."""
 
@@ -185,7 +188,10 @@ def wait_asked(headers: Mapping[str, str], now: float | None = None) -> float | 
     if after:
         date = email.utils.parsedate_tz(after)
         if date is not None:
-            return max(0.0, email.utils.mktime_tz(date) - now)
+            try:
+                return max(0.0, email.utils.mktime_tz(date) - now)
+            except (ValueError, OverflowError):  # a year that no calendar has
+                return FOREVER_S
     reset = _number((headers.get("x-ratelimit-reset") or "").removesuffix("s"))
     if reset is not None:  # seconds, or for some servers the time itself
         return max(0.0, reset - now) if reset > 1e9 else reset

@@ -75,6 +75,8 @@ def judge(attempt: Attempt) -> Outcome:
         return Outcome(Action.RETRY, "not_sent", attempt.problem or "no_connection", attempt.detail)
     if attempt.arrival != "reply" or attempt.http_status is None:
         return Outcome(Action.RETRY_ONCE, "unknown", attempt.problem or "cut", attempt.detail)
+    if attempt.problem == "too_large":
+        return Outcome(Action.RETRY_ONCE, "invalid", "too_large", attempt.detail)
     if attempt.again:
         return Outcome(Action.AGAIN, "http_error", "other_form", message_in(attempt.body))
     if 200 <= attempt.http_status < 300:

@@ -17,7 +17,7 @@ from functools import partial
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.request import PROBE_REPEAT, Request
-from pipeline.collect.sending.interrupts import caught
+from pipeline.collect.sending.interrupts import DRAIN_S, caught
 from pipeline.collect.sending.missing import missing
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, Pace, wait_asked
@@ -35,7 +35,6 @@ TRIES_REFUSED = 2
 TRIES_MAYBE_PAID = 2
 """Tries of one row that were perhaps paid without a reply to show for it."""
 DEADLINE_S = 180.0
-DRAIN_S = 10.0
 ALIKE = 10
 """So many rows refused one after the other with the same words: the fault is not theirs, and the run stops."""
 COMMIT_SHARE = 0.01

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.collect.providers.address import service_name
 from pipeline.errors import DataError, DiskFull, UsageError
 
 SCHEMA_VERSION = 2
+OLD_KEYS = "old_keys"
+"""The fact that a file was of format 1, whose requests had other keys."""
 APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
 
 SCHEMA = """
@@ -72,14 +75,29 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("COMMIT")
 
 
+def apart(host: str, request_id: str) -> str:
+    """The key of format 1 of a request that another server than Together's answered."""
+    return f"{host}|{request_id}"
+
+
 def _upgrade(connection: sqlite3.Connection, version: int) -> None:
-    """Bring a file of format 1 to this one: replies gain their cached tokens, and are noted as named by the old keys."""
+    """Bring a file of format 1 to this one: replies gain their cached tokens, and those of different servers are told apart."""
     if version == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:  # nobody was quicker
         connection.execute("ALTER TABLE attempt ADD COLUMN cached_tokens INTEGER")
-        connection.execute("INSERT OR REPLACE INTO fact VALUES ('old_keys', 'true')")
+        connection.execute("INSERT OR REPLACE INTO fact VALUES (?, 'true')", [OLD_KEYS])
+        connection.create_function("apart", 2, apart, deterministic=True)
+        connection.create_function("named", 1, lambda host: service_name(f"https://{host}"), deterministic=True)
+        # format 1 called every API "together": what other servers answered is set apart by the host that is noted beside it
+        others = "service='together' AND host IS NOT NULL AND named(host) <> 'together'"
+        mine = f"SELECT host FROM attempt WHERE attempt.request_id=used.request_id AND {others}"  # noqa: S608
+        connection.execute(
+            f"UPDATE used SET request_id=apart(({mine} LIMIT 1), request_id) WHERE EXISTS ({mine}) AND NOT EXISTS "  # noqa: S608
+            "(SELECT 1 FROM attempt WHERE attempt.request_id=used.request_id AND host IS NOT NULL AND named(host)='together')"
+        )
+        connection.execute(f"UPDATE attempt SET request_id=apart(host, request_id), service=host WHERE {others}")  # noqa: S608
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     connection.execute("COMMIT")
 

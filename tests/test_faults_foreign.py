@@ -1,0 +1,71 @@
+"""Rows of the fault matrix about replies that nobody can expect: their size, their depth, their headers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+
+import pytest
+from asking import rows
+from fake_provider import FakeProvider, http, raw
+
+from pipeline.collect.providers import bounded
+from pipeline.collect.sending.rate_limit import wait_asked
+from pipeline.errors import ProviderDown
+
+pytest_plugins = ("asking_fixtures",)
+
+
+async def parts(body: bytes, size: int = 50_000):
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+async def endless(part: bytes, seen: list[int]):
+    while True:
+        seen.append(1)
+        yield part
+
+
+def test_row_67_a_reply_is_read_in_bounds_whatever_its_encoding() -> None:
+    asyncio.run(_read_in_bounds())
+
+
+async def _read_in_bounds() -> None:
+    plain = json.dumps({"choices": ["x" * 1000] * 1000}).encode()
+    raw_deflate = zlib.compressobj(wbits=-15)
+    for encoding, packed in (
+        ("", plain), ("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)),
+        ("deflate", raw_deflate.compress(plain) + raw_deflate.flush()),
+    ):  # fmt: skip
+        assert await bounded.read(parts(packed), encoding) == plain
+    bomb = gzip.compress(b" " * 200_000_000)
+    with pytest.raises(bounded.TooLargeError):
+        await bounded.read(parts(bomb), "gzip")
+    seen: list[int] = []
+    with pytest.raises(bounded.TooLargeError):
+        await bounded.read(endless(b"x" * 1_000_000, seen), "")
+    assert len(seen) == 17
+
+
+def test_row_67_a_reply_without_end_is_retried_once_then_failed(ask, monkeypatch) -> None:
+    monkeypatch.setattr(bounded, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(bounded.read, "__defaults__", (100_000,))
+    with FakeProvider({"row 3.": [raw(b" " * 200_000)] * 4}) as api:
+        report = ask(api, rows(10))
+        assert api.count("row 3.") == 2
+    assert (report.kept, report.failed_by_reason) == (9, {"too_large": 1})
+
+
+def test_row_67_json_without_bottom_is_no_reply_and_no_traceback(ask) -> None:
+    with FakeProvider({"row 3.": [raw(b"[" * 200_000), raw(b'{"a":' * 100_000)]}) as api:
+        assert ask(api, rows(10)).kept == 10
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 99999 23:59:59 GMT", "Mon, 01 Jan 10000 00:00:00 GMT"])
+def test_row_02_a_wait_until_a_year_that_no_calendar_has_is_a_wait_too_long(ask, date: str) -> None:
+    assert (wait_asked({"retry-after": date}) or 0) > 1e8
+    with FakeProvider(lambda post: http(429, {"Retry-After": date})) as api, pytest.raises(ProviderDown):
+        ask(api, rows(3))
