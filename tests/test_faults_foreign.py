@@ -13,7 +13,8 @@ from fake_provider import FakeProvider, http, raw
 
 from pipeline.collect.providers import bounded
 from pipeline.collect.sending.rate_limit import wait_asked
-from pipeline.errors import ProviderDown
+from pipeline.collect.store.response_store import ResponseStore
+from pipeline.errors import DataError, ProviderDown
 
 pytest_plugins = ("asking_fixtures",)
 
@@ -69,3 +70,38 @@ def test_row_02_a_wait_until_a_year_that_no_calendar_has_is_a_wait_too_long(ask,
     assert (wait_asked({"retry-after": date}) or 0) > 1e8
     with FakeProvider(lambda post: http(429, {"Retry-After": date})) as api, pytest.raises(ProviderDown):
         ask(api, rows(3))
+
+
+def test_row_70_an_emptied_store_beside_runs_is_refused_and_a_new_one_is_not(tmp_path) -> None:
+    path = tmp_path / "responses.sqlite"
+    path.touch()
+    with ResponseStore(path):
+        pass  # nothing was ever made from it
+    for name in ("responses.sqlite-wal", "responses.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    path.write_bytes(b"")
+    (tmp_path / "mail" / "0123456789ab").mkdir(parents=True)
+    (tmp_path / "mail" / "0123456789ab" / "run.json").write_text("{}")
+    with pytest.raises(DataError, match="0123456789ab beside it were made from its replies"):
+        ResponseStore(path)
+    assert path.stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    "cell", ["headers='{'", "received_at='yesterday'", "received_at=1e300", "body='text'", "checksum=NULL"]
+)
+def test_row_70_a_damaged_cell_of_a_reply_is_asked_for_again_and_no_traceback(ask, store, cell) -> None:
+    wanted = rows(5)
+    with FakeProvider() as api:
+        ask(api, wanted)
+        store.transaction([(f"UPDATE attempt SET {cell} WHERE request_id=?", [wanted[3].request_id])])
+        list(store.replies([r.request_id for r in wanted]))
+        assert ask(api, wanted).kept == 1
+    assert len(list(store.replies([r.request_id for r in wanted]))) == 5
+
+
+def test_row_70_a_damaged_note_is_named(store) -> None:
+    store.remember("probe:x", {"usable": True})
+    store.transaction([("UPDATE fact SET value='{' WHERE key='probe:x'", [])])
+    with pytest.raises(DataError, match="the note 'probe:x' is damaged"):
+        store.fact("probe:x")

@@ -26,7 +26,7 @@ from pipeline.collect.request import Request
 from pipeline.collect.sending.response_class import Outcome
 from pipeline.collect.store.schema import connect, errors, prepare
 from pipeline.collect.store.stored_reply import Failure, StoredReply
-from pipeline.errors import UsageError
+from pipeline.errors import DataError, UsageError
 from pipeline.run.directory import disk_errors
 
 T = TypeVar("T")
@@ -60,6 +60,7 @@ class ResponseStore:
             raise UsageError(
                 f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir"
             ) from None
+        self._refuse_emptied()
         self._write = connect(self.path)
         try:
             prepare(self._write, self.path)
@@ -67,6 +68,18 @@ class ResponseStore:
         except BaseException:
             self._write.close()
             raise
+
+    def _refuse_emptied(self) -> None:
+        """A file of 0 bytes beside runs that were made from it is no new store: taken for one, everything is paid again."""
+        if not self.path.is_file() or self.path.stat().st_size:
+            return
+        wal = self.path.with_name(self.path.name + "-wal")
+        run = next(self.path.parent.glob("*/*/run.json"), None)
+        if run is not None and not (wal.is_file() and wal.stat().st_size):
+            raise DataError(
+                f"{self.path}: empty, while runs such as {run.parent.name} beside it were made from its replies; restore a backup, "
+                "or remove the file, if all replies shall be paid for again"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -113,13 +126,18 @@ class ResponseStore:
         (request_id, task, example_id, role, service, model, host, form, state, status, seconds, headers, received,
          input_tokens, output_tokens, reasoning, packed, checksum, number) = row  # fmt: skip
         body = _sound(packed, checksum)
+        try:
+            told = json.loads(headers) if headers else {}
+            at = dt.datetime.fromtimestamp(received or 0, dt.UTC)
+        except (ValueError, TypeError, OverflowError, OSError):  # a damaged cell beside the body
+            body = None
         if body is None:
             self.damaged.append(request_id)
             self.durably(partial(self.set_aside, [number]))
             return None
         return StoredReply(
             request_id, task, example_id, role, service, model, host, form, state, status, body, seconds,
-            json.loads(headers) if headers else {}, dt.datetime.fromtimestamp(received or 0, dt.UTC), attempts, input_tokens, output_tokens, reasoning,
+            told, at, attempts, input_tokens, output_tokens, reasoning,
         )  # fmt: skip
 
     def known(self, request_ids: Sequence[str]) -> tuple[dict[str, tuple[str, int]], list[int]]:
@@ -309,7 +327,12 @@ class ResponseStore:
         """A remembered JSON value, such as what doctor found out about a model; None when there is none."""
         with self._errors():
             row = self._read.execute("SELECT value FROM fact WHERE key=?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        try:
+            return None if row is None else json.loads(row[0])
+        except (ValueError, TypeError):
+            raise DataError(
+                f"{self.path}: the note {key!r} is damaged ({str(row[0])[:40]!r}); restore a backup of the store"
+            ) from None
 
     def facts(self, prefix: str) -> list[tuple[str, Any]]:
         """Remembered values whose key starts with the prefix."""
@@ -344,7 +367,7 @@ def _sound(packed: bytes | None, checksum: bytes) -> bytes | None:
     """The raw body; None where it is gone or is not what was written."""
     try:
         body = None if packed is None else zlib.decompress(packed)
-    except zlib.error:
+    except (zlib.error, TypeError):
         return None
     return body if body is not None and checksum_of(body) == checksum else None
 
