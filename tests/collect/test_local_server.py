@@ -149,3 +149,17 @@ def test_the_main_job_runs_on_a_local_server_with_no_key(server, tmp_path, capsy
     assert main(words) == 0
     record = json.loads((tmp_path / "runs" / "email_triage" / result["run_id"] / "run.json").read_text())
     assert record["spending"]["cheap"]["sent"] == record["spending"]["strong"]["sent"] == 0
+
+
+def test_one_task_with_each_side_on_a_server_of_its_own(tmp_path, capsys, monkeypatch):
+    """Two implementations with different dialects at once, each asked as it wants."""
+    if len(URLS) < 2:
+        pytest.skip("needs two local inference servers: run this by `python scripts/local_servers.py run ...`")
+    monkeypatch.delenv("TOGETHER_BASE_URL", raising=False)
+    words = ["evaluate", str(CONFIG), "--limit", "100", "--concurrency", "4", "--yes", "--json", "--quiet",
+             "--set", f"cheap.model={CHEAP}", "--set", f"strong.model={STRONG}", "--set", "cheap.provider=openai-compatible",
+             "--set", "strong.provider=together", "--set", f"cheap.base_url={URLS[0]}", "--set", f"strong.base_url={URLS[1]}",
+             "--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path / "reports")]  # fmt: skip
+    assert main(words) == 0, capsys.readouterr().err
+    policy = json.loads(Path(json.loads(capsys.readouterr().out)["policy"]).read_text())
+    assert (policy["cheap"]["service"], policy["strong"]["service"]) == (URLS[0], URLS[1])

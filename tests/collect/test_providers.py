@@ -8,7 +8,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from fake_batch import FakeBatchApi
 from fake_provider import FakeProvider, Post, Step, completion, http, label_of, ok, raw, redirect
 
 import cascade_threshold
@@ -131,6 +133,19 @@ def test_two_servers_of_other_dialects_answer_one_task_each_with_its_own_key(pro
     assert TOGETHER_KEY.encode() not in written
     assert OTHER_KEY.encode() not in written
     assert cheap.url.encode() in written
+
+
+def test_one_side_goes_through_batches_and_the_other_does_not(project, monkeypatch, capsys):
+    with FakeProvider(openai_dialect) as cheap, FakeBatchApi(polls=0) as strong:
+        monkeypatch.setenv("TOGETHER_BASE_URL", strong.url)
+        path = config(project, f"provider: openai-compatible, base_url: '{cheap.url}'", "provider: together-batch")
+        for _ in range(2):
+            assert main(["collect", path, "--quiet"]) == 0, capsys.readouterr().err
+        assert len(cheap.posts) == ROWS + 1
+        assert sum(len(ids) for ids in strong.submitted) == ROWS, "and a second run submits nothing"
+    store = next(project.rglob("replies.parquet"))
+    providers = pd.read_parquet(store).groupby("role")["provider"].unique().map(list).to_dict()
+    assert providers == {"cheap": ["openai-compatible"], "strong": ["together-batch"]}
 
 
 def test_one_servers_replies_are_never_used_for_another(project, capsys):
