@@ -25,8 +25,8 @@ from pipeline.config.options import Options
 from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
 from pipeline.run.directory import (
     CALIBRATION,
+    GRADED,
     POLICY,
-    PREDICTIONS,
     RECOMMENDATION,
     SWEEP,
     write_bytes,
@@ -51,7 +51,7 @@ def _evaluate(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
 def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     policy = page.with_name(POLICY)
     result = {
-        "task": task.config.task, "run_id": task.run_id, "verdict": found["verdict"], "threshold": found["threshold"],
+        "task": task.config.task, "run_id": task.run_id, "decision_id": found["decision_id"], "verdict": found["verdict"], "threshold": found["threshold"],
         "sentence": found["sentence"], "report": str(page), "policy": str(policy),
     }  # fmt: skip
     warnings = [w["text"] for w in found["warnings"][:3]]
@@ -116,8 +116,8 @@ def calibrate(args: Args) -> Any:
     """Fit the calibrator."""
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        given = task.table is not None and not task.run.has(PREDICTIONS)
-        stages.calibrate(task, stages.measure(task, stages.graded(task)) if given else Predictions.read(task.run))
+        given = task.table is not None and not task.run.has(GRADED)
+        stages.calibrate(task, stages.measure(task, stages.graded(task)) if given else Predictions.read(task.decision))
         return _done(task)
 
     return _each(args, one)
@@ -127,7 +127,7 @@ def sweep(args: Args) -> Any:
     """Cost and accuracy at every level."""
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        stages.sweep(task, Predictions.read(task.run))
+        stages.sweep(task, Predictions.read(task.decision))
         return _done(task)
 
     return _each(args, one)
@@ -137,19 +137,25 @@ def recommend(args: Args) -> Any:
     """The threshold or why there is none."""
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        rows, fitted = Predictions.read(task.run), task.run.read_json(CALIBRATION)
-        found = stages.recommend(task, rows, fitted, task.run.read_table(SWEEP)).advice
+        rows, fitted = Predictions.read(task.decision), task.decision.read_json(CALIBRATION)
+        found = stages.recommend(task, rows, fitted, task.decision.read_table(SWEEP)).advice
         task.run.update(**described(task))
-        policy = task.run.path(POLICY)
+        policy = task.decision.path(POLICY)
         _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")
-        return {k: found[k] for k in ("task", "run_id", "verdict", "threshold", "sentence")}
+        return {k: found[k] for k in ("task", "run_id", "decision_id", "verdict", "threshold", "sentence")}
 
     return _each(args, one)
 
 
 def report(args: Args) -> Any:
     """The pages."""
-    return _each(args, lambda task, _: _outcome(task, stages.report(task), task.run.read_json(RECOMMENDATION)))
+
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        decision = task.decision
+        decision.require_whole()
+        return _outcome(task, stages.report(task), decision.read_json(RECOMMENDATION))
+
+    return _each(args, one)
 
 
 def export(args: Args) -> Any:
@@ -157,7 +163,9 @@ def export(args: Args) -> Any:
     from pipeline.deliver.formats.export import export as exported
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        path = task.run.existing(POLICY)
+        decision = task.decision
+        decision.require_whole()
+        path = decision.existing(POLICY)
         text = exported(path, args.format, allow_uncertified=args.allow_uncertified, allow_demo=args.allow_demo)
         if args.output is not None:
             write_bytes(args.output, text.encode())
@@ -322,6 +330,8 @@ def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
 
 def _options(args: Args) -> Options:
     known = {
-        k: v for k, v in vars(args).items() if k in Options.__dataclass_fields__ and v is not None and k != "command"
+        k: v
+        for k, v in vars(args).items()
+        if k in Options.__dataclass_fields__ and v is not None and k not in ("command", "set")
     }
-    return Options(**known, command=args.line)
+    return Options(**known, set=tuple(getattr(args, "set", ())), command=args.line)

@@ -136,7 +136,7 @@ def measure(task: TaskInput, rows: Graded) -> Predictions:
             fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=config.signal, reasons=facts["reasons"], seed=config.seed
         )  # fmt: skip
         found = Predictions.of(with_confidence(frame, signal), signal, table)
-    found.write(task.run)
+    found.write(task.decision)
     task.run.update(measured=facts)
     refuse_failures(task, found)
     return found
@@ -148,7 +148,7 @@ def refuse_failures(task: TaskInput, found: Predictions) -> None:
     if found.failed > allowed * n:
         raise TooManyFailures(
             f"{found.failed} of {n} rows have no reply, more than max_failure_rate {allowed:g} allows; predictions are in "
-            f"{task.run.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; collecting again "
+            f"{task.decision.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; collecting again "
             "asks for those that broke on the way, and for those that the service refused only once `purge` has removed the refusal"
         )
 
@@ -163,9 +163,9 @@ def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
         reliability(part.confidence, part.cheap_correct, calibrator=by, seed=seed, split=split)
         for split in SPLITS if len(part := rows.of(split)) for by in (None, calibrator)
     ]  # fmt: skip
-    made = Calibrated(task.run.named(record), pd.concat(diagrams, ignore_index=True))
-    task.run.write_json(CALIBRATION, made.record)
-    task.run.write_frame(RELIABILITY, made.reliability)
+    made = Calibrated(task.decision.named(record), pd.concat(diagrams, ignore_index=True))
+    task.decision.write_json(CALIBRATION, made.record)
+    task.decision.write_frame(RELIABILITY, made.reliability)
     return made
 
 
@@ -174,7 +174,7 @@ def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.
     rows = judged(task, found)
     levels = sweep_levels(rows.confidence, None if also is None else np.array([also]))
     made = curves(rows, levels, seed=task.config.seed, weights=mix_by_split(rows, task.prevalence))
-    task.run.write_frame(SWEEP, made)
+    task.decision.write_frame(SWEEP, made)
     return made
 
 
@@ -199,7 +199,8 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
         prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
     )  # fmt: skip
     swept = with_estimates(swept, outcome.threshold, outcome.expected)
-    task.run.write_frame(SWEEP, swept)
+    task.decision.write_frame(SWEEP, swept)
+    decision, today = task.decision, provenance.now()[:10]
     measured, ranked, spending = task.run.record["measured"], None, None
     if config.kind != "classify" and task.table is None and task.labeled:
         yes = task.answers.labels[0] if task.answers is not None else "yes"
@@ -209,7 +210,7 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     if task.table is None:
         batch = task.provider == "together-batch"
         spending = Spending(collection.prices(task), batch, measured.get("cached_share", {}))
-    record = task.run.named(
+    record = decision.named(
         recommendation_record(
             outcome, rows, found.frame, target=config.target, calibrator=calibrator, ranking=ranked, texts=task.texts,
             prevalence=task.prevalence, human=human, labeled=task.labeled, spending=spending, seed=seed,
@@ -219,18 +220,20 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
         config, provider=None if task.table is not None else task.provider, models=task.models, digests=task.digests,
         measured=measured, fitted=fitted, advice=record, rows=rows, statuses=found.frame["cheap_status"],
         prevalence=task.prevalence, versions=provenance.versions(),
+        decision_id=decision.decision_id, decided_on=decision.first_decided or today,
         forms={role: WireForm.parse(measured.get("response_models", {}).get(f"{role}_form")) for role in task.roles},
     )  # fmt: skip
     made = Decided(record, document, swept)
-    task.run.write_json(RECOMMENDATION, made.advice)
-    task.run.write_json(POLICY, made.policy)
+    decision.write_json(RECOMMENDATION, made.advice)
+    decision.write_json(POLICY, made.policy)
+    decision.close(config, today)
     return made
 
 
 def report(task: TaskInput, found: Artefacts | None = None) -> Path:
     """Write the page, its figures and the index; return the page's path. Without `found` the run's artefacts are read."""
     texts = None if task.config.report.examples == "none" else task.texts
-    return page.write(task.run, task.config, task.options.reports_dir, found=found, texts=texts)
+    return page.write(task.decision, task.config, task.options.reports_dir, found=found, texts=texts, latest=task.plain)
 
 
 def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:

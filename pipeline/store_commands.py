@@ -11,6 +11,7 @@ from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.config import yaml_file
 from pipeline.errors import UsageError
+from pipeline.run.decision import Decision
 from pipeline.run.directory import RECOMMENDATION, RUN, STORE, Run, disk_errors
 
 Args = argparse.Namespace
@@ -48,13 +49,17 @@ def status(args: Args) -> dict[str, Any]:
 
 def _run_line(run: Run) -> dict[str, Any]:
     record = run.read_json(RUN)
-    verdict = run.read_json(RECOMMENDATION)["verdict"] if run.has(RECOMMENDATION) else None
+    decisions = [
+        {"decision_id": d.decision_id, **{k: d.read_json(RECOMMENDATION)[k] for k in ("verdict", "threshold")}}
+        for d in Decision.all(run)
+    ]
     return {
         "task": run.task,
         "run_id": run.run_id,
         "started": record.get("started"),
         "finished": record.get("finished"),
-        "verdict": verdict,
+        "verdict": decisions[0]["verdict"] if decisions else None,
+        "decisions": decisions,
     }
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from run_folder import RunFolder
 
 from pipeline.__main__ import main
 from pipeline.config.task import Strong
@@ -26,11 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bundled")
 
 
-def evaluated(config: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], Path]:
+def evaluated(config: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], RunFolder]:
     where = ["--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json"]
     assert main(["evaluate", str(config), *where]) == 0
     result = json.loads(capsys.readouterr().out)
-    return result, folder / "runs" / result["task"] / result["run_id"]
+    return result, RunFolder(folder / "runs", result)
 
 
 def test_the_bundled_configs_name_models_with_dated_prices_and_cost_nothing_as_they_are() -> None:

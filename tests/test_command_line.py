@@ -118,8 +118,8 @@ def test_missing_replies_beyond_the_allowed_rate_end_with_4_and_keep_predictions
     code, _, err = run(capsys, "evaluate", "tickets", "--quiet")
     assert code == 4, err
     assert "10 of 60 rows" in err
-    assert len(list((project / "runs" / "tickets").glob("*/predictions.parquet"))) == 1
-    assert not list((project / "runs" / "tickets").glob("*/recommendation.json"))
+    assert len(list((project / "runs" / "tickets").glob("*/*/predictions.parquet"))) == 1
+    assert not list((project / "runs" / "tickets").glob("*/*/recommendation.json"))
     for stage in ("calibrate", "sweep"):
         assert run(capsys, stage, "tickets", "--quiet")[0] == 0
     assert run(capsys, "recommend", "tickets", "--quiet")[0] == 4, "not by the back door either"
@@ -146,7 +146,7 @@ def test_what_speaks_against_the_replies_is_said_beside_the_verdict(
     (project / "cheap.jsonl").write_text("".join(lines))
     code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
     assert code == 0, err
-    found = json.loads(next((project / "runs" / "tickets").glob("*/recommendation.json")).read_text())["warnings"]
+    found = json.loads(next((project / "runs" / "tickets").glob("*/*/recommendation.json")).read_text())["warnings"]
     texts = {w["code"]: w["text"] for w in found}
     assert texts["long_answers"].startswith("100\u00a0% of the cheap replies are longer than 8 tokens")
     assert texts["exact_zeros"].startswith("100\u00a0% of the cheap replies have a log-probability of exactly 0")
@@ -195,7 +195,7 @@ def test_exported_replies_repeat_the_run_for_nothing(project: Path, capsys: pyte
     assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
     code, _, err = run(capsys, "status", "tickets", "--export-replies", "kept", "--quiet")
     assert code == 0, err
-    first = next((project / "runs" / "tickets").glob("*/predictions.parquet")).read_bytes()
+    first = next((project / "runs" / "tickets").glob("*/*/predictions.parquet")).read_bytes()
     swap = [
         "--set",
         "cheap.replies=../kept/cheap.jsonl",
@@ -205,7 +205,7 @@ def test_exported_replies_repeat_the_run_for_nothing(project: Path, capsys: pyte
         "again",
     ]
     assert run(capsys, "evaluate", "tickets", "--quiet", *swap)[0] == 0
-    assert next((project / "again" / "tickets").glob("*/predictions.parquet")).read_bytes() == first
+    assert next((project / "again" / "tickets").glob("*/*/predictions.parquet")).read_bytes() == first
 
 
 def test_purge_says_what_it_would_remove_and_removes_only_when_told(
@@ -251,7 +251,7 @@ def test_the_key_is_taken_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_route_reads_a_completion_on_stdin(project: Path) -> None:
     assert main(["evaluate", "tickets", "--quiet"]) == 0
-    policy = next((project / "reports" / "tickets").glob("*/policy.json"))
+    policy = next((project / "reports" / "tickets").glob("*/*/policy.json"))
     body = json.dumps(json.loads(reply("x", "billing", -0.01))["response"]["body"])
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "route", "--policy", str(policy)],
@@ -409,7 +409,7 @@ def test_looks_are_counted_by_what_rows_hold_and_only_where_something_is_promise
     (project / "others.csv").write_text(ROWS.replace("text ", "another text "))
     code, _, err = run(capsys, "evaluate", "other", "--quiet", "--json")
     assert code == 0, err
-    found = json.loads(next((project / "runs" / "other").glob("*/recommendation.json")).read_text())
+    found = json.loads(next((project / "runs" / "other").glob("*/*/recommendation.json")).read_text())
     assert found["certificate"]["look"] == 1, "the same ids, other rows"
 
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from run_folder import RunFolder
 from runtime.bodies import chat, entry
 from tickets import CONFIG
 
@@ -51,7 +52,7 @@ def test_replies_that_list_everything_or_give_no_signal_do_not_lower_the_fewest(
     assert counted(body("neither", -0.1, -6.0), chat("billing", None))["fewest_alternatives"] is None
 
 
-def evaluated(folder: Path, *others: float) -> Path:
+def evaluated(folder: Path, *others: float) -> RunFolder:
     """The run of a task of 60 rows whose replies came with these alternatives beside the answer."""
     rows = [(f"r{i}", "billing" if i % 3 else "account") for i in range(60)]
     (folder / "tickets.yaml").write_text(CONFIG)
@@ -65,7 +66,8 @@ def evaluated(folder: Path, *others: float) -> Path:
     folders = ["--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports")]
     assert main(["evaluate", str(folder / "tickets.yaml"), *folders, "--quiet"]) == 0
     (run,) = (folder / "runs" / "tickets").iterdir()
-    return run
+    (decision,) = (path for path in run.iterdir() if path.is_dir())
+    return RunFolder(folder / "runs", {"task": "tickets", "run_id": run.name, "decision_id": decision.name})
 
 
 def test_the_policy_names_the_fewest_alternatives_of_the_run(tmp_path: Path) -> None:
@@ -86,5 +88,5 @@ def test_signals_without_a_value_are_named_with_their_reason_in_the_table_and_on
             assert row["why_null"] == "fewer than two alternatives came for the answer's first token"
         else:
             assert (row["null_rate"], row["why_null"]) == (0.0, None)
-    page = (tmp_path / "reports" / "tickets" / run.name / "report.html").read_text()
+    page = next((tmp_path / "reports" / "tickets").rglob("report.html")).read_text()
     assert "No value from margin, entropy, label probability where fewer than two alternatives came" in page

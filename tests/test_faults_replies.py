@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from asking import KEY, request, rows
 from fake_provider import LABELS, FakeProvider, completion, http, label_of, ok
+from run_folder import RunFolder
 
 from cascade_threshold import policy
 from cascade_threshold.answers import AnswerSet
@@ -231,7 +232,7 @@ class Evaluated:
     """What one evaluation of `TEXTS` leaves."""
 
     def __init__(self, printed: dict[str, Any], folder: Path) -> None:
-        self.run = folder / "runs" / "odd" / printed["run_id"]
+        self.run = RunFolder(folder / "runs", printed)
         self.page = Path(printed["report"]).read_text()
         self.policy = policy.load(printed["policy"])
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from run_folder import OF_THE_RUN, RunFolder
 
 from cascade_threshold import policy as policies
 from cascade_threshold import signals as signals_module
@@ -30,15 +31,16 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.engine import local
+from pipeline.errors import DataError, UsageError
 from pipeline.run import directory, schemas
 from pipeline.run.directory import parquet_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
 BANDED = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
-ARTEFACTS = (
-    "run.json", "replies.parquet", "tokens.parquet", "graded.parquet", "predictions.parquet", "calibration.json", "reliability.parquet",
-    "sweep.parquet", "recommendation.json", "policy.json",
+DECIDED = (
+    "predictions.parquet", "calibration.json", "reliability.parquet", "sweep.parquet", "recommendation.json", "policy.json",
+    "decision.json",
 )  # fmt: skip
 
 
@@ -61,19 +63,22 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     return folder, json.loads(printed)
 
 
-def run_of(job: tuple[Path, dict[str, Any]]) -> Path:
+def run_of(job: tuple[Path, dict[str, Any]]) -> RunFolder:
     folder, result = job
-    return folder / "runs" / "email_triage" / result["run_id"]
+    return RunFolder(folder / "runs", result)
 
 
 def test_every_pinned_artefact_is_there(job: tuple[Path, dict[str, Any]]) -> None:
     folder, result = job
-    assert sorted(p.name for p in run_of(job).iterdir()) == sorted(ARTEFACTS)
-    page = folder / "reports" / "email_triage" / result["run_id"]
+    run = run_of(job)
+    assert sorted(p.name for p in run.run.iterdir() if p.is_file()) == sorted(OF_THE_RUN)
+    assert sorted(p.name for p in run.decision.iterdir()) == sorted(DECIDED)
+    assert len(result["decision_id"]) == 8
+    page = folder / "reports" / "email_triage" / result["run_id"] / result["decision_id"]
     for name in ("report.html", "report.json", "policy.json"):
         assert (page / name).is_file()
     assert (folder / "reports" / "index.html").is_file()
-    assert json.loads((page.parent / "latest.json").read_text()) == {"run_id": result["run_id"]}
+    assert not (page.parent.parent / "latest.json").exists(), "a trial with --limit is not the task's latest decision"
     assert len(result["run_id"]) == 12
     assert result["sentence"]
 
@@ -117,9 +122,8 @@ def test_tables_are_packed_by_what_their_columns_hold(job: tuple[Path, dict[str,
             column, text = group.column(i), metadata.schema.column(i).logical_type.type == "STRING"
             assert column.compression == "ZSTD"
             assert column.has_dictionary_page == text, column.path_in_schema
-            split = "BYTE_STREAM_SPLIT" in column.encodings
-            assert split == (column.physical_type == "DOUBLE"), column.path_in_schema
-            seen.update(["text"] * text + ["floats"] * split)
+            assert "BYTE_STREAM_SPLIT" not in column.encodings, "not every reader of Parquet knows it"
+            seen.update(["text"] * text + ["floats"] * (column.physical_type == "DOUBLE"))
     assert min(seen["text"], seen["floats"]) >= 2
     assert parquet_options(schemas.TOKENS)["compression_level"] == 3
 
@@ -200,7 +204,7 @@ def test_the_demonstration_models_are_named_as_such_and_not_exported(
         assert document[role]["model"].startswith("embedded/")
         assert "@" in document[role]["model"]
         assert document[role]["stands_in_for"]
-    page = (folder / "reports" / "email_triage" / job[1]["run_id"] / "report.html").read_text()
+    page = (folder / "reports" / "email_triage" / job[1]["run_id"] / job[1]["decision_id"] / "report.html").read_text()
     assert "demonstration" in page.lower()
     options = ["--limit", "700", "--allow-uncertified"]
     assert command("export", str(CONFIG), *options, folder=folder) == 5
@@ -238,7 +242,7 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
 ) -> None:
     folder, result = job
     run = run_of(job)
-    timeless = [name for name in ARTEFACTS if name != "run.json"]
+    timeless = [*DECIDED, "replies.parquet", "tokens.parquet", "graded.parquet"]
 
     def digests() -> dict[str, str]:
         return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in timeless}
@@ -267,21 +271,85 @@ def test_stages_run_one_by_one_from_nothing_end_in_the_same_artefacts(
     for stage in ("collect", "measure", "calibrate", "sweep", "recommend", "report"):
         assert command(stage, str(CONFIG), "--limit", "700", folder=tmp_path) == 0, stage
     whole, run = run_of(job), run_of((tmp_path, job[1]))
-    for name in set(ARTEFACTS) - {"run.json", "replies.parquet"}:
+    for name in {*DECIDED, "tokens.parquet"} - {"predictions.parquet", "decision.json"}:
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
     recorded, expected = (json.loads((r / "run.json").read_text()) for r in (run, whole))
+    for record in (recorded, expected):
+        assert record["measured"].pop("newest_reply")[:4] >= "2026"
     for part in ("config", "digests", "models", "versions", "counts", "measured"):
         assert recorded[part] == expected[part], part
 
 
-def test_another_target_on_the_same_rows_is_another_look(job: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_another_target_on_the_same_rows_is_another_look(
+    job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = job
     looks = [json.loads(line) for line in (folder / "runs" / "looks.jsonl").read_text().splitlines()]
     assert len(looks) == 1, "the identical question is not a new look"
-    assert command("recommend", str(CONFIG), "--limit", "700", "--set", "target.within=0.05", folder=folder) == 0
-    assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 2
+    strict = ("--limit", "700", "--set", "target.within=0.05")
+    assert command("evaluate", str(CONFIG), *strict, folder=folder) == 0
+    other = json.loads(capsys.readouterr().out)
+    advice = json.loads((RunFolder(folder / "runs", other) / "recommendation.json").read_text())
+    assert advice["certificate"]["look"] == 2
+    assert other["run_id"] == job[1]["run_id"]
+    assert other["decision_id"] != job[1]["decision_id"], "another question is another document"
     assert command("recommend", str(CONFIG), "--limit", "700", folder=folder) == 0
     assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 1
+
+
+def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
+    job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, first = tmp_path, job[1]
+    shutil.copytree(job[0] / "runs", folder / "runs")
+    shutil.copytree(job[0] / "reports", folder / "reports")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and first["decision_id"] in p.parts}
+    loose = ("--limit", "700", "--set", "target.within=0.2")
+    assert command("export", str(CONFIG), *loose, "--allow-demo", "--allow-uncertified", folder=folder) == 2
+    said = capsys.readouterr()
+    assert "never computed" in said.err
+    assert "evaluate email_triage --set target.within=0.2 --limit 700" in said.err
+    assert command("evaluate", str(CONFIG), *loose, folder=folder) == 0
+    capsys.readouterr()
+    assert {p: p.read_bytes() for p in before} == before, "the first document is as it was"
+    exported = []
+    for options in (("--limit", "700"), loose):
+        assert command("export", str(CONFIG), *options, "--allow-demo", "--allow-uncertified", folder=folder) == 0
+        exported.append(json.loads(json.loads(capsys.readouterr().out)["text"]))
+    assert exported[0]["decision_id"] == first["decision_id"] != exported[1]["decision_id"]
+    assert exported[0]["threshold"] == first["threshold"]
+    assert exported[0]["certificate"]["target"]["within"] != exported[1]["certificate"]["target"]["within"] == 0.2
+    assert exported[0]["review_by"] > "2026"
+
+
+@pytest.mark.parametrize("name", [*DECIDED, "graded.parquet", "run.json"])
+def test_a_changed_bit_is_noticed_wherever_it_is_and_named(
+    job: tuple[Path, dict[str, Any]], tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bit flipped at places all over an artefact: `report` refuses, or shows what it showed."""
+    shutil.copytree(job[0] / "runs", tmp_path / "runs")
+    run = RunFolder(tmp_path / "runs", job[1])
+    page = tmp_path / "reports" / "email_triage" / job[1]["run_id"] / job[1]["decision_id"] / "report.json"
+    path, rng = run / name, np.random.default_rng(len(name))
+    whole = path.read_bytes()
+    task = TaskInput(yaml_file.load(CONFIG), Options(limit=700, runs_dir=tmp_path / "runs", quiet=True))
+    own = whole.find(b'"digest"') if name == "run.json" else -9  # without its digest a record says what it said
+    for place in rng.integers(0, len(whole), 25):
+        if own <= place < own + 8:
+            continue
+        broken = bytearray(whole)
+        broken[place] ^= 1 << int(rng.integers(0, 8))
+        path.write_bytes(broken)
+        check = (lambda: task.run.read_json(name)) if name == "run.json" else (lambda: task.decision.require_whole())
+        with pytest.raises((DataError, UsageError)) as refused:
+            check()
+        assert str(tmp_path) in str(refused.value)
+        assert "evaluate" in str(refused.value)
+    assert command("report", str(CONFIG), "--limit", "700", folder=tmp_path) == 2
+    assert not page.exists()
+    capsys.readouterr()
+    assert command("evaluate", str(CONFIG), "--limit", "700", folder=tmp_path) == 0, "the store has everything"
+    assert page.exists()
 
 
 def test_one_evaluation_renders_hashes_and_parses_each_thing_once_and_reads_back_nothing(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from run_folder import RunFolder
 
 from pipeline.__main__ import main
 from pipeline.decide.certify import certify_match_strong
@@ -29,7 +30,7 @@ def test_a_recorded_run_equals_its_reference(
     arguments = ["--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--json", "--quiet"]
     assert main(["evaluate", str(source / "config.yaml"), *arguments]) == 0
     result = json.loads(capsys.readouterr().out)
-    run = folder / "runs" / name / result["run_id"]
+    run = RunFolder(folder / "runs", result)
     frame = pd.read_parquet(run / "predictions.parquet")
     assert len(frame) == reference["n"]
     assert frame["cheap_correct"].mean() == pytest.approx(reference["cheap_accuracy"], abs=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import SIGNALS
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.data.dataset import Dataset, Example
 from pipeline.collect.providers import services
@@ -18,9 +20,10 @@ from pipeline.collect.request import Request, letters, prompt_digest, request_fo
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.task import Human, Model, Split, TaskConfig
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, UsageError
+from pipeline.run.decision import Decision, decision_id
 from pipeline.run.digests import digest, file_digest
-from pipeline.run.directory import STORE, Run
+from pipeline.run.directory import GRADED, STORE, Run
 
 
 @dataclass(frozen=True)
@@ -188,14 +191,45 @@ class TaskInput:
             )
         identity = {
             "task": self.config.task, "kind": self.config.kind, "labels": self.config.labels, "dataset": self.dataset.digest,
-            "prompt": prompt_digest(self.config.prompt), "split": self.config.dataset.split.model_dump(), "provider": self.provider,
+            "prompt": prompt_digest(self.config.prompt), "provider": self.provider,
             "human": bool(self.human), "limit": self.options.limit,
         }  # fmt: skip
         for role in self.roles:
             settings, service = self.settings(role), self.services[role]
             identity[role] = [service.name, service.model, settings.params, settings.top_logprobs if role == "cheap" else None,
-                              list(getattr(settings, "splits", ())), service.provider, settings.constrain]  # fmt: skip
+                              service.provider, settings.constrain]  # fmt: skip
         return digest(identity)[:12]
+
+    @property
+    def decision(self) -> Decision:
+        """The directory of what is decided from the graded rows as they lie there now, under this config.
+
+        Raises UsageError where there are none yet.
+        """
+        path = self.run.directory / GRADED
+        if not path.is_file():
+            raise UsageError(
+                f"{self.run.directory}: this decision was never computed: no graded rows are there; run the stage `measure` first, or all of them: {self.remedy}"
+            )
+        versions = {name: signal.version for name, signal in SIGNALS.items()}
+        found = decision_id(self.config, self.run_id, file_digest(path), versions)
+        return Decision(self.run, found, remedy=self.remedy)
+
+    @property
+    def remedy(self) -> str:
+        """The command that computes this decision."""
+        given = [("--set", item) for item in self.options.set]
+        given += [("--limit", str(self.options.limit))] if self.options.limit is not None else []
+        given += [("--provider", self.options.provider)] if self.options.provider is not None else []
+        given += [("--predictions", str(self.options.predictions))] if self.options.predictions is not None else []
+        return shlex.join(
+            ["python", "-m", "pipeline", "evaluate", self.config.task, *(word for pair in given for word in pair)]
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether the config speaks for itself, so that what comes of it is the task's latest decision."""
+        return not self.options.set and self.options.limit is None and self.options.provider is None
 
     @cached_property
     def _table_digest(self) -> str:

@@ -21,4 +21,6 @@ class Options:
     quiet: bool = False
     allow_insecure: bool = False
     json: bool = False
+    set: tuple[str, ...] = ()
+    """Keys of the config that were overridden."""
     command: str = ""

@@ -264,6 +264,18 @@ class Report(Part):
     examples: Literal["full", "none"] = "full"
 
 
+class Looks(Part):
+    """How often growing rows will be asked for a certificate: certainty is shared over so many looks."""
+
+    planned: Annotated[StrictInt, Field(ge=1)]
+
+
+class Volume(Part):
+    """What production sends, so that the page can speak of dollars a month."""
+
+    requests_per_month: Annotated[StrictInt, Field(gt=0)]
+
+
 class TaskConfig(Part):
     """One task. `dataset`, `prompt` and the models may be missing only when a table of predictions is given."""
 
@@ -287,6 +299,10 @@ class TaskConfig(Part):
     max_failure_rate: Share = 0.01
     max_unreadable: Share = 0.05
     """Share of strong replies that may be no answer of the set before nothing that compares with the strong model is promised."""
+    looks: Looks | None = None
+    review_after_days: Annotated[StrictInt, Field(gt=0)] = 90
+    """After so many days the policy says that it is due for review."""
+    volume: Volume | None = None
     report: Report = Report()
     seed: StrictInt = 20
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.collect.store.response_store import chunks
@@ -19,7 +20,7 @@ from pipeline.run import schemas
 from pipeline.run.directory import GRADED, REPLIES, TOKENS, Run, scratch
 
 COUNTED = (
-    "example_id", "role", "state", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts",
+    "example_id", "role", "state", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts", "received_at",
 )  # fmt: skip
 """Columns of replies.parquet that the report sums up."""
 
@@ -48,7 +49,8 @@ def read(task: TaskInput, run: Run) -> Graded:
         graded = pa.concat_tables(pq.read_table(path) for path in found[GRADED])
     frame: pd.DataFrame = graded.to_pandas()
     frame["split"] = [e.split for e in task.dataset.examples]
-    return Graded(frame, reply_stats.total(manifest.facts for manifest in done), replies)
+    facts = reply_stats.total(manifest.facts for manifest in done)
+    return Graded(frame, facts | {"newest_reply": pc.max(replies["received_at"]).as_py()}, replies)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, DiskFull, UsageError
+from pipeline.run.digests import digest
 
 RUN = "run.json"
 REPLIES = "replies.parquet"
@@ -29,6 +30,7 @@ RELIABILITY = "reliability.parquet"
 SWEEP = "sweep.parquet"
 RECOMMENDATION = "recommendation.json"
 POLICY = "policy.json"
+DECISION = "decision.json"
 STORE = "responses.sqlite"
 LOOKS = "looks.jsonl"
 
@@ -42,7 +44,7 @@ class Folder:
     def path(self, name: str) -> Path:
         """Where an artefact lies; its folder exists afterwards."""
         with disk_errors(self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.directory / name
 
     def has(self, name: str) -> bool:
@@ -121,7 +123,7 @@ class Run(Folder):
                 if isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
                 else value
             )
-        self.write_json(RUN, record)
+        self.write_json(RUN, sealed(record))
         return record
 
     @classmethod
@@ -180,6 +182,7 @@ def atomic(path: Path) -> Iterator[Path]:
     with _beside(path) as temporary:
         try:
             yield temporary
+            temporary.chmod(0o600)
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
             temporary.replace(path)
@@ -191,7 +194,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def _beside(path: Path) -> Iterator[Path]:
     """A name of this process's own beside `path`; what killed processes left under theirs is swept up."""
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep_up(path)
         yield path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
@@ -275,10 +278,22 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: damaged JSON ({error}); delete it and run the stage again") from None
+        raise DataError(
+            f"{path}: damaged JSON ({error}); delete it and run `evaluate` again, nothing is paid twice"
+        ) from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: holds no JSON object; delete it and run the stage again")
+        raise DataError(f"{path}: holds no JSON object; delete it and run `evaluate` again, nothing is paid twice")
+    if "digest" in value and not str(value.get("schema")).startswith("cascade-policy") and sealed(value) != value:
+        raise DataError(
+            f"{path}: damaged (it is not what was written); delete it and run `evaluate` again, nothing is paid twice"
+        )
     return value
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a JSON artefact with its own digest, by which a changed bit is noticed."""
+    plain = {k: v for k, v in finite(content).items() if k != "digest"}
+    return {**plain, "digest": digest(plain)}
 
 
 def dump_json(value: Any) -> bytes:

@@ -49,6 +49,8 @@ def policy_document(
     certificate: Mapping[str, Any] | None,
     monitor: Mapping[str, Any] | None,
     versions: Mapping[str, str],
+    decision_id: str | None = None,
+    review_by: str | None = None,
 ) -> dict[str, Any]:
     """The content of policy.json, with its digest. What is unknown is null; numpy scalars become Python's.
 
@@ -86,6 +88,8 @@ def policy_document(
         "certificate": dict.fromkeys(CERTIFICATE) | dict(certificate or {}),
         "monitor": dict.fromkeys(MONITOR) | dict(monitor or {}),
         "versions": dict(versions),
+        "decision_id": decision_id,
+        "review_by": review_by,
     }  # fmt: skip
     document = finite(document)
     document["digests"] = part_digests(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,15 +27,19 @@ def policy(
     statuses: pd.Series,
     prevalence: Mapping[str, float] | None,
     forms: Mapping[str, Any],
+    decision_id: str,
+    decided_on: str,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds.
 
     `measured`: what was counted over the replies; `fitted`, `advice`: calibration.json and recommendation.json; `rows`: all
     rows, with the `statuses` of their cheap replies; `prevalence`: production's label mix, where that of the rows is another;
-    `forms`: how each role's model was asked (logprobs, length, constraint).
+    `forms`: how each role's model was asked (logprobs, length, constraint); `decided_on`: the day of the first decision, from
+    which the review is due where no reply tells its day.
     """
     held = rows.of("certify")
+    newest = dt.date.fromisoformat((measured.get("newest_reply") or decided_on)[:10])
     facts = monitor_facts(
         confidence=held.confidence, statuses=statuses[rows.split == "certify"].fillna("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
         strong_correct=held.strong_correct, agrees=held.agree, target=config.target.model_dump(mode="json"),
@@ -46,6 +51,7 @@ def policy(
         labels=config.answers, cheap=_side(config, models, measured, forms, "cheap"), strong=_side(config, models, measured, forms, "strong"),
         prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"), expected=advice["expected"],
         certificate=advice["certificate"], monitor=facts, versions=versions,
+        decision_id=decision_id, review_by=(newest + dt.timedelta(days=config.review_after_days)).isoformat(),
     )  # fmt: skip
 
 

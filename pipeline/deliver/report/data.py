@@ -18,6 +18,7 @@ from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.rows import COLUMNS, ReportRows
 from pipeline.run import directory as artefacts
+from pipeline.run.decision import Decision
 from pipeline.run.directory import Run, dump_json, finite
 
 SCHEMA = "cascade-report/1"
@@ -69,7 +70,7 @@ class Artefacts:
         )
 
     @classmethod
-    def of(cls, run: Run) -> Artefacts:
+    def of(cls, run: Run | Decision) -> Artefacts:
         """Read the artefacts. Only the recommendation must be there."""
 
         def table(name: str) -> pd.DataFrame | None:
@@ -80,8 +81,11 @@ class Artefacts:
 
         curves = table(artefacts.SWEEP)
         predictions = run.read_arrow(artefacts.PREDICTIONS, COLUMNS) if run.has(artefacts.PREDICTIONS) else None
+        record = value(artefacts.RUN) or {}
+        if isinstance(run, Decision):
+            record = record | {"config": run.record()["config"]}  # run.json speaks of the run's latest decision
         return cls(
-            value(artefacts.RUN) or {},
+            record,
             run.read_json(artefacts.RECOMMENDATION),
             value(artefacts.CALIBRATION),
             value(artefacts.POLICY),
@@ -95,7 +99,7 @@ class Artefacts:
 
 
 def build(
-    run: Run,
+    run: Run | Decision,
     config: TaskConfig,
     *,
     found: Artefacts | None = None,
@@ -133,6 +137,7 @@ def build(
         "schema": SCHEMA,
         "task": run.task,
         "run_id": run.run_id,
+        "decision_id": getattr(run, "decision_id", None),
         "kind": config.kind,
         "description": config.description,
         "provider": found.record.get("provider") or config.provider,

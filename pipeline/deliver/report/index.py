@@ -36,14 +36,14 @@ def collect(
     """Tasks with their runs, each newest first, and the names of reports that cannot be read."""
     runs: dict[str, list[dict[str, Any]]] = {}
     unreadable = []
-    for path in sorted(reports_dir.glob("*/*/report.json")):
-        name = f"{path.parent.parent.name}/{path.parent.name}"
+    for path in sorted(reports_dir.rglob("report.json")):
+        name = path.parent.relative_to(reports_dir).as_posix()
         try:
             line = _line((at_hand or {}).get(name) or read_json(path), name)
         except (CascadeError, OSError, KeyError, TypeError, AttributeError):
             unreadable.append(name)
         else:
-            runs.setdefault(path.parent.parent.name, []).append(line)
+            runs.setdefault(name.split("/")[0], []).append(line)
     tasks = []
     for task, lines in runs.items():
         lines.sort(key=lambda r: (r["started"] or "", r["run_id"]), reverse=True)

@@ -19,27 +19,31 @@ from pipeline.deliver.report.data import Artefacts
 from pipeline.deliver.report.sweep import priced
 from pipeline.deliver.report.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
-from pipeline.run.directory import POLICY, Run, dump_json, read_json, write_bytes
+from pipeline.run.decision import Decision
+from pipeline.run.directory import POLICY, Run, dump_json, read_json, sealed, write_bytes
 
 PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
 
 
 def write(
-    run: Run,
+    run: Run | Decision,
     config: TaskConfig,
     reports_dir: Path,
     *,
     found: Artefacts | None = None,
     texts: Mapping[str, str] | None = None,
+    latest: bool = True,
 ) -> Path:
-    """Write reports/<task>/<run_id>/ and refresh the index. Returns the path of the page.
+    """Write reports/<task>/<run_id>/<decision_id>/ and refresh the index. Returns the path of the page.
 
     `found`: the run's artefacts where they are at hand; else they are read. The same artefacts give the same bytes. Raises UsageError where the recommendation is missing.
     """
-    folder = reports_dir / run.task / run.run_id
+    decided = run.decision_id if isinstance(run, Decision) else None
+    name = "/".join((run.task, run.run_id, *([] if decided is None else [decided])))
+    folder = reports_dir / name
     found = found or Artefacts.of(run)
-    previous = previous_report(reports_dir, run.task, run.run_id, found.record.get("started"))
-    data = dump_json(report_data.build(run, config, found=found, texts=texts, previous=previous))
+    previous = previous_report(reports_dir, run.task, folder, found.record.get("started"))
+    data = dump_json(sealed(report_data.build(run, config, found=found, texts=texts, previous=previous)))
     report = json.loads(data)
     drawn = figures.draw(report)
     page = render(report, drawn)
@@ -50,16 +54,17 @@ def write(
     if found.policy_bytes is not None:
         write_bytes(folder / POLICY, found.policy_bytes)
     write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
-    write_bytes(reports_dir / run.task / LATEST, dump_json({"run_id": run.run_id}))
-    index.refresh(reports_dir, {f"{run.task}/{run.run_id}": report})
+    if latest:
+        write_bytes(reports_dir / run.task / LATEST, dump_json(sealed({"run_id": run.run_id, "decision_id": decided})))
+    index.refresh(reports_dir, {name: report})
     return folder / PAGE
 
 
-def previous_report(reports_dir: Path, task: str, run_id: str, started: str | None) -> dict[str, Any] | None:
+def previous_report(reports_dir: Path, task: str, folder: Path, started: str | None) -> dict[str, Any] | None:
     """report.json of the task's newest run that started before this one; None for a first run."""
     found = []
-    for path in sorted((reports_dir / task).glob(f"*/{DATA}")):
-        if path.parent.name != run_id:
+    for path in sorted((reports_dir / task).rglob(DATA)):
+        if path.parent != folder:
             try:
                 other = read_json(path)
             except CascadeError:  # a damaged report of another run must not stop this one; the index names it
