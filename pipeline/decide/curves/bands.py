@@ -22,7 +22,7 @@ from pipeline.decide.curves.bootstrap import draw_blocks
 from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.intervals import clopper_pearson, wilson
-from pipeline.decide.testing.share_interval import student_factor
+from pipeline.decide.testing.share_interval import effective_rows, student_factor
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[int], tuple[dict[str, Floats], Dollars]]
@@ -213,7 +213,10 @@ def _limits(
     k, n = hits
     if groups is not None:
         inner = moving & (point > 0) & (point < 1)
-        lower[inner], upper[inner] = clopper_pearson((point * rows)[inner], rows[inner], level)
+        alike = effective_rows(point[inner], (sd[inner] / float(student_factor(groups, level))) ** 2, groups, level)
+        lower[inner], upper[inner] = clopper_pearson(point[inner] * alike, alike, level)
+        sim_lower[inner] = np.minimum(sim_lower[inner], lower[inner])
+        sim_upper[inner] = np.maximum(sim_upper[inner], upper[inner])
     end = defined & ((point == 0) | (point == 1))
     simultaneous = max(level, float(2 * ndtr(critical) - 1))
     for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):

@@ -17,6 +17,7 @@ from pipeline.decide.testing.intervals import clopper_pearson
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
+UNSEEN = 0.5
 
 
 def share_interval(
@@ -50,10 +51,14 @@ def share_interval(
 
 
 def effective_rows(share: Floats, variance: Floats, groups: Floats | float, level: float) -> Floats:
-    """Independent rows whose share varies as much, with Student's factor for so many groups; the groups where nothing varies."""
+    """Independent rows whose share varies as much, with Student's factor for so many groups; the groups where nothing varies.
+
+    Half a group that is all on the other side is added to the variance: rare groups that fail together are often not among
+    those seen, and then the spread of the seen ones says nothing of them.
+    """
     number = np.broadcast_to(np.asarray(groups, dtype=np.float64), np.shape(share))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(variance > 0, share * (1 - share) / variance, number)
+    unseen = (UNSEEN * np.maximum(share, 1 - share) / number) ** 2
+    found = share * (1 - share) / (variance + unseen)
     found = np.where((share <= 0) | (share >= 1), number, found)
     return np.asarray(found * student_factor(number, level) ** -2, dtype=np.float64)
 
