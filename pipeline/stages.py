@@ -7,9 +7,11 @@ Only `collect` spends money. Every other stage is a pure function of what the la
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,11 +60,13 @@ from pipeline.run.directory import (
     PREDICTIONS,
     RECOMMENDATION,
     RELIABILITY,
+    REPLIES,
+    RUN,
     SWEEP,
     require_writable,
 )
 from pipeline.run.lock import locked
-from pipeline.run.looks import look, sketch
+from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions, as_table
 
 Found = TypeVar("Found")
@@ -80,8 +84,14 @@ def begun(task: TaskInput) -> Iterator[None]:
         found = changes(task)
         if found is not None and found.what:
             task.say(found.line)
+        fresh = not task.run.path(RUN).exists()
         task.run.update(**described(task), started=provenance.now(), finished=None)
-        yield
+        try:
+            yield
+        except UsageError:
+            if fresh and not task.run.has(REPLIES):  # refused before anything came of it: no run to go on with
+                shutil.rmtree(task.run.path(RUN).parent, ignore_errors=True)
+            raise
 
 
 def require_parts(task: TaskInput) -> None:
@@ -184,14 +194,16 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     config, seed, human = task.config, task.config.seed, task.human is not None
     rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
     fit, held = rows.of("fit"), rows.of("certify")
-    asked = looked(task, held, found.signal) if Goal.of(config.target).promises else 1
     replies = None
     if task.table is None:
         replies = ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
     certificate = certify(
-        held, config.target, look=asked, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
+        held, config.target, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
         prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
+    if Goal.of(config.target).promises and len(held):  # a question that was refused has told nothing
+        asked = looked(task, held, found.signal)
+        certificate = replace(certificate, look=asked.number, looks_delta=asked.delta)
     if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
         swept = sweep(task, found, also=certificate.threshold)  # one of many candidates
     outcome = recommendation(
@@ -266,7 +278,9 @@ def judged(task: TaskInput, found: Predictions) -> Rows:
     return rows if task.labeled else rows.graded_by_agreement()
 
 
-def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any]) -> int:
-    """The number of this look at the certify rows: another target, signal, prompt or model is another look at them."""
-    question = digest([task.config.target.model_dump(mode="json"), task.run_id, signal["name"], signal["version"]])
-    return look(task.options.runs_dir, sketch(task.contents(held.example_id)), question)
+def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any]) -> Look:
+    """This look at the certify rows: another target, signal, prompt or model is another look at them."""
+    target = task.config.target
+    question = digest([target.model_dump(mode="json"), signal["name"], signal["version"], *task.asked])
+    contents = held.contents() if task.table is not None else task.contents(held.example_id)
+    return look(task.options.runs_dir, sketch(contents), question, target.delta)

@@ -165,11 +165,17 @@ class TaskInput:
         return self.table.name if self.table is not None else f"the rows of {self.config.task}"
 
     def contents(self, ids: Iterable[str]) -> list[str]:
-        """What tells these rows from others, whatever they are called: their texts; of a table, their ids within the task."""
-        if self.table is not None:
-            return [f"{self.config.task}\x1f{example_id}" for example_id in ids]
-        texts = {e.id: "\x1f".join(e.texts) for e in self.dataset.examples}
+        """What tells these rows from others, whatever they are called and however they are written: their normalised texts."""
+        texts = {e.id: datasets.normalised(e.texts) for e in self.dataset.examples}
         return [texts[example_id] for example_id in ids]
+
+    @property
+    def asked(self) -> list[Any]:
+        """Prompt and models, as far as they make a question another one; nothing with a table of predictions."""
+        if self.table is not None or self.config.prompt is None:
+            return []
+        names = {role: self.settings(role).model for role in self.roles}
+        return [prompt_digest(self.config.prompt), names, bool(self.human)]
 
     @cached_property
     def run(self) -> Run:

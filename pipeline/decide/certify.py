@@ -180,6 +180,12 @@ def certify(
         found = _budget(drawn.rows, goal, levels, drawn.strong_correct, seed)
     else:
         found = threshold_search.of_sample(drawn, goal, levels=levels, fit=fit).certificate()
+    if goal.paired and found.threshold is not None and found.n_accepted <= goal.limit * found.n:
+        found = replace(
+            found, threshold=None, escalation_rate=1.0, n_accepted=0, p_value=None, statistic=None, details={},
+            reason=f"what passed keeps {found.n_accepted:,} of {found.n:,} rows, no more than the {limit(goal.limit)} that may be lost: "
+            "all of these might be wrong, so it says nothing",
+        )  # fmt: skip
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)

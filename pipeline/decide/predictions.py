@@ -67,6 +67,11 @@ class Rows:
         """`strong_correct` with unreadable replies unknown, as a promise counts them: production may read what we could not."""
         return np.where(self.strong_unreadable, np.nan, self.strong_correct)
 
+    def contents(self) -> list[str]:
+        """What tells rows of a table from others, whatever they are called: confidence and correctness."""
+        columns = (self.confidence, self.cheap_correct, self.strong_correct)
+        return ["\x1f".join(f"{value:.12g}" for value in row) for row in zip(*columns, strict=True)]
+
     def with_unreadable(self, right: bool) -> Rows:
         """The rows as if every unreadable strong reply were right, or wrong: the two ends of what it may have been."""
         return replace(self, strong_correct=np.where(self.strong_unreadable, float(right), self.strong_correct))

@@ -216,7 +216,7 @@ def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterato
 
 def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Caveat]:
     if certificate.look > 1 and certificate.delta is not None:
-        total = min(1.0, certificate.look * certificate.delta)
+        total = certificate.looks_delta or min(1.0, certificate.look * certificate.delta)
         yield Caveat(
             "looks", 3 if total >= 0.5 else 2,
             f"This is the {ordinal(certificate.look)} look at these certify rows. Over all looks together the chance that some promise "

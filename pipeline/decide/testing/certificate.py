@@ -38,6 +38,8 @@ class Certificate:
     target: Mapping[str, Any] = field(default_factory=dict)
     delta: float | None = None
     look: int = 1
+    looks_delta: float | None = None
+    """What all looks at these rows up to this one may break together; None where none was counted."""
     unit: str = "rows"
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,6 +60,7 @@ class Certificate:
             "statistic": finite(self.statistic),
             "p_value": finite(self.p_value),
             "look": self.look,
+            "looks_delta": finite(self.looks_delta),
             "reason": self.reason,
             "escalation_rate": finite(self.escalation_rate),
             "details": {
