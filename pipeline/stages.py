@@ -217,7 +217,13 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     if config.kind != "classify" and task.table is None and task.labeled:
         yes = task.answers.labels[0] if task.answers is not None else "yes"
         ranked = ranked_rows(
-            found.frame, outcome.threshold, calibrator, letters=task.option_letters, yes=yes, seed=seed
+            found.frame,
+            outcome.threshold,
+            calibrator,
+            letters=task.option_letters,
+            yes=yes,
+            seed=seed,
+            grades=None if config.judge is None else config.judge.grades,
         )
     if task.table is None:
         batch = task.provider == "together-batch"

@@ -21,6 +21,7 @@ from pipeline.decide.advice.verdict_text import Story
 from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.curves.label_rates import label_rates
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import sample_size, total_cost
@@ -58,6 +59,8 @@ class Recommendation:
     unreadable: Mapping[str, Any] | None = None
     outcome: Outcome | None = None
     difference: Estimate | None = None
+    label_rates: tuple[Mapping[str, Any], ...] = ()
+    """Precision, recall and flag rate of the cascade, by label and by group of labels, on the rows of `expected`."""
     totals: Mapping[str, Estimate] | None = None
     """Target total_cost: calls and errors together, as recommended and of each model alone, on the rows of `expected`."""
 
@@ -78,6 +81,7 @@ class Recommendation:
             "tighter": None if self.tighter is None else dict(self.tighter),
             "baselines": [dict(b) for b in self.baselines],
             "optimism": dict(self.optimism),
+            "label_rates": [dict(entry) for entry in self.label_rates],
             "totals": None if self.totals is None else {name: e.to_json() for name, e in self.totals.items()},
             "unreadable": None if self.unreadable is None else dict(self.unreadable),
             "outcome": None if self.outcome is None else self.outcome.to_json(),
@@ -161,6 +165,16 @@ def recommend(
         labels_needed=further,
         tightest=tightest,
         tighter=tighter,
+        label_rates=tuple(
+            label_rates(
+                part,
+                accepted(part.confidence, threshold),
+                split=split,
+                human=human,
+                weights=weights,
+                groups=goal.label_groups,
+            )
+        ),
         totals=None
         if goal.usd_per_error is None
         else figures(part).totals(total_cost.costs(part, goal.usd_per_error, human=human)),

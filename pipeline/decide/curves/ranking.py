@@ -1,59 +1,98 @@
 """Ranking: how well probabilities order a query's passages, or a row's options, with and without escalation.
 
-Precision@k, average precision (MAP over queries) and nDCG@k with binary gains (Järvelin and Kekäläinen 2002); for options
+Precision@k as trec_eval counts it, average precision (MAP over queries) and nDCG@k, with gains 1 and 0 or those of graded labels
+(Järvelin and Kekäläinen 2002), each as its expected value over the orders of tied passages; for options
 the share of rows whose first option is right and the mean reciprocal rank (MRR) of the right one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 from cascade_threshold.calibrator import Calibrator
 from pipeline.decide import calibration
+from pipeline.decide.advice.number_text import MINUS
 from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.share_interval import UNSEEN, share_interval
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 
 CUT = 10
 PRECISION_AT = (1, 3)
-REPLICATES = 1000
 LEVEL = 0.9
+FOLDS, FEWEST_OF_A_CLASS = 5, 10
+TIES = "expected value over all orders of tied ones"
+BARE_VERDICT = "bare verdict: yes before no, ties by their expected value"
 
 
-def ranked_relevance(relevant: Floats, *scores: Floats) -> Floats:
-    """Relevance (1, 0) of one query's passages from first to last, ordered by the scores, the first score first.
+@dataclass(frozen=True)
+class Ranked:
+    """One query's passages from first to last, in blocks that tie on every score.
 
-    A null score (NaN) ranks last. Passages that tie on every score are ordered against us: irrelevant before relevant.
+    `gain` (m,) of each passage; `ends` (blocks,): how many passages stand up to the end of each block. Measures are expected
+    values over all orders of the tied ones, in closed form (McSherry and Najork 2008, ECIR): no luck and no spite.
     """
-    keys = [relevant, *(-np.nan_to_num(score, nan=-np.inf) for score in reversed(scores))]
-    return np.asarray(relevant[np.lexsort(keys)], dtype=np.float64)
+
+    gain: Floats
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, gain: Floats, *scores: Floats) -> Ranked:
+        """Order by the scores, the first score first, larger before smaller; null ones (NaN) last."""
+        keys = np.array([-np.nan_to_num(score, nan=-np.inf) for score in scores])
+        order = np.lexsort(keys[::-1])
+        keys = keys[:, order]
+        new = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+        return cls(np.asarray(gain[order], dtype=np.float64), np.append(np.flatnonzero(new) + 1, len(gain)))
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Passages of each block."""
+        return np.diff(self.ends, prepend=0)
+
+    def expected(self, gain: Floats) -> Floats:
+        """Expected gain at each position: the mean of its block."""
+        sums = np.add.reduceat(gain, self.ends - self.sizes)
+        return np.repeat(sums / self.sizes, self.sizes)
 
 
-def average_precision(ranked: Floats) -> float:
-    """Mean of the precision at each relevant passage; NaN without one. `ranked` (m,) is 1 where relevant."""
-    hits = np.flatnonzero(ranked)
-    return float(np.mean(np.arange(1, len(hits) + 1) / (hits + 1))) if len(hits) else float("nan")
-
-
-def ndcg(ranked: Floats, cut: int = CUT) -> float:
-    """Discounted cumulative gain of the first `cut` over that of the best order; NaN without a relevant passage."""
-    if not ranked.any():
+def average_precision(ranked: Ranked) -> float:
+    """Mean of the precision at each relevant passage (gain above 0); NaN without one."""
+    relevant = (ranked.gain > 0).astype(np.float64)
+    if not relevant.any():
         return float("nan")
-    discount = 1 / np.log2(np.arange(2, min(cut, len(ranked)) + 2))
-    best = np.sort(ranked)[::-1]
-    return float((ranked[:cut] * discount).sum() / (best[:cut] * discount).sum())
+    total, before, start = 0.0, 0.0, 0
+    for size, end in zip(ranked.sizes, ranked.ends, strict=True):
+        hits = float(relevant[start:end].sum())
+        place = np.arange(1, size + 1)
+        others = (place - 1) * (hits - 1) / max(size - 1, 1)  # expected relevant ones before it in its own block
+        total += float((hits / size * (before + 1 + others) / (start + place)).sum())
+        before, start = before + hits, int(end)
+    return total / float(relevant.sum())
 
 
-def precision_at(ranked: Floats, k: int) -> float:
-    """Share of the first k that are relevant; of all where there are fewer."""
-    return float(ranked[:k].mean()) if len(ranked) else float("nan")
+def ndcg(ranked: Ranked, cut: int = CUT) -> float:
+    """Discounted cumulative gain of the first `cut` over that of the best order; NaN without a relevant passage."""
+    if not (ranked.gain > 0).any():
+        return float("nan")
+    discount = 1 / np.log2(np.arange(2, min(cut, len(ranked.gain)) + 2))
+    best = np.sort(ranked.gain)[::-1]
+    return float((ranked.expected(ranked.gain)[:cut] * discount).sum() / (best[:cut] * discount).sum())
+
+
+def precision_at(ranked: Ranked, k: int) -> float:
+    """Relevant ones among the first k over k, as trec_eval counts: a list shorter than k cannot reach 1."""
+    return float(ranked.expected((ranked.gain > 0).astype(np.float64))[:k].sum() / k)
 
 
 def passages(
@@ -66,38 +105,88 @@ def passages(
     relevance: Floats,
     strong_share: tuple[float, float],
     seed: int,
+    gain: Floats | None = None,
 ) -> dict[str, Any]:
     """Metrics over queries of the cheap model alone, the cascade and the strong model; arrays of shape (n,).
 
-    `relevant` 1 or 0; `score` the cheap model's P(yes), NaN null; `strong_says` 1, 0 or NaN; `kept` rows that the cheap
-    model answers. The two models' words meet on one scale, the probability of being relevant: `relevance` of a kept row
-    (calibrated), and for an escalated one `strong_share`, how often passages are relevant that the strong model answers
-    with no and with yes (see `share_relevant`); the cheap score breaks ties among them. A bare 1 or 0 would lose the
-    order. Queries
-    without a relevant passage have no average precision and no nDCG, and are counted. Where strong answers are missing
-    throughout, its entries are None. Intervals are a bootstrap over queries.
+    `relevant` 1 or 0; `gain` of graded labels, else `relevant`; `score` the cheap model's P(yes), NaN null; `strong_says` 1, 0
+    or NaN (missing or unreadable); `kept` rows that the cheap model answers. The two models' words meet on one scale, the
+    probability of being relevant: `relevance` of a kept row (calibrated); of an escalated one a logistic regression on the cheap
+    logit and the strong verdict, fitted on the escalated rows of other queries, or where these are too few `strong_share`, how
+    often passages are relevant that the strong model answers with no and with yes (see `share_relevant`). A bare 1 or 0 would
+    lose the order. Where the strong answer is missing the cheap order stands. The strong model alone is its bare verdict.
+    Ties count by their expected value. Queries without a relevant passage have no average precision and no nDCG, and are counted.
+    Where strong answers are missing throughout, its entries are None. Intervals are over queries, and `difference` is the cascade
+    minus the cheap model on the same queries.
     """
-    orders: dict[str, tuple[Floats, ...]] = {"cheap": (score,)}
-    if not np.isnan(strong_says).all():
-        orders |= {
-            "cascade": (np.where(kept, relevance, np.where(strong_says == 1, *reversed(strong_share))), score),
-            "strong": (strong_says,),
-        }
+    value = relevant if gain is None else gain
     _, code = np.unique(group.astype(str), return_inverse=True)
+    silent = np.isnan(strong_says)
+    orders: dict[str, tuple[Floats, ...]] = {"cheap": (score,)}
+    if not silent.all():
+        joined = np.where(
+            kept | silent, relevance, _joined(code, relevant, score, strong_says, ~kept & ~silent, strong_share)
+        )
+        # a missing verdict stands between yes and no, in the cheap order
+        orders |= {
+            "cascade": (joined, score),
+            "strong": (np.where(silent, 0.5, strong_says), np.where(silent, score, 0.0)),
+        }
     queries = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
-    measures: dict[str, Callable[[Floats], float]] = {"ndcg_at_10": ndcg, "map": average_precision}
+    measures: dict[str, Callable[[Ranked], float]] = {"ndcg_at_10": ndcg, "map": average_precision}
     measures |= {f"precision_at_{k}": partial(precision_at, k=k) for k in PRECISION_AT}
     out: dict[str, Any] = {
-        "kind": "passages", "queries": len(queries), "without_relevant": sum(not relevant[q].any() for q in queries),
-        "null_scores": int(np.isnan(score).sum()),
+        "kind": "passages", "queries": len(queries), "without_relevant": sum(not (value[q] > 0).any() for q in queries),
+        "null_scores": int(np.isnan(score).sum()), "strong_missing": int((~kept & silent).sum()), "ties": TIES,
+        "strong_is": BARE_VERDICT, "difference": None, "sentence": None,
     }  # fmt: skip
+    found: dict[str, dict[str, Floats]] = {}
     for who in ("cheap", "cascade", "strong"):
         if who not in orders:
             out[who] = None
             continue
-        ranked = [ranked_relevance(relevant[q], *(s[q] for s in orders[who])) for q in queries]
-        out[who] = {name: _mean(np.array([f(r) for r in ranked]), seed) for name, f in measures.items()}
+        answered = [q for q in queries if who != "strong" or not silent[q].all()]
+        ranked = [Ranked.of(value[q], *(s[q] for s in orders[who])) for q in answered]
+        found[who] = {name: np.array([f(r) for r in ranked]) for name, f in measures.items()}
+        out[who] = {name: _mean(values) for name, values in found[who].items()}
+    if "cascade" in found:
+        out["difference"] = {name: _difference(found["cascade"][name] - found["cheap"][name]) for name in measures}
+        out["sentence"] = _bought("nDCG@10", out["difference"]["ndcg_at_10"], escalated=int((~kept).sum()))
     return out
+
+
+def _joined(
+    query: npt.NDArray[np.int64],
+    relevant: Floats,
+    score: Floats,
+    says: Floats,
+    told: npt.NDArray[np.bool_],
+    share: tuple[float, float],
+) -> Floats:
+    """P(relevant) of the rows `told`, from cheap logit and strong verdict; fitted on other queries' rows, (n,)."""
+    out = np.where(says == 1, share[1], share[0])
+    logit = np.log(np.clip(np.nan_to_num(score, nan=0.5), 1e-6, 1 - 1e-6))
+    logit = logit - np.log1p(-np.clip(np.nan_to_num(score, nan=0.5), 1e-6, 1 - 1e-6))
+    terms = np.column_stack([logit, np.nan_to_num(says)])
+    fold = query % FOLDS
+    for k in range(FOLDS):
+        rest, mine = told & (fold != k), told & (fold == k)
+        hits = int(relevant[rest].sum())
+        if mine.any() and min(hits, int(rest.sum()) - hits) >= FEWEST_OF_A_CLASS:
+            model = LogisticRegression(C=1.0, max_iter=1000).fit(terms[rest], relevant[rest])
+            out[mine] = model.predict_proba(terms[mine])[:, 1]
+    return out
+
+
+def _bought(name: str, difference: Mapping[str, Any], *, escalated: int) -> str | None:
+    """One sentence where escalating some rows does not improve the order for sure."""
+    value, lower, upper = (difference[k] for k in ("value", "lower", "upper"))
+    if not escalated or value is None or lower is None or lower > 0:
+        return None
+    text = f"{value:+.3f} [{lower:+.3f}, {upper:+.3f}]".replace("-", MINUS)
+    if upper < 0:
+        return f"As a ranking escalation makes things worse: {name} moves by {text} against the cheap model's order."
+    return f"As a ranking escalation buys nothing that these queries show: {name} moves by {text} against the cheap model's order."
 
 
 def share_relevant(relevant: Floats, strong_says: Floats) -> tuple[float, float]:
@@ -123,47 +212,77 @@ def options(
     ranked, and the row scores 0. In a cascade an escalated row puts the strong answer first and keeps the cheap order
     behind it. The strong model alone gives no order, so it has no MRR.
     """
-    orders = [_order(letters, p) for letters, p in zip(names, probabilities, strict=True)]
-    cascade = [
-        o if k else _first(s, o or list(n)) for o, s, k, n in zip(orders, strong_answer, kept, names, strict=True)
+    chances = [
+        None if p is None else [p.get(n, 0.0) for n in letters] for letters, p in zip(names, probabilities, strict=True)
     ]
-    known = any(s is not None for s in strong_answer)
-    out: dict[str, Any] = {"kind": "options", "rows": len(label), "null_scores": sum(p is None for p in probabilities)}
-    for who, ranked in (("cheap", orders), ("cascade", cascade if known else None)):
+    cheap = [_places(letters, p, y) for letters, p, y in zip(names, chances, label, strict=True)]
+    cascade = [
+        c if k or s is None else _behind(letters, p, y, s)
+        for c, k, s, letters, p, y in zip(cheap, kept, strong_answer, names, chances, label, strict=True)
+    ]
+    silent = np.array([s is None for s in strong_answer], dtype=bool)
+    out: dict[str, Any] = {
+        "kind": "options", "rows": len(label), "null_scores": sum(p is None for p in probabilities),
+        "strong_missing": int((~kept & silent).sum()), "ties": TIES, "strong_is": "its answer alone, which gives no order",
+        "difference": None, "sentence": None,
+    }  # fmt: skip
+    known = not silent.all()
+    for who, ranked in (("cheap", cheap), ("cascade", cascade if known else None)):
         out[who] = None
         if ranked is not None:
-            places = np.array([_reciprocal(y, order) for y, order in zip(label, ranked, strict=True)])
-            out[who] = {"top_1": _mean((places == 1).astype(float), seed), "mrr": _mean(places, seed)}
-    answered = np.array([s is not None for s in strong_answer], dtype=bool)
-    right = np.array([s == y for s, y in zip(strong_answer, label, strict=True)], dtype=float)[answered]
-    out["strong"] = {"top_1": _mean(right, seed), "mrr": None} if known else None
+            top, reciprocal = np.array(ranked, dtype=np.float64).reshape(-1, 2).T
+            out[who] = {"top_1": _mean(top), "mrr": _mean(reciprocal)}
+    if known:
+        moved = np.array(cascade, dtype=np.float64).reshape(-1, 2) - np.array(cheap, dtype=np.float64).reshape(-1, 2)
+        out["difference"] = {"top_1": _difference(moved[:, 0]), "mrr": _difference(moved[:, 1])}
+        out["sentence"] = _bought("MRR", out["difference"]["mrr"], escalated=int((~kept).sum()))
+    right = np.array([s == y for s, y in zip(strong_answer, label, strict=True)], dtype=float)[~silent]
+    out["strong"] = {"top_1": _mean(right), "mrr": None} if known else None
     return out
 
 
-def _order(names: Sequence[str], probabilities: Mapping[str, float] | None) -> list[str] | None:
-    """Options from likeliest to least; ties in the order shown. None where there are no probabilities."""
-    return None if probabilities is None else sorted(names, key=lambda name: -probabilities.get(name, 0.0))
+def _places(names: Sequence[str], chances: Sequence[float] | None, label: str) -> tuple[float, float]:
+    """Expected share of orders with the right option first, and expected reciprocal rank, over orders of tied options."""
+    if chances is None or label not in names:
+        return 0.0, 0.0
+    mine = chances[list(names).index(label)]
+    before, tied = sum(p > mine for p in chances), sum(p == mine for p in chances)
+    return float(before == 0) / tied, sum(1 / (before + i) for i in range(1, tied + 1)) / tied
 
 
-def _first(answer: str | None, order: list[str]) -> list[str]:
-    return order if answer is None else [answer, *(name for name in order if name != answer)]
+def _behind(names: Sequence[str], chances: Sequence[float] | None, label: str, first: str) -> tuple[float, float]:
+    """The same with the option `first` put in front of the others' order."""
+    if label == first:
+        return 1.0, 1.0
+    others = [n for n in names if n != first]
+    kept = [1.0] * len(others) if chances is None else [p for n, p in zip(names, chances, strict=True) if n != first]
+    if label not in others:
+        return 0.0, 0.0
+    mine = kept[others.index(label)]
+    before, tied = 1 + sum(p > mine for p in kept), sum(p == mine for p in kept)
+    return 0.0, sum(1 / (before + i) for i in range(1, tied + 1)) / tied
 
 
-def _reciprocal(label: str, order: list[str] | None) -> float:
-    return 0.0 if order is None or label not in order else 1 / (order.index(label) + 1)
-
-
-def _mean(values: Floats, seed: int) -> dict[str, Any]:
-    """Mean of the known values with a percentile bootstrap interval; none where all of them are the same."""
+def _mean(values: Floats) -> dict[str, Any]:
+    """Mean of the known values, which lie in [0, 1], with an interval that holds near 1 and where all are the same."""
     known = values[~np.isnan(values)]
-    if not len(known):
+    n = len(known)
+    if n == 0:
         return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0}
-    if np.ptp(known) == 0:
-        return {"value": float(known[0]), "lower": None, "upper": None, "level": LEVEL, "n": len(known)}
-    rng = np.random.default_rng(seed)
-    draws = np.array([known[rng.integers(0, len(known), len(known))].mean() for _ in range(REPLICATES)])
-    lower, upper = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"value": float(known.mean()), "lower": float(lower), "upper": float(upper), "level": LEVEL, "n": len(known)}
+    lower, upper = share_interval(known, np.ones(n, dtype=bool), group=np.arange(n), level=LEVEL)
+    return {"value": float(known.mean()), "lower": lower, "upper": upper, "level": LEVEL, "n": n}
+
+
+def _difference(values: Floats) -> dict[str, Any]:
+    """Mean of paired differences with Student's interval, widened by half a query that moves from one end to the other."""
+    known = values[~np.isnan(values)]
+    n = len(known)
+    if n < 2:
+        return {"value": float(known[0]) if n else None, "lower": None, "upper": None, "level": LEVEL, "n": n}
+    spread = float(np.hypot(known.std(ddof=1) / n**0.5, UNSEEN / n))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * spread
+    value = float(known.mean())
+    return {"value": value, "lower": max(-1.0, value - half), "upper": min(1.0, value + half), "level": LEVEL, "n": n}
 
 
 def ranked_rows(
@@ -173,12 +292,13 @@ def ranked_rows(
     *,
     letters: Mapping[str, Sequence[str]] | None,
     yes: str,
+    grades: Mapping[str, float] | None = None,
     seed: int,
 ) -> dict[str, Any]:
     """How well the held-out rows of a table of predictions are ranked, with and without escalation.
 
     `letters`: of kind choose, the names of each row's options by its id; None for kind judge, whose answer `yes` says that
-    a passage is relevant.
+    a passage is relevant. `grades`: gain of each label where relevance is graded; a passage is then ranked by its expected gain.
     """
     part_frame = frame[frame["split"] == ("test" if (frame["split"] == "test").any() else "certify")]
     part, held = Rows.from_frame(part_frame), Rows.from_frame(frame[frame["split"] == "certify"])
@@ -189,13 +309,25 @@ def ranked_rows(
     if letters is not None:
         return options(part.label, [letters[i] for i in part.example_id], chances, part.strong_answer, kept, seed=seed)
 
-    def says(answers: np.ndarray[Any, Any]) -> Floats:
-        return np.array([np.nan if a is None else float(a == yes) for a in answers])
+    gains = {yes: 1.0} if grades is None else grades
+    most = max(gains.values())
 
-    score = np.array([np.nan if p is None else p[yes] for p in chances])
+    def says(answers: np.ndarray[Any, Any]) -> Floats:
+        return np.array([np.nan if a is None else gains.get(a, 0.0) / most for a in answers])
+
+    def expected(chance: Mapping[str, float]) -> float:
+        return (
+            sum(p * gains.get(answer, 0.0) for answer, p in chance.items()) / most if chance.keys() & gains else np.nan
+        )
+
+    score = np.array([np.nan if p is None else expected(p) for p in chances], dtype=np.float64)
+    if "signal_first_token" in part_frame:  # one logprob tells P(yes) too: p of a yes, 1 - p of a no
+        alone = pd.to_numeric(part_frame["signal_first_token"]).to_numpy(np.float64, na_value=np.nan)
+        score = np.where(np.isnan(score), np.where(part.cheap_answer == yes, alone, 1 - alone), score)
     sure = calibration.apply(calibrator, part.confidence)
+    label, told = says(part.label), says(held.label)
     return passages(
-        part.group, says(part.label), score, says(part.strong_answer), kept, seed=seed,
-        relevance=np.where(part.cheap_answer == yes, sure, 1 - sure),
-        strong_share=share_relevant(says(held.label), says(held.strong_answer)),
+        part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, seed=seed, gain=label * most,
+        relevance=np.where(part.cheap_answer == yes, sure, 1 - sure) if grades is None else np.nan_to_num(score),
+        strong_share=share_relevant((told > 0).astype(np.float64), says(held.strong_answer)),
     )  # fmt: skip

@@ -1,0 +1,65 @@
+"""Label rates: precision, recall and flag rate of the cascade for each label, and for groups of labels, at production's mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.share_interval import share_interval
+
+Floats = npt.NDArray[np.float64]
+
+MOST_LABELS = 50
+LEVEL = 0.9
+
+
+def label_rates(
+    part: Rows,
+    kept: npt.NDArray[np.bool_],
+    *,
+    split: str,
+    human: bool,
+    weights: Floats | None,
+    groups: Mapping[str, Sequence[str]] | None,
+) -> list[dict[str, Any]]:
+    """One entry per label, then per group of labels: {name, members, precision, recall, flag_rate}, each with its interval.
+
+    precision   of the answers that name the label, how many are right (any member of a group for one)
+    recall      of the rows that carry it, how many are told for it; unreadable answers miss it
+    flag_rate   share of all requests that are told for it
+
+    `weights` (n,) re-weight the rows to production's mix. A row whose final answer never came counts in none of the three.
+    `n` is how many rows a figure rests on. Empty where no row has a label, or there are more than 50 labels.
+    """
+    names = sorted({y for y in part.label if y is not None})
+    if not names or len(names) > MOST_LABELS:
+        return []
+    strong = part.label if human else part.strong_answer
+    final = np.where(kept, part.cheap_answer, strong)
+    came = kept | np.array([a is not None for a in strong], dtype=bool) | part.strong_unreadable
+    labeled = came & np.array([y is not None for y in part.label], dtype=bool)
+    block = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
+    out = []
+    for name, members in [*((n, (n,)) for n in names), *(groups or {}).items()]:
+        told, carries = (np.isin(x.astype(str), list(members)) & (x != None) for x in (final, part.label))  # noqa: E711
+        right = told & carries
+
+        def figure(hits: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict[str, Any]:
+            n, weight = int(among.sum()), np.ones(len(part)) if weights is None else weights
+            mass = float(weight[among].sum())
+            if mass <= 0:
+                return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": n, "split": split}
+            lower, upper = share_interval(hits.astype(np.float64), among, weights=weights, group=block, level=LEVEL)
+            value = float(weight[among & hits].sum() / mass)
+            return {"value": value, "lower": lower, "upper": upper, "level": LEVEL, "n": n, "split": split}
+
+        out.append({
+            "name": name, "members": list(members), "precision": figure(right, labeled & told),
+            "recall": figure(right, labeled & carries), "flag_rate": figure(told, came),
+        })  # fmt: skip
+    return out
