@@ -42,8 +42,8 @@ class Size(NamedTuple):
 
 # The cheap models see fewer rows and forget more of them: different words share a place in a smaller table.
 SIZES = {
-    "retrieval_relevance": {"cheap": Size(12000, 2**15, 10.0, 1), "strong": Size(60000, 2**17, 60.0, 2)},
-    "autocomplete_ranking": {"cheap": Size(4000, 2**13, 3.0, 1), "strong": Size(24000, 2**16, 30.0, 2)},
+    "retrieval_relevance": {"cheap": Size(16000, 2**16, 20.0, 1), "strong": Size(70000, 2**18, 30.0, 2)},
+    "autocomplete_ranking": {"cheap": Size(9000, 2**14, 10.0, 1), "strong": Size(24000, 2**16, 30.0, 2)},
 }
 
 

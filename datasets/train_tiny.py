@@ -170,7 +170,7 @@ class Net(nn.Module):
         self.norm = nn.Parameter(torch.ones(size.width))
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
         half = size.width // size.heads // 2
-        angles = torch.outer(torch.arange(512.0), ROPE_BASE ** (-torch.arange(half) / half))
+        angles = torch.outer(torch.arange(float(CONTEXT)), ROPE_BASE ** (-torch.arange(half) / half))
         self.cos, self.sin = torch.cos(angles), torch.sin(angles)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, normalise, write
-from wording import Writer, lines, read_bank, typed
+from wording import Writer, firm, led, lines, model, read_bank, reworded, surname, town, typed
 
 LETTERS = "ABCDEFGH"
 LABELS = tuple(LETTERS)
@@ -25,8 +25,9 @@ CANDIDATES = (4, 4, 5, 5, 6, 6, 7, 8)  # equally likely
 OPEN = 0.08  # the lead leaves it open: states are then as usual as USUAL says, the first of a family most
 USUAL = (0.55, 0.25, 0.2, 0.15)
 SURPRISE = 0.04  # the person typed another of the candidates
-FOREIGN = 0.35  # one of the candidates comes from another family
 SMALL_TALK, TYPOS = 0.3, 0.08
+LED = 0.6  # share of leads behind a few words of connection
+ENDED = 0.6  # share of the candidates with words behind them that fit any of the family
 
 SURFACES = ("mail", "chat", "search", "note")
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,25 +55,39 @@ def sentences() -> list[str]:
     return list(found)
 
 
-def candidates(pen: Writer, family: str, state: str) -> list[str]:
-    """The completion that fits ``state`` first, then others: of the family's other states, and perhaps a foreign one."""
-    rng = pen.rng
+class Line(Writer):
+    """One row being written; its names, places and figures come from an open vocabulary and stay the same within it."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng, {key: rng.choice(lines(values)) for key, values in SHARED["slots"].items()})
+        self.slots |= {
+            "city": town(rng), "client": firm(rng), "surname": surname(rng), "model": model(rng), "ticket": rng.randrange(1000, 99999),
+            "n": rng.randrange(2, 40), "amount": f"{rng.randrange(4, 400)} euros", "time": f"{rng.randrange(8, 21)}:{rng.choice(('00', '15', '30', '45'))}",
+        }  # fmt: skip
+
+    def ended(self, text: str, surface: str) -> str:
+        """A candidate, with words behind it that say nothing of which one was meant; its names are its own."""
+        if self.rng.random() >= ENDED:
+            return text
+        tail = Line(self.rng).pick(SHARED["tails"][surface])
+        return text + ("" if tail.startswith(",") else " ") + tail
+
+
+def candidates(pen: Line, family: str, state: str) -> list[str]:
+    """The completion that fits ``state`` first, then rivals of the family's other states; all go on from the stem."""
+    rng, surface = pen.rng, FAMILIES[family][0]
     total = rng.choice(CANDIDATES)
-    found = dict.fromkeys([pen.pick(STATES[family][state]["completion"])])
-    if rng.random() < FOREIGN:
-        foreign = rng.choice([name for name in FAMILIES if name != family and FAMILIES[name][0] == FAMILIES[family][0]])
-        found[pen.pick(rng.choice(list(STATES[foreign].values()))["completion"])] = None
     others = [part for name, part in STATES[family].items() if name != state]
-    pool = [pen.fill(line) for part in others for line in lines(part["completion"])]
-    for text in rng.sample(pool, min(len(pool), total)):
-        if len(found) < total:
-            found[text] = None
-    return list(found)
+    pool = dict.fromkeys(pen.fill(line) for part in others for line in lines(part["completion"]))
+    right = pen.pick(STATES[family][state]["completion"])
+    rivals = [text for text in pool if text != right]
+    texts = [right, *rng.sample(rivals, min(len(rivals), total - 1))]
+    return list(dict.fromkeys(pen.ended(text, surface) for text in texts))
 
 
 def compose(rng: random.Random) -> tuple[Row, float]:
     """One row and the probability that the best guess is what the person typed."""
-    pen = Writer(rng, {key: rng.choice(lines(values)) for key, values in SHARED["slots"].items()})
+    pen = Line(rng)
     family = rng.choice(list(FAMILIES))
     surface, entry = FAMILIES[family]
     states = list(STATES[family])
@@ -83,6 +98,9 @@ def compose(rng: random.Random) -> tuple[Row, float]:
     else:
         state = rng.choice(states)
         lead, certain = pen.pick(STATES[family][state]["lead"]), 1.0
+    lead = reworded(rng, lead, 0.8)
+    if surface in ("mail", "chat", "note"):
+        lead = led(rng, lead, pen.fill(SHARED["leads"]["any"]), LED)
     if rng.random() < SMALL_TALK:
         lead = pen.pick(SHARED["small_talk"][surface]) + " " + lead
     between = " " if surface == "mail" else "\n"
@@ -103,8 +121,8 @@ def draw(rng: random.Random) -> Row:
 
 
 def key(row: Row) -> str:
-    """The text by which two rows are the same: context and candidates in their order."""
-    return normalise("\n".join([row["context"], *row["options"]]))
+    """The text by which two rows are the same: a context comes once, so it is in one split only."""
+    return normalise(row["context"])
 
 
 def rows(seed: int, n: int) -> list[Row]:

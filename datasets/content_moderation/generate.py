@@ -2,9 +2,9 @@
 
 ``python datasets/content_moderation/generate.py`` writes examples.jsonl.
 
-Every row is one independent draw: a situation with an opening, details and a closing, or a pair of messages that open
-alike and end differently, written on some surface (comment, message, forum, review), with typing errors, and the label
-that a moderator gave it. How often each happens is in the constants below.
+Every row is one independent draw: a post about one thing in one situation, or one of a pair of posts that open alike and
+go on differently, written on some surface (comment, message, forum, review), with names and figures of its own, typing
+errors, and the label that a moderator gave it. How often each happens is in the constants below.
 """
 
 import random
@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, normalise, write
-from wording import Writer, lines, read_bank, typed
+from wording import Writer, chosen, firm, lines, read_bank, reworded, surname, town, typed
 
 LABELS = ("safe", "spam", "scam", "harassment", "self_harm")
 HERE = Path(__file__).resolve().parent
@@ -41,63 +41,73 @@ SITUATIONS: dict[str, dict[str, dict[str, Any]]] = {
     label: read_bank(HERE / "bank" / f"{label}.toml") for label in LABELS
 }
 NAMES = lines(SHARED["slots"]["name"])
-PARTS = ("open", "detail", "close")
-FIELDS = {*PARTS, "surface", "least"}  # all other keys of a situation are slots
+FIELDS = {"post", "surface"}  # all other keys of a situation are slots
+NESTED = 3  # slots may hold slots, so many deep
+REWORDED = 0.35  # of the phrases that can be said in another way
 
 
 def sentences() -> list[str]:
-    """Every distinct sentence of the bank."""
+    """Every distinct line of the bank: whole posts, and the parts of pairs."""
     found: dict[str, None] = {}
     for part in [*(entry for group in SITUATIONS.values() for entry in group.values()), *SHARED["pair"]]:
-        for key in (*PARTS, "first", "second"):
+        for key in ("post", "open", "first", "second"):
             found.update(dict.fromkeys(lines(part.get(key, ""))))
     return list(found)
 
 
-def writer(rng: random.Random) -> Writer:
-    """A writer whose names, places and figures are drawn."""
-    return Writer(rng, {key: rng.choice(lines(values)) for key, values in SHARED["slots"].items()})
+class Post(Writer):
+    """One post being written; its names, places and figures come from an open vocabulary and stay the same within it."""
+
+    def __init__(self, rng: random.Random, own: dict[str, str] | None = None) -> None:
+        first, second = rng.sample(NAMES, 2)
+        super().__init__(rng, {key: rng.choice(lines(values)) for key, values in SHARED["slots"].items()})
+        self.slots |= {
+            "name": first, "name2": second, "surname": surname(rng), "city": town(rng), "brand": firm(rng),
+            "n": rng.randrange(3, 99), "n2": rng.randrange(2, 13), "year": rng.randrange(1998, 2026),
+            "amount": f"{rng.randrange(20, 600) * 10:,} euros", "small": f"{rng.randrange(5, 95)} euros",
+            "handle": f"@{rng.choice(NAMES).lower()}_{town(rng).lower()}{rng.randrange(100)}",
+            "link": f"{town(rng).lower()}-{rng.choice(('deals', 'verify', 'coin', 'prize', 'shop', 'blog', 'cash'))}.example",
+        }  # fmt: skip
+        self.slots |= {key: rng.choice(lines(values)) for key, values in (own or {}).items()}
+
+    def write(self, line: str) -> str:
+        """A line of the bank as this post says it."""
+        text = line
+        for _ in range(NESTED):
+            text = chosen(self.rng, text).format(**self.slots)
+        return reworded(self.rng, text[:1].upper() + text[1:], REWORDED)
 
 
-def situation(rng: random.Random, label: str) -> tuple[list[str], str]:
-    """The sentences of a text of one label, and where it stands."""
-    pen, entry = writer(rng), rng.choice(list(SITUATIONS[label].values()))
-    for key, values in entry.items():
-        if key not in FIELDS:
-            pen.slots[key] = rng.choice(lines(values))
-    details = lines(entry["detail"])
-    chosen = sorted(rng.sample(range(len(details)), max(entry.get("least", 0), rng.choice((0, 1, 1, 2, 2, 3)))))
-    parts = [pen.pick(entry["open"])] + [pen.fill(details[i]) for i in chosen]
-    if rng.random() < 0.6 or len(parts) == 1:
-        parts.append(pen.pick(entry["close"]))
-    return parts, rng.choice(lines(entry.get("surface", SURFACES)))
+def situation(rng: random.Random, label: str) -> tuple[str, str]:
+    """A post of one label, and where it stands."""
+    entry = rng.choice(list(SITUATIONS[label].values()))
+    post = Post(rng, {key: values for key, values in entry.items() if key not in FIELDS})
+    return post.write(rng.choice(lines(entry["post"]))), rng.choice(lines(entry.get("surface", SURFACES)))
 
 
-def pair(rng: random.Random) -> tuple[list[str], dict[str, float]]:
-    """A message that opens like one of another label; sometimes with both endings. Also the labels' probabilities."""
-    entry, pen = rng.choice(SHARED["pair"]), writer(rng)
+def pair(rng: random.Random) -> tuple[str, dict[str, float]]:
+    """A post that opens like one of another label; sometimes with both continuations. Also the labels' probabilities."""
+    entry, post = rng.choice(SHARED["pair"]), Post(rng)
     mild, strict = lines(entry["labels"])
-    opening = pen.pick(entry["open"])
+    opening = post.write(rng.choice(lines(entry["open"])))
     if rng.random() < GREY / PAIR:
-        endings = [pen.pick(entry["first"]), pen.pick(entry["second"])]
-        return [opening, *rng.sample(endings, 2)], {strict: STRICT, mild: 1 - STRICT}
+        both = [post.write(rng.choice(lines(entry[side]))) for side in ("first", "second")]
+        return " ".join([opening, *rng.sample(both, 2)]), {strict: STRICT, mild: 1 - STRICT}
     side = rng.choice(("first", "second"))
-    count = rng.choice((1, 1, 2))
-    endings = [pen.fill(text) for text in rng.sample(lines(entry[side]), count)]
-    return [opening, *endings], {mild if side == "first" else strict: 1.0}
+    return f"{opening} {post.write(rng.choice(lines(entry[side])))}", {mild if side == "first" else strict: 1.0}
 
 
 def compose(rng: random.Random) -> tuple[Row, dict[str, float]]:
     """One row and the probabilities of its labels before slips; the row's label is drawn from them."""
     if rng.random() < PAIR:
-        parts, truth = pair(rng)
+        text, truth = pair(rng)
         surface = rng.choice(lines(SURFACES))
     else:
         label = rng.choices(LABELS, [SHARES[label] for label in LABELS])[0]
-        (parts, surface), truth = situation(rng, label), {label: 1.0}
-    text = " ".join(parts)
+        (text, surface), truth = situation(rng, label), {label: 1.0}
     text = typed(rng, text.lower() if rng.random() < LOWER else hurried(rng, text, truth), TYPOS)
-    if surface in ("message", "forum") and rng.random() < GREETS:
+    greeted = text.lower().startswith(("hi", "hello", "hey", "dear", "my dear", "happy birthday", "@"))
+    if surface in ("message", "forum") and not greeted and rng.random() < GREETS:
         text = rng.choice(("Hi, ", "Hey ", "Hello all, ", "Hi everyone! ", f"@{rng.choice(NAMES)} ")) + text
     label = rng.choices(list(truth), list(truth.values()))[0]
     if rng.random() < LABEL_NOISE:

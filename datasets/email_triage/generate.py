@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, normalise, write
-from wording import Writer, bare, fitting, lines, read_bank, typed
+from wording import Writer, bare, ended, firm, fitting, led, lines, read_bank, reworded, surname, town, typed
 
 LABELS = ("work", "personal", "spam", "other")
 HERE = Path(__file__).resolve().parent
@@ -23,6 +23,7 @@ FOLLOWS_REQUEST = 0.82  # a mixed mail is filed by what it asks for, with this p
 PROMO_IS_SPAM = 0.35
 LABEL_NOISE = 0.025  # a person slipped: one of the three other labels
 MAX_WORDS = 165
+LED, ENDED = 0.42, 0.45  # shares of statements with a few words of connection before and behind them
 
 SHARED = read_bank(HERE / "bank" / "shared.toml")
 SCENARIOS: dict[str, dict[str, dict[str, str]]] = {
@@ -44,6 +45,17 @@ def sentences() -> list[str]:
     return list(found)
 
 
+def a_day(rng: random.Random) -> str:
+    """A day as people name it: by weekday, by date, or by both."""
+    weekday, date = rng.choice(WEEKDAYS), rng.randrange(1, 31)
+    suffix = "th" if 10 < date < 14 else {1: "st", 2: "nd", 3: "rd"}.get(date % 10, "th")
+    return rng.choice((weekday, f"the {date}{suffix}", f"{weekday} the {date}{suffix}", f"{date} {rng.choice(MONTHS)}"))
+
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "September", "October", "November")
+
+
 class Mail(Writer):
     """One mail being written; names, places and figures stay the same within the mail."""
 
@@ -56,6 +68,34 @@ class Mail(Writer):
             if key != "name":
                 self.slots[key] = rng.choice(lines(values))
         self.slots["shop"] = rng.choice(lines(BY_NAME["order"][1]["shop"]))
+        self.coin()
+
+    def coin(self) -> None:
+        """Names and figures from an open vocabulary, so that most of them stand in one mail only."""
+        rng = self.rng
+        self.slots |= {
+            "surname": surname(rng), "four": f"{rng.randrange(10000):04d}", "n": rng.randrange(3, 60),
+            "amount": f"{rng.randrange(30, 490) * 10:,} euros", "small": f"{rng.randrange(12, 90)}.{rng.choice((20, 50, 90, 95))} euros",
+            "day": a_day(rng), "day2": a_day(rng),
+            "tiny": f"{rng.randrange(2, 10)}.{rng.randrange(10, 99)} euros", "time": f"{rng.randrange(9, 20)}:{rng.choice(('00', '10', '15', '20', '30', '45', '50'))}",
+            "time2": f"{rng.randrange(8, 18)}:{rng.choice(('00', '05', '15', '30', '40', '45'))}",
+        }  # fmt: skip
+        for key, made, share in (
+            ("client", firm, 0.8),
+            ("city", town, 0.7),
+            ("seller", firm, 0.6),
+            ("shop", firm, 0.5),
+        ):
+            if rng.random() < share:
+                self.slots[key] = made(rng)
+        if rng.random() < 0.6:
+            self.slots["street"] = (
+                f"{surname(rng)} {rng.choice(('Street', 'Road', 'Lane', 'Avenue', 'Square'))} {rng.randrange(1, 140)}"
+            )
+        if rng.random() < 0.7:
+            self.slots["link"] = (
+                f"{town(rng).lower()}-{rng.choice(('check', 'refund', 'desk', 'secure', 'prize'))}.example"
+            )
 
     def enter(self, entry: dict[str, str]) -> None:
         """Take over the slot values that belong to a situation."""
@@ -81,7 +121,12 @@ class Mail(Writer):
         closing = [self.rng.choice(closings)] if closings and self.rng.random() < 0.85 else []
         question = self.fill(self.rng.choice(questions)) if questions else ""
         subject = self.fill(self.rng.choice(fitting(source["subject"], opening)))
-        return subject, [self.fill(text.lstrip("~ ")) for text in [openings[opening], *chosen, *closing]], question
+        manner = {"firm": "firm", "polite": "firm", "stranger": "stranger"}.get(entry["voice"], "person")
+        leads, tails = self.fill(SHARED["leads"][manner]), self.fill(SHARED["tails"][manner])
+        told = [self.fill(text.lstrip("~ ")) for text in [openings[opening], *chosen, *closing]]
+        told = [ended(self.rng, reworded(self.rng, text, 0.8), tails, ENDED) for text in told]
+        parts = [led(self.rng, text, leads, LED if place else LED / 3) for place, text in enumerate(told)]
+        return subject, parts, question
 
     def paragraphs(self, parts: list[str]) -> str:
         """Sentences joined as people do: one block, or a break before the last or in the middle."""
@@ -94,7 +139,7 @@ class Mail(Writer):
         """Greeting and small talk above, signature below, in the manner of the sender."""
         manner = VOICES[voice]
         parts = {
-            key: self.pick(manner[key]) if self.rng.random() < manner[rate] else ""
+            key: reworded(self.rng, self.pick(manner[key])) if self.rng.random() < manner[rate] else ""
             for key, rate in (("greeting", "greets"), ("smalltalk", "chats"), ("footer", "footers"))
         }
         if parts["smalltalk"]:
@@ -130,7 +175,8 @@ def framed(mail: Mail, frame: dict[str, str]) -> tuple[str, str, str]:
     """A few lines of the sender above a mail of another kind: the sender's lines decide the label."""
     rng = mail.rng
     _, inner = BY_NAME[rng.choice(lines(frame["inner"]))]
-    subject, top = mail.pick(frame["subject"]), mail.dress(mail.pick(frame["top"]), FRAME_VOICE[frame["label"]])
+    subject = mail.pick(frame["subject"])
+    top = mail.dress(reworded(rng, mail.pick(frame["top"])), FRAME_VOICE[frame["label"]])
     below = Mail(rng)
     if frame["label"] == "other":  # the automatic answer repeats what the recipient wrote
         below.slots["name"] = mail.slots["me"]
@@ -152,10 +198,10 @@ FRAME_VOICE = {"work": "colleague", "personal": "friend", "spam": "polite", "oth
 def mixed(mail: Mail) -> tuple[str, str, str, str]:
     """Half work, half private; returns (subject, body, style, what it asks for)."""
     rng, part = mail.rng, SHARED["mixed"]
-    work, private = mail.pick(part["work"]), mail.pick(part["private"])
+    work, private = reworded(rng, mail.pick(part["work"])), reworded(rng, mail.pick(part["private"]))
     asks = rng.choice(("work", "personal"))
     parts = rng.sample([work, private], 2)
-    parts.append(mail.pick(part["work_ask" if asks == "work" else "private_ask"]))
+    parts.append(reworded(rng, mail.pick(part["work_ask" if asks == "work" else "private_ask"])))
     body = mail.dress(mail.paragraphs(parts), rng.choice(("colleague", "friend")))
     return mail.pick(part["subject"]), body, "plain", asks
 

@@ -1,9 +1,10 @@
 """Invented queries with passages to judge. ``python datasets/retrieval_relevance/generate.py`` writes examples.jsonl.
 
-A query asks one thing (an aspect) about one object: "bad smell from fridge". Its two to four passages answer that, or
-another thing about the same object, or the same thing about another object, or only use the same words; the label says
-whether a person who typed the query would call the passage an answer. Every query is one independent draw and its
-passages belong together (``query_id``). How often each kind of passage comes is in the constants below.
+A query asks one thing (an aspect) about one object: "bad smell from fridge". Its 20 to 36 passages, as a first-stage search
+would bring them, answer that, or another thing about the same object, or the same thing about another object, or only use
+the same words; the label says whether a person who typed the query would call the passage an answer. Who wrote a passage,
+where, when and about which make comes from an open vocabulary of coined names. Every query is one independent draw and
+its passages belong together (``query_id``). How often each kind of passage comes is in the constants below.
 """
 
 import random
@@ -15,26 +16,26 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from draws import EVALUATION_SEED, TRAIN_SEED_OFFSET, Row, distinct, normalise, write
-from wording import lines, read_bank, typed
+from wording import chosen, firm, lines, model, read_bank, reworded, surname, town, typed
 
 LABELS = ("yes", "no")
 HERE = Path(__file__).resolve().parent
-EVALUATION_QUERIES = 2400
+EVALUATION_QUERIES = 260
 
-PASSAGES = (2, 3, 3, 4)  # of a query, equally likely
-ANSWERS = (0, 1, 1, 1, 1, 1, 2, 2)  # how many of them answer it
+PASSAGES = (20, 36)  # of a query, from and to, equally likely
+ANSWERS = (0, 3, 5, 7, 9, 11, 13, 15)  # how many of them answer it, equally likely
 MISSES = {  # kinds of passages that do not answer, by weight
-    "same_object": 0.36,  # another thing about the object asked for
+    "same_object": 0.34,  # another thing about the object asked for
     "same_aspect": 0.3,  # the thing asked for, about another object
-    "same_words": 0.18,  # object and words of the query, no answer
+    "same_words": 0.14,  # object and words of the query, no answer
     "general": 0.1,  # half an answer: true of the whole kind of thing
-    "elsewhere": 0.06,  # another field altogether
+    "elsewhere": 0.12,  # another field altogether
 }
+FRAMED = 0.5  # share of passages that say who tells it, where or when
 GENERAL_IS_YES = 0.4
 LABEL_NOISE = 0.025
 CONTEXT, LOWER, TYPOS, QUESTION_MARK = 0.35, 0.4, 0.08, 0.12  # shares of queries with each
 
-CITIES = lines("Leipzig|Porto|Ghent|Bristol|Gdansk|Lyon|Malmö|Graz|Turin|Cork|Utrecht|Tartu|Basel")
 FIELDS: dict[str, dict[str, Any]] = {
     name: entry
     for file in ("home", "office", "away")
@@ -55,7 +56,7 @@ def sentences() -> list[str]:
 
 def name_in(text: str, name: str, rng: random.Random) -> str:
     """The object's name in place of {o}, with the article and the capital that it needs."""
-    text = text.replace("{o}", name).replace("{city}", rng.choice(CITIES))
+    text = text.replace("{o}", name).replace("{city}", town(rng))
     text = re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", text)
     return text[:1].upper() + text[1:]
 
@@ -69,8 +70,11 @@ class Topic:
     def say(self, part: str, aspect: str, count: int = 1) -> list[str]:
         """``count`` different sentences of a part of the bank, the object under one of its names."""
         options = lines(ASPECTS[self.field][aspect][part])
-        chosen = self.rng.sample(options, min(count, len(options)))
-        return [name_in(text, self.rng.choice((self.names[0], *self.names)), self.rng) for text in chosen]
+        picked = self.rng.sample(options, min(count, len(options)))
+        return [
+            reworded(self.rng, name_in(text, self.rng.choice((self.names[0], *self.names)), self.rng))
+            for text in picked
+        ]
 
     def other_aspect(self, aspect: str) -> str:
         return self.rng.choice([other for other in ASPECTS[self.field] if other != aspect])
@@ -87,12 +91,38 @@ class Topic:
         return Topic(self.rng, field, self.rng.choice(OBJECTS[field]))
 
 
+FRAMES = read_bank(HERE / "bank" / "frames.toml")
+
+
+def framed(rng: random.Random, text: str) -> str:
+    """The passage as it stands somewhere: behind a source, before an aside, or bare."""
+    if rng.random() >= FRAMED:
+        return text
+    where = rng.choices(("before", "after", "both"), (0.45, 0.35, 0.2))[0]
+    slots = {
+        "name": FIRST_NAMES[rng.randrange(len(FIRST_NAMES))], "surname": surname(rng), "city": town(rng), "firm": firm(rng),
+        "model": model(rng), "n": rng.randrange(3, 90), "year": rng.randrange(1996, 2026), "amount": f"{rng.randrange(4, 300)} euros",
+    }  # fmt: skip
+
+    def said(part: str) -> str:
+        return chosen(rng, rng.choice(lines(FRAMES[part]))).format(**slots)
+
+    if where != "after":
+        text = f"{said('before')} {text}"
+    return text if where == "before" else f"{text} {said('after')}"
+
+
+FIRST_NAMES = lines(
+    "Anna|Ben|Carla|David|Eva|Farid|Grace|Henrik|Ines|Jonas|Karin|Leo|Maria|Nils|Olga|Pablo|Rosa|Sam|Tina|Uwe|Vera"
+)
+
+
 def query(topic: Topic, aspect: str) -> str:
     """What a person types: key words or a question, some in a hurry, some with a circumstance that changes nothing."""
     rng = topic.rng
     (text,) = topic.say("query", aspect)
     if rng.random() < CONTEXT:
-        text += " " + rng.choice(lines(FIELDS[topic.field]["context"])).replace("{city}", rng.choice(CITIES))
+        text += " " + rng.choice(lines(FIELDS[topic.field]["context"])).replace("{city}", town(rng))
     if rng.random() < QUESTION_MARK:
         text += "?"
     return typed(rng, text.lower() if rng.random() < LOWER else text, TYPOS)
@@ -106,7 +136,7 @@ def answering(topic: Topic, aspect: str) -> str:
         parts.insert(rng.choice((0, len(parts))), *topic.say("answer", topic.other_aspect(aspect)))
     if rng.random() < 0.2:
         parts += topic.say("general", aspect)
-    return " ".join(parts)
+    return framed(rng, " ".join(parts))
 
 
 def missing(topic: Topic, aspect: str, kind: str) -> str:
@@ -128,7 +158,7 @@ def missing(topic: Topic, aspect: str, kind: str) -> str:
     if len(parts) == 1 and rng.random() < 0.5:
         named = [other for other in ASPECTS[topic.field] if other != aspect]
         parts += topic.say("answer", rng.choice(named))
-    return " ".join(dict.fromkeys(parts))
+    return framed(rng, " ".join(dict.fromkeys(parts)))
 
 
 def draw_query(rng: random.Random) -> dict[str, Any]:
@@ -136,9 +166,10 @@ def draw_query(rng: random.Random) -> dict[str, Any]:
     field = rng.choice(list(FIELDS))
     topic = Topic(rng, field, rng.choice(OBJECTS[field]))
     aspect = rng.choice(list(ASPECTS[field]))
-    text, total = query(topic, aspect), rng.choice(PASSAGES)
+    text, total = query(topic, aspect), rng.randint(*PASSAGES)
     found: dict[str, float] = {}
-    for _ in range(min(rng.choice(ANSWERS), total)):
+    answers = rng.choice(ANSWERS)
+    while len(found) < answers:
         found[answering(topic, aspect)] = 1.0
     while len(found) < total:
         kind = rng.choices(list(MISSES), list(MISSES.values()))[0]

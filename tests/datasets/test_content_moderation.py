@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from datasets import style
 from datasets.content_moderation import generate
 
 
@@ -21,14 +22,17 @@ def test_the_mix_of_labels_is_the_one_the_datasheet_states(evaluation):
         assert abs(counts[label] / len(evaluation) - share) < 0.025, label
 
 
-def test_the_bank_holds_at_least_400_distinct_sentences():
-    assert len(set(generate.sentences())) >= 400
+def test_posts_are_connected_texts_of_which_few_sentences_recur(evaluation):
+    assert len(set(generate.sentences())) >= 150  # whole posts, each with alternatives and slots
+    found = style.figures(evaluation, ["text"])
+    assert found["recurring"] < 0.4
+    assert found["once"] > 0.5
 
 
 def test_texts_are_short_and_complete(evaluation):
     lengths = sorted(len(row["text"].split()) for row in evaluation)
-    assert 15 <= lengths[len(lengths) // 2] <= 40
-    assert lengths[-1] <= 80
+    assert 20 <= lengths[len(lengths) // 2] <= 40
+    assert lengths[-1] <= 90
     assert not any(set("{}|") & set(row["text"]) for row in evaluation)
 
 
@@ -45,12 +49,12 @@ def test_labels_disagree_with_the_situation_as_often_as_the_datasheet_says():
 def test_texts_about_self_harm_name_no_method_and_are_not_dressed_up():
     words = re.compile(r"\b(pills?|rope|knife|blade|bridge|cut|cutting|overdose|gun|jump|hang|train)\b")
     bank = generate.SITUATIONS["self_harm"].values()
-    sentences = [line for entry in bank for part in generate.PARTS for line in generate.lines(entry[part])]
+    sentences = [line for entry in bank for line in generate.lines(entry["post"])]
     sentences += [
         line
         for pair in generate.SHARED["pair"]
         if "self_harm" in pair["labels"]
         for line in generate.lines(pair["second"])
     ]
-    assert len(sentences) > 40
+    assert len(sentences) > 20
     assert not [line for line in sentences if words.search(line.lower())]

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from datasets import style
 from datasets.email_triage import generate
 
 SLOT = re.compile(r"\{\w+\}")
@@ -23,11 +24,11 @@ def text(row):
 def test_the_bank_holds_at_least_600_distinct_sentences_and_nearly_all_of_them_are_used(evaluation):
     bank = generate.sentences()
     assert len(bank) == len(set(bank)) >= 600
-    # a sentence is recognised by its longest stretch without a slot; lower case and typing errors spoil a few
+    # a sentence is recognised by its longest stretch without a slot; other words, lower case and typing errors spoil a few
     bodies = "\n".join(row["body"].lower() for row in evaluation)
     stretches = [max(SLOT.split(sentence), key=len).strip().lower() for sentence in bank]
     used = [stretch for stretch in stretches if stretch in bodies]
-    assert len(used) >= 0.98 * len(bank)
+    assert len(used) >= 0.94 * len(bank)
 
 
 def test_each_opening_of_each_situation_has_a_subject_details_and_a_closing():
@@ -68,3 +69,9 @@ def test_labels_disagree_with_the_situation_as_often_as_the_datasheet_says():
 def test_quoted_mails_of_another_kind_are_part_of_every_label(evaluation):
     assert {row["label"] for row in evaluation if row["style"] == "forwarded"} == set(generate.LABELS)
     assert 0.1 < sum(row["style"] == "forwarded" for row in evaluation) / len(evaluation) < 0.25
+
+
+def test_less_than_half_of_the_sentences_recur_and_names_come_from_an_open_vocabulary(evaluation):
+    found = style.figures(evaluation, ["subject", "body"])
+    assert found["recurring"] < 0.5
+    assert found["once"] > 0.4
