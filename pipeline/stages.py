@@ -38,7 +38,7 @@ from pipeline.decide.curves.ranking import ranked_rows
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend as recommendation
 from pipeline.decide.scores.calibration_record import Calibrated, calibration_record
-from pipeline.decide.scores.chosen_signal import chosen_signal, with_confidence
+from pipeline.decide.scores.chosen_signal import chosen_signal, default_signal, with_confidence
 from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
 from pipeline.decide.sweep import with_estimates
@@ -141,9 +141,11 @@ def measure(task: TaskInput, rows: Graded) -> Predictions:
         if config.report.examples == "none":
             facts["unreadable_texts"] = {role: [] for role in facts["unreadable_texts"]}
         unreadable.require_readable(config.task, facts)
-        fit = frame[frame["split"] == "fit"]
+        fit, wanted = frame[frame["split"] == "fit"], config.signal
+        if not len(fit):
+            fit, wanted = frame, default_signal(frame) if wanted == "auto" else wanted
         signal, table = chosen_signal(
-            fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=config.signal, reasons=facts["reasons"], seed=config.seed
+            fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts["reasons"], seed=config.seed
         )  # fmt: skip
         found = Predictions.of(with_confidence(frame, signal), signal, table)
     found.write(task.decision)
@@ -164,9 +166,9 @@ def refuse_failures(task: TaskInput, found: Predictions) -> None:
 
 
 def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
-    """Fit the calibrator on the fit split; write calibration.json and reliability.parquet."""
+    """Fit the calibrator on the fit split, on all rows where there is none; write calibration.json and reliability.parquet."""
     rows, seed = judged(task, found), task.config.seed
-    fit = rows.of("fit")
+    fit = rows.of("fit") if (rows.split == "fit").any() else rows
     calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=task.config.calibration, seed=seed)
     record = calibration_record(rows, calibrator, found.signal, found.signal_table, seed=seed)
     diagrams = [

@@ -102,6 +102,24 @@ def test_python_objects_and_alias_bombs_are_not_built(tmp_path: Path) -> None:
         load(path)
 
 
+def test_pooled_rows_all_certify_and_need_a_signal_that_no_row_chooses(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    config = load(path, ["dataset.split=pooled", "signal=first_token"])
+    assert config.dataset is not None
+    assert config.dataset.split.model_dump() == {"fit": 0, "certify": 1, "test": 0}
+    half = load(path, ["dataset.split={fit: 0.3, certify: 0.7, test: 0}"])
+    assert half.dataset is not None
+    assert half.dataset.split.test == 0
+    for bad, told in (
+        (["dataset.split=pooled", "signal=auto"], "name a signal"),
+        (["dataset.split=pooled", "signal=learned"], "split.fit is 0"),
+        (["dataset.split=whole", "signal=first_token"], "pooled"),
+        (["dataset.split={fit: 0.5, certify: 0, test: 0.5}"], "certify must be above 0"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            load(path, bad)
+
+
 def test_overrides_are_yaml_values_and_are_checked_like_the_file(tmp_path: Path) -> None:
     path = written(tmp_path)
     config = load(

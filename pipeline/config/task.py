@@ -41,20 +41,27 @@ LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 class Split(Part):
-    """Shares of the three uses of rows; they are placed by a hash of the group."""
+    """Shares of the three uses of rows; they are placed by a hash of the group. Written `pooled`: all rows certify."""
 
     fit: Share = 0.3
     certify: Share = 0.5
     test: Share = 0.2
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pooled(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value.strip() != "pooled":
+                raise ValueError(f"split is pooled (all rows certify) or {{fit, certify, test}}, got {value!r}")
+            return {"fit": 0, "certify": 1, "test": 0}
+        return value
+
     @model_validator(mode="after")
     def _sum(self) -> Self:
         if abs(self.fit + self.certify + self.test - 1) > 1e-9:
             raise ValueError(f"fit + certify + test must be 1, got {self.fit + self.certify + self.test:g}")
-        if min(self.fit, self.certify) <= 0:
-            raise ValueError(
-                "fit and certify must both be above 0: the candidate levels and the promise need rows of their own"
-            )
+        if self.certify <= 0:
+            raise ValueError("certify must be above 0: a promise needs rows that certify it")
         return self
 
 
@@ -344,12 +351,18 @@ class TaskConfig(Part):
             raise ValueError(f"judge belongs to kind judge, not to {self.kind}")
         if self.kind == "choose" and self.dataset is not None and not self.dataset.options:
             raise ValueError("kind choose needs dataset.options, the column with the row's options")
+        said = self.signal if "signal" in self.model_fields_set else None
+        if self.dataset is not None and self.dataset.split.fit == 0 and said in ("auto", "learned"):
+            raise ValueError(
+                f"signal {said} is chosen on fit rows, and split.fit is 0: name a signal, leave it out (then the replies' "
+                "shape decides), or give fit a share"
+            )
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
             raise ValueError(f"without dataset.label only target agree_with_strong is possible, not {self.target.kind}")
         if self.dataset is not None and not self.dataset.label and self.strong is not None:
             if isinstance(self.strong, Human):
                 raise ValueError("people's answers are the labels, so strong.human needs dataset.label, their column")
-            if "fit" not in self.strong.splits:
+            if self.dataset.split.fit > 0 and "fit" not in self.strong.splits:
                 raise ValueError(
                     "without labels the strong model's answers are the reference, so it must answer the fit rows too: "
                     "add fit to strong.splits"

@@ -13,13 +13,13 @@ import pandas as pd
 
 from pipeline.decide.advice import unreadable, verdict_text
 from pipeline.decide.advice.findings import findings
-from pipeline.decide.advice.holdout_check import LEVEL, LEVEL_WITHOUT_TEST, Outcome, outcome
+from pipeline.decide.advice.holdout_check import Outcome, outcome
 from pipeline.decide.advice.number_text import counted, limit, usd
 from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
 from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
-from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
+from pipeline.decide.curves.at_threshold import LEVEL, LEVEL_WITHOUT_TEST, Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.label_rates import label_rates
 from pipeline.decide.predictions import Rows
@@ -136,7 +136,14 @@ def recommend(
     threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
     alone = verdict in ("uncertified", "strong_only")
     figures = partial(
-        Expectation, threshold=threshold, split=split, human=human, weights=weights, alone=alone, seed=seed
+        Expectation,
+        threshold=threshold,
+        split=split,
+        human=human,
+        weights=weights,
+        alone=alone,
+        seed=seed,
+        level=LEVEL if split == "test" else LEVEL_WITHOUT_TEST,
     )
     expected = figures(part).all()
     needed = sample_size.fewest_rows(goal, human=human)
@@ -283,7 +290,8 @@ def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | 
 def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str, dict[str, Estimate]]:
     """Each model alone on the same rows: accuracy, dollars, seconds."""
     group = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
-    waits = {"cheap": waiting(part.cheap_s, split, group), "strong": waiting(part.strong_s, split, group)}
+    level = expected["cheap_accuracy"].level
+    waits = {"cheap": waiting(part.cheap_s, split, group, level), "strong": waiting(part.strong_s, split, group, level)}
     return {
         f"{role}_only": {
             "accuracy": expected[f"{role}_accuracy"],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from decide.made_rows import made
 
-from pipeline.decide.curves.baselines import baselines, router_scores
+from pipeline.decide.curves.baselines import baselines, cross_fitted_scores, router_scores
 from pipeline.decide.predictions import Rows
 
 
@@ -126,3 +126,18 @@ def test_no_graded_rows_and_no_known_dollars_are_unknown_not_zero() -> None:
     free = baselines(made(5, 11), made(5, 11, strong_usd=np.nan, cheap_usd=np.nan), [0.5], seed=0)
     assert free.usd_per_1000.isna().all()
     assert free.system_accuracy.notna().all()
+
+
+def test_without_fit_rows_each_group_is_routed_by_a_model_of_the_others() -> None:
+    # the word tells the group and nothing else: a model that saw the group's own rows would tell its errors by it
+    group = np.array([f"g{i // 4}" for i in range(400)], dtype=object)
+    wrong = np.repeat(np.random.default_rng(3).random(100) < 0.3, 4).astype(float)
+    texts = [f"mail {g} {g}" for g in group]
+    scores = cross_fitted_scores(texts, wrong, group, seed=0)
+    assert scores is not None
+    assert abs(np.corrcoef(scores, wrong)[0, 1]) < 0.3
+    seen = router_scores(texts, wrong, texts, seed=0)
+    assert seen is not None
+    assert np.corrcoef(seen, wrong)[0, 1] > 0.9
+    told = [f"mail {'odd' if w else 'even'}" for w in wrong]
+    assert np.corrcoef(cross_fitted_scores(told, wrong, group, seed=0), wrong)[0, 1] > 0.9

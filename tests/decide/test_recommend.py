@@ -351,6 +351,20 @@ def test_few_rows_small_splits_and_ties_are_warned_about():
         advise(replace(small, confidence=np.full(120, np.nan)), kind="match_strong", within=0.02)
     )
     assert {"no_test"} <= codes(advise(evaluated(600, shares=(0.5, 0.5, 0.0)), kind="match_strong", within=0.02))
+
+
+def test_where_all_rows_certify_the_figures_are_theirs_at_99_per_cent_and_one_sentence_says_so():
+    pooled = evaluated(1500, shares=(0.0, 1.0, 0.0))
+    found = advise(pooled, kind="match_strong", within=0.03)
+    assert found.verdict == "certified"
+    assert found.certificate.n == 1500
+    assert {(e.level, e.split) for e in found.expected.values()} == {(0.99, "certify")}
+    assert [w.text for w in found.warnings if w.code in ("no_test", "no_fit")] == [
+        "No row was held out: the figures are of the rows that chose the threshold, with 99 % intervals."
+    ]
+    # exact at 99 %: twice the mass of a tail of .005
+    kept = int((pooled.confidence >= found.threshold).sum())
+    assert found.expected["coverage"].lower == pytest.approx(stats.beta.ppf(0.005, kept, 1501 - kept))
     assert "no_rows" in codes(advise(evaluated(100, shares=(1, 0, 0)), kind="match_strong", within=0.02))
 
 

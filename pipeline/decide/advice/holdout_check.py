@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, limit, points
-from pipeline.decide.curves.at_threshold import Estimate
+from pipeline.decide.curves.at_threshold import LEVEL, LEVEL_WITHOUT_TEST, Estimate
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.intervals import clopper_pearson
@@ -17,10 +17,6 @@ from pipeline.decide.testing.paired_interval import mean_of_groups, paired_diffe
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
-
-LEVEL = 0.9
-LEVEL_WITHOUT_TEST = 0.99
-"""Level where the rows that made the promise are all there is: they flatter it, so the interval is wider."""
 
 
 @dataclass(frozen=True)

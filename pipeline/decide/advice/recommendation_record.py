@@ -12,10 +12,9 @@ import pandas as pd
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.pricing import Price
 from pipeline.decide.advice.findings import of_ranking, of_usual_rules
-from pipeline.decide.advice.holdout_check import LEVEL, LEVEL_WITHOUT_TEST
 from pipeline.decide.advice.warnings import gravest_first
-from pipeline.decide.curves.at_threshold import mix_weights
-from pipeline.decide.curves.baselines import baselines, router_scores
+from pipeline.decide.curves.at_threshold import LEVEL, LEVEL_WITHOUT_TEST, mix_weights
+from pipeline.decide.curves.baselines import baselines, cross_fitted_scores, router_scores
 from pipeline.decide.curves.caching import caching
 from pipeline.decide.curves.usual_rules import Setting, usual_rules
 from pipeline.decide.predictions import Rows
@@ -100,9 +99,11 @@ def _usual_rules(
     split = "test" if len(rows.of("test")) else "certify"
     fit, part, router = rows.of("fit"), rows.of(split), None
     if texts is not None:
-        wrong = 1 - fit.outcome(labeled)
-        router = router_scores(
-            [texts[i] for i in fit.example_id], wrong, [texts[i] for i in part.example_id], seed=seed
+        of_fit, of_part = ([texts[i] for i in side.example_id] for side in (fit, part))
+        router = (
+            router_scores(of_fit, 1 - fit.outcome(labeled), of_part, seed=seed)
+            if len(fit)
+            else cross_fitted_scores(of_part, 1 - part.outcome(labeled), part.group, seed=seed)
         )
     level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
     setting = Setting(part, Goal.of(target), split, level, human, found.certificate.unit == "groups")

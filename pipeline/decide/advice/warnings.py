@@ -98,19 +98,13 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
         yield Caveat(
             "small_fit",
             2,
-            f"Only {counted(fit, 'row')} fixed the candidate levels and the calibration; both are coarse.",
-        )
-    if fit == 0:
-        yield Caveat(
-            "no_fit",
-            2,
-            "No row was set apart to fix candidate levels; ranks of the certify rows stand in, which only simulations support.",
+            f"Only {counted(fit, 'row')} fixed the signal and the calibration; both are coarse.",
         )
     if test == 0:
         yield Caveat(
             "no_test",
-            2,
-            "No row was set apart to test, so the figures are of the rows that chose the threshold and flatter it.",
+            1,
+            "No row was held out: the figures are of the rows that chose the threshold, with 99 % intervals.",
         )
     elif test < SMALL_SPLIT:
         yield Caveat("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")

@@ -20,7 +20,8 @@ from pipeline.decide.thresholds import accepted
 Floats = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]
 
-LEVEL = 0.9
+LEVEL, LEVEL_WITHOUT_TEST = 0.9, 0.99
+"""Of intervals on held-out rows, and where the rows that chose the threshold are all there is: they flatter it."""
 REPLICATES = 2000
 BLOCKS = 1000
 MOST_MISSING = 0.1
@@ -73,7 +74,9 @@ class Expectation:
         weights: Floats | None = None,
         alone: bool = False,
         seed: int,
+        level: float = LEVEL,
     ) -> None:
+        self._level = level
         self._rows, self._split, self._weights, self._seed = rows, split, weights, seed
         self._group = blocks_of(rows.group, seed=seed, at_most=max(1, len(rows)))
         self.kept, self._alone = accepted(rows.confidence, threshold), alone
@@ -106,7 +109,9 @@ class Expectation:
             "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
             "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
-            **waiting(waited if self._told(waited) else np.full(len(rows), np.nan), self._split, self._group),
+            **waiting(
+                waited if self._told(waited) else np.full(len(rows), np.nan), self._split, self._group, self._level
+            ),
         }
 
     def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
@@ -151,11 +156,11 @@ class Expectation:
         if 0 < missing.sum() <= MOST_MISSING * among.sum():
             ends, known = (np.nan_to_num(x, nan=0.0), np.nan_to_num(x, nan=1.0)), among
         lower, upper = (
-            share_interval(end, known, weights=self._weights, group=self._group, level=LEVEL)[i]
+            share_interval(end, known, weights=self._weights, group=self._group, level=self._level)[i]
             for i, end in enumerate(ends)
         )
         n = int((among & ~missing).sum())
-        return Estimate(value, min(lower, value), max(upper, value), LEVEL, n, self._split)
+        return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)
 
     def _mean(self, x: Floats) -> Estimate:
         known = ~np.isnan(x)
@@ -164,13 +169,13 @@ class Expectation:
             return self._unknown()
         if np.ptp(x[known]) == 0:  # exact, where sums would round
             same = float(x[known][0])
-            return Estimate(same, same, same, LEVEL, n, self._split)
+            return Estimate(same, same, same, self._level, n, self._split)
         weights = np.ones(n) if self._weights is None else self._weights[known]
         value = float(weights @ x[known] / weights.sum()) if weights.sum() > 0 else float("nan")
         lower, upper = _bootstrap_mean(
-            x[known], weights, self._seed, None if self._group is None else self._group[known]
+            x[known], weights, self._seed, None if self._group is None else self._group[known], self._level
         )
-        return Estimate(value, lower, upper, LEVEL, n, self._split)
+        return Estimate(value, lower, upper, self._level, n, self._split)
 
     def _told(self, x: Floats) -> bool:
         """Whether something is known of the kept rows, and of the escalated ones: else one part would stand for both."""
@@ -202,38 +207,38 @@ class Expectation:
         value = float(mean(np.array([c.sum() for c in columns])))
         if math.isnan(value):
             return self._unknown()
-        lower, upper = _percentiles(mean(_drawn(columns, self._seed, self._group).T), value, self._group)
+        lower, upper = _percentiles(mean(_drawn(columns, self._seed, self._group).T), value, self._group, self._level)
         n = int((~np.isnan(whole)).sum())
-        return Estimate(value, lower, upper, LEVEL, n, self._split)
+        return Estimate(value, lower, upper, self._level, n, self._split)
 
     def _unknown(self) -> Estimate:
-        return Estimate(None, None, None, LEVEL, 0, self._split)
+        return Estimate(None, None, None, self._level, 0, self._split)
 
 
-def waiting(seconds: Floats, split: str, group: Blocks | None = None) -> dict[str, Estimate]:
+def waiting(seconds: Floats, split: str, group: Blocks | None = None, level: float = LEVEL) -> dict[str, Estimate]:
     """Median and 95th percentile of `seconds` (n,), NaN where unknown: latency_p50_s and latency_p95_s.
 
     The value is the smallest observed time that covers the share; the interval is of order statistics, whatever the law.
     """
-    return {f"latency_p{100 * q:.0f}_s": _quantile(seconds, q, split, group) for q in (0.5, 0.95)}
+    return {f"latency_p{100 * q:.0f}_s": _quantile(seconds, q, split, group, level) for q in (0.5, 0.95)}
 
 
-def _quantile(x: Floats, q: float, split: str, group: Blocks | None) -> Estimate:
+def _quantile(x: Floats, q: float, split: str, group: Blocks | None, level: float) -> Estimate:
     known = ~np.isnan(x)
     ordered = np.sort(x[known])
     n = len(ordered)
     if n == 0:
-        return Estimate(None, None, None, LEVEL, 0, split)
+        return Estimate(None, None, None, level, 0, split)
     value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
     if group is None:
-        tail = (1 - LEVEL) / 2
+        tail = (1 - level) / 2
         low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
     else:  # where the share of times up to the value may lie, read off the times (Woodruff 1952)
-        least, most = share_interval((x <= value).astype(np.float64), known, group=group, level=LEVEL)
+        least, most = share_interval((x <= value).astype(np.float64), known, group=group, level=level)
         low, high = math.floor(least * n), math.ceil(most * n) + (most >= 1)
     lower = float(ordered[low - 1]) if low >= 1 else None
     upper = float(ordered[high - 1]) if high <= n else None
-    return Estimate(value, lower, upper, LEVEL, n, split)
+    return Estimate(value, lower, upper, level, n, split)
 
 
 def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:
@@ -257,24 +262,26 @@ def mix_by_split(rows: Rows, prevalence: Mapping[str, float] | None) -> Floats |
     return weights
 
 
-def _bootstrap_mean(x: Floats, weights: Floats, seed: int, group: Blocks | None) -> tuple[float | None, float | None]:
+def _bootstrap_mean(
+    x: Floats, weights: Floats, seed: int, group: Blocks | None, level: float
+) -> tuple[float | None, float | None]:
     """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
     sums, mass = _drawn([weights * x, weights], seed, group).T
     if not (mass > 0).all():
         return None, None
-    return _percentiles(sums / mass, float(weights @ x / weights.sum()), group)
+    return _percentiles(sums / mass, float(weights @ x / weights.sum()), group, level)
 
 
-def _percentiles(drawn: Floats, value: float, group: Blocks | None) -> tuple[float | None, float | None]:
+def _percentiles(drawn: Floats, value: float, group: Blocks | None, level: float) -> tuple[float | None, float | None]:
     """Percentile interval from replicates; of groups it is wider by what few of them lack (Student)."""
     if not np.isfinite(drawn).all():
         return None, None
-    lower, upper = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    lower, upper = (float(q) for q in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
     if group is not None:
         number = len(np.unique(group))
         if number < 2:
             return None, None
-        factor = float(student_factor(number, LEVEL)) * (number / (number - 1)) ** 0.5
+        factor = float(student_factor(number, level)) * (number / (number - 1)) ** 0.5
         lower, upper = value + factor * (lower - value), value + factor * (upper - value)
     return lower, upper
 

@@ -19,11 +19,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.clusters import codes
 
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = ["name", "split", "escalation_rate", "system_accuracy", "usd_per_1000", "n"]
 FEWEST_ERRORS = 5
+FOLDS = 5
 _WORDS: dict[str, Any] = {
     "tokenizer": re.compile(r"\w+").findall,
     "token_pattern": None,
@@ -46,7 +48,7 @@ def baselines(
     Evaluated on the rows where both models' correctness is known (n of them); NaN without any. Unknown dollars count as
     the mean of the known ones, NaN where none is known. Rows of equal score are sent up in random order, in expectation.
     `weights` (n,): how much each row of `rows_eval` counts, in its share of the escalated too; None counts all alike.
-    The router is absent without texts, or where the fit rows hold fewer than five errors or five right answers.
+    Without fit rows the router is cross-fitted over the groups of `rows_eval`. It is absent without texts, or where the fit rows hold fewer than five errors or five right answers.
     """
     share = np.asarray(rates, dtype=np.float64)
     graded = ~np.isnan(rows_eval.cheap_correct) & ~np.isnan(rows_eval.strong_correct)
@@ -56,7 +58,11 @@ def baselines(
     scores = {"random": np.zeros(len(rows)), "oracle": gain}
     if texts_fit is not None and texts_eval is not None:
         texts = [t for t, g in zip(texts_eval, graded, strict=True) if g]
-        predicted = router_scores(texts_fit, 1 - rows_fit.cheap_correct, texts, seed=seed)
+        predicted = (
+            router_scores(texts_fit, 1 - rows_fit.cheap_correct, texts, seed=seed)
+            if len(rows_fit)
+            else cross_fitted_scores(texts, 1 - rows.cheap_correct, rows.group, seed=seed)
+        )
         if predicted is not None:
             scores["router"] = predicted
     cheap_usd, strong_usd = _filled(rows.cheap_usd, weight), _filled(rows.strong_usd, weight)
@@ -94,6 +100,23 @@ def router_scores(
         return None
     model = LogisticRegression(C=1.0, max_iter=1000, random_state=seed).fit(x, target)
     return np.asarray(model.predict_proba(words.transform(list(texts_eval)))[:, 1], dtype=np.float64)
+
+
+def cross_fitted_scores(
+    texts: Sequence[str], wrong: npt.ArrayLike, group: npt.NDArray[np.object_], *, seed: int
+) -> Floats | None:
+    """As `router_scores`, each row by a model of the other groups' rows in five parts; None where one cannot be fitted."""
+    fold = np.random.default_rng(seed).permutation(len(numbers := codes(group)))[numbers] % FOLDS
+    errors, found = np.asarray(wrong, dtype=np.float64), np.full(len(texts), np.nan)
+    for k in range(FOLDS):
+        inside, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+        scores = router_scores(
+            [texts[int(i)] for i in others], errors[others], [texts[int(i)] for i in inside], seed=seed
+        )
+        if scores is None:
+            return None
+        found[inside] = scores
+    return found
 
 
 def _moved(score: Floats, delta: Floats, weight: Floats, share: Floats) -> Floats:

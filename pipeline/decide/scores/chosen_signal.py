@@ -16,6 +16,8 @@ from pipeline.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
 
+ENOUGH_ALTERNATIVES = 0.99
+
 
 def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
     """Every signal that was measured, NaN for null, by name."""
@@ -65,6 +67,16 @@ def chosen_signal(
             )
         params = fitted
     return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
+
+
+def default_signal(frame: pd.DataFrame) -> str:
+    """The signal where none is named and no row may choose one: from the replies' shape, never from what was right.
+
+    label_probability where at least 99 % of the usable cheap replies carry two alternatives, else label_sequence.
+    """
+    usable = (frame["cheap_status"] == "ok").to_numpy()
+    carried = ~np.isnan(signals_of(frame).get("margin", np.full(len(frame), np.nan)))[usable]
+    return "label_probability" if len(carried) and carried.mean() >= ENOUGH_ALTERNATIVES else "label_sequence"
 
 
 def _why_null(signal: str, reasons: Mapping[str, int]) -> str | None:
