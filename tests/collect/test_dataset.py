@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.collect.data.dataset import Dataset, normalised, read, split_of
-from pipeline.config.task import Split, TaskConfig
+from pipeline.config.split import Split
+from pipeline.config.task import TaskConfig
 from pipeline.config.yaml_file import load
 from pipeline.errors import DataError
 

@@ -227,7 +227,7 @@ def test_what_is_written_is_read_as_a_table_of_predictions(here, capsys, suffix)
     from pathlib import Path
 
     from pipeline.collect.data import predictions_file
-    from pipeline.config.task import Split
+    from pipeline.config.split import Split
 
     (here / "cheap.jsonl").write_text("\n".join(batch_line(str(i), LABELS[i % 2], -0.1 * (i + 1)) for i in range(6)))
     (here / "strong.jsonl").write_text("\n".join(batch_line(str(i), LABELS[i % 3]) for i in range(6)))

@@ -14,7 +14,7 @@ import pytest
 
 from cascade_threshold.answers import AnswerSet
 from pipeline.collect.data.predictions_file import read
-from pipeline.config.task import Split
+from pipeline.config.split import Split
 from pipeline.errors import DataError
 
 SPLIT = Split()

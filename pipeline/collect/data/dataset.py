@@ -15,7 +15,8 @@ from cascade_threshold.label_text import label_text
 from pipeline.collect.data.choice_reading import ChoiceReading, options_in
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.collect.request import letters
-from pipeline.config.task import Split, TaskConfig
+from pipeline.config.split import Split
+from pipeline.config.task import TaskConfig
 from pipeline.errors import DataError
 from pipeline.run.digests import digest
 

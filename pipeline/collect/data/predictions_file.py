@@ -14,7 +14,7 @@ from cascade_threshold.answer_set import AnswerSet
 from cascade_threshold.label_text import fold, label_text
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile
-from pipeline.config.task import Split
+from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
 
