@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
@@ -93,6 +94,10 @@ def from_environment() -> FastAPI:
 
 def _client(policy: Policy, config: TaskConfig) -> AsyncTogether:
     if policy.document["provider"] != "embedded":
+        address = policy.document["cheap"].get("base_url")
+        if address and urlsplit(address).hostname in ("127.0.0.1", "::1", "localhost"):
+            # a server of one's own; the SDK wants some key and adds /v1 itself
+            return AsyncTogether(api_key="none", base_url=address.removesuffix("/v1"), max_retries=0)
         return AsyncTogether(max_retries=0)  # reads TOGETHER_API_KEY; a retry could be paid twice
     from pipeline.demo import transport
     from pipeline.demo.weights import load

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,12 @@ def test_lines_delivered_several_times_count_once_and_it_is_said(policy_file: Pa
     assert any("800 are copies" in text for text in report["text"])
 
 
+def test_what_another_policy_decided_about_the_same_request_is_no_copy(policy_file: Path) -> None:
+    policy, lines = Policy(json.loads(policy_file.read_text())), log(policy_file, 100, 0.0, 4)
+    report = check(policy, [{**x, "policy": "0" * 16} for x in lines] + lines)
+    assert (report["lines"]["judged"], report["lines"]["other_policy"], report["lines"]["copy"]) == (100, 100, 0)
+
+
 def test_a_copy_that_brings_the_label_lends_it_to_the_line_it_copies(policy_file: Path) -> None:
     policy, lines = Policy(json.loads(policy_file.read_text())), log(policy_file, 300, 0.0, 4, 1.0)
     bare = [{k: v for k, v in x.items() if k != "label"} for x in lines]
@@ -256,3 +263,22 @@ def test_one_stray_reply_of_another_model_is_a_warning_and_many_or_a_kept_one_br
     assert check(policy, [*lines, *strays[:4]])["verdict"] == "drift"
     assert check(policy, [*lines, *strays[:5]])["verdict"] == "broken"
     assert check(policy, [*lines, kept])["verdict"] == "broken"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [True, False])
+def test_a_month_of_production_gets_the_verdicts_that_are_due(tmp_path: Path, fault: bool) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "month_of_production.py"
+    command = [sys.executable, str(script), str(tmp_path), *([] if fault else ["--no-fault"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=script.parents[1])
+    nights = {night["day"]: night for night in map(json.loads, done.stdout.splitlines())}
+    assert all(nights[day]["verdict"] == "holds" for day in range(1, 10))
+    assert (nights[7]["torn"], nights[8]["torn"]) == (0, 1)
+    assert all(nights[day]["verdict"] == "drift" for day in range(11, 17))
+    assert nights[14]["judged"] == 14 * 240
+    broken = [day for day, night in nights.items() if night["exit"] == 6]
+    if fault:
+        assert broken == list(range(broken[0], 31))
+        assert 20 <= broken[0] <= 24
+    else:
+        assert broken == []

@@ -171,14 +171,14 @@ class ProductionLog:
 
 
 def _identity(fields: Mapping[str, Any]) -> object:
-    """What two deliveries of one line share: their id and time, else all that they hold.
+    """What two deliveries of one line share: id, time and policy, else all that they hold.
 
     None when the line has neither an id nor a time: then equal lines may well be two requests.
     """
     given = next((str(fields[k]) for k in IDS if fields.get(k) is not None), None)
     when = next((str(fields[k]) for k in TIMES if fields.get(k) is not None), None)
     if fields.get("event") is not None or (given is not None and when is not None):
-        return given, when
+        return given, when, str(fields.get("policy"))[:16]  # what two policies decide is no copy
     if given is None and when is None:
         return None
     told = {k: v for k, v in fields.items() if k not in AUDIT}
