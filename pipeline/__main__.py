@@ -263,6 +263,10 @@ def _status(sub: argparse.ArgumentParser) -> None:
 
 
 def _new(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--label", metavar="COLUMN", help="the column with the right answer (default: guessed)")
+    sub.add_argument(
+        "--text", metavar="COLUMN", action="append", help="a column of the prompt; may be given several times"
+    )
     sub.add_argument("name", metavar="NAME", help="the new task's name: a-z, 0-9, _")
     sub.add_argument(
         "--from", dest="source", required=True, metavar="FILE", help="a .csv, .jsonl or .parquet with labeled rows"

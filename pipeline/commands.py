@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.collect import collection
+from pipeline.collect.data import dataset as datasets
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.sending.spend_cap import Allowance
@@ -22,7 +23,7 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, described
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
-from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
+from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
 from pipeline.run.directory import (
     CALIBRATION,
     GRADED,
@@ -232,7 +233,21 @@ def new(args: Args) -> dict[str, Any]:
     path = yaml_file.CONFIGS / f"{args.name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or remove it first")
-    proposal = propose(args.name, args.source, path.parent)
+    proposal = propose(args.name, args.source, path.parent, label=args.label, text=args.text or ())
+    draft = path.with_name(f".{args.name}.draft.yaml")
+    write_bytes(draft, proposal.text.encode())
+    try:  # what it proposes must load, and its rows must be readable
+        loaded = yaml_file.load(draft)
+        if loaded.dataset is not None:
+            answers = loaded.answer_set
+            datasets.read(loaded, answers.label_of if answers is not None else lambda _: None)
+    except CascadeError as error:
+        said = str(error).replace(str(draft), f"the proposed {path.name}")
+        raise DataError(
+            f"{said}; nothing was written. Name the columns with --label and --text, or mend the table"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
     write_bytes(path, proposal.text.encode())
     if not args.quiet:
         out = sys.stderr if args.json else sys.stdout

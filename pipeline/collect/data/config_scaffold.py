@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ GROUP_NAMES = (
     "group",
     "author",
 )
+GIVEN_NAMES = {
+    "confidence": ("score", "prob", "probability", "p", "conf", "cheap_confidence"),
+    "cheap_correct": ("correct", "ok", "is_correct", "right"),
+    "cheap_answer": ("answer", "prediction", "predicted", "pred", "output"),
+    "label": ("gold", "target", "expected", "truth", "y"),
+    "strong_correct": (), "strong_answer": (), "cheap_usd": (), "strong_usd": (), "example_id": ("id",), "group": (), "segment": (),
+}  # fmt: skip
+"""Names under which columns of a table of predictions go."""
 SEGMENT_NAMES = ("segment", "language", "lang", "source", "channel", "region", "style", "country")
 QUERY_NAMES = ("query", "question", "search")
 PASSAGE_NAMES = ("passage", "document", "doc", "text", "content", "snippet", "context", "answer_text")
@@ -65,26 +74,37 @@ class Proposal:
     checks: list[str]
 
 
-def propose(name: str, source: str, config_folder: Path) -> Proposal:
+def propose(
+    name: str, source: str, config_folder: Path, *, label: str | None = None, text: Sequence[str] = ()
+) -> Proposal:
     """Look at a labeled table and propose a config for it, whose dataset path is relative to `config_folder`.
+
+    `label` and `text` name the columns where they are not to be guessed. A table of predictions (a confidence, and whether
+    the answer was right) gives a config with `predictions`.
 
     Raises UsageError for a name that is none, DataError when the table has no closed set of answers.
     """
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise UsageError(f"{name!r}: a task's name is made of a-z, 0-9 and _ only")
-    columns = _columns(TableFile(source))
+    every = _columns(TableFile(source, delimiters=""))
+    columns = [c for c in every if c.name and not c.name.startswith("Unnamed:")]
+    for wanted in (label, *text):
+        if wanted is not None and all(c.name != wanted for c in columns):
+            raise DataError(f"{source}: no column {wanted!r}; columns here: {', '.join(repr(c.name) for c in columns)}")
+    path = (
+        source if "://" in source else Path(os.path.relpath(Path(source).resolve(), config_folder.resolve())).as_posix()
+    )
+    if label is None and not text and (given := _given(columns)) is not None:
+        return _given_config(name, path, given, columns[0].rows)
     rows = columns[0].rows
-    roles = _roles(columns)
+    roles = _roles(columns, label, text)
     if "label" not in roles:
         shown = "; ".join(f"{c.name}: {len(c.distinct)} distinct values" for c in columns[:8])
         raise DataError(
             f"{source}: no column looks like a label with a closed set of answers ({shown}). A label column has at most {MOST_LABELS} "
             f"distinct values and is named for example {', '.join(LABEL_NAMES[:5])}. Open-ended generation has no answer set to calibrate"
         )
-    path = (
-        source if "://" in source else Path(os.path.relpath(Path(source).resolve(), config_folder.resolve())).as_posix()
-    )
-    return Proposal(_config(name, path, columns, roles), _checks(rows, columns, roles))
+    return Proposal(_config(name, path, columns, roles), _suspicions(columns) + _checks(rows, columns, roles))
 
 
 def _columns(table: TableFile) -> list[Column]:
@@ -117,12 +137,74 @@ def _list(text: str) -> bool:
         return False
 
 
+def _worded(columns: list[Column]) -> Column | None:
+    """The column one of whose name's words is that of a label ("Class Name", "airline-sentiment")."""
+    words = {*LABEL_NAMES, "sentiment"} - {"y"}
+    return next((c for c in columns if words & set(re.split(r"[\W_]+", c.name.casefold()))), None)
+
+
 def _named(columns: list[Column], names: tuple[str, ...], taken: set[str]) -> Column | None:
     found = [c for c in columns if c.name.casefold() in names and c.name not in taken]
     return min(found, key=lambda c: names.index(c.name.casefold()), default=None)
 
 
-def _roles(columns: list[Column]) -> dict[str, Any]:
+def _given(columns: list[Column]) -> dict[str, str] | None:
+    """Our names of the columns of a table of predictions, and the table's own; None for any other table."""
+    found: dict[str, str] = {}
+    for ours, names in GIVEN_NAMES.items():
+        column = _named(columns, (ours, *names), set(found.values()))
+        if column is not None:
+            found[ours] = column.name
+    graded = "cheap_correct" in found or {"cheap_answer", "label"} <= found.keys()
+    return found if "confidence" in found and graded else None
+
+
+def _given_config(name: str, path: str, given: dict[str, str], rows: int) -> Proposal:
+    renamed = {ours: theirs for ours, theirs in given.items() if ours != theirs}
+    columns = ", ".join(f"{ours}: {json.dumps(theirs, ensure_ascii=False)}" for ours, theirs in renamed.items())
+    strong = "strong_correct" in given or {"strong_answer", "label"} <= given.keys()
+    target = "match_strong, within: 0.02" if strong else "accepted_accuracy, at_least: 0.95"
+    text = (
+        f"task: {name}\nkind: classify\n"
+        f"predictions: {{path: {json.dumps(path, ensure_ascii=False)}{f', columns: {{{columns}}}' if columns else ''}}}\n"
+        f"target: {{kind: {target}, certainty: 0.9}}   # CHECK\n"
+    )
+    return Proposal(
+        text,
+        [
+            f"{rows:,} rows of predictions; confidence from {given['confidence']!r}; then: python -m pipeline evaluate {name}"
+        ],
+    )
+
+
+def _suspicions(columns: list[Column]) -> list[str]:
+    """What looks like a file without a header: a column that is named like one of its own values."""
+    values = [c.name for c in columns if c.name in c.distinct]
+    if values or any(len(c.name) > 60 for c in columns):
+        shown = values[0] if values else max((c.name for c in columns), key=len)[:40]
+        return [
+            f"the first line looks like a row, not a header ({shown!r} names a column): if so, put a line with the columns' names before it"
+        ]
+    return []
+
+
+def _kept_out(column: Column) -> bool:
+    """Whether a column is no text to decide by: a constant, a number of each row, an id or a time."""
+    if len(column.distinct) <= 1:
+        return True
+    sample = [v for v, _ in column.distinct.most_common(200)]
+    numbers = all(re.fullmatch(r"[+-]?[\d.,eE]+%?", v.strip()) for v in sample)
+    times = all(
+        re.fullmatch(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}.*|\d\d?:\d\d(:\d\d.*)?", v.strip())
+        for v in sample
+    )
+    ids = bool(re.search(r"(?:^|[\W_])(?:id|uuid|guid|key|index)$", column.name.casefold())) or all(
+        re.fullmatch(r"[0-9a-fA-F-]{16,}", v) for v in sample
+    )
+    return numbers or times or ids
+
+
+def _roles(columns: list[Column], named_label: str | None = None, named_texts: Sequence[str] = ()) -> dict[str, Any]:
     """Which column plays which part; the longest remaining text columns are the prompt's."""
     roles: dict[str, Any] = {}
     taken: set[str] = set()
@@ -132,7 +214,10 @@ def _roles(columns: list[Column]) -> dict[str, Any]:
             roles[role] = column
             taken.add(column.name)
 
-    take("options", next((c for c in columns if c.is_list), None))
+    chosen = {c.name: c for c in columns}
+    if named_label is not None:
+        take("label", chosen[named_label])
+    take("options", next((c for c in columns if c.is_list and c.name not in taken and c.name not in named_texts), None))
     few = [
         c
         for c in columns
@@ -141,13 +226,27 @@ def _roles(columns: list[Column]) -> dict[str, Any]:
     letters = (
         [c for c in columns if c.name.casefold() in LABEL_NAMES and c.name not in taken] if "options" in roles else []
     )
-    take("label", _named(few, LABEL_NAMES, taken) or (letters[0] if letters else None) or (few[-1] if few else None))
+    few = [c for c in few if c.name not in named_texts and len(c.distinct) > 1]
+    if named_label is None:
+        take(
+            "label",
+            _named(few, LABEL_NAMES, taken)
+            or _worded(few)
+            or (letters[0] if letters else None)
+            or (few[-1] if few else None),
+        )
     identity = _named(columns, ID_NAMES, taken)
     take("id", identity if identity is not None and identity.unique else None)
     take("group", _named(columns, GROUP_NAMES, taken))
     segment = _named(columns, SEGMENT_NAMES, taken)
     take("segment", segment if segment is not None and len(segment.distinct) <= 30 else None)
-    texts = [c for c in columns if c.name not in taken and not c.is_list and c.length >= 3]
+    texts = [c for c in columns if c.name not in taken and not c.is_list and c.length >= 3 and not _kept_out(c)]
+    if named_texts:
+        roles |= {
+            "kind": "choose" if "options" in roles else "classify",
+            "texts": [chosen[name] for name in named_texts],
+        }
+        return roles
     query, passage = _named(texts, QUERY_NAMES, taken), _named(texts, PASSAGE_NAMES, taken)
     label = roles.get("label")
     graded = label is not None and {v.strip('"').casefold() for v in label.distinct} <= YES_NAMES | NO_NAMES
@@ -236,7 +335,8 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
     rare = [v for v, n in label.distinct.items() if n < 20]
     if rare and roles["kind"] == "classify":
         said.append(f"{len(rare)} labels have fewer than 20 rows: nothing can be said about them one by one")
-    copies = sum(n - 1 for c in roles["texts"][-1:] for n in c.distinct.values())
+    repeated = [sum(n - 1 for n in c.distinct.values()) for c in roles["texts"]]
+    copies = repeated[0] if len(repeated) == 1 else 0  # of several columns together a run counts them
     if copies:
         said.append(f"{copies:,} texts occur more than once; copies stay in one split and count once for the promise")
     if "group" not in roles:
