@@ -47,7 +47,7 @@ from pipeline.decide.testing import parts
 from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
-from pipeline.deliver.report.data import Artefacts
+from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.engine import reading, unreadable
 from pipeline.engine.reading import Graded
 from pipeline.errors import DataError, TooManyFailures, UsageError
@@ -63,6 +63,7 @@ from pipeline.run.directory import (
     REPLIES,
     RUN,
     SWEEP,
+    TOKENS,
     require_writable,
 )
 from pipeline.run.lock import locked
@@ -266,7 +267,7 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         decided = timed(task, recommend, task, found, fitted.record, swept)
         record = task.run.update(finished=provenance.now())
         at_hand = Artefacts.of_values(
-            record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table, rows.replies
+            record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table, rows.replies, task.run.path(TOKENS) if task.run.has(TOKENS) else None,
         )  # fmt: skip
         return report(task, at_hand), decided
 

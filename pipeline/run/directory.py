@@ -184,6 +184,7 @@ def atomic(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o600)
             with open(temporary, "rb+") as handle:
+                os.fchmod(handle.fileno(), 0o600)
                 os.fsync(handle.fileno())
             temporary.replace(path)
         finally:

@@ -41,6 +41,11 @@ def drawn(n: int, seed: int = 0, split: str = "test") -> Rows:
     )
 
 
+def both(rows: Rows) -> Setting:
+    """The same rows to show and to test on."""
+    return Setting(rows, GOAL, "test", 0.9, False, False)
+
+
 @pytest.mark.parametrize("n", [20, 300])
 def test_where_no_row_differs_the_interval_is_that_of_the_closed_form(n: int) -> None:
     z = stats.norm.ppf(0.95)
@@ -84,7 +89,7 @@ def test_groups_enter_by_their_means() -> None:
 def test_every_rule_is_counted_row_by_row() -> None:
     rows = drawn(400)
     router = np.random.default_rng(3).random(400) + (rows.cheap_correct == 0)
-    told = {r["name"]: r for r in usual_rules(Setting(rows, GOAL, "test", 0.9, False, False), rows, 0.6, router=router)}
+    told = {r["name"]: r for r in usual_rules(both(rows), both(rows), 0.6, routers=(router, router))}
     assert list(told) == ["cascade", "fixed", "best_looking", "random", "router", "oracle", "strong", "cheap"]
     right = {"cascade": 0.0, "fixed": 0.0, "oracle": 0.0, "strong": 0.0, "cheap": 0.0}
     usd = dict.fromkeys(right, 0.0)
@@ -107,7 +112,7 @@ def test_every_rule_is_counted_row_by_row() -> None:
 
 def test_a_rule_keeps_its_promise_when_the_certifying_test_says_so() -> None:
     rows = drawn(900, seed=2)
-    told = {r["name"]: r for r in usual_rules(Setting(rows, GOAL, "test", 0.9, False, False), rows, 0.7)}
+    told = {r["name"]: r for r in usual_rules(both(rows), both(rows), 0.7)}
     for name, threshold in (("cascade", 0.7), ("fixed", FIXED)):
         found = certify_match_strong(
             rows.confidence, rows.cheap_correct, rows.strong_correct, within=0.05, delta=0.1, levels=[threshold]
@@ -119,7 +124,7 @@ def test_a_rule_keeps_its_promise_when_the_certifying_test_says_so() -> None:
 
 def test_random_escalation_is_the_mean_of_many_lots() -> None:
     rows = drawn(300, seed=4)
-    told = {r["name"]: r for r in usual_rules(Setting(rows, GOAL, "test", 0.9, False, False), rows, 0.6)}
+    told = {r["name"]: r for r in usual_rules(both(rows), both(rows), 0.6)}
     kept, rng = int((rows.confidence >= 0.6).sum()), np.random.default_rng(0)
     lots = []
     for _ in range(2000):

@@ -6,6 +6,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,9 @@ class Made:
         """Run a command of the product on it."""
         places = ["--runs-dir", str(self.folder / "runs"), "--reports-dir", str(self.folder / "reports"), "--quiet"]
         given = ["--predictions", str(self.folder / "table.csv")] if (self.folder / "table.csv").exists() else []
-        return main([name, str(self.config), *given, *places, *more])
+        # in a thread of its own: the browser's driver keeps an event loop running in this one
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(main, [name, str(self.config), *given, *places, *more]).result()
 
     def copied(self, folder: Path) -> Made:
         """A copy to change."""

@@ -12,11 +12,11 @@ from pipeline.deliver.report import formatting as f
 
 SPLITS = ("fit", "certify", "test")
 MEASURES = (
-    "brier", "nll", "auroc", "aurc_mean", "ece_equal_width_10", "ece_l2_debiased_equal_mass_10",
+    "brier", "nll", "auroc", "aurc_mean", "ece_equal_width_10", "ce_l2_debiased_equal_mass_10",
     "corp_brier_miscalibration", "corp_brier_discrimination", "spiegelhalter_z",
 )  # fmt: skip
 RANKINGS = ("ndcg_at_10", "map", "precision_at_1", "precision_at_3", "top_1", "mrr")
-PAIR = re.compile("([−+]?\\$?[\\d.,]+(?:\u00a0(?:%|ms|s))?) (\\[[^\\]]*\\d\\])")
+PAIR = re.compile("([−+±]?\\$?[\\d.,]+(?:\u00a0(?:%|ms|s|points))?) (\\[[^\\]]*\\d\\])")
 
 Table = list[list[str]]
 
@@ -24,7 +24,7 @@ Table = list[list[str]]
 def faults(page: Page, data: Mapping[str, Any]) -> list[str]:
     """Where the page shows another number than report.json has for that place, or one for which no place is known."""
     (main,) = page.root.all("main")
-    return [*_first_screen(page.root, data), *_cards(main, data), *_tables(main, data), *_prose(main, data)]
+    return [*_first_screen(page.root, data), *_tables(main, data), *_prose(main, data)]
 
 
 def _differs(where: str, told: str, wanted: str) -> Iterator[str]:
@@ -33,8 +33,8 @@ def _differs(where: str, told: str, wanted: str) -> Iterator[str]:
 
 
 def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
-    """Rows used, the sentence, the promise, what they do not say, the warnings and the certificate."""
-    verdict, texts = data["verdict"], [node.text for node in root.all("bdi")]
+    """Rows used, headline, outcome, money, the weakest group, the promise, warnings and the certificate."""
+    verdict, first, texts = data["verdict"], data["first"], [node.text for node in root.all("bdi")]
     (facts,) = root.all("ul", class_="facts")
     used = next(fact.text for fact in facts.all("li") if fact.text.startswith("Rows used"))
     yield from _differs("rows used", used, f.count(data["health"]["used"]))
@@ -42,54 +42,53 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
         if text is not None and re.sub("[ \\n]+", " ", f.plain(text, 900)) not in texts:
             yield f"not on the page: {text!r}"
     (section,) = root.all("section", id="verdict")
+    (sentence,) = section.all("p", class_="sentence")
+    yield from _differs("headline", sentence.text, " ".join(first["headline"]))
+    for key, wanted in _lines(data).items():
+        shown = [node.text for node in section.all("p", id=key)]
+        if len(shown) != (wanted is not None):
+            yield f"{key}: on the page {len(shown)} times"
+        elif wanted is not None:
+            yield from _differs(key, shown[0], wanted)
     c = verdict["certificate"]
-    if c:
-        target = " ".join(f.short(v) if isinstance(v, int | float) else str(v) for v in c["target"].values())
-        look = f"{c['look']} 1" if c["look"] == 1 else str(c["look"] or "")
-        kept = "" if c.get("n_accepted") is None else f.count(c["n_accepted"])
-        p_value = "" if c.get("p_value") is None else f.number(c["p_value"], 3)
-        delta = "" if c.get("delta") is None else f.share(c["delta"])
-        found = (verdict["reason"],) if verdict["reason"] and verdict["code"] != "strong_only" else ()
-        wanted = (target, delta, c.get("method") or "", f"{f.count(c.get('n'))} {kept}", *found, p_value, look)
-        told = [d.text.replace("(the first look", "1 (the first look") for d in section.all("dd")]
-        for k, (text, want) in enumerate(zip(told, wanted, strict=True)):
-            yield from _differs(f"certificate, line {k + 1}", text, want)
+    target = " ".join(f.short(v) if isinstance(v, int | float) else str(v) for v in c["target"].values())
+    look = f"{c['look']} 1" if c["look"] == 1 else str(c["look"])
+    p_value = "" if c["p_value"] is None else f.number(c["p_value"], 3)
+    delta = "" if c["delta"] is None else f.share(c["delta"])
+    found = (verdict["reason"],) if verdict["reason"] and verdict["code"] != "strong_only" else ()
+    told = [d.text.replace("(the first look", "1 (the first look") for d in section.all("dd")]
+    wanted_lines = (target, delta, c["method"], f"{f.count(c['n'])} {f.count(c['n_accepted'])}", *found, p_value, look)
+    for k, (text, want) in enumerate(zip(told, wanted_lines, strict=True)):
+        yield from _differs(f"certificate, line {k + 1}", text, want)
 
 
-def _cards(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
-    shown = {
-        node.attributes["data-card"]: node for node in main.all("li", class_="card") if "data-card" in node.attributes
-    }
-    if list(shown) != [card["key"] for card in data["cards"]]:
-        yield f"cards: {list(shown)}"
-    for card in data["cards"]:
-        node, key, unit, told = shown[card["key"]], card["key"], card["unit"], card["estimate"]
-        known = told["value"] is not None
-        headline = {
-            "value": f.value(told["value"], unit),
-            "ci": f.bounds(told, unit) if known else "",
-            "n": f.count(told["n"]) if known and told.get("n") else "",
-        }
-        for kind, wanted in headline.items():
-            yield from _differs(f"card {key}, {kind}", " ".join(p.text for p in node.all("p", class_=kind)), wanted)
-        for line in node.all("p", class_="soft"):
-            wanted = [""] if "by definition" in line.text and data["decide"]["human"] else _beside(card, line.text)
-            if figures(line.text) not in [figures(w) for w in wanted]:
-                yield f"card {key}: {line.text!r} where report.json says {' or '.join(map(repr, wanted))}"
-
-
-def _beside(card: Mapping[str, Any], line: str) -> list[str]:
-    """What a line below a card's figure may say."""
-    if card["estimate"]["value"] is None:
-        return [""]
-    if card["key"] == "quality":
-        return [f.estimate(card["cheap" if "cheap model" in line else "strong"])]
-    if card["key"] == "cost":
-        alone = f.usd(card["strong"]["value"])
-        return [alone] if card["change"] is None else [alone, f"{alone} {f.change(card['change'])}"]
-    if card["key"] == "wrong":
-        return [f.estimate(card["accepted_accuracy"])]
-    return [f"95 of 100 {f.seconds(card['p95']['value'])}"] if card["key"] == "latency" else [""]
+def _lines(data: Mapping[str, Any]) -> dict[str, str | None]:
+    """What the lines of the first screen must say, by their ids; None for a line that is not there."""
+    first, verdict = data["first"], data["verdict"]
+    out: dict[str, str | None] = {"outcome": None, "money": None, "weakest": None}
+    if first["outcome"]:
+        o = first["outcome"]
+        value, ends = (f.points(o["figure"]["value"]), f.point_bounds(o["figure"])) if o["unit"] == "points" else (
+            f.share(o["figure"]["value"]), f.bounds(o["figure"], "share")
+        )  # fmt: skip
+        out["outcome"] = (
+            f"{value} {ends} {o['what']} {o['promised']} {f.count(o['figure']['n'])} {f.share(o['figure']['level'], 0)}"
+        )
+    if first["money"]:
+        m = first["money"]
+        text = f"{f.count(m['requests'])} {f.usd(m['cascade'])} "
+        if verdict["threshold"] is not None:
+            text += f"{f.usd(m['strong'])} {f.usd(abs(m['saved']))} "
+            text += "" if m["change"] is None else f.change(m["change"])
+            text += f" {f.share(m['break_even'], 0)}" if m["break_even"] else ""
+            text += f" {f.usd(m['uncached']['cascade'])} {f.usd(m['uncached']['strong'])}" if m["uncached"] else ""
+        out["money"] = text
+    if first["weakest"]:
+        w = first["weakest"]
+        out["weakest"] = (
+            f"{f.plain(w['name'], 60)} {f.share(w['cascade']['value'])} {f.share(w['strong']['value'])} {f.count(w['n'])}"
+        )
+    return out
 
 
 def _tables(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
@@ -138,7 +137,50 @@ def _heads(data: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def tables(data: Mapping[str, Any]) -> dict[str, Table]:
     """The cells of every table outside the figures, by its name. A cell of words alone is given as no text."""
-    return {**_decide(data["decide"]), **_trust(data["trust"]), **_failures(data), **_health(data), **_rest(data)}
+    return {
+        **_bars(data),
+        **_strips(data),
+        **_decide(data["decide"]),
+        **_trust(data["trust"]),
+        **_failures(data),
+        **_health(data),
+        **_rest(data),
+    }
+
+
+def _bars(data: Mapping[str, Any]) -> dict[str, Table]:
+    def by_definition(bar: Mapping[str, Any]) -> bool:
+        agreement = data["cards"][0]["name"] == "agreement"
+        return bar["name"] == "people" or (agreement and bar["name"] == "strong")
+
+    def cell(estimate: Mapping[str, Any], unit: str) -> str:
+        return "" if estimate["value"] is None else f.estimate(estimate, unit)
+
+    rows = [
+        [
+            "",
+            f.share(b["quality"]["value"]) if by_definition(b) else cell(b["quality"], "share"),
+            cell(b["cost"], "usd"),
+        ]
+        for b in data["first"]["bars"]
+    ]
+    return {"Three ways to answer": rows}
+
+
+def _strips(data: Mapping[str, Any]) -> dict[str, Table]:
+    if not data["tokens"]:
+        return {}
+    out = []
+    for found in data["tokens"]["sets"]:
+        for reply in found["replies"]:
+            answer = [t for t in reply["tokens"] if t["in_answer"]][:1]
+            for t in answer:
+                others = [a for a in t["alternatives"] if a["token"] != t["token"]]
+                told = ", ".join(f"{f.visible(a['token'])} {f.share(a['probability'])}" for a in others)
+                out.append(
+                    [f.plain(reply["example_id"], 40), "", f.visible(t["token"]), f.share(t["probability"]), told]
+                )
+    return {"Answer tokens": out}
 
 
 def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
@@ -162,6 +204,19 @@ def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
         [f.threshold(t), *(cell(name, i, unit) for name, unit in units.items())]
         for i, t in enumerate(columns["threshold"])
     ]
+    if decide["usual_rules"]:
+        out["What people usually do"] = [
+            [
+                "0.85" if r["name"] == "fixed" else "",
+                "" if r["threshold"] is None else f.threshold(r["threshold"]),
+                f.share(r["escalation_rate"]["value"]),
+                f.estimate(r["accuracy"]) if r["accuracy"]["value"] is not None else "",
+                _in_points(r["difference"]),
+                f.estimate(r["usd_per_1000"], "usd") if r["usd_per_1000"]["value"] is not None else "",
+                "" if r["p_value"] is None else f.number(r["p_value"], 2),
+            ]
+            for r in decide["usual_rules"]
+        ]
     if decide["baselines"]:
         out["Other rules"] = [
             ["", f.share(b["escalation_rate"]), f.share(b["system_accuracy"]), f.usd(b["usd_per_1000"])]
@@ -171,11 +226,20 @@ def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
     if ranking:
         out["Ranking"] = [
             [key.replace("_", " "), f.count(ranking["cheap"][key]["n"])]
-            + [f.estimate((ranking.get(who) or {}).get(key), "number") for who in ("cheap", "cascade", "strong")]
+            + [
+                f.estimate(ranking[who][key] if ranking[who] else None, "number")
+                for who in ("cheap", "cascade", "strong")
+            ]
             for key in RANKINGS
             if ranking["cheap"].get(key)
         ]
     return out
+
+
+def _in_points(difference: Mapping[str, Any]) -> str:
+    if difference["value"] is None:
+        return ""
+    return f"{f.bare_points(difference['value'])} {f.point_bounds(difference)}"
 
 
 def beside_figures(data: Mapping[str, Any], drawn: set[str]) -> dict[str, Table]:
@@ -260,9 +324,13 @@ def _failures(data: Mapping[str, Any]) -> dict[str, Table]:
     for kind in ("label", "segment"):
         if found[f"{kind}s"]:
             out[f"Results by {kind}"] = [
-                [f.plain(r["name"], 80) + (f" {f.share(r['floor'])}" if "floor" in r["flags"] else ""), f.count(r["n"])]
+                [f.plain(r["name"], 40) + (f" {f.share(r['floor'])}" if "floor" in r["flags"] else ""), f.count(r["n"])]
                 + [f.estimate(r["cheap_accuracy"]), "" if human else f.estimate(r["strong_accuracy"])]
-                + [f.estimate(r[key]) for key in ("cascade_accuracy", "escalation_rate") if kept]
+                + (
+                    [f.estimate(r["cascade_accuracy"]), _in_points(r["difference"]), f.estimate(r["escalation_rate"])]
+                    if kept
+                    else []
+                )
                 + [
                     f"{r['accepted_wrong']:,} {r['accepted']:,} {f.estimate(r['accepted_error'])}"
                     if r["accepted"]
@@ -274,7 +342,7 @@ def _failures(data: Mapping[str, Any]) -> dict[str, Table]:
     if found["floors"]:
         out["Floors"] = [
             [
-                f.plain(r["name"], 80),
+                f.plain(r["name"], 40),
                 " ".join(f.plain(label, 40) for label in r["labels"][:30]),
                 f.count(r["recall"]["n"]),
                 f.share(r["floor"]),
@@ -290,7 +358,7 @@ def _failures(data: Mapping[str, Any]) -> dict[str, Table]:
         ]
     elif confusion and confusion["commonest"]:
         out["Commonest confusions"] = [
-            [f.plain(c["label"], 80), f.plain(c["answer"], 80), f.count(c["n"])] for c in confusion["commonest"]
+            [f.plain(c["label"], 40), f.plain(c["answer"], 40), f.count(c["n"])] for c in confusion["commonest"]
         ]
     if found["mistakes"]:
         out["Most confident mistakes"] = [
@@ -326,7 +394,11 @@ def _health(data: Mapping[str, Any]) -> dict[str, Table]:
 def _rest(data: Mapping[str, Any]) -> dict[str, Table]:
     watch, replies, out = data["use"]["watch"], data["provenance"]["replies"], {}
     if watch:
-        told = [watch[key] for key in ("escalated", "out_of_set", "no_logprobs")]
+        told = [
+            watch[key]
+            for key in ("escalated", "out_of_set", "no_logprobs")
+            if key == "escalated" or data["provider"] != "given"
+        ]
         band = "{lower:,} and {upper:,} in"
         out["What to watch"] = [
             ["", f.share(w["value"]), f"{band.format(**w)} {f.count(watch['of'])}"] if w else ["", "", ""] for w in told
@@ -343,6 +415,7 @@ def _rest(data: Mapping[str, Any]) -> dict[str, Table]:
 def _prose(main: Node, data: Mapping[str, Any]) -> Iterator[str]:
     """An estimate with an interval in running text must be one of report.json's, value and bounds together."""
     known = {f.estimate(e, unit) for e in _estimates(data) for unit in ("share", "usd", "number", "per_1000")}
+    known |= {f"{f.points(e['value'])} {f.point_bounds(e)}" for e in _estimates(data) if -1 <= e["value"] <= 1}
     words = main.but("table", "ul", "pre", "bdi")
     for value, bounds in PAIR.findall(words):
         if f"{value} {bounds}" not in known:

@@ -6,27 +6,22 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
-from deliver import artefacts
+from deliver.runs import Made
 
 from pipeline.deliver.report import captions, figures, page
-from pipeline.deliver.report import data as report_data
-from pipeline.run import directory as names
-from pipeline.run.directory import dump_json
 
 ALL = {"decide", "reliability-before", "reliability-after", "histogram", "risk", "signals"}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    run, config = artefacts.write_run(tmp_path_factory.mktemp("runs"), levels=40, rows=400)
-    found: dict[str, Any] = json.loads(dump_json(report_data.build(run, config)))
-    return found
+def data(recorded: Callable[[str], Made]) -> dict[str, Any]:
+    return recorded("certified").data
 
 
 @pytest.fixture(scope="module")
@@ -85,29 +80,26 @@ def test_the_text_of_a_drawing_is_that_of_the_file(drawn: dict[str, figures.Draw
         assert len(texts) > 5
 
 
-def test_labels_and_model_names_stay_out_of_the_drawings(tmp_path: Path) -> None:
-    run, config = artefacts.write_run(
-        tmp_path, levels=15, rows=200, labels=("$x^{", "Ünïcode 漢字 \U0001f600"), cheap="$\\frac{"
-    )
-    for drawing in figures.draw(report_data.build(run, config), png=False).values():
-        assert "frac" not in drawing.inline
-        assert "漢字" not in drawing.inline
+def test_labels_and_model_names_stay_out_of_the_drawings(recorded: Callable[[str], Made]) -> None:
+    for drawing in figures.draw(recorded("hostile").data, png=False).values():
+        assert "pwned" not in drawing.inline
+        assert "HYPERLINK" not in drawing.inline
 
 
-def test_without_prices_the_curve_runs_over_the_escalation_rate(tmp_path: Path) -> None:
-    run, config = artefacts.write_run(tmp_path, levels=15, rows=200, prices=False)
-    data = json.loads(dump_json(report_data.build(run, config)))
+@pytest.mark.slow
+def test_without_prices_the_curve_runs_over_the_escalation_rate(recorded: Callable[[str], Made]) -> None:
+    data = recorded("unpriced").data
     drawing = figures.draw(data, png=False)["decide"]
     assert ">escalation rate<" in drawing.inline
     assert "USD" not in drawing.inline
     assert "Escalation against accuracy" in captions.captions(data)["decide"].title
 
 
-def test_what_has_no_data_is_not_drawn(tmp_path: Path) -> None:
-    run, config = artefacts.write_run(tmp_path, levels=15, rows=200, gold=False)
-    data = report_data.build(run, config)
-    assert set(figures.draw(data, png=False)) == {"decide", "histogram", "signals"}
-    assert data["decide"]["sweep"]["quality"] == "agreement"
+def test_what_has_no_data_is_not_drawn(recorded: Callable[[str], Made]) -> None:
+    data = recorded("uncertified").data
+    data["trust"]["reliability"] = None
+    assert not {"reliability-before", "reliability-after"} & set(figures.draw(data, png=False))
+    assert recorded("unlabeled").data["decide"]["sweep"]["quality"] == "agreement"
 
 
 def test_one_end_alone_is_no_curve(data: dict[str, Any]) -> None:
@@ -126,14 +118,12 @@ def test_one_end_alone_is_no_curve(data: dict[str, Any]) -> None:
         assert "so there is no curve to draw" in page.render(changed, drawn)
 
 
-def test_without_confidences_no_empty_histogram_is_drawn(tmp_path: Path) -> None:
-    run, config = artefacts.write_run(tmp_path, levels=15, rows=200)
-    frame = run.read_table(names.PREDICTIONS)
-    run.write_frame(names.PREDICTIONS, frame.assign(confidence=np.nan))
-    data = json.loads(dump_json(report_data.build(run, config)))
-    drawn = figures.draw(data, png=False)
+def test_without_confidences_no_empty_histogram_is_drawn(data: dict[str, Any]) -> None:
+    changed: dict[str, Any] = json.loads(json.dumps(data))
+    changed["trust"]["histogram"]["null"] = changed["trust"]["histogram"]["n"]
+    drawn = figures.draw(changed, png=False)
     assert "histogram" not in drawn
-    assert "so there is no histogram" in page.render(data, drawn)
+    assert "so there is no histogram" in page.render(changed, drawn)
 
 
 def test_a_legend_lists_what_is_drawn_and_nothing_else(data: dict[str, Any]) -> None:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deliver import artefacts
 from deliver.page import Page, figures
+from deliver.runs import Made
 
-from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report import formatting, index
-from pipeline.deliver.report import page as report
 from pipeline.run.directory import dump_json, write_bytes
 
+Recorded = Callable[[str], Made]
 
-def add(folder: Path, task: str, number: int, started: str, **changes: Any) -> dict[str, Any]:
-    """report.json of a run, without its page."""
+
+def add(folder: Path, data: dict[str, Any], task: str, number: int, started: str, **verdict: Any) -> dict[str, Any]:
+    """report.json of a real run under another name and time, without its page."""
     run_id = f"{number:012d}"
-    run, config = artefacts.write_run(
-        folder / "runs", task=task, run_id=run_id, started=started, levels=15, rows=200, **changes
-    )
-    data: dict[str, Any] = json.loads(dump_json(report_data.build(run, config)))
-    write_bytes(folder / "reports" / task / run_id / "report.json", dump_json(data))
-    return data
+    made: dict[str, Any] = copy.deepcopy(data) | {"task": task, "run_id": run_id, "started": started}
+    made["verdict"] |= verdict
+    write_bytes(folder / "reports" / task / run_id / "report.json", dump_json(made))
+    return made
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    add(tmp_path, "triage", 1, "2026-11-20T08:00:00Z")
-    add(tmp_path, "triage", 2, "2026-11-22T08:00:00Z", seed=8)
-    add(tmp_path, "moderation", 3, "2026-11-21T08:00:00Z", verdict="uncertified", provider="together")
+def folder(tmp_path: Path, recorded: Recorded) -> Path:
+    old, new, other = (recorded(name).data for name in ("certified", "hostile", "uncertified"))
+    old["demonstration"] = True
+    new["provenance"]["digests"] = old["provenance"]["digests"]
+    new["verdict"] |= {"code": "certified", "title": "Certified"}
+    add(tmp_path, old, "triage", 1, "2026-11-20T08:00:00Z")
+    add(tmp_path, {**new, "demonstration": True}, "triage", 2, "2026-11-22T08:00:00Z")
+    add(tmp_path, other, "moderation", 3, "2026-11-21T08:00:00Z")
     return tmp_path / "reports"
 
 
@@ -92,14 +96,15 @@ def test_figures_carry_their_number_of_rows(folder: Path) -> None:
     assert wanted[0] in page.words
 
 
-def test_agreement_is_not_called_accuracy(tmp_path: Path) -> None:
+def test_agreement_is_not_called_accuracy(tmp_path: Path, recorded: Recorded) -> None:
     """Where no row has a label, and beside a run of the same task that had labels."""
-    add(tmp_path, "triage", 1, "2026-11-20T08:00:00Z", gold=False)
-    add(tmp_path, "triage", 2, "2026-11-21T08:00:00Z", gold=False, seed=8)
+    unlabeled, labeled = recorded("unlabeled").data, recorded("certified").data
+    add(tmp_path, unlabeled, "triage", 1, "2026-11-20T08:00:00Z", threshold=0.25)
+    add(tmp_path, unlabeled, "triage", 2, "2026-11-21T08:00:00Z")
     words = Page(index.refresh(tmp_path / "reports").read_text("utf-8")).words
     assert "accuracy" not in words.lower()
-    assert re.search(r"threshold was [\d.]+; agreement [+−][\d.]+\s", words)
-    add(tmp_path, "triage", 3, "2026-11-22T08:00:00Z")
+    assert "threshold was 0.25; agreement" in words
+    add(tmp_path, labeled, "triage", 3, "2026-11-22T08:00:00Z")
     words = Page(index.refresh(tmp_path / "reports").read_text("utf-8")).words
     assert "Accuracy or agreement" in words
     newest, before, _ = index.collect(tmp_path / "reports")[0][0]["runs"]
@@ -137,8 +142,6 @@ def test_the_index_of_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
     assert "make evaluate" in Page(index.refresh(tmp_path).read_text("utf-8")).words
 
 
-def test_writing_a_report_refreshes_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report.figures, "draw", lambda *_, **__: {})
-    run, config = artefacts.write_run(tmp_path / "runs", levels=15, rows=200)
-    report.write(run, config, tmp_path / "reports")
-    assert run.run_id in (tmp_path / "reports" / "index.html").read_text("utf-8")
+def test_writing_a_report_refreshes_the_index(recorded: Recorded) -> None:
+    made = recorded("uncertified")
+    assert made.data["run_id"] in (made.folder / "reports" / "index.html").read_text("utf-8")

@@ -97,17 +97,20 @@ def _usual_rules(
 ) -> list[dict[str, Any]]:
     """What people usually do, on the rows that the figures are of."""
     split = "test" if len(rows.of("test")) else "certify"
-    fit, part, router = rows.of("fit"), rows.of(split), None
+    fit, part, held, routers = rows.of("fit"), rows.of(split), rows.of("certify"), None
     if texts is not None:
-        of_fit, of_part = ([texts[i] for i in side.example_id] for side in (fit, part))
-        router = (
-            router_scores(of_fit, 1 - fit.outcome(labeled), of_part, seed=seed)
+        every = rows.take((rows.split == split) | (rows.split == "certify"))
+        told = [texts[i] for i in every.example_id]
+        scores = (
+            router_scores([texts[i] for i in fit.example_id], 1 - fit.outcome(labeled), told, seed=seed)
             if len(fit)
-            else cross_fitted_scores(of_part, 1 - part.outcome(labeled), part.group, seed=seed)
+            else cross_fitted_scores(told, 1 - every.outcome(labeled), every.group, seed=seed)
         )
-    level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
-    setting = Setting(part, Goal.of(target), split, level, human, found.certificate.unit == "groups")
-    return usual_rules(setting, rows.of("certify"), found.threshold, router=router)
+        routers = None if scores is None else (scores[every.split == split], scores[every.split == "certify"])
+    level, goal = LEVEL if split == "test" else LEVEL_WITHOUT_TEST, Goal.of(target)
+    grouped = found.certificate.unit == "groups"
+    shown, tested = (Setting(r, goal, s, level, human, grouped) for r, s in ((part, split), (held, "certify")))
+    return usual_rules(shown, tested, found.threshold, routers=routers)
 
 
 def _baselines(

@@ -8,8 +8,8 @@ router          reads the text alone and pays no cheap call for what it sends up
 oracle          escalates exactly where only the strong model is right: no rule can do better
 strong, cheap   one model alone
 
-A rule's promise is tested on the rows shown, as the target says, with the test that certifies. Where these are the certify
-rows, `best_looking` was chosen on the rows that test it.
+A rule's promise is tested on the certify rows, as the target says, with the test that certifies. `best_looking` was chosen
+on these, so it is tested on the test rows; where there are none, on the rows that chose it, which flatter it.
 """
 
 from __future__ import annotations
@@ -71,32 +71,56 @@ class Setting:
 
 
 def usual_rules(
-    setting: Setting, held: Rows, threshold: float | None, *, router: Floats | None = None
+    shown: Setting, tested: Setting, threshold: float | None, *, routers: tuple[Floats, Floats] | None = None
 ) -> list[dict[str, Any]]:
     """One record per rule: name, threshold, escalation_rate, accuracy, difference to strong, usd_per_1000, p_value, kept.
 
-    `held`: certify rows, for the best-looking threshold. `router` (n,): predicted chance that the cheap model errs, from the
-    text alone. `kept` True: the rule's promise passed its test; False: it did not; None: nothing to test.
+    Figures are read on the rows `shown`; promises are tested on the certify rows, `tested`, as ours was. The best-looking
+    threshold was chosen on those, so it is tested on the shown ones. `routers`: predicted chance that the cheap model errs
+    on the shown and on the tested rows, from the text alone. `tested_on` names the split; `kept` True: the rule's promise
+    passed its test; False: it did not; None: nothing to test.
     """
-    rows, strong = setting.rows, setting.strong
-    everything = np.ones(len(rows), dtype=bool)
-    rules = [Rule("cascade", accepted(rows.confidence, threshold), threshold)] if threshold is not None else []
-    rules.append(Rule("fixed", accepted(rows.confidence, FIXED), FIXED))
-    best = best_looking(held, setting.goal, human=setting.human)
-    if best is not None:
-        rules.append(Rule("best_looking", accepted(rows.confidence, best), best))
-    rules.append(Rule("oracle", ~((rows.cheap_correct == 0) & (strong == 1))))
-    out = [_record(setting, rule) for rule in rules]
-    cascade = rules[0] if threshold is not None else None
-    if cascade is not None:
-        out.insert(-1, _random(setting, cascade))
-        if router is not None:
-            found = _router(setting, cascade, router)
-            if found is not None:
-                out.insert(-1, found)
-    out.append(_record(setting, Rule("strong", ~everything, asks_cheap=False)))
-    out.append(_record(setting, Rule("cheap", everything)))
+    best = best_looking(tested.rows, tested.goal, human=tested.human)
+    here = rules_on(shown, threshold, best, None if routers is None else routers[0])
+    there = rules_on(tested, threshold, best, None if routers is None else routers[1])
+    out = []
+    for name, rule in here.items():
+        own = shown if name == "best_looking" else tested
+        mine = rule if own is shown else there[name]
+        record = _record(shown, rule)
+        if name == "random":
+            record |= _by_lot(shown, rule, record)
+            p_value, kept = _lot_test(own, mine)
+        else:
+            p_value = promise_p_value(own, mine.kept)
+            kept = _verdict(own, mine.kept, p_value)
+        record |= {"p_value": p_value, "kept": kept, "tested_on": own.split}
+        if name == "strong":  # so by construction, whatever the rows
+            record["difference"] |= {"lower": None, "upper": None}
+        if name == "router":
+            record |= _against_cascade(shown, rule, here["cascade"])
+        out.append(record)
     return out
+
+
+def rules_on(setting: Setting, threshold: float | None, best: float | None, router: Floats | None) -> dict[str, Rule]:
+    """The rules as they act on these rows."""
+    rows, everything = setting.rows, np.ones(len(setting.rows), dtype=bool)
+    found: list[Rule] = []
+    if threshold is not None:
+        found.append(Rule("cascade", accepted(rows.confidence, threshold), threshold))
+    found.append(Rule("fixed", accepted(rows.confidence, FIXED), FIXED))
+    if best is not None:
+        found.append(Rule("best_looking", accepted(rows.confidence, best), best))
+    if threshold is not None:
+        cascade = found[0]
+        found.append(Rule("random", cascade.kept))
+        if router is not None:
+            found.append(Rule("router", _routed(setting, cascade, router), asks_first=False))
+    found.append(Rule("oracle", ~((rows.cheap_correct == 0) & (setting.strong == 1))))
+    found.append(Rule("strong", ~everything, asks_cheap=False))
+    found.append(Rule("cheap", everything))
+    return {rule.name: rule for rule in found}
 
 
 def best_looking(held: Rows, goal: Goal, *, human: bool) -> float | None:
@@ -143,7 +167,6 @@ def _record(setting: Setting, rule: Rule) -> dict[str, Any]:
     final = np.where(rule.kept, rows.cheap_correct, strong)
     cheap = rows.cheap_usd if rule.asks_cheap else np.zeros(len(rows))
     spent = np.where(rule.kept, cheap, rows.strong_usd + (cheap if rule.asks_first else 0.0))
-    p_value = promise_p_value(setting, rule.kept)
     return {
         "name": rule.name,
         "threshold": rule.threshold,
@@ -151,8 +174,6 @@ def _record(setting: Setting, rule: Rule) -> dict[str, Any]:
         "accuracy": share(final, level=level, split=split, group=setting.group).to_json(),
         "difference": paired_difference(final, strong, level=level, split=split, group=setting.group).to_json(),
         "usd_per_1000": _mean(1000 * spent, level, split).to_json(),
-        "p_value": p_value,
-        "kept": _verdict(setting, rule.kept, p_value),
     }
 
 
@@ -178,72 +199,56 @@ def promise_p_value(setting: Setting, kept: Kept) -> float | None:
     return float(found.found.p_values[at[0]]) if len(at) and found.laid.n_accepted[at[0]] > 0 else None
 
 
-def _random(setting: Setting, cascade: Rule) -> dict[str, Any]:
-    """As many requests as the cascade sends up, by lot: figures in expectation, so each is a mixture of the two ends.
-
-    The cascade loses (1 - r) times what the cheap model alone loses, so its promise is tested as the cheap model's with a
-    margin 1 / (1 - r) times as wide.
-    """
-    cheap = _record(setting, Rule("cheap", np.ones(len(cascade.kept), dtype=bool)))
-    strong = setting.strong
-    kept_share = float(cascade.kept.mean())
-    goal = setting.goal
-    p_value: float | None = None
-    kept: bool | None = None
-    if goal.kind in ("match_strong", "agree_with_strong") and kept_share > 0:
-        wider = float(goal.within or 0.0) / kept_share
-        if wider < 1:
-            scaled = replace(setting, goal=replace(goal, within=wider))
-            p_value = promise_p_value(scaled, np.ones(len(cascade.kept), dtype=bool))
-            kept = None if p_value is None else p_value <= goal.delta
-        else:
-            kept = True
-    rows, level, split = setting.rows, setting.level, setting.split
-    expected = kept_share * rows.cheap_correct + (1 - kept_share) * strong
-
-    def scaled_by(estimate: dict[str, Any]) -> dict[str, Any]:
-        return {
-            **estimate,
-            **{k: None if estimate[k] is None else kept_share * estimate[k] for k in ("value", "lower", "upper")},
-        }
-
+def _by_lot(setting: Setting, cascade: Rule, told: dict[str, Any]) -> dict[str, Any]:
+    """As many requests as the cascade sends up, by lot: figures in expectation, so each is a mixture of the two ends."""
+    rows, level, split, kept_share = setting.rows, setting.level, setting.split, float(cascade.kept.mean())
+    cheap = paired_difference(rows.cheap_correct, setting.strong, level=level, split=split, group=setting.group)
+    expected = kept_share * rows.cheap_correct + (1 - kept_share) * setting.strong
     return {
-        "name": "random",
-        "threshold": None,
-        "escalation_rate": {**share((~cascade.kept).astype(np.float64), level=level, split=split).to_json(), "lower": None, "upper": None},
+        "escalation_rate": {**told["escalation_rate"], "lower": None, "upper": None},
         "accuracy": _mean(expected, level, split).to_json(),
-        "difference": scaled_by(cheap["difference"]),
+        "difference": cheap.times(kept_share).to_json(),
         "usd_per_1000": _mean(1000 * (rows.cheap_usd + (1 - kept_share) * rows.strong_usd), level, split).to_json(),
-        "p_value": p_value,
-        "kept": kept,
-    }  # fmt: skip
+    }
 
 
-def _router(setting: Setting, cascade: Rule, score: Floats) -> dict[str, Any] | None:
-    """The text-only router that spends what the cascade spends, and the paired difference between the two."""
+def _lot_test(setting: Setting, cascade: Rule) -> tuple[float | None, bool | None]:
+    """By lot the cascade loses its kept share of what the cheap model alone loses: that is tested with a wider margin."""
+    goal, kept_share = setting.goal, float(cascade.kept.mean())
+    if goal.kind not in ("match_strong", "agree_with_strong") or kept_share == 0:
+        return None, None
+    wider = float(goal.within or 0.0) / kept_share
+    if wider >= 1:
+        return None, True
+    everything = np.ones(len(cascade.kept), dtype=bool)
+    p_value = promise_p_value(replace(setting, goal=replace(goal, within=wider)), everything)
+    return p_value, None if p_value is None else p_value <= goal.delta
+
+
+def _routed(setting: Setting, cascade: Rule, score: Floats) -> Kept:
+    """What the text-only router keeps when it spends what the cascade spends; without prices, as many as the cascade."""
     rows, n = setting.rows, len(setting.rows)
-    both = np.nan_to_num(rows.cheap_usd), np.nan_to_num(rows.strong_usd)
-    spent = float((both[0] + np.where(cascade.kept, 0.0, both[1])).sum())
-    priced = not (np.isnan(rows.cheap_usd).all() or np.isnan(rows.strong_usd).all())
+    cheap, strong = np.nan_to_num(rows.cheap_usd), np.nan_to_num(rows.strong_usd)
     order = np.argsort(-score, kind="stable")
-    if priced:
-        growing = both[0].sum() + np.concatenate([[0.0], np.cumsum((both[1] - both[0])[order])])
+    size = int((~cascade.kept).sum())
+    if _priced(rows):
+        spent = float((cheap + np.where(cascade.kept, 0.0, strong)).sum())
+        growing = cheap.sum() + np.concatenate([[0.0], np.cumsum((strong - cheap)[order])])
         size = int(np.searchsorted(growing, spent, side="right")) - 1
-    else:  # at the same share of requests sent up
-        size = int((~cascade.kept).sum())
     kept = np.ones(n, dtype=bool)
     kept[order[: max(0, min(size, n))]] = False
-    record = _record(setting, Rule("router", kept, asks_first=False))
-    strong = setting.strong
-    record["against_cascade"] = paired_difference(
-        np.where(kept, rows.cheap_correct, strong),
-        np.where(cascade.kept, rows.cheap_correct, strong),
-        level=setting.level,
-        split=setting.split,
-        group=setting.group,
-    ).to_json()
-    record["equal"] = "dollars" if priced else "escalation"
-    return record
+    return kept
+
+
+def _priced(rows: Rows) -> bool:
+    return not (np.isnan(rows.cheap_usd).all() or np.isnan(rows.strong_usd).all())
+
+
+def _against_cascade(setting: Setting, router: Rule, cascade: Rule) -> dict[str, Any]:
+    rows, strong = setting.rows, setting.strong
+    finals = [np.where(rule.kept, rows.cheap_correct, strong) for rule in (router, cascade)]
+    found = paired_difference(*finals, level=setting.level, split=setting.split, group=setting.group)
+    return {"against_cascade": found.to_json(), "equal": "dollars" if _priced(rows) else "escalation"}
 
 
 def _mean(values: Floats, level: float, split: str) -> Estimate:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
-import pyarrow as pa
 
 from pipeline.config.task import TaskConfig
 from pipeline.decide.advice.warnings import CHECK_DATA
-from pipeline.deliver.report import health, prices, provenance, trust
+from pipeline.deliver.report import first_screen, health, prices, provenance, records, tokens, trust
 from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
-from pipeline.deliver.report.rows import COLUMNS, ReportRows
-from pipeline.run import directory as artefacts
+from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.run.decision import Decision
-from pipeline.run.directory import Run, dump_json, finite
+from pipeline.run.directory import Run, finite
 
 SCHEMA = "cascade-report/1"
 
@@ -33,71 +28,6 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Artefacts:
-    """What is there of a run; None for what is not."""
-
-    record: dict[str, Any]
-    advice: dict[str, Any]
-    calibration: dict[str, Any] | None
-    policy: dict[str, Any] | None
-    policy_bytes: bytes | None
-    sweep: pd.DataFrame | None
-    sweep_metadata: dict[str, str]
-    reliability: pd.DataFrame | None
-    rows: ReportRows | None
-    replies: pa.Table | None
-
-    @classmethod
-    def of_values(
-        cls,
-        record: dict[str, Any],
-        advice: dict[str, Any],
-        calibration: dict[str, Any],
-        policy: dict[str, Any],
-        sweep: pd.DataFrame,
-        reliability: pd.DataFrame,
-        predictions: pa.Table,
-        replies: pa.Table | None,
-    ) -> Artefacts:
-        """What the stages of this process found, as it would be read."""
-        policy_bytes = dump_json(policy)
-        metadata = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in sweep.attrs.items()}
-        rows = ReportRows.of_table(predictions)
-        found, told, fitted = (dict(finite(value)) for value in (record, advice, calibration))
-        return cls(
-            found, told, fitted, json.loads(policy_bytes), policy_bytes, sweep, metadata, reliability, rows, replies
-        )
-
-    @classmethod
-    def of(cls, run: Run | Decision) -> Artefacts:
-        """Read the artefacts. Only the recommendation must be there."""
-
-        def table(name: str) -> pd.DataFrame | None:
-            return run.read_table(name) if run.has(name) else None
-
-        def value(name: str) -> dict[str, Any] | None:
-            return run.read_json(name) if run.has(name) else None
-
-        curves = table(artefacts.SWEEP)
-        predictions = run.read_arrow(artefacts.PREDICTIONS, COLUMNS) if run.has(artefacts.PREDICTIONS) else None
-        record = value(artefacts.RUN) or {}
-        if isinstance(run, Decision):
-            record = record | {"config": run.record()["config"]}  # run.json speaks of the run's latest decision
-        return cls(
-            record,
-            run.read_json(artefacts.RECOMMENDATION),
-            value(artefacts.CALIBRATION),
-            value(artefacts.POLICY),
-            run.path(artefacts.POLICY).read_bytes() if run.has(artefacts.POLICY) else None,
-            curves,
-            {} if curves is None else {str(k): str(v) for k, v in curves.attrs.items()},
-            table(artefacts.RELIABILITY),
-            None if predictions is None else ReportRows.of_table(predictions),
-            run.read_arrow(artefacts.REPLIES, provenance.COUNTED) if run.has(artefacts.REPLIES) else None,
-        )
-
-
 def build(
     run: Run | Decision,
     config: TaskConfig,
@@ -105,6 +35,7 @@ def build(
     found: Artefacts | None = None,
     texts: Mapping[str, str] | None = None,
     previous: Mapping[str, Any] | None = None,
+    index_link: str = "../../index.html",
 ) -> dict[str, Any]:
     """Everything the page shows, ready for JSON: no NaN, no path, no secret.
 
@@ -113,9 +44,9 @@ def build(
     """
     found = found or Artefacts.of(run)
     advice = found.advice
-    expected: dict[str, Any] = advice.get("expected") or {}
+    expected: dict[str, Any] = advice.expected.model_dump()
     split = report_sweep.shown_split(found.sweep, expected)
-    threshold = advice.get("threshold")
+    threshold = advice.threshold
     models = provenance.models(found.record, found.policy, config)
     sweep = (
         None
@@ -126,7 +57,7 @@ def build(
             split,
             threshold,
             found.sweep_metadata,
-            alone=_ends(found, split, human=models["strong"]["human"])["strong_only"],
+            alone=_ends(found, human=models["strong"]["human"])["strong_only"],
             prevalence=_prevalence(config),
         )
     )
@@ -138,6 +69,7 @@ def build(
         "task": run.task,
         "run_id": run.run_id,
         "decision_id": getattr(run, "decision_id", None),
+        "index_link": index_link,
         "kind": config.kind,
         "description": config.description,
         "provider": found.record.get("provider") or config.provider,
@@ -145,40 +77,53 @@ def build(
         "started": found.record.get("started"),
         "models": models,
         "verdict": verdict,
+        "first": None,
         "cards": _cards(found, sweep, split, expected, human=models["strong"]["human"]),
         "warnings": _warnings(advice),
         "decide": _decide(found, config, sweep, split, models),
-        "trust": trust.trust(found.calibration, found.reliability, found.sweep, found.rows, split, threshold, sweep),
+        "trust": trust.trust(
+            None if found.calibration is None else found.calibration.model_dump(),
+            found.reliability,
+            found.sweep,
+            found.rows,
+            split,
+            threshold,
+            sweep,
+        ),
         "failures": _failures(found, config, split, threshold, texts),
+        "tokens": None
+        if found.tokens is None or found.rows is None or config.report.examples == "none"
+        else tokens.strips(found.rows, found.tokens, threshold),
         "health": health.health(found.record, found.rows, split, threshold, previous),
         "use": _use(found, verdict),
         "provenance": provenance.provenance(found.record, config, found.replies),
         "previous": _previous(previous),
     }
+    report["first"] = first_screen.first_screen(report, config, advice)
     return dict(finite(report))
 
 
 def _verdict(found: Artefacts) -> dict[str, Any]:
     advice = found.advice
-    code = str(advice.get("verdict") or "uncertified")
-    reason = (advice.get("certificate") or {}).get("reason")
-    if code == "uncertified" and (
-        any(w.get("code") in CHECK_DATA and (w.get("gravity") or 0) >= 3 for w in advice.get("warnings") or [])
-    ):
+    code, qualified = advice.verdict, advice.outcome is not None and advice.outcome.qualified
+    if code == "uncertified" and any(w.code in CHECK_DATA and w.gravity >= 3 for w in advice.warnings):
         code = "check_data"
     return {
         "code": code,
-        "title": TITLES.get(code, code),
-        "sentence": advice.get("sentence"),
-        "promise": advice.get("promise"),
-        "not_said": advice.get("not_said"),
-        "threshold": advice.get("threshold"),
-        "calibrated_threshold": advice.get("calibrated_threshold"),
-        "certificate": advice.get("certificate"),
-        "reason": reason,
-        "labels_needed": advice.get("labels_needed"),
-        "tightest": advice.get("tightest"),
-        "tighter": advice.get("tighter"),
+        "qualified": qualified,
+        "title": TITLES[code] + (", with a reservation" if qualified else ""),
+        "sentence": advice.sentence,
+        "promise": advice.promise,
+        "not_said": advice.not_said,
+        "threshold": advice.threshold,
+        "calibrated_threshold": advice.calibrated_threshold,
+        "certificate": advice.certificate.model_dump(exclude={"details"}),
+        "reason": advice.certificate.reason,
+        "outcome": None if advice.outcome is None else advice.outcome.model_dump(),
+        "difference": None if advice.difference is None else advice.difference.model_dump(),
+        "labels_needed": advice.labels_needed,
+        "tightest": advice.tightest,
+        "tighter": advice.tighter,
     }
 
 
@@ -202,17 +147,15 @@ def _cards(
         if everything and name in ("escalation_rate", "wrong_per_1000"):  # so by construction: no interval
             return report_sweep.at_row(sweep or {}, index, name)
         for other in (name, *others):
-            if (expected.get(other) or {}).get("value") is not None:
+            if other in expected and expected[other]["value"] is not None:
                 return dict(expected[other])
         return report_sweep.at_row(sweep, index, name) if sweep is not None else {"value": None}
 
-    quality = figure(
-        *(("agreement_with_strong",) if agreement and expected.get("agreement_with_strong") else ()), "system_accuracy"
-    )
-    ends = _ends(found, split, human=human)
+    quality = figure(*(("agreement_with_strong",) if agreement else ()), "system_accuracy")
+    ends = _ends(found, human=human)
     alone = ends["strong_only"]["usd_per_1000"]
     # who is told to use the strong model alone does not pay the cheap one
-    cost = alone if found.advice.get("verdict") == "strong_only" else figure("usd_per_1000")
+    cost = alone if found.advice.verdict == "strong_only" else figure("usd_per_1000")
     return [
         {
             "key": "quality",
@@ -253,24 +196,15 @@ def _relative(value: float | None, base: float | None) -> float | None:
     return None if value is None or not base else value / base - 1
 
 
-def _ends(found: Artefacts, split: str, *, human: bool) -> dict[str, Any]:
-    """Each model alone on the shown split: the recommendation's estimates, else counted here.
+def _ends(found: Artefacts, *, human: bool) -> dict[str, Any]:
+    """Each model alone on the shown split.
 
     People (`human`) are right by definition, which no row can make less sure.
     """
-    nothing = {"value": None, "lower": None, "upper": None, "level": report_rows.LEVEL, "n": 0, "split": split}
-    out: dict[str, Any] = {}
-    for role in ("cheap", "strong"):
-        told = (found.advice.get("ends") or {}).get(f"{role}_only") or {}
-        end = {name: dict(told.get(name) or nothing) for name in ("accuracy", "usd_per_1000")}
-        if not told and found.rows is not None:
-            inside = found.rows.of(split)
-            end["accuracy"] = report_rows.mean_rate(found.rows.numbers[f"{role}_correct"][inside], split)
-            end["usd_per_1000"] = report_sweep.mean_usd(found.rows.numbers[f"{role}_usd"][inside], split)
-        if role == "strong" and human:
-            end["accuracy"] = _by_definition(end["accuracy"])
-        out[f"{role}_only"] = end
-    return out
+    told = found.advice.ends.model_dump()
+    if human:
+        told["strong_only"]["accuracy"] = _by_definition(told["strong_only"]["accuracy"])
+    return told
 
 
 def _by_definition(estimate: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,13 +212,9 @@ def _by_definition(estimate: Mapping[str, Any]) -> dict[str, Any]:
     return {**estimate, "lower": None, "upper": None}
 
 
-def _warnings(advice: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _warnings(advice: records.Recommendation) -> list[dict[str, Any]]:
     """Gravest first (3 is the gravest), in the order given among equals."""
-    found = [
-        {"code": w.get("code"), "gravity": w.get("gravity") or 1, "text": w.get("text") or w.get("code")}
-        for w in advice.get("warnings") or []
-    ]
-    return sorted(found, key=lambda w: -int(w["gravity"]))
+    return [w.model_dump() for w in sorted(advice.warnings, key=lambda w: -w.gravity)]
 
 
 def _prevalence(config: TaskConfig) -> dict[str, float] | None:
@@ -299,15 +229,15 @@ def _decide(
     split: str,
     models: Mapping[str, Any],
 ) -> dict[str, Any]:
-    baselines = [dict(b) for b in found.advice.get("baselines") or [] if b.get("split") in (split, None)]
+    baselines = [dict(b) for b in found.advice.baselines if b["split"] == split]
     priced = None
     if sweep is not None and found.rows is not None:
         priced = prices.prices(sweep, found.rows, found.replies, models, _prevalence(config))
-    target = dict(
-        (found.advice.get("certificate") or {}).get("target")
-        or config.target.model_dump(mode="json", exclude_none=True)
-    )
-    ends = _ends(found, split, human=models["strong"]["human"])
+    target = found.advice.certificate.target
+    ends = _ends(found, human=models["strong"]["human"])
+    passed = found.advice.certificate.details.get("passed", [])
+    if sweep is not None:
+        sweep["columns"]["passed"] = [_also_passed(t, passed) for t in sweep["columns"]["threshold"]]
     return {
         "split": split,
         "sweep": sweep,
@@ -317,9 +247,18 @@ def _decide(
         "target_line": _target_line(target, ends),
         "human": models["strong"]["human"],
         "reweighted": _prevalence(config),
-        "ranking": found.advice.get("ranking"),
+        "ranking": found.advice.ranking,
+        "usual_rules": [rule.model_dump() for rule in found.advice.usual_rules],
+        "passed": passed,
         "prices": priced,
     }
+
+
+def _also_passed(threshold: float | None, passed: list[list[float | None]]) -> bool:
+    """Whether the threshold lies in a stretch (above, up to] that passed the test."""
+    return threshold is not None and any(
+        (above is None or threshold > above) and (up_to is None or threshold <= up_to) for above, up_to in passed
+    )
 
 
 def _comparable(baselines: list[dict[str, Any]], cheap: Mapping[str, Any]) -> bool:
@@ -345,13 +284,16 @@ def _failures(
     if rows is None:
         return None
     floors = config.target.label_floors
+    margin = config.target.within if config.target.kind == "match_strong" else None
     shown = config.report.examples == "full"
     return {
         "split": split,
         "gold": rows.gold,
-        "labels": report_rows.groups(rows, "label", split, threshold, floors) if rows.texts["label"].values else None,
+        "labels": report_rows.groups(rows, "label", split, threshold, floors, margin)
+        if rows.texts["label"].values
+        else None,
         "floors": report_rows.recall_floors(rows, split, threshold, floors or {}, config.target.label_groups or {}),
-        "segments": report_rows.groups(rows, "segment", split, threshold)
+        "segments": report_rows.groups(rows, "segment", split, threshold, margin=margin)
         if len(rows.texts["segment"].values) > 1
         else None,
         "confusion": report_rows.confusion(rows, split, threshold) if config.kind != "choose" else None,

@@ -146,7 +146,10 @@ def _inline(svg: str, name: str) -> str:
     body = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)
     body = re.sub(r' d="([^"]{400,})"', lambda path: f' d="{_shorter(path[1])}"', body)
     box = re.search(r'viewBox="([^"]+)"', body)
-    head = f'<svg viewBox="{box.group(1) if box else "0 0 1 1"}" role="img" aria-labelledby="{prefix}-title {prefix}-desc" focusable="false">'
+    place = box.group(1) if box else "0 0 1 1"
+    # sizes, so that the drawing has one where no style sheet is let in
+    width, height = place.split()[2:]
+    head = f'<svg width="{width}" height="{height}" viewBox="{place}" role="img" aria-labelledby="{prefix}-title {prefix}-desc" focusable="false">'
     inner = body[body.index(">") + 1 :].strip()
     return (
         head

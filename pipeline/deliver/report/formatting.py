@@ -135,6 +135,32 @@ def estimate(of: Mapping[str, Any] | None, unit: str = "share") -> str:
     return f"{value(of['value'], unit)} {bounds(of, unit)}".strip()
 
 
+def bare_points(value: float | None) -> str:
+    """A difference of shares in points, with its sign and without the word: -1.4."""
+    return UNKNOWN if value is None else points(value).removesuffix(f"{SPACE}points")
+
+
+def point_bounds(estimate: Mapping[str, Any]) -> str:
+    """The interval of a difference of shares, in points, or nothing where none is known."""
+    lower, upper = estimate["lower"], estimate["upper"]
+    return "" if lower is None or upper is None else f"[{bare_points(lower)}, {bare_points(upper)}]"
+
+
+def shade(probability: float | None) -> str:
+    """The class of a token: p0 ... p9 by tenths of its probability, pn where it is unknown."""
+    return "pn" if probability is None else f"p{min(9, int(probability * 10))}"
+
+
+def visible(token: object) -> str:
+    """A token with its blanks written out, so that a leading space and a new line can be seen."""
+    return plain(token, 60).replace(" ", "\u2423").replace("\n", "\u21b5") or "\u2205"
+
+
+def day(text: str | None) -> str:
+    """The day of a UTC time."""
+    return plain(text[:10]) if text else "not recorded"
+
+
 def moment(text: str | None) -> str:
     """A UTC time as people write it; other text as it is."""
     if not text:
@@ -174,5 +200,10 @@ FILTERS = {
     "bounds": bounds,
     "estimate": estimate,
     "moment": moment,
+    "bare_points": bare_points,
+    "point_bounds": point_bounds,
+    "shade": shade,
+    "visible": visible,
+    "day": day,
     "plain": plain,
 }

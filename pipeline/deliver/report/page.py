@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from markupsafe import Markup, escape
 
 from pipeline.config.task import TaskConfig
 from pipeline.deliver.formats.serialize import to_yaml
-from pipeline.deliver.report import captions, figures, index
+from pipeline.deliver.report import captions, downloads, figures, index
 from pipeline.deliver.report import data as report_data
-from pipeline.deliver.report.data import Artefacts
+from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.deliver.report.sweep import priced
 from pipeline.deliver.report.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
@@ -23,6 +24,7 @@ from pipeline.run.decision import Decision
 from pipeline.run.directory import POLICY, Run, dump_json, read_json, sealed, write_bytes
 
 PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
+SWEEP_CSV, MISTAKES_CSV, CERTIFICATE = "sweep.csv", "mistakes.csv", "certificate.html"
 
 
 def write(
@@ -43,7 +45,9 @@ def write(
     folder = reports_dir / name
     found = found or Artefacts.of(run)
     previous = previous_report(reports_dir, run.task, folder, found.record.get("started"))
-    data = dump_json(sealed(report_data.build(run, config, found=found, texts=texts, previous=previous)))
+    link = os.path.relpath(reports_dir / "index.html", folder).replace(os.sep, "/")
+    built = report_data.build(run, config, found=found, texts=texts, previous=previous, index_link=link)
+    data = dump_json(sealed(built))
     report = json.loads(data)
     drawn = figures.draw(report)
     page = render(report, drawn)
@@ -53,6 +57,11 @@ def write(
     write_bytes(folder / DATA, data)
     if found.policy_bytes is not None:
         write_bytes(folder / POLICY, found.policy_bytes)
+    if found.sweep is not None:
+        write_bytes(folder / SWEEP_CSV, downloads.sweep_csv(found.sweep))
+    if report["failures"] is not None and report["failures"]["mistakes"]:
+        write_bytes(folder / MISTAKES_CSV, downloads.mistakes_csv(report["failures"]["mistakes"]))
+    write_bytes(folder / CERTIFICATE, certificate(report).encode("utf-8", "replace"))
     write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
     if latest:
         write_bytes(reports_dir / run.task / LATEST, dump_json(sealed({"run_id": run.run_id, "decision_id": decided})))
@@ -86,7 +95,7 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
             report=report,
             figures={name: _figure(drawing, words[name]) for name, drawing in drawn.items()},
             captions=words,
-            explorer=_explorer(report, drawn.get("decide")),
+            explorer=_explorer(report),
             style=our_own(read_template("style.css")),
             script=our_own(script),
             script_sha256=_digest(script),
@@ -96,35 +105,48 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
     )
 
 
+def certificate(report: Mapping[str, Any]) -> str:
+    """The certificate by itself, on one A4 page."""
+    style = our_own(read_template("style.css"))
+    return environment().get_template("certificate.html.j2").render(report=report, style=style)
+
+
 def _figure(drawing: figures.Drawing, caption: captions.Caption) -> Markup:
     return our_own(drawing.inline.replace("@title@", escape(caption.title)).replace("@desc@", escape(caption.takeaway)))
 
 
-def _explorer(report: Mapping[str, Any], drawing: figures.Drawing | None) -> dict[str, Any] | None:
-    """What the script needs: thresholds, where each lies in the drawing, and how its cost is made up."""
-    sweep = report["decide"]["sweep"]
+def _explorer(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the script needs: the curve as numbers, which thresholds passed the test, and how each cost is made up."""
+    decide, sweep = report["decide"], report["decide"]["sweep"]
     if sweep is None or not sweep["columns"]["threshold"]:
         return None
-    columns, prices = sweep["columns"], report["decide"]["prices"]
-    across = columns["usd_per_1000" if priced(sweep) else "escalation_rate"]
-    marks = None
-    if drawing is not None:
-        (x0, dx), (y0, dy) = drawing.to_x, drawing.to_y
-        marks = [
-            None if x is None or y is None else [round(x0 + dx * x, 2), round(y0 + dy * y, 2)]
-            for x, y in zip(across, columns["system_accuracy"], strict=True)
-        ]
+    columns, prices, money = sweep["columns"], decide["prices"], report["first"]["money"]
+    ties = report["health"]["confidence"]
+    tied = ties is not None and ties["n"] and ties["largest_tie"] > 0.05 * ties["n"]
     return {
         "recommended": sweep["recommended"],
         "thresholds": columns["threshold"],
-        "usd": [None if v is None else float(f"{v:.6g}") for v in columns["usd_per_1000"]],
-        "marks": marks,
+        "passed": columns["passed"],
+        "usd": _short(columns["usd_per_1000"]) if priced(sweep) else None,
+        "escalation": _short(columns["escalation_rate"]),
+        "quality": _short(columns["system_accuracy"]),
+        "lower": _short(columns["system_accuracy_lower"]),
+        "upper": _short(columns["system_accuracy_upper"]),
+        "target": decide["target_line"],
+        "other": "people" if decide["human"] else "strong",
+        "money": None if money is None else money["per_1000"],
+        "note": "Point at the curve to read a threshold, click or tap to choose it. The thick green stretch passed the test."
+        + (" The curve stops where many rows share one confidence." if tied else ""),
         "prices": None
         if prices is None
         else [
             {"price": c["price"], "quantity": [float(f"{q:.7g}") for q in c["quantity"]]} for c in prices["components"]
         ],
     }
+
+
+def _short(column: list[float | None]) -> list[float | None]:
+    return [None if v is None else float(f"{v:.6g}") for v in column]
 
 
 def _digest(script: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.deliver.report.formatting import cut
 
 Floats = npt.NDArray[np.float64]
@@ -148,9 +150,17 @@ def mean_rate(right: Floats, split: str, weights: Floats | None = None) -> dict[
 
 
 def groups(
-    rows: ReportRows, by: str, split: str, threshold: float | None, floors: Mapping[str, float] | None = None
+    rows: ReportRows,
+    by: str,
+    split: str,
+    threshold: float | None,
+    floors: Mapping[str, float] | None = None,
+    margin: float | None = None,
 ) -> dict[str, Any]:
-    """Results by label or by segment on one split: a list of groups, largest first, with exact intervals."""
+    """Results by label or by segment on one split, with exact intervals: worst against the strong model first.
+
+    `margin`: how much worse than the strong model the whole may be; a group beyond it is flagged.
+    """
     column, inside = rows.texts[by], rows.of(split) & (rows.texts[by].codes >= 0)
     codes, size = column.codes[inside], len(column.values)
     kept = rows.kept(threshold)[inside]
@@ -179,11 +189,17 @@ def groups(
             "accepted_error": rate(wrong[g], n[g] - escalated[g], split),
             "floor": floor,
         }
-        value = entry["cascade_accuracy"]["value"]
+        here = codes == g
+        entry["difference"] = paired_difference(cascade[here], strong[here], level=LEVEL, split=split).to_json()
+        value, behind = entry["cascade_accuracy"]["value"], entry["difference"]["value"]
         entry["flags"] = (["few"] if n[g] < FEW_ROWS else []) + (
             ["floor"] if floor is not None and value is not None and value < floor else []
         )
+        if margin is not None and threshold is not None and behind is not None and behind < -margin:
+            entry["flags"].append("margin")
         out.append(entry)
+    if threshold is not None:
+        out.sort(key=lambda e: math.inf if e["difference"]["value"] is None else e["difference"]["value"])
     return {"by": by, "split": split, "rows": out, "left_out": max(0, len(order) - MOST_GROUPS)}
 
 

@@ -1,4 +1,4 @@
-"""ReportSweep: the sweep as the page shows it: one split, at most 512 thresholds, and the wrong answers that each keeps."""
+"""ReportSweep: the sweep as the page shows it: one split, at most 300 thresholds, and the wrong answers that each keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.deliver.report.rows import LEVEL, ReportRows
 
 Floats = npt.NDArray[np.float64]
 
-MOST_THRESHOLDS = 512
+MOST_THRESHOLDS = 300
 ESTIMATES = (
     "escalation_rate",
     "coverage",

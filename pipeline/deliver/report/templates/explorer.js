@@ -29,6 +29,54 @@
     });
   });
 
+  document.querySelectorAll("table[data-sort]").forEach((table) => {
+    const body = table.tBodies[0];
+    Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const up = head.getAttribute("aria-sort") !== "ascending";
+        const read = (row) => row.cells[column].textContent.trim().replace("\u2212", "-").replace(/[$,+±]/g, "");
+        const value = (row) => { const n = parseFloat(read(row)); return Number.isNaN(n) ? null : n; };
+        const sorted = Array.from(body.rows).sort((a, b) => {
+          const [x, y] = [value(a), value(b)];
+          const order = x !== null && y !== null ? x - y : read(a).localeCompare(read(b));
+          return up ? order : -order;
+        });
+        Array.from(table.tHead.rows[0].cells).forEach((h) => h.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        body.append(...sorted);
+      });
+    });
+  });
+
+  const filter = byId("token-filter");
+  if (filter) {
+    const strips = Array.from(document.querySelectorAll(".strip"));
+    const selects = { label: byId("token-label"), segment: byId("token-segment") };
+    for (const [key, select] of Object.entries(selects)) {
+      Array.from(new Set(strips.map((s) => s.dataset[key]).filter(Boolean))).sort().forEach((value) => {
+        const option = document.createElement("option");
+        option.textContent = value;
+        option.value = value;
+        select.append(option);
+      });
+      select.addEventListener("change", () => {
+        let shown = 0;
+        strips.forEach((s) => {
+          s.hidden = Object.entries(selects).some(([k, one]) => one.value !== "" && s.dataset[k] !== one.value);
+          if (!s.hidden) shown += 1;
+        });
+        byId("token-count").textContent = shown + " of " + strips.length + " replies";
+      });
+    }
+    filter.hidden = false;
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape" && document.activeElement.matches("[data-token]")) document.activeElement.blur(); });
+  }
+
   const block = byId("sweep-data");
   const form = byId("explorer");
   if (!block || !form) return;
@@ -46,6 +94,8 @@
   const COST = 2;
 
   // The table is the one place where figures are written; cards repeat its cells.
+  const passed = data.passed;
+  const typed = byId("explorer-value");
   const cells = rows.map((row) => Array.from(row.querySelectorAll("td"), (cell) => {
     const interval = cell.querySelector(".ci");
     return { cell: cell, html: Array.from(cell.childNodes), value: cell.firstChild.textContent.trim(), interval: interval ? interval.textContent : "" };
@@ -85,12 +135,83 @@
     });
   }
 
-  let marker = null;
-  const drawing = document.querySelector("#figure-decide svg");
-  if (drawing && data.marks) {
-    marker = document.createElementNS(drawing.namespaceURI, "circle");
-    for (const [key, value] of Object.entries({ id: "explored-marker", r: "5.5", fill: "none", stroke: "#111111", "stroke-width": "2" })) marker.setAttribute(key, value);
-    drawing.append(marker);
+  // The chart: cost (at the prices that are set) against quality, over the table's own numbers.
+  const svg = byId("chart-svg");
+  const AREA = { left: 62, right: 700, top: 14, bottom: 330 };
+  const costs = () => (data.usd ? (repriced() ? data.thresholds.map((_, i) => prices().reduce((sum, p, k) => sum + p * data.prices[k].quantity[i], 0)) : data.usd) : data.escalation);
+  let places = [];
+
+  function add(parent, tag, attributes, text) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    parent.append(made);
+    return made;
+  }
+
+  function ticks(low, high) {
+    const step = 10 ** Math.floor(Math.log10((high - low) / 4 || 1));
+    const wide = [1, 2, 5, 10].map((k) => k * step).find((w) => (high - low) / w <= 6);
+    const out = [];
+    for (let t = Math.ceil(low / wide) * wide; t <= high + wide * 1e-9; t += wide) out.push(t);
+    return out;
+  }
+
+  function draw() {
+    const x = costs();
+    const known = data.thresholds.map((_, i) => i).filter((i) => x[i] !== null && data.quality[i] !== null);
+    const curve = known.filter((i) => data.thresholds[i] !== null);
+    if (curve.length < 2) return false;
+    const over = (values) => [Math.min(...values), Math.max(...values)];
+    let [x0, x1] = over(known.map((i) => x[i]));
+    let [y0, y1] = over(known.flatMap((i) => [data.quality[i], data.lower[i], data.upper[i]].filter((v) => v !== null)));
+    x0 -= (x1 - x0) * 0.04; x1 += (x1 - x0) * 0.04; y0 -= (y1 - y0) * 0.05; y1 = Math.min(1.005, y1 + (y1 - y0) * 0.05);
+    const px = (v) => AREA.left + (v - x0) / (x1 - x0 || 1) * (AREA.right - AREA.left);
+    const py = (v) => AREA.bottom - (v - y0) / (y1 - y0 || 1) * (AREA.bottom - AREA.top);
+    places = data.thresholds.map((_, i) => (x[i] === null || data.quality[i] === null ? null : [px(x[i]), py(data.quality[i])]));
+    svg.replaceChildren();
+    const words = { fill: "#1d2530", "font-size": "12", "font-family": "system-ui, sans-serif" };
+    for (const t of ticks(y0, y1)) {
+      add(svg, "path", { d: "M" + AREA.left + " " + py(t) + "H" + AREA.right, stroke: "#e3e6ea" });
+      add(svg, "text", { ...words, x: AREA.left - 6, y: py(t) + 4, "text-anchor": "end" }, (100 * t).toPrecision(3) + " %");
+    }
+    for (const t of ticks(x0, x1)) {
+      add(svg, "path", { d: "M" + px(t) + " " + AREA.bottom + "v5", stroke: "#6b7480" });
+      add(svg, "text", { ...words, x: px(t), y: AREA.bottom + 19, "text-anchor": "middle" }, data.usd ? dollars(Math.max(0, Number(t.toPrecision(6)))) : (100 * t).toPrecision(2) + " %");
+    }
+    add(svg, "text", { ...words, x: (AREA.left + AREA.right) / 2, y: AREA.bottom + 40, "text-anchor": "middle", id: "chart-axis" }, data.usd ? "cost per 1,000 requests" + (repriced() ? ", at your prices" : "") : "share escalated");
+    const line = (list, of) => list.map((i, k) => (k ? "L" : "M") + px(x[i]).toFixed(1) + " " + py(of(i)).toFixed(1)).join("");
+    const banded = curve.filter((i) => data.lower[i] !== null && data.upper[i] !== null);
+    if (banded.length > 1) add(svg, "path", { d: line(banded, (i) => data.upper[i]) + line(banded.slice().reverse(), (i) => data.lower[i]).replace("M", "L") + "Z", fill: "#0072B2", opacity: "0.13" });
+    if (data.target !== null && data.target > y0 && data.target < y1) {
+      add(svg, "path", { d: "M" + AREA.left + " " + py(data.target) + "H" + AREA.right, stroke: "#D55E00", "stroke-dasharray": "6 4", fill: "none" });
+      add(svg, "text", { ...words, fill: "#9c3f00", x: AREA.right, y: py(data.target) - 5, "text-anchor": "end" }, "target");
+    }
+    add(svg, "path", { d: line(curve, (i) => data.quality[i]), stroke: "#0072B2", "stroke-width": "2", fill: "none", id: "chart-curve" });
+    const runs = [];
+    curve.forEach((i) => { if (!passed[i]) return; const last_ = runs[runs.length - 1]; if (last_ && curve[curve.indexOf(i) - 1] === last_[last_.length - 1]) last_.push(i); else runs.push([i]); });
+    runs.forEach((run) => add(svg, "path", { d: line(run, (i) => data.quality[i]) + (run.length === 1 ? "h0.1" : ""), stroke: "#007a5a", "stroke-width": "7", "stroke-linecap": "round", opacity: "0.45", fill: "none", "data-certified": "" }));
+    const ends = [[curve[0], "cheap keeps all", 8, "start"], [curve[curve.length - 1], "all escalated", -8, "end"]];
+    ends.forEach(([i, text, dx, anchor]) => add(svg, "text", { ...words, x: px(x[i]) + dx, y: py(data.quality[i]) + 18, "text-anchor": anchor }, text));
+    if (places[last]) {
+      add(svg, "rect", { x: places[last][0] - 5, y: places[last][1] - 5, width: 10, height: 10, fill: "#007a5a", stroke: "#1d2530" });
+      add(svg, "text", { ...words, x: places[last][0] - 8, y: places[last][1] - 9, "text-anchor": "end" }, data.other + " alone");
+    }
+    if (data.recommended !== null && places[data.recommended]) add(svg, "circle", { cx: places[data.recommended][0], cy: places[data.recommended][1], r: 6, fill: "#D55E00", stroke: "#1d2530" });
+    const ring = add(svg, "circle", { id: "explored-marker", r: 9, fill: "none", stroke: "#111111", "stroke-width": "2.5" });
+    const at = places[Number(range.value)];
+    ring.setAttribute("visibility", at ? "visible" : "hidden");
+    if (at) { ring.setAttribute("cx", at[0]); ring.setAttribute("cy", at[1]); }
+    return true;
+  }
+
+  function nearest(event) {
+    const box = svg.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width * 720;
+    const y = (event.clientY - box.top) / box.height * 380;
+    let best = null;
+    places.forEach((p, i) => { if (p && (best === null || (p[0] - x) ** 2 + 0.15 * (p[1] - y) ** 2 < (places[best][0] - x) ** 2 + 0.15 * (places[best][1] - y) ** 2)) best = i; });
+    return best;
   }
 
   function fill(key, value, interval) {
@@ -104,7 +225,8 @@
     const away = i !== data.recommended;
     const changed = repriced();
     output.textContent = name(i);
-    range.setAttribute("aria-valuetext", name(i) + ", " + row[0].value + " escalated");
+    typed.value = data.thresholds[i] === null ? "" : data.thresholds[i];
+    range.setAttribute("aria-valuetext", name(i) + ", " + row[1].value + " right, " + row[COST].value + " per 1,000, " + row[0].value + " escalated");
     fill("escalation", row[0].value, row[0].interval);
     fill("quality", row[1].value, row[1].interval);
     fill("cost", row[COST].value, changed ? "at your prices, no interval" : row[COST].interval);
@@ -114,21 +236,17 @@
       r.classList.toggle("explored", k === i);
       if (k === i) r.setAttribute("aria-current", "true"); else r.removeAttribute("aria-current");
     });
-    if (marker) {
-      const at = data.marks[i];
-      marker.setAttribute("visibility", at ? "visible" : "hidden");
-      if (at) { marker.setAttribute("cx", at[0]); marker.setAttribute("cy", at[1]); }
-    }
+    if (svg) draw();
     const words = [];
-    if (away) words.push("explored value, not certified");
+    if (away) words.push(passed[i] ? "also certified" : "explored, not certified");
     if (changed) words.push("other prices than the run’s");
     if (refused()) words.push("a price that cannot be used");
     state.replaceChildren();
     const mark = document.createElement("span");
-    mark.className = "mark " + (words.length ? "warn" : state.dataset.tone);
+    mark.className = "mark " + (words.length ? (away && passed[i] && words.length === 1 ? "good" : "warn") : state.dataset.tone);
     mark.textContent = words.length ? words.join("; ") : state.dataset.home;
     state.append(mark);
-    if (changed) state.append(" Cards and table are priced anew; the drawing keeps the prices of the run.");
+    if (changed) state.append(" Cards, chart and table are priced anew.");
     if (refused()) state.append(" A price is a number from 0 upwards; for the marked one the run’s own is used.");
     note.hidden = words.length === 0;
     reset.disabled = words.length === 0 && i === home;
@@ -136,6 +254,21 @@
       const box = byId("sweep-table").parentElement;
       box.scrollTop = rows[i].offsetTop - box.clientHeight / 2;
     }
+  }
+
+  // Requests a month: the money line of the first screen for as many, kept in the address.
+  const requests = byId("requests");
+  const ownRequests = requests ? requests.value : "";
+
+  function money() {
+    if (!requests || !data.money) return;
+    const n = usable(requests.value) && Number(requests.value) > 0 ? Number(requests.value) : Number(ownRequests);
+    requests.setAttribute("aria-invalid", String(!(usable(requests.value) && Number(requests.value) > 0)));
+    const many = n / 1000;
+    byId("money-requests").textContent = n.toLocaleString("en-US");
+    byId("money-cascade").textContent = dollars(many * data.money.cascade);
+    byId("money-strong").textContent = dollars(many * data.money.strong);
+    byId("money-saved").textContent = dollars(Math.abs(many * (data.money.strong - data.money.cascade)));
   }
 
   function set(at, amounts) {
@@ -149,6 +282,7 @@
     const parts = [];
     if (i !== home || repriced()) parts.push("t=" + (data.thresholds[i] === null ? "all" : data.thresholds[i]));
     if (repriced()) parts.push("usd=" + prices().join(","));
+    if (requests && requests.value !== ownRequests && usable(requests.value)) parts.push("n=" + Number(requests.value));
     const hash = parts.length ? "#" + parts.join("&") : "";
     try {
       history.replaceState(null, "", hash || location.pathname + location.search);
@@ -160,7 +294,7 @@
   // The name of a section leaves what is explored alone; an address that names nothing else means the recommendation.
   function restore(follow) {
     const wanted = new URLSearchParams(location.hash.slice(1));
-    if (!wanted.has("t") && !wanted.has("usd") && byId(location.hash.slice(1))) return false;
+    if (!wanted.has("t") && !wanted.has("usd") && !wanted.has("n") && byId(location.hash.slice(1))) return false;
     const t = (wanted.get("t") || "").trim();
     let best = t === "all" ? last : home;
     if (t !== "" && Number.isFinite(Number(t))) {
@@ -169,6 +303,11 @@
         const least = data.thresholds[best] === null ? Infinity : Math.abs(data.thresholds[best] - Number(t));
         if (distance < least) best = i;
       });
+    }
+    if (requests) {
+      const n = wanted.get("n");
+      requests.value = n !== null && usable(n) && Number(n) > 0 ? n : ownRequests;
+      money();
     }
     const named = (wanted.get("usd") || "").split(",");
     set(best, named.length === inputs.length && named.every(usable) ? named : own);
@@ -182,6 +321,32 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   range.addEventListener("input", () => { show(true); remember(); });
   inputs.forEach((input) => input.addEventListener("input", () => { price(); show(false); remember(); }));
+  const step = (by) => { range.value = String(Math.min(last, Math.max(0, Number(range.value) + by))); show(true); remember(); };
+  byId("explorer-less").addEventListener("click", () => step(-1));
+  byId("explorer-more").addEventListener("click", () => step(1));
+  typed.addEventListener("change", () => {
+    const wanted = Number(typed.value);
+    if (!usable(typed.value)) { show(false); return; }
+    let best = 0;
+    data.thresholds.forEach((t, i) => { if (t !== null && Math.abs(t - wanted) < Math.abs(data.thresholds[best] - wanted)) best = i; });
+    range.value = String(best);
+    show(true);
+    remember();
+  });
+  if (requests) requests.addEventListener("input", () => { money(); remember(); });
+  const tip = byId("chart-note");
+  const told = (i) => name(i) + ": " + rows[i].cells[2].textContent.trim() + " at " + cells[i][COST].value + ", " + cells[i][0].value + " escalated" + (i === data.recommended ? ", recommended" : passed[i] ? ", also certified" : ", explored, not certified");
+  svg.addEventListener("pointermove", (event) => { const i = nearest(event); if (i !== null) tip.textContent = told(i); });
+  svg.addEventListener("pointerleave", () => { tip.textContent = data.note; });
+  svg.addEventListener("click", (event) => { const i = nearest(event); if (i !== null) { range.value = String(i); show(true); remember(); tip.textContent = told(i); } });
+  byId("share-link").addEventListener("click", async () => {
+    let done = false;
+    try { await navigator.clipboard.writeText(location.href); done = true; } catch { done = false; }
+    byId("share-said").textContent = done ? "Link copied." : "The address of this page holds the view.";
+  });
+  const stretch = byId("explorer-stretch");
+  const strip = add(stretch, "svg", { width: "100%", height: "8", viewBox: "0 0 " + Math.max(1, last) + " 8", preserveAspectRatio: "none" });
+  passed.forEach((good, i) => { if (good) add(strip, "rect", { x: i - 0.5, width: 1.02, y: 0, height: 8, fill: "#007a5a", "data-certified": "" }); });
   reset.addEventListener("click", () => {
     set(home, own);
     show(true);
@@ -214,6 +379,9 @@
   });
 
   form.hidden = false;
+  if (requests) byId("volume").hidden = false;
+  tip.textContent = data.note;
+  if (draw()) { byId("chart").hidden = false; document.documentElement.classList.add("live"); }
   range.value = String(home);
   // Until the explorer is used the table stays at its top, where its caption is.
   if (restore(false)) form.scrollIntoView(); else show(false);

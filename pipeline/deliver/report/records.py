@@ -1,0 +1,166 @@
+"""Records: what the page reads of the stages' JSON artefacts. A key that is missing or misspelled is an error that names it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import DataError
+
+
+class Record(BaseModel):
+    """Base: every field must be there (null is a value); fields that the page does not read are left alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Figure(Record):
+    """An estimate: value with interval at `level`, n rows of `split`."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+    level: float
+    n: int
+    split: str
+
+
+class Outcome(Record):
+    """The figure a promise is about, beside the promise."""
+
+    kind: str
+    figure: Figure
+    bound: float
+    at_most: bool
+    broken: bool
+    reaches: bool
+    by_chance: bool
+    qualified: bool
+
+
+class Advised(Record):
+    """A warning."""
+
+    code: str
+    gravity: int
+    text: str
+
+
+class End(Record):
+    """One model alone."""
+
+    accuracy: Figure
+    usd_per_1000: Figure
+
+
+class Ends(Record):
+    """Both models alone."""
+
+    cheap_only: End
+    strong_only: End
+
+
+class Certificate(Record):
+    """What the test found."""
+
+    target: dict[str, Any]
+    delta: float | None
+    method: str
+    n: int
+    n_accepted: int
+    unit: str
+    p_value: float | None
+    look: int
+    reason: str
+    details: dict[str, Any]
+
+
+class UsualRule(Record):
+    """One of the rules that people usually follow."""
+
+    name: str
+    threshold: float | None
+    escalation_rate: Figure
+    accuracy: Figure
+    difference: Figure
+    usd_per_1000: Figure
+    p_value: float | None
+    kept: bool | None
+    tested_on: str
+    against_cascade: Figure | None = None
+    equal: str | None = None
+
+
+class Expected(Record):
+    """Estimates for the recommended threshold."""
+
+    coverage: Figure
+    escalation_rate: Figure
+    accepted_accuracy: Figure
+    system_accuracy: Figure
+    strong_accuracy: Figure
+    cheap_accuracy: Figure
+    agreement_with_strong: Figure
+    wrong_accepted_per_1000: Figure
+    usd_per_1000: Figure
+    strong_usd_per_1000: Figure
+    latency_p50_s: Figure
+    latency_p95_s: Figure
+
+
+class Recommendation(Record):
+    """recommendation.json."""
+
+    verdict: str
+    threshold: float | None
+    calibrated_threshold: float | None
+    sentence: str
+    promise: str
+    not_said: str
+    warnings: tuple[Advised, ...]
+    certificate: Certificate
+    expected: Expected
+    ends: Ends
+    outcome: Outcome | None
+    difference: Figure | None
+    usual_rules: tuple[UsualRule, ...]
+    baselines: tuple[dict[str, Any], ...]
+    ranking: dict[str, Any] | None
+    caching: dict[str, Any] | None
+    labels_needed: int | None
+    tightest: dict[str, Any] | None
+    tighter: dict[str, Any] | None
+
+
+class Signal(Record):
+    """The chosen signal."""
+
+    name: str
+    version: int | None
+
+
+class Calibration(Record):
+    """calibration.json."""
+
+    signal: Signal
+    signal_table: tuple[dict[str, Any], ...]
+    calibrator: dict[str, Any]
+    selection: tuple[dict[str, Any], ...]
+    metrics: dict[str, dict[str, dict[str, Any]]]
+    clipped: int
+
+
+R = TypeVar("R", bound=Record)
+
+
+def checked(model: type[R], value: Any, name: str) -> R:
+    """The artefact as a record. Raises DataError that names the artefact and the first field at fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise DataError(
+            f"{name}: {place}: {fault['msg'].lower()}; it was written by another version: run `recommend` again"
+        ) from None
