@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -40,7 +41,9 @@ def one_of(names: Iterable[str]) -> Any:
 
     def check(name: str) -> str:
         if name not in known:
-            raise ValueError(f"{name!r} is not known; there are {', '.join(known)}")
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"must be one of {', '.join(map(repr, known))}{hint}")
         return name
 
     return AfterValidator(check)
