@@ -60,7 +60,6 @@ def test_a_case_whose_answers_can_be_read_is_certified(tmp_path: Path, name: str
     [
         ("01/c_jbool", "400 of 400 strong answers are none of the labels: '{\"relevant\": true}' 206 times"),
         ("07/ch_num", "give the letter of the right option"),
-        ("16/g_few2", ""),
     ],
 )
 def test_a_case_that_has_no_right_value_is_refused_with_its_cause(tmp_path: Path, name: str, said: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import runpy
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 
 import pipeline
 from pipeline.__main__ import main
+from pipeline.collect.sending import event_loop
 from pipeline.errors import ConfigError, DataError, UsageError
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -118,6 +122,41 @@ def test_the_example_script_ends_with_a_policy_that_decides(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("certified: ")
     assert said[-3:] == ["0.99: accept", "0.55: escalate", "None: escalate"]
+
+
+def in_a_cell(work):
+    """What a synchronous call made while a loop runs returns, as in a notebook: SIGINT is a KeyboardInterrupt there."""
+
+    async def cell():
+        return work()
+
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(cell())
+    finally:
+        loop.close()
+
+
+def test_sending_works_inside_a_running_loop_and_an_interrupt_ends_it():
+    ended = []
+
+    async def interrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def fails():
+        raise UsageError("said")
+
+    assert in_a_cell(lambda: event_loop.run(asyncio.sleep(0, "value"))) == "value"
+    with pytest.raises(UsageError, match="said"):
+        in_a_cell(lambda: event_loop.run(fails()))
+    with pytest.raises(KeyboardInterrupt):
+        in_a_cell(lambda: event_loop.run(interrupted()))
+    assert ended == ["cancelled"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.providers.wire_form import BOOLEAN, INTEGER, WireForm, adapt
 from pipeline.collect.request import PROBE_REPEAT, Request
+from pipeline.collect.sending import event_loop
 from pipeline.collect.sending.interrupts import DRAIN_S, caught
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, ROUNDS, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
@@ -92,7 +93,7 @@ def probe(
     request = requests[0]
     if price is not None and provider.paid:
         store.remember(price_key(request.service, request.model), price.public())
-    return asyncio.run(_probe(requests, provider, store, task, price, read))
+    return event_loop.run(_probe(requests, provider, store, task, price, read))
 
 
 async def _probe(

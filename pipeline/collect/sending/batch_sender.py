@@ -23,6 +23,7 @@ from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.redact import redact_bytes
 from pipeline.collect.providers.together_batch import Batch, TogetherBatch, Unsure, result
 from pipeline.collect.request import Request
+from pipeline.collect.sending import event_loop
 from pipeline.collect.sending.interrupts import caught
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.response_class import Action, Outcome, judge
@@ -73,7 +74,7 @@ def send_batches(
         provider, store, ledger, task, price, max_usd, resume, poll, looks, most_requests, most_bytes, shown
     )
     try:
-        asyncio.run(sender.run(wanted))
+        event_loop.run(sender.run(wanted))
     except CascadeError as error:
         setattr(error, "report", sender.report)  # noqa: B010
         raise

@@ -17,6 +17,7 @@ from functools import partial
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt, Provider
 from pipeline.collect.request import PROBE_REPEAT, Request
+from pipeline.collect.sending import event_loop
 from pipeline.collect.sending.interrupts import DRAIN_S, caught
 from pipeline.collect.sending.missing import missing
 from pipeline.collect.sending.progress import Progress
@@ -100,7 +101,7 @@ def send_roles(
     sender = _Sender(sending, store, task, concurrency, spending, deadline, resume, shown)
     reports = {name: role.report for name, role in zip(roles, sending, strict=True)}
     try:
-        asyncio.run(sender.run())
+        event_loop.run(sender.run())
     except CascadeError as error:
         setattr(error, "reports", reports)  # noqa: B010
         raise
