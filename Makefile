@@ -1,22 +1,23 @@
-# Every target makes its own environment first. TASK=name (default: every bundled task), PROVIDER=together, ARGS="...".
+# Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev evaluate doctor estimate calibrate sweep recommend report export monitor status \
-        test test-slow lint types check format bench screenshots browser local-servers train lock clean
+.PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
+        status new purge test test-slow fuzz lint types check format bench screenshots browser local-servers train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV := .venv
 PY := $(VENV)/bin/python
-TASK ?= all
+TASK ?=
 PROVIDER ?=
 ARGS ?=
+ALL ?=
 RUN = $(PY) -m pipeline $@ $(TASK) $(if $(PROVIDER),--provider $(PROVIDER)) $(ARGS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo '  TASK=email_triage  one task or config (default: all bundled)     PROVIDER=together  spend money'
+	@echo '  TASK=email_triage  a task, a config or all (left out: the embedded ones)     PROVIDER=together  spend money'
 	@echo '  ARGS="--limit 500" further options; see $(PY) -m pipeline --help'
 
 # uv when it is there, else venv and pip; the lock is hashed and names no index
@@ -50,6 +51,10 @@ doctor: $(VENV)/ready ## Check config, data, key and prices before spending
 	@$(RUN)
 estimate: $(VENV)/ready ## Count requests, tokens and dollars; send nothing
 	@$(RUN)
+collect: $(VENV)/ready ## Send what is missing to both models
+	@$(RUN)
+measure: $(VENV)/ready ## Grade answers, compute every signal, choose one
+	@$(RUN)
 calibrate: $(VENV)/ready ## Fit the calibrator on replies that are there
 	@$(RUN)
 sweep: $(VENV)/ready ## Cost and accuracy at every threshold
@@ -62,13 +67,21 @@ export: $(VENV)/ready ## Print the policy: ARGS="--format yaml"
 	@$(RUN)
 monitor: $(VENV)/ready ## Check production: ARGS="--policy FILE --log FILE"
 	@$(PY) -m pipeline monitor $(ARGS)
+route: $(VENV)/ready ## One decision: ARGS="--policy FILE" < completion.json
+	@$(PY) -m pipeline route $(ARGS)
 status: $(VENV)/ready ## What was sent, kept, failed and paid
 	@$(RUN)
+new: $(VENV)/ready ## Propose a config: TASK=name ARGS="--from FILE"
+	@$(PY) -m pipeline new $(TASK) $(ARGS)
+purge: $(VENV)/ready ## Remove kept replies: TASK=name ARGS="--older-than 90"
+	@$(PY) -m pipeline purge $(TASK) $(ARGS)
 
 test: $(VENV)/ready-dev ## Tests, under four minutes
 	@$(PY) -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
 test-slow: $(VENV)/ready-dev ## The long tests
 	@$(PY) -m pytest -q -n auto --dist loadfile -m slow $(ARGS)
+fuzz: $(VENV)/ready-dev ## The property tests, each with ten times the examples and another seed
+	@$(PY) -m pytest -q -n auto --dist loadfile -m hypothesis --hypothesis-profile fuzz --hypothesis-seed random $(ARGS)
 lint: $(VENV)/ready-dev ## Style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 types: $(VENV)/ready-dev ## Types, strict
@@ -87,12 +100,12 @@ local-servers: $(VENV)/ready-dev ## Compile real inference servers for the tests
 	@$(PY) scripts/local_servers.py build
 TRAINER = $(if $(filter retrieval_relevance autocomplete_ranking,$(TASK)),train_linear,train_tiny)
 train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transformers need the extra `train`)
-	@test "$(TASK)" != all || { echo 'name one task: make train TASK=email_triage' >&2; exit 2; }
+	@test -n "$(TASK)" -a "$(TASK)" != all || { echo 'name one task: make train TASK=email_triage' >&2; exit 2; }
 	@test $(TRAINER) = train_linear || $(PY) -m pip install -q -e '.[train]'
 	@for role in cheap strong; do $(PY) datasets/$(TRAINER).py $(TASK) --role $$role || exit 1; done
 lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
-clean: ## Remove generated files, never the paid replies
+clean: ## Remove generated files, never the paid replies nor what was certified (ALL=1: that too)
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
-	@find reports -mindepth 1 ! -name README.md -delete 2>/dev/null; find runs -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} + 2>/dev/null; true
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) scripts/clean.py $(if $(ALL),--all)

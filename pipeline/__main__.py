@@ -30,16 +30,16 @@ RUNTIME_ONLY = "the runtime, `import cascade_threshold`, needs Python 3.10 or la
 
 # command -> (help, groups of options)
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "evaluate": ("the main job: all stages from rows to report and policy", ("task", "config", "data", "spend")),
-    "doctor": ("check config, dataset, key and prices; one paid call per model", ("task", "config", "spend")),
-    "estimate": ("count requests, tokens and dollars; send nothing", ("task", "config", "limit")),
-    "collect": ("send what is missing to both models", ("task", "config", "spend")),
-    "measure": ("grade answers, compute every signal, choose one on the fit split", ("task", "config", "data")),
-    "calibrate": ("fit the calibrator on the fit split", ("task", "config", "data")),
-    "sweep": ("cost and accuracy at up to 1,000 thresholds", ("task", "config", "data")),
-    "recommend": ("the certified threshold, or why there is none", ("task", "config", "data")),
-    "report": ("write the HTML page and figures, refresh the index", ("task", "config", "data")),
-    "export": ("print or write the policy in another format", ("task", "config", "data", "export")),
+    "evaluate": ("the main job: all stages from rows to report and policy", ("tasks", "config", "data", "spend")),
+    "doctor": ("check config, dataset, key and prices; one paid call per model", ("tasks", "config", "spend")),
+    "estimate": ("count requests, tokens and dollars; send nothing", ("tasks", "config", "limit")),
+    "collect": ("send what is missing to both models", ("tasks", "config", "spend")),
+    "measure": ("grade answers, compute every signal, choose one on the fit split", ("tasks", "config", "data")),
+    "calibrate": ("fit the calibrator on the fit split", ("tasks", "config", "data")),
+    "sweep": ("cost and accuracy at up to 1,000 thresholds", ("tasks", "config", "data")),
+    "recommend": ("the certified threshold, or why there is none", ("tasks", "config", "data")),
+    "report": ("write the HTML page and figures, refresh the index", ("tasks", "config", "data")),
+    "export": ("print or write the policy in another format", ("tasks", "config", "data", "export")),
     "monitor": ("hold production replies against a policy", ("monitor",)),
     "route": ("read one completion (JSON) on stdin, print the decision", ("policy",)),
     "status": (
@@ -162,8 +162,13 @@ def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
-def _task(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("task", metavar="TASK", help="a name in configs/, a path to a config, or 'all'")
+def _tasks(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "task",
+        metavar="TASK",
+        nargs="?",
+        help="a name in configs/, a path to a config, or 'all'; left out: those whose models are all embedded, which cost nothing",
+    )
 
 
 def _task_or_not(sub: argparse.ArgumentParser) -> None:
@@ -312,7 +317,7 @@ def _purge(sub: argparse.ArgumentParser) -> None:
 
 
 _GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "task": _task, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
+    "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
     "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "new": _new, "import": _import, "purge": _purge,
 }  # fmt: skip
 

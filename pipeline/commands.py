@@ -6,13 +6,13 @@ import argparse
 import datetime as dt
 import json
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipeline import stages
+from pipeline.chosen_tasks import each
 from pipeline.collect import collection
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.preflight import doctor as preflight
@@ -22,7 +22,6 @@ from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, described
 from pipeline.config import yaml_file
-from pipeline.config.options import Options
 from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
 from pipeline.run.directory import (
     CALIBRATION,
@@ -40,8 +39,8 @@ Args = argparse.Namespace
 
 
 def evaluate(args: Args) -> Any:
-    """All stages of one task, or of every bundled task."""
-    return _each(args, _evaluate, spends=True)
+    """All stages of one task, of those with embedded models, or of all."""
+    return each(args, _evaluate, spends=True)
 
 
 def _evaluate(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def doctor(args: Args) -> Any:
         preflight.require(found)
         return {**found, "dataset": health}
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def estimate(args: Args) -> Any:
@@ -89,7 +88,7 @@ def estimate(args: Args) -> Any:
         told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
         return {"task": task.config.task, **found, "changes": told}
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def collect(args: Args) -> Any:
@@ -100,7 +99,7 @@ def collect(args: Args) -> Any:
             stages.collect(task, allowance)
         return _done(task)
 
-    return _each(args, one, spends=True)
+    return each(args, one, spends=True)
 
 
 def measure(args: Args) -> Any:
@@ -110,7 +109,7 @@ def measure(args: Args) -> Any:
         stages.measure(task, stages.graded(task))
         return _done(task)
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def calibrate(args: Args) -> Any:
@@ -121,7 +120,7 @@ def calibrate(args: Args) -> Any:
         stages.calibrate(task, stages.measure(task, stages.graded(task)) if given else Predictions.read(task.decision))
         return _done(task)
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def sweep(args: Args) -> Any:
@@ -131,7 +130,7 @@ def sweep(args: Args) -> Any:
         stages.sweep(task, Predictions.read(task.decision))
         return _done(task)
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def recommend(args: Args) -> Any:
@@ -145,7 +144,7 @@ def recommend(args: Args) -> Any:
         _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")
         return {k: found[k] for k in ("task", "run_id", "decision_id", "verdict", "threshold", "sentence")}
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def report(args: Args) -> Any:
@@ -156,7 +155,7 @@ def report(args: Args) -> Any:
         decision.require_whole()
         return _outcome(task, stages.report(task), decision.read_json(RECOMMENDATION))
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def export(args: Args) -> Any:
@@ -180,7 +179,7 @@ def export(args: Args) -> Any:
             "text": text,
         }
 
-    return _each(args, one)
+    return each(args, one)
 
 
 def monitor(args: Args) -> dict[str, Any]:
@@ -299,54 +298,3 @@ def _print(task: TaskInput, *lines: str) -> None:
     if not task.options.quiet:
         for line in lines:
             print(line, file=sys.stderr if task.options.json else sys.stdout)
-
-
-def _each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: bool = False) -> Any:
-    """Run an action for a task, or for all; with several, one that fails does not keep the others from running.
-
-    What may be spent, and the question before that, are about the whole command.
-    """
-    names = yaml_file.known_tasks() if args.task == "all" else [args.task]
-    if not names:
-        raise UsageError("no tasks: configs/ holds no .yaml; run from the project's folder, or give a path to a config")
-    results, first, allowance = [], None, Allowance(getattr(args, "max_usd", None))
-    if spends and len(names) > 1:
-        _confirm(args, names, allowance)
-    for name in names:
-        try:
-            results.append(action(_task(args, name), allowance))
-        except CascadeError as error:
-            if len(names) == 1 or error.exit_code in (3, 130, 143):
-                raise
-            print(f"error: {name}: {error}", file=sys.stderr)
-            first = first or error
-    if first is not None:
-        raise first
-    return results if args.task == "all" else results[0]
-
-
-def _task(args: Args, name: str) -> TaskInput:
-    return TaskInput(yaml_file.load(yaml_file.find(name), getattr(args, "set", [])), _options(args))
-
-
-def _confirm(args: Args, names: list[str], allowance: Allowance) -> None:
-    """One question about the sum: each task alone may be cheap."""
-    total = {"paid": False, "usd": 0.0, "usd_at_most": 0.0}
-    for name in names:
-        with suppress(CascadeError):  # it is told when the task's turn comes
-            task = _task(args, name)
-            if task.costs_money and task.table is None:
-                with ResponseStore(task.store_path) as store:
-                    found = collection.estimate(task, store)
-                total = {"paid": True, **{k: total[k] + found[k] for k in ("usd", "usd_at_most")}}
-    estimates.confirm(total, max_usd=args.max_usd, yes=args.yes)
-    allowance.confirmed = True
-
-
-def _options(args: Args) -> Options:
-    known = {
-        k: v
-        for k, v in vars(args).items()
-        if k in Options.__dataclass_fields__ and v is not None and k not in ("command", "set")
-    }
-    return Options(**known, set=tuple(getattr(args, "set", ())), command=args.line)

@@ -10,6 +10,7 @@ import pytest
 
 # how long an example takes says more about the machine than about the code
 hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=1000)  # `make fuzz`
 hypothesis.settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline.demo": {"pipeline.errors"},
     "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
     "pipeline.store_commands": {"pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
+    "pipeline.chosen_tasks": {"pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
     "pipeline.decide": {"cascade_threshold", "pipeline.errors"},
     "pipeline.deliver": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.decide"},
 }  # fmt: skip

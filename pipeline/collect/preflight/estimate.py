@@ -187,11 +187,12 @@ def confirm(
     *,
     max_usd: float | None,
     yes: bool,
+    ask_above: float = ASK_ABOVE_USD,
     ask: Callable[[str], str] = input,
     terminal: bool | None = None,
 ) -> None:
     """Let a run pass that is cheap, capped or confirmed. Raises SpendingRefused otherwise."""
-    if not report["paid"] or report["usd"] <= ASK_ABOVE_USD or yes or max_usd is not None:
+    if not report["paid"] or report["usd"] <= ask_above or yes or max_usd is not None:
         return
     amount = f"about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
     if not (sys.stdin.isatty() and sys.stderr.isatty() if terminal is None else terminal):
