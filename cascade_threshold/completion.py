@@ -155,7 +155,7 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
         text = _text(choice.get("text"))
     if not text or text.isspace():
         text = _tool_answer(message) or text
-    finish = choice.get("finish_reason")
+    finish = _text(choice.get("finish_reason"))
     problem: str | None = None
     if finish in WITHHELD or (not text and _was_filtered(choice.get("content_filter_results"))):
         problem = FILTERED

@@ -20,7 +20,7 @@ import cascade_threshold
 from pipeline.collect.providers.redact import without_keys
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.vocabulary import FORMATS
-from pipeline.errors import CascadeError, NothingTested, PromiseBroken, UsageError
+from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, UsageError
 
 MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(result, ensure_ascii=False))
         return 0
     except CascadeError as error:
-        _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}")
+        again = f"; resume with: {args.line}" if isinstance(error, Interrupted) and args.line not in str(error) else ""
+        _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}{again}")
         if args.json and not isinstance(
             error, PromiseBroken | NothingTested
         ):  # the monitor has printed its whole report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import subprocess
 import sys
 from pathlib import Path
@@ -224,7 +225,7 @@ def test_purge_says_what_it_would_remove_and_removes_only_when_told(
 def test_every_command_of_the_help_exists_and_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     from pipeline import commands
 
-    assert callable(getattr(commands, command))
+    assert callable(getattr(commands, f"{command}_" if keyword.iskeyword(command) else command))
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
     assert left.value.code == 0

@@ -74,9 +74,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskInput:
 
 
 def written(task: TaskInput) -> dict[str, bytes]:
-    return {
-        name: task.run.path(name).read_bytes() for name in ("replies.parquet", "tokens.parquet", "predictions.parquet")
-    }
+    return {name: task.run.path(name).read_bytes() for name in ("replies.parquet", "tokens.parquet", "graded.parquet")}
 
 
 def kill_one(found: list[int]) -> None:
@@ -112,14 +110,14 @@ def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
 def test_the_number_of_shards_changes_no_row_and_no_count(task: TaskInput, monkeypatch: pytest.MonkeyPatch) -> None:
     facts: dict[str, Any] = task.run.read_json("run.json")["measured"]
     tables = {name: pq.read_table(task.run.path(name)) for name in ("replies.parquet", "tokens.parquet")}
-    predictions = task.run.path("predictions.parquet").read_bytes()
+    graded = pq.read_table(task.run.path("graded.parquet"))
     monkeypatch.setattr(shards, "SHARD", 1000)
     stages.measure(task, stages.graded(task))
     whole: dict[str, Any] = task.run.read_json("run.json")["measured"]
     assert whole.pop("captured_mass") == pytest.approx(facts.pop("captured_mass"), abs=1e-12)
     assert whole == facts
     assert sum(facts["statuses"]["cheap"].values()) == 240
-    assert task.run.path("predictions.parquet").read_bytes() == predictions
+    assert pq.read_table(task.run.path("graded.parquet")).equals(graded)
     for name, table in tables.items():
         order = [("role", "ascending"), ("example_id", "ascending")] + [("position", "ascending")] * ("tokens" in name)
         assert pq.read_table(task.run.path(name)).sort_by(order).equals(table.sort_by(order)), name

@@ -245,13 +245,13 @@ def pipeline(
     return start(["pipeline", *words], {**environment(api), **environ})
 
 
-TIMES = {"seconds", "attempts", "received_at"}
+TIMES = {"seconds", "attempts", "received_at", "cheap_s", "strong_s"}
 
 
 def artefacts(runs: Path) -> Iterator[tuple[str, object]]:
     """Everything a run leaves that must not depend on how it went; without what tells of time, latencies included."""
     (run,) = [p.parent for p in runs.glob("first/*/run.json")]
-    for path in sorted(run.iterdir()):
+    for path in sorted(p for p in run.rglob("*") if p.is_file()):
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
             yield path.name, frame.drop(columns=[c for c in frame if c in TIMES or c.startswith("latency")]).to_json()

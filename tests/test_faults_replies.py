@@ -344,4 +344,5 @@ def test_both_wire_shapes_in_one_run_are_told_row_by_row_and_give_the_prediction
     shapes = mixed.table("replies.parquet")["shape"]
     assert dict(shapes) == {t: "legacy" if t in ODD else "content" for t in TEXTS}
     plain = evaluate(lambda post: None, "two")
-    pd.testing.assert_frame_equal(mixed.table("predictions.parquet"), plain.table("predictions.parquet"))
+    one, other = (made.table("predictions.parquet").drop(columns=["cheap_s", "strong_s"]) for made in (mixed, plain))
+    pd.testing.assert_frame_equal(one, other)

@@ -24,18 +24,11 @@ from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price, price_of
 from pipeline.config import providers
 from pipeline.config.judge import Judge
+from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName, TargetName
 from pipeline.config.part import Number, Part, Share
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
-from pipeline.config.vocabulary import (
-    SPLITS,
-    TARGETS,
-    CalibrationName,
-    KindName,
-    SignalName,
-    SplitName,
-    TargetName,
-)
+from pipeline.config.vocabulary import SPLITS, TARGETS
 
 LENGTHS = ("max_tokens", "max_completion_tokens")
 """Parameters that bound a reply; where both stand, the larger counts."""

@@ -306,14 +306,13 @@ def test_a_submitted_batch_that_is_listed_late_is_waited_for_and_not_submitted_a
         assert api.asked() == 5
 
 
-def test_a_batch_that_is_not_listed_stops_the_run_resumably_and_is_fetched_by_a_later_one(batch, ask):
+def test_a_batch_that_is_not_listed_stops_the_run_resumably_and_is_fetched_by_a_later_one(batch, store):
     with FakeBatchApi(unlisted=3) as api:
         die_submitting(batch, api, 4)
         with pytest.raises(ProviderDown, match=r"file-0.*not submitted again.*Run the same command again") as stopped:
             batch(api, rows(5))
         assert stopped.value.exit_code == 3
-        with FakeProvider() as chat, pytest.raises(UsageError, match="together-batch"):
-            ask(chat, rows(5))
+        assert store.in_batches("mail", ["cheap"]) == 5
         assert batch(api, rows(5)).kept == 5
         assert api.asked() == 5
 
@@ -357,15 +356,12 @@ def test_a_page_of_batches_is_not_taken_for_all_of_them(batch):
         assert api.asked() == 5
 
 
-def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask):
+def test_requests_in_a_batch_are_not_sent_again_by_the_chat_api(batch, ask, store):
     with FakeBatchApi(polls=10**9) as api:
         api.refuse = lambda method, path: 500 if (method, path.rpartition("/")[0]) == ("GET", "/v1/batches") else None
         with pytest.raises(ProviderDown, match="goes on"):
             batch(api, rows(5))
-        with FakeProvider() as chat:
-            with pytest.raises(UsageError, match="together-batch"):
-                ask(chat, rows(5))
-            assert not chat.posts
+        assert store.in_batches("mail", ["cheap"]) == 5  # so that the command refuses another way of asking
         api.refuse, api.polls = lambda method, path: None, 0
         assert batch(api, rows(5)).kept == 5
         assert api.asked() == 5

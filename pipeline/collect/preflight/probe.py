@@ -48,7 +48,7 @@ class Trial:
 
     def interrupt(self, signum: int) -> str:
         """Send nothing more."""
-        self.error = Interrupted("interrupted, nothing is lost; the same command goes on from here", signum)
+        self.error = Interrupted("interrupted, nothing is lost", signum)
         if self._task is not None:
             asyncio.get_running_loop().call_later(DRAIN_S, self._task.cancel)
         return (

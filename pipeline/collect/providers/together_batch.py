@@ -68,18 +68,24 @@ class TogetherBatch:
         self.client, self.service, self._advice = client, service, advice
         self.address, self.host = str(client.base_url), client.base_url.netloc.decode().rpartition("@")[2]
         self.forms = dict(forms or {})
+        self._asked: dict[str, str | None] = {}
         self.secret = client.api_key
 
     def change(self, model: str, status: int, error: bytes) -> bool:
-        """Whether an error says that the model wants to be asked otherwise; it is from now on."""
-        changed = WireForm.parse(self.forms.get(model)).change(status, error)
+        """Whether an error says that the model wants to be asked otherwise; it is from now on.
+
+        Held against the form in which its lines were written: all lines of a file complain of the same one.
+        """
+        changed = WireForm.parse(self._asked.get(model, self.forms.get(model))).change(status, error)
         if changed:
             adapt(self.forms, model, changed)
         return bool(changed)
 
     def line(self, request_id: str, request: Request) -> bytes:
         """One line of an input file. The custom id is the request's id: 64 characters, the most that is allowed."""
-        body = WireForm.parse(self.forms.get(request.model)).body(request)
+        form = self.forms.get(request.model)
+        self._asked[request.model] = form
+        body = WireForm.parse(form).body(request)
         return json.dumps({"custom_id": request_id, "body": body}, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
     async def upload(self, path: Path) -> str:
