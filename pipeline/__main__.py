@@ -163,6 +163,16 @@ def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got {text}")
+    return value
+
+
 def _tasks(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "task",
@@ -230,6 +240,20 @@ def _export(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--output", type=Path, metavar="FILE", help="write here instead of stdout")
     sub.add_argument("--allow-uncertified", action="store_true", help="export a policy without a promise")
     sub.add_argument("--allow-demo", action="store_true", help="export a policy of demonstration models")
+    gate = sub.add_argument_group("release gate (exit 5 with the figure and the limit)")
+    gate.add_argument(
+        "--require", choices=("certified",), help="only a verdict with a passed test: certified, or cheap_only"
+    )
+    gate.add_argument("--max-escalation", type=_share, metavar="X", help="largest share of escalated requests, 0 to 1")
+    gate.add_argument(
+        "--max-usd-per-1000", type=_positive(float), metavar="X", help="largest cost of 1,000 requests in dollars"
+    )
+    gate.add_argument(
+        "--against",
+        type=Path,
+        metavar="POLICY",
+        help="the policy in production: nothing promised less, no figure outside its interval on the worse side",
+    )
 
 
 def _policy(sub: argparse.ArgumentParser) -> None:

@@ -160,12 +160,18 @@ def report(args: Args) -> Any:
 
 def export(args: Args) -> Any:
     """The policy in another format, on stdout or in a file."""
+    from cascade_threshold import policy as policies
+    from pipeline.deliver.formats import release_gate
     from pipeline.deliver.formats.export import export as exported
+
+    before = None if args.against is None else policies.load(args.against)
+    limits = release_gate.Limits(args.require, args.max_escalation, args.max_usd_per_1000, before)
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
         decision = task.decision
         decision.require_whole()
         path = decision.existing(POLICY)
+        release_gate.require(policies.load(path), limits)
         text = exported(path, args.format, allow_uncertified=args.allow_uncertified, allow_demo=args.allow_demo)
         if args.output is not None:
             write_bytes(args.output, text.encode())
