@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge test test-slow fuzz lint types check format bench screenshots browser local-servers train lock clean
+        status new purge compare test test-slow fuzz lint types check format bench screenshots browser local-servers train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -75,6 +75,8 @@ new: $(VENV)/ready ## Propose a config: TASK=name ARGS="--from FILE"
 	@$(PY) -m pipeline new $(TASK) $(ARGS)
 purge: $(VENV)/ready ## Remove kept replies: TASK=name ARGS="--older-than 90"
 	@$(PY) -m pipeline purge $(TASK) $(ARGS)
+compare: $(VENV)/ready ## Two decisions: ARGS="A B" (tasks, run folders, policy files)
+	@$(PY) -m pipeline compare $(ARGS)
 
 test: $(VENV)/ready-dev ## Tests, under four minutes
 	@$(PY) -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)

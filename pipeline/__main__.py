@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "requests sent, kept, failed, perhaps paid twice, dollars; runs of a task",
         ("task?", "config?", "status"),
     ),
+    "compare": ("two decisions on the same rows: differences with intervals", ("compare", "config")),
     "new": ("propose a config for your own data", ("new",)),
     "import": ("turn another tool's file into a table of predictions", ("import",)),
     "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
@@ -292,6 +293,17 @@ def _status(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _compare(sub: argparse.ArgumentParser) -> None:
+    text = "a task, a run's or decision's folder, or a policy.json"
+    sub.add_argument("first", metavar="A", help=text)
+    sub.add_argument("second", metavar="B", help="another one; differences are B minus A")
+    _markdown(sub)
+
+
+def _markdown(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--markdown", type=Path, metavar="FILE", help="write a summary for a pull request's comment")
+
+
 def _new(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--label", metavar="COLUMN", help="the column with the right answer (default: guessed)")
     sub.add_argument(
@@ -343,7 +355,7 @@ def _purge(sub: argparse.ArgumentParser) -> None:
 
 _GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
-    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "new": _new, "import": _import, "purge": _purge,
+    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "new": _new, "import": _import, "purge": _purge,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, described
+from pipeline.compare_command import compare
 from pipeline.config import yaml_file
 from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
 from pipeline.run.directory import (
@@ -34,7 +35,7 @@ from pipeline.run.directory import (
 from pipeline.run.predictions import Predictions
 from pipeline.store_commands import purge, status
 
-__all__ = ["purge", "status"]
+__all__ = ["compare", "purge", "status"]
 Args = argparse.Namespace
 
 

@@ -26,7 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline.decide": {"cascade_threshold", "pipeline.errors"},
     "pipeline.deliver": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.decide"},
 }  # fmt: skip
-ALL_OF_THEM = {"pipeline", "pipeline.evaluation", "pipeline.__main__", "pipeline.commands", "pipeline.stages"}
+ALL_OF_THEM = {
+    "pipeline",
+    "pipeline.evaluation",
+    "pipeline.__main__",
+    "pipeline.commands",
+    "pipeline.compare_command",
+    "pipeline.stages",
+}
 LEVELS = 9
 
 

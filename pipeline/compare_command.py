@@ -1,0 +1,266 @@
+"""CompareCommand: `compare A B` finds two decisions, pairs their rows where it can, and says what is different."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascade_threshold import policy as policies
+from cascade_threshold.policy import Policy
+from pipeline.chosen_tasks import task_input
+from pipeline.decide import comparison
+from pipeline.decide.comparison import Handled
+from pipeline.decide.predictions import Rows
+from pipeline.errors import UsageError
+from pipeline.run.decision import Decision
+from pipeline.run.diff import differences
+from pipeline.run.directory import DECISION, POLICY, PREDICTIONS, RUN, Folder, Run, read_json, write_bytes
+from pipeline.run.predictions import Predictions
+
+Args = argparse.Namespace
+FEWEST = 30
+"""Rows in common below which two decisions are compared as of different rows."""
+MOST_LISTED = 100
+FIGURES = (
+    ("accuracy", "system_accuracy", "accuracy"),
+    ("escalation_rate", "escalation_rate", "escalation rate"),
+    ("usd_per_1000", "usd_per_1000", "cost per 1,000 requests"),
+)
+"""Each figure with its name in a policy's `expected` and in words."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two decisions: its policy, and where it is at hand the folder of its rows."""
+
+    name: str
+    policy: Policy
+    folder: Path | None
+
+    @property
+    def rows(self) -> Rows | None:
+        """Its rows; None for a policy alone."""
+        if self.folder is None or not (self.folder / PREDICTIONS).is_file():
+            return None
+        return Rows.from_frame(Predictions.read(Folder(self.folder)).frame)
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What run.json says, with the config of the decision; None for a policy alone."""
+        if self.folder is None or not (self.folder.parent / RUN).is_file() or not (self.folder / DECISION).is_file():
+            return None
+        return {**read_json(self.folder.parent / RUN), "config": read_json(self.folder / DECISION)["config"]}
+
+
+def compare(args: Args) -> dict[str, Any]:
+    """Two decisions, second minus first."""
+    first, second = (found(args, name) for name in (args.first, args.second))
+    result = {
+        "schema": "cascade-comparison/1", "first": _named(first), "second": _named(second), "level": comparison.LEVEL,
+        "changed": changed(first, second), **differing(first, second),
+    }  # fmt: skip
+    if args.markdown is not None:
+        write_bytes(args.markdown, ("\n".join(markdown(result)) + "\n").encode())
+    if not args.quiet:
+        print(*lines(result), sep="\n", file=sys.stderr if args.json else sys.stdout)
+    return result
+
+
+def found(args: Args, name: str) -> Side:
+    """The decision of a policy file, a run's or decision's folder, or a task. Raises UsageError, DataError."""
+    path = Path(name)
+    if path.is_dir():
+        if (path / RUN).is_file():
+            decisions = Decision.all(Run(path.parent.parent, path.parent.name, path.name))
+            if not decisions:
+                raise UsageError(f"{path}: holds no decision yet; run `evaluate` first")
+            path = decisions[0].directory
+        if not (path / POLICY).is_file():
+            raise UsageError(f"{path}: holds no {POLICY}; name a run's or a decision's folder, a policy.json or a task")
+        path = path / POLICY
+    elif path.suffix != ".json":
+        decision = task_input(args, name).decision
+        decision.require_whole()
+        path = decision.existing(POLICY)
+    policy = policies.load(path)
+    return Side(name, policy, _folder(path, policy, args.runs_dir))
+
+
+def _folder(path: Path, policy: Policy, runs_dir: Path) -> Path | None:
+    """Where the rows behind a policy lie: beside it, or in the run's folder of that decision."""
+    if (path.parent / PREDICTIONS).is_file():
+        return path.parent
+    for other in sorted(runs_dir.glob(f"{policy.task}/*/{policy.document.get('decision_id')}/{POLICY}")):
+        if policies.load(other).document["digest"] == policy.document["digest"]:
+            return other.parent
+    return None
+
+
+def changed(first: Side, second: Side) -> list[str]:
+    """What differs in rows, prompt, models and config; of a policy alone, what it tells of them."""
+    records = first.record, second.record
+    if records[0] is not None and records[1] is not None:
+        return list(differences(records[0], records[1]))
+    return list(differences(_told(first.policy), _told(second.policy)))
+
+
+def _told(policy: Policy) -> dict[str, Any]:
+    document = policy.document
+    return {
+        "digests": {"dataset": document["dataset_sha256"]},
+        "provider": document["provider"],
+        "models": {role: {"name": document[role]["model"]} for role in ("cheap", "strong")},
+        "config": {
+            "target": document["certificate"]["target"],
+            "signal": document["signal"]["name"],
+            "labels": document["labels"],
+            "prompt": document["prompt_sha256"],
+        },
+    }
+
+
+def differing(first: Side, second: Side) -> dict[str, Any]:
+    """The figures of both, their differences, and the rows that changed hands."""
+    a, b = first.rows, second.rows
+    thresholds = first.policy.threshold, second.policy.threshold
+    same_signal = first.policy.signal == second.policy.signal
+    moved = None if None in thresholds or not same_signal else float(thresholds[1]) - float(thresholds[0])  # type: ignore[arg-type]
+    threshold = {"first": thresholds[0], "second": thresholds[1], "difference": moved, "same_signal": same_signal}
+    if a is None or b is None:
+        missing = " and ".join(side.name for side, rows in ((first, a), (second, b)) if rows is None)
+        return {"threshold": threshold, **_apart(first, second, f"the rows of {missing} are not at hand")}
+    left, right, other = in_common(a, b)
+    if len(left) < FEWEST:
+        why = f"{len(left):,} rows in common" + (f", {other:,} with the same id and another label" if other else "")
+        return {"threshold": threshold, **_apart(first, second, why)}
+    mine, its = a.take(left), b.take(right)
+    held = (mine.split == "test") & (its.split == "test")
+    which = "test" if held.sum() >= FEWEST else "all"
+    mine, its = (mine.take(held), its.take(held)) if which == "test" else (mine, its)
+    result = comparison.paired(Handled.by(mine, thresholds[0]), Handled.by(its, thresholds[1]), mine.group, split=which)
+    hands = {
+        name: {
+            "rows": int(which_rows.sum()),
+            "example_ids": [str(i) for i in mine.example_id[which_rows][:MOST_LISTED]],
+        }
+        for name, which_rows in (("to_strong", result.to_strong), ("to_cheap", result.to_cheap))
+    }
+    estimates = {name: asdict(getattr(result, name)) for name, _, _ in FIGURES}
+    return {
+        "threshold": threshold, "rows": "same", "why": None,
+        "paired": {"rows": len(mine), "split": which, "in_common": len(left), "first": len(a), "second": len(b), "other_label": other},
+        "figures": {name: {"first": result.first[name], "second": result.second[name], "difference": estimates[name]} for name in estimates},
+        "p_value": result.p_value, "hands": hands,
+    }  # fmt: skip
+
+
+def in_common(a: Rows, b: Rows) -> tuple[Any, Any, int]:
+    """Places in `a` and in `b` of the rows with one id, and how many such ids have another label in the other."""
+    place = {example_id: i for i, example_id in enumerate(b.example_id)}
+    pairs = [(i, place[example_id]) for i, example_id in enumerate(a.example_id) if example_id in place]
+    same = [(i, j) for i, j in pairs if None in (a.label[i], b.label[j]) or a.label[i] == b.label[j]]
+    places = np.array(same, dtype=int).reshape(-1, 2)
+    return places[:, 0], places[:, 1], len(pairs) - len(same)
+
+
+def _apart(first: Side, second: Side, why: str) -> dict[str, Any]:
+    """Compared by what each was expected to do on rows of its own."""
+    figures = {}
+    for name, expected, _ in FIGURES:
+        a, b = (side.policy.document["expected"][expected] for side in (first, second))
+        figures[name] = {"first": a["value"], "second": b["value"], "difference": comparison.of_independent(a, b)}
+    return {"rows": "different", "why": why, "paired": None, "figures": figures, "p_value": None, "hands": None}
+
+
+def _named(side: Side) -> dict[str, Any]:
+    document = side.policy.document
+    return {"name": side.name, "task": side.policy.task, "decision_id": document.get("decision_id"), "verdict": side.policy.verdict,
+            "target": document["certificate"]["target"], "digest": document["digest"]}  # fmt: skip
+
+
+def _value(name: str, value: float | None, *, sign: bool = False) -> str:
+    if value is None:
+        return "not known"
+    plus = "+" if sign else ""
+    if name == "usd_per_1000":
+        return f"{'-' if value < 0 else plus}${abs(value):.3g}"
+    return f"{100 * value:{plus}.1f} " + ("points" if sign else "%")
+
+
+def _difference(name: str, of: Mapping[str, Any]) -> str:
+    if of["lower"] is None or of["value"] is None:
+        return _value(name, of["value"], sign=True)
+    return f"{_value(name, of['value'], sign=True)} [{_value(name, of['lower'], sign=True)}, {_value(name, of['upper'], sign=True)}]"
+
+
+def basis(result: Mapping[str, Any]) -> str:
+    """On which rows the differences are, in a sentence."""
+    if result["rows"] == "different":
+        return f"On different rows ({result['why']}): each decision is taken by its own figures, so the intervals are wide."
+    of = result["paired"]
+    which = (
+        "test rows of both"
+        if of["split"] == "test"
+        else "rows of both, those that thresholds were chosen on among them"
+    )
+    return f"On the same {of['rows']:,} {which}, paired by example_id ({of['in_common']:,} in common of {of['first']:,} and {of['second']:,})."
+
+
+def table(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Figure, first, second, difference with its interval."""
+    out = [("verdict", result["first"]["verdict"], result["second"]["verdict"], "")]
+    cut = result["threshold"]
+    shown = ["none" if cut[k] is None else f"{cut[k]:.4g}" for k in ("first", "second")]
+    note = "" if cut["same_signal"] else "another signal: not comparable"
+    out.append(("threshold", shown[0], shown[1], note if cut["difference"] is None else f"{cut['difference']:+.4g}"))
+    for name, _, words in FIGURES:
+        of = result["figures"][name]
+        out.append((words, _value(name, of["first"]), _value(name, of["second"]), _difference(name, of["difference"])))
+    return out
+
+
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """What stands below the table."""
+    out = [basis(result)]
+    if result["hands"] is not None:
+        moved = result["hands"]
+        out.append(
+            f"Changed hands: {moved['to_strong']['rows']:,} rows to the strong model, {moved['to_cheap']['rows']:,} to the cheap one."
+        )
+    if result["p_value"] is not None:
+        out.append(f"Exact McNemar test of no difference in accuracy: p = {result['p_value']:.3g}.")
+    return [*out, "Changed: " + ("; ".join(result["changed"]) or "nothing that config, rows or models tell")]
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """The comparison for a terminal."""
+    names = [result[k]["name"] for k in ("first", "second")]
+    rows = [("", *names, f"difference [{100 * result['level']:g} %]"), *table(result)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return [
+        *("  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]).rstrip() for row in rows),
+        *remarks(result),
+    ]
+
+
+def markdown(result: Mapping[str, Any]) -> list[str]:
+    """The comparison for a pull request."""
+    names = [_cell(f"{result[k]['name']}") for k in ("first", "second")]
+    head = [f"| | {names[0]} | {names[1]} | difference [{100 * result['level']:g} %] |", "|---|---|---|---|"]
+    return [
+        *head,
+        *("| " + " | ".join(_cell(c) for c in row) + " |" for row in table(result)),
+        "",
+        *(f"- {_cell(r)}" for r in remarks(result)),
+    ]
+
+
+def _cell(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"').replace("|", "\\|").replace("<", "&lt;")
