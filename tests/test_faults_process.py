@@ -249,8 +249,9 @@ TIMES = {"seconds", "attempts", "received_at", "cheap_s", "strong_s"}
 
 
 def artefacts(runs: Path) -> Iterator[tuple[str, object]]:
-    """Everything a run leaves that must not depend on how it went; without what tells of time, latencies included."""
+    """Everything a run and its decision leave that must not depend on how it went; without what tells of time, latencies included."""
     (run,) = [p.parent for p in runs.glob("first/*/run.json")]
+    assert len([p for p in run.iterdir() if p.is_dir()]) <= 1, "one decision"
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
@@ -328,7 +329,7 @@ def test_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_n
 
 
 def without_run(value: object) -> object:
-    return {k: v for k, v in value.items() if k != "run_id"} if isinstance(value, dict) else value
+    return {k: v for k, v in value.items() if k not in ("run_id", "decision_id")} if isinstance(value, dict) else value
 
 
 BATCHES = ("--provider", "together-batch")
