@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow fuzz lint types check format bench screenshots browser local-servers train lock clean
+        status new purge compare test test-slow fuzz lint types check format bench mutants screenshots browser local-servers train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -91,6 +91,8 @@ types: $(VENV)/ready-dev ## Types, strict
 check: lint types ## Style and types
 format: $(VENV)/ready-dev ## Rewrite to style
 	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format -q .
+mutants: $(VENV)/ready-dev ## Break the code one line at a time; the named tests must notice
+	@$(PY) scripts/mutants.py $(ARGS)
 bench: $(VENV)/ready-dev ## Speed, as ratios measured in one run
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 screenshots: $(VENV)/ready-dev ## Pictures of the report for the README
