@@ -30,7 +30,10 @@ RUNTIME_ONLY = "the runtime, `import cascade_threshold`, needs Python 3.10 or la
 
 # command -> (help, groups of options)
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "evaluate": ("the main job: all stages from rows to report and policy", ("tasks", "config", "data", "spend")),
+    "evaluate": (
+        "the main job: all stages from rows to report and policy",
+        ("tasks", "config", "data", "spend", "markdown"),
+    ),
     "doctor": ("check config, dataset, key and prices; one paid call per model", ("tasks", "config", "spend")),
     "estimate": ("count requests, tokens and dollars; send nothing", ("tasks", "config", "limit")),
     "collect": ("send what is missing to both models", ("tasks", "config", "spend")),
@@ -46,7 +49,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "requests sent, kept, failed, perhaps paid twice, dollars; runs of a task",
         ("task?", "config?", "status"),
     ),
-    "compare": ("two decisions on the same rows: differences with intervals", ("compare", "config")),
+    "compare": ("two decisions on the same rows: differences with intervals", ("compare", "config", "data")),
     "new": ("propose a config for your own data", ("new",)),
     "import": ("turn another tool's file into a table of predictions", ("import",)),
     "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
@@ -355,7 +358,7 @@ def _purge(sub: argparse.ArgumentParser) -> None:
 
 _GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
-    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "new": _new, "import": _import, "purge": _purge,
+    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "markdown": _markdown, "new": _new, "import": _import, "purge": _purge,
 }  # fmt: skip
 
 if __name__ == "__main__":

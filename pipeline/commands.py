@@ -23,6 +23,7 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, described
 from pipeline.compare_command import compare
 from pipeline.config import yaml_file
+from pipeline.deliver import summary
 from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
 from pipeline.run.directory import (
     CALIBRATION,
@@ -41,12 +42,22 @@ Args = argparse.Namespace
 
 def evaluate(args: Args) -> Any:
     """All stages of one task, of those with embedded models, or of all."""
-    return each(args, _evaluate, spends=True)
+    sections: list[list[str]] = []
 
+    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
+        try:
+            page, decided = stages.evaluate(task, allowance)
+        except CascadeError as error:
+            sections.append(summary.failed(task.config.task, str(error)))
+            raise
+        sections.append(summary.section(decided.advice, report=str(page), policy=str(page.with_name(POLICY))))
+        return _outcome(task, page, decided.advice)
 
-def _evaluate(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-    page, decided = stages.evaluate(task, allowance)
-    return _outcome(task, page, decided.advice)
+    try:
+        return each(args, one, spends=True)
+    finally:
+        if args.markdown is not None and sections:
+            write_bytes(args.markdown, summary.document(sections).encode("utf-8", "replace"))
 
 
 def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str, Any]:
