@@ -399,7 +399,7 @@ def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_path, project, evaluated, seed):
     chance = random.Random(seed)
     whole, port = evaluated

@@ -298,8 +298,8 @@ def test_the_tables_of_escalation_are_reproduced(target, name, number, n, table)
 @pytest.mark.parametrize("n", [200, 500, 1000])
 @pytest.mark.parametrize("name", NAMES)
 def test_promises_hold_over_many_draws_with_fixed_levels_and_with_ranks(name, n, grain, ranks):
-    rates = violations(name, grain, n, 200, ranks)
-    assert max(rates.values()) <= limit(200), rates
+    rates = violations(name, grain, n, 150, ranks)
+    assert max(rates.values()) <= limit(150), rates
 
 
 @pytest.mark.slow
@@ -308,7 +308,7 @@ def test_promises_hold_over_many_draws_with_fixed_levels_and_with_ranks(name, n,
 @pytest.mark.parametrize("alike", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_promises_about_groups_hold_over_many_draws(name, alike, per_group):
-    population, runs = Population(name), 200
+    population, runs = Population(name), 150
     goals = (
         Goal("match_strong", DELTA, within=WITHIN),
         Goal("accepted_accuracy", DELTA, at_least=AT_LEAST),

@@ -241,15 +241,16 @@ def test_equal_replies_without_id_or_time_are_two_requests(policy_file: Path) ->
 def test_false_alarms_stay_within_the_stated_rate_however_often_each_line_is_delivered(
     policy_file: Path, times: int
 ) -> None:
-    policy = Policy(json.loads(policy_file.read_text()))
+    # each run reads up to 4,500 lines; what counts a line twice raises half of the alarms or more, which a hundred runs show
+    policy, runs = Policy(json.loads(policy_file.read_text())), 100
     bound = policy.document["monitor"]["accepted_error_bound"]
     alarms = sum(
         not check(policy, [json.dumps(x) for line in log(policy_file, 900, bound, seed, 1.0) for x in [line] * times])[
             "holds"
         ]
-        for seed in range(200)
+        for seed in range(runs)
     )
-    assert alarms <= LEVEL * 200 + 3 * (200 * LEVEL * (1 - LEVEL)) ** 0.5
+    assert alarms <= LEVEL * runs + 3 * (runs * LEVEL * (1 - LEVEL)) ** 0.5
 
 
 def test_one_stray_reply_of_another_model_is_a_warning_and_many_or_a_kept_one_break_the_promise(
