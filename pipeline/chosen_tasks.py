@@ -34,6 +34,10 @@ def each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: b
     allowance = Allowance(getattr(args, "max_usd", None))
     if args.task not in (None, ALL):
         return action(task_input(args, args.task), allowance)
+    for option in ("predictions", "output"):
+        given = getattr(args, option, None)
+        if given is not None:
+            raise UsageError(f"--{option} {given}: is one task's; name that task")
     names = yaml_file.known_tasks()
     if not names:
         raise UsageError("no tasks: configs/ holds no .yaml; run from the project's folder, or give a path to a config")

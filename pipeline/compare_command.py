@@ -141,6 +141,9 @@ def differing(first: Side, second: Side) -> dict[str, Any]:
         why = f"{len(left):,} rows in common" + (f", {other:,} with the same id and another label" if other else "")
         return {"threshold": threshold, **_apart(first, second, why)}
     mine, its = a.take(left), b.take(right)
+    labeled = not (np.isnan(mine.cheap_correct).all() and np.isnan(its.cheap_correct).all())
+    if not labeled:  # without right answers, the strong model's stand in for them, as when the decisions were made
+        mine, its = mine.graded_by_agreement(), its.graded_by_agreement()
     held = (mine.split == "test") & (its.split == "test")
     which = "test" if held.sum() >= FEWEST else "all"
     mine, its = (mine.take(held), its.take(held)) if which == "test" else (mine, its)
@@ -154,7 +157,7 @@ def differing(first: Side, second: Side) -> dict[str, Any]:
     }
     estimates = {name: asdict(getattr(result, name)) for name, _, _ in FIGURES}
     return {
-        "threshold": threshold, "rows": "same", "why": None,
+        "threshold": threshold, "rows": "same", "why": None, "labeled": labeled,
         "paired": {"rows": len(mine), "split": which, "in_common": len(left), "first": len(a), "second": len(b), "other_label": other},
         "figures": {name: {"first": result.first[name], "second": result.second[name], "difference": estimates[name]} for name in estimates},
         "p_value": result.p_value, "hands": hands,
@@ -229,6 +232,8 @@ def table(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def remarks(result: Mapping[str, Any]) -> list[str]:
     """What stands below the table."""
     out = [basis(result)]
+    if not result.get("labeled", True):
+        out.append("There are no right answers: accuracy is agreement with each decision's own strong model.")
     if result["hands"] is not None:
         moved = result["hands"]
         out.append(

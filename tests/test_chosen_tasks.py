@@ -95,3 +95,14 @@ def test_all_names_each_cost_and_asks_however_small_it_is(
         "second",
     }
     assert sent > 30
+
+
+@pytest.mark.parametrize("task", [[], ["all"]])
+def test_a_file_of_one_task_is_not_taken_for_several(
+    configs: Path, capsys: pytest.CaptureFixture[str], task: list[str]
+) -> None:
+    """Each task's export would overwrite the one before, and a table would be every task's."""
+    assert main(["export", *task, "--allow-demo", "--output", "policy.json"]) == 2
+    assert "--output policy.json: is one task's" in capsys.readouterr().err
+    assert main(["evaluate", *task, "--predictions", "table.csv"]) == 2
+    assert "--predictions table.csv: is one task's" in capsys.readouterr().err
