@@ -83,9 +83,9 @@ class Zygote:
 
 def die_writing(point: str, artefact: str) -> None:
     """Die with SIGKILL while an artefact is written ("write"), or when it is whole but not yet in its place ("rename")."""
-    from pipeline.run import schemas
+    from pipeline.run import directory, schemas
 
-    replace, write = Path.replace, schemas.TableWriter.flush
+    replace, write, write_table = Path.replace, schemas.TableWriter.flush, directory.pq.write_table
 
     def dying_replace(self: Path, target: Path) -> Path:
         if Path(target).name == artefact:
@@ -97,10 +97,17 @@ def die_writing(point: str, artefact: str) -> None:
         if artefact in str(self.path):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def dying_write_table(table: Any, path: Path, **options: Any) -> None:
+        write_table(table, path, **options)
+        if artefact in str(path):
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
     if point == "rename":
         Path.replace = dying_replace  # type: ignore[method-assign]
     else:
         schemas.TableWriter.flush = dying_flush  # type: ignore[method-assign]
+        directory.pq.write_table = dying_write_table
 
 
 def become(message: dict[str, Any]) -> None:
