@@ -235,7 +235,6 @@ def test_every_command_of_the_help_exists_and_explains_itself(command: str, caps
 def test_wrong_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
         ["evaluat", "x"],
-        ["evaluate"],
         ["evaluate", "x", "--limit", "0"],
         ["estimate", "x", "--max-usd", "1"],
     ):

@@ -40,7 +40,7 @@
       button.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
         const read = (row) => row.cells[column].textContent.trim().replace("\u2212", "-").replace(/[$,+±]/g, "");
-        const value = (row) => { const n = parseFloat(read(row)); return Number.isNaN(n) ? null : n; };
+        const value = (row) => { const n = parseFloat(read(row)); return n === n ? n : null; };
         const sorted = Array.from(body.rows).sort((a, b) => {
           const [x, y] = [value(a), value(b)];
           const order = x !== null && y !== null ? x - y : read(a).localeCompare(read(b));
