@@ -100,15 +100,22 @@ class Policy:
         """The decision on every request, before any reply, of a policy without a threshold; else None."""
 
     def decide(
-        self, completion: Any, *, options: int | Sequence[Any] | None = None, prompt_sha256: str | None = None
+        self,
+        completion: Any,
+        *,
+        options: int | Sequence[Any] | None = None,
+        prompt_sha256: str | None = None,
+        text: str | None = None,
     ) -> Decision:
         """Decide on one completion: a mapping, JSON text, or the SDK's object.
 
         `options`: the row's options, or how many there are (kind choose; without them the reply escalates).
-        `prompt_sha256`: digest of the prompt templates in use; when given it must be the calibrated one. Never raises
+        `prompt_sha256`: digest of the prompt templates in use; when given it must be the calibrated one.
+        `text`: the request's own text, for signals that read it; no signal does today, so it changes nothing. Never raises
         on any completion; raises UsageError only when the policy's confidences came from a table, which a reply cannot
         give.
         """
+        del text
         if self.signal is None:
             raise UsageError(
                 f"{self.where}: its confidences came from a table of predictions, so no reply has one; "

@@ -1,4 +1,4 @@
-"""Levels: the thresholds that are considered, written as the shortest decimals that split the data the same way."""
+"""Thresholds: the candidates, written as the shortest decimals that split the data the same way."""
 
 from __future__ import annotations
 

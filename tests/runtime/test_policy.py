@@ -34,6 +34,11 @@ def policy() -> Policy:
     return Policy(document())
 
 
+def test_the_text_of_the_request_changes_no_decision_of_a_signal_that_does_not_read_it(policy: Policy) -> None:
+    for confidence in (0.89, 0.91):
+        assert policy.decide(one_token(confidence), text="Dear all, ...") == policy.decide(one_token(confidence))
+
+
 def test_a_confidence_below_the_threshold_escalates_and_one_above_is_accepted(policy: Policy) -> None:
     low, high = policy.decide(one_token(0.89)), policy.decide(one_token(0.91))
     assert (low.action, low.answer, high.action, high.answer) == ("escalate", "spam", "accept", "spam")
