@@ -71,6 +71,12 @@ def test_a_sure_answer_costs_one_call() -> None:
     assert found.usd == pytest.approx((100 * 0.17 + 1 * 0.25) / 1e6, rel=1e-12)
 
 
+def test_a_sure_answer_stays_with_the_cheap_model_when_the_requests_text_is_given() -> None:
+    service = Service(one_token(0.95))
+    assert service.ask(text="Dear all, ...").route == "cheap"
+    assert service.calls == {CHEAP: 1}
+
+
 def test_an_unsure_answer_is_replaced_by_the_strong_models() -> None:
     service = Service(one_token(0.5))
     found = service.ask()
