@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "new": ("propose a config for your own data", ("new",)),
     "import": ("turn another tool's file into a table of predictions", ("import",)),
     "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
+    "demo": ("write the bundled tasks, their configs and datasets, into a folder", ("demo",)),
 }
 
 
@@ -356,9 +357,13 @@ def _purge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where replies are kept (default: runs)")
 
 
+def _demo(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", metavar="DIR", type=Path, help="gets configs/ and datasets/; no file is overwritten")
+
+
 _GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
-    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "markdown": _markdown, "new": _new, "import": _import, "purge": _purge,
+    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "markdown": _markdown, "new": _new, "import": _import, "purge": _purge, "demo": _demo,
 }  # fmt: skip
 
 if __name__ == "__main__":

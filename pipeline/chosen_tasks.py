@@ -40,7 +40,7 @@ def each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: b
             raise UsageError(f"--{option} {given}: is one task's; name that task")
     names = yaml_file.known_tasks()
     if not names:
-        raise UsageError("no tasks: configs/ holds no .yaml; run from the project's folder, or give a path to a config")
+        raise UsageError(f"no tasks: configs/ holds no .yaml; {yaml_file.WHENCE}")
     results: list[Any] = []
     failures: list[CascadeError] = []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
+import shlex
 import sys
 from collections.abc import Mapping
 from itertools import chain
@@ -24,6 +26,7 @@ from pipeline.collect.task_record import changes, described
 from pipeline.compare_command import compare
 from pipeline.config import yaml_file
 from pipeline.deliver import summary
+from pipeline.demo import bundle
 from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
 from pipeline.run.directory import (
     CALIBRATION,
@@ -271,6 +274,28 @@ def new(args: Args) -> dict[str, Any]:
         print(f"wrote {path}. Look at:", *(f"  - {c}" for c in proposal.checks), sep="\n", file=out)
         print(f"then: python -m pipeline estimate {args.name}", file=out)
     return {"config": str(path), "checks": proposal.checks}
+
+
+def demo(args: Args) -> dict[str, Any]:
+    """The bundled tasks in a folder of the user's: configs/ and datasets/, byte for byte."""
+    files = bundle.files()
+    there = [name for name in files if os.path.lexists(args.folder / name)]
+    if there:
+        more = f" and {len(there) - 1} more" if there[1:] else ""
+        raise UsageError(
+            f"{args.folder / there[0]}{more}: already there, and demo overwrites no file; name another folder"
+        )
+    for name, file in files.items():
+        write_bytes(args.folder / name, file.read_bytes())
+    size = sum(file.stat().st_size for file in files.values())
+    tasks = yaml_file.known_tasks(args.folder / yaml_file.CONFIGS)
+    _out(
+        args,
+        f"wrote {len(files)} files ({size / 1e6:.1f} MB) into {args.folder}: the tasks {', '.join(tasks)}",
+        "their models are demonstration models: no key, no cost, no product",
+        f"next: cd {shlex.quote(str(args.folder))} && python -m pipeline evaluate email_triage",
+    )
+    return {"folder": str(args.folder), "tasks": tasks, "files": len(files), "bytes": size}
 
 
 def import_(args: Args) -> dict[str, Any]:

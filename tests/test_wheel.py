@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import email
+import json
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from pipeline.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "cascade_threshold").rglob("*.py"))
@@ -22,6 +27,9 @@ LATER_THAN_3_10 = {
     "hashlib": {"file_digest"}, "contextlib": {"chdir"}, "itertools": {"batched"}, "math": {"exp2", "cbrt", "sumprod"},
     "builtins": {"ExceptionGroup", "BaseExceptionGroup"}, "inspect": {"getmembers_static"}, "operator": {"call"},
 }  # fmt: skip
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+"""Every file of the project, relative to its root."""
+BUNDLED = [name for name in TRACKED if name.split("/")[0] in ("configs", "datasets")]
 LATER_MODULES = {"tomllib", "wsgiref.types"}
 
 
@@ -34,18 +42,35 @@ def python_3_10() -> str | None:
     return None
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, built from a copy so that nothing is written into the clone."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for package in ("cascade_threshold", "pipeline"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", build, str(out)], cwd=source, check=True, capture_output=True)
-    (found,) = out.glob("*.whl")
+def built(kind: str, source: Path, out: Path) -> Path:
+    """What setuptools builds of a folder: `wheel` or `sdist`."""
+    code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(out)], cwd=source, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = out.iterdir()
     return found
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, built from a copy of what git knows, so that nothing is written into the clone."""
+    source = tmp_path_factory.mktemp("source")
+    for name in TRACKED:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    return built("sdist", source, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the unpacked sdist as an installer does it."""
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(unpacked, filter="data")
+    (source,) = unpacked.iterdir()
+    return built("wheel", source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +103,20 @@ def test_the_wheel_needs_python_3_10_and_nothing_else_and_its_extras_carry_their
     assert all('python_version >= "3.11"' in need for need in evaluation)
     assert {"cascade_threshold/py.typed", "cascade_threshold/schemas/policy.schema.json"} <= names
     assert "pipeline/deliver/report/templates/report.html.j2" in names
+
+
+def test_the_sdist_holds_the_project_and_the_wheel_each_bundled_file_once(sdist: Path, wheel: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        held = {"/".join(member.name.split("/")[1:]) for member in archive.getmembers() if member.isfile()}
+    assert set(TRACKED) - held == set()
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        copies = {name.removeprefix("pipeline/demo/bundled/"): name for name in names if "/bundled/" in name}
+        assert sorted(copies) == sorted(BUNDLED)
+        assert all(archive.read(copies[name]) == (ROOT / name).read_bytes() for name in BUNDLED)
+    packages = {name for name in TRACKED if name.split("/")[0] in ("cascade_threshold", "pipeline")}
+    assert {name for name in names if ".dist-info/" not in name} == packages | set(copies.values())
+    assert wheel.stat().st_size < 6_000_000
 
 
 def test_installed_alone_the_runtime_decides_beside_a_foreign_package_called_pipeline(
@@ -142,3 +181,65 @@ def test_the_runtime_uses_neither_syntax_nor_names_that_3_10_lacks(path: Path) -
             assert node.attr not in {"UTC", "StrEnum", "TaskGroup", "file_digest", "add_note", "exp2", "cbrt"}, path
         elif isinstance(node, ast.Name):
             assert node.id not in LATER_THAN_3_10["builtins"], path
+
+
+@pytest.fixture(scope="module")
+def with_libraries(installed: Path) -> Path:
+    """That Python with the libraries of this environment, and without the clone."""
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(installed.parent.parent)}))
+    here = Path(sysconfig.get_path("purelib"))
+    (site / "libraries.pth").write_text(
+        f"{here}\n"
+    )  # a path, so its own .pth files, the clone's among them, are not read
+    return installed
+
+
+@pytest.mark.slow
+def test_from_an_empty_folder_the_wheel_evaluates_the_demo_and_a_file_of_ones_own(
+    with_libraries: Path, tmp_path: Path
+) -> None:
+    command = str(with_libraries.parent / "cascade-threshold")
+    where = run(with_libraries, "-c", "import pipeline; print(pipeline.__file__)", cwd=tmp_path).stdout
+    assert Path(where).is_relative_to(with_libraries.parent.parent)
+    mine = tmp_path / "folder of mine"
+    mine.mkdir()
+    done = run(command, "demo", str(mine), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {p.relative_to(mine).as_posix(): p.read_bytes() for p in mine.rglob("*") if p.is_file()}
+    assert written == {name: (ROOT / name).read_bytes() for name in BUNDLED}
+    done = run(command, "evaluate", "email_triage", "--quiet", "--json", cwd=mine)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "certified"
+    assert (mine / found["report"]).is_file()
+    own = tmp_path / "own"
+    own.mkdir()
+    rows = (ROOT / "datasets" / "email_triage" / "examples.jsonl").read_text("utf-8").splitlines()[:400]
+    (own / "mails.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
+    assert run(command, "new", "mails", "--from", "mails.jsonl", "--label", "label", cwd=own).returncode == 0
+    estimate = run(command, "estimate", "mails", "--json", cwd=own)
+    assert json.loads(estimate.stdout)["to_send"] > 400
+    (own / "table.csv").write_text(
+        "example_id,confidence,cheap_correct,strong_correct\n"
+        + "".join(f"{i},{(i % 100) / 100},{int(i % 100 > 20)},1\n" for i in range(1000))
+    )
+    (own / "configs" / "table.yaml").write_text(
+        "task: table\nkind: classify\ntarget: {kind: match_strong, within: 0.05}\n"
+    )
+    done = run(command, "evaluate", "table", "--predictions", "table.csv", "--quiet", "--json", cwd=own)
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "certified"), done.stderr
+
+
+def test_demo_overwrites_no_file_and_adds_to_a_folder_that_holds_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["demo", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == len(BUNDLED)
+    (tmp_path / BUNDLED[0]).write_text("changed")
+    (tmp_path / BUNDLED[-1]).unlink()
+    assert main(["demo", str(tmp_path)]) == 2
+    assert "overwrites no file" in capsys.readouterr().err
+    assert (tmp_path / BUNDLED[0]).read_text() == "changed"
+    assert not (tmp_path / BUNDLED[-1]).exists(), "refused as a whole"
+    assert main(["demo", str(tmp_path / "notes.txt")]) == 2

@@ -22,6 +22,11 @@ from pipeline.errors import ConfigError, UsageError
 MAX_BYTES = 1_000_000
 MAX_ALIASES = 50
 CONFIGS = Path("configs")
+WHENCE = (
+    "run in the folder that holds configs/, give a path to a config, make one for your rows with "
+    "`python -m pipeline new NAME --from FILE`, or get the bundled tasks with `python -m pipeline demo DIR`"
+)
+"""What to do where a config is not found."""
 
 
 def find(task: str, configs: Path = CONFIGS) -> Path:
@@ -39,7 +44,11 @@ def find(task: str, configs: Path = CONFIGS) -> Path:
     meant = f" Did you mean {hint[0]!r}?" if hint else ""
     raise UsageError(
         f"unknown task {task!r}: no {candidate} here.{meant} Tasks: {', '.join(names) or 'none'}. "
-        "Give a name from configs/, a path to a config, or 'all'."
+        + (
+            "Give a name from configs/, a path to a config, or 'all'."
+            if names
+            else WHENCE[0].upper() + WHENCE[1:] + "."
+        )
     )
 
 
