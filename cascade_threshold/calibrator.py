@@ -23,18 +23,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-CLIP = 1e-6
-KINDS = ("none", "temperature", "platt", "beta", "spline", "isotonic")
-LARGEST = 1e6  # no number of a sane fit comes near; keeps every sum finite
+from cascade_threshold.logistic_form import LogisticForm, Term, clipped, expit, logit
 
-_FIELDS = {
-    "none": (),
-    "temperature": ("slope",),
-    "platt": ("slope", "intercept"),
-    "beta": ("a", "b", "c"),
-    "spline": ("knots", "pieces"),
-    "isotonic": ("x", "y"),
-}
+FORMS: dict[str, LogisticForm] = {
+    "temperature": LogisticForm((Term("slope", logit, 1.0),)),
+    "platt": LogisticForm((Term("slope", logit, 1.0), Term("intercept", lambda p: 1.0, 0.0, rising=False))),
+    "beta": LogisticForm((
+        Term("a", lambda p: math.log(clipped(p)), 1.0),
+        Term("b", lambda p: -math.log1p(-clipped(p)), 1.0),
+        Term("c", lambda p: 1.0, 0.0, rising=False),
+    )),
+}  # fmt: skip
+"""Calibrators that are a logistic function of a weighted sum."""
+_OTHERS = {"none": (), "spline": ("knots", "pieces"), "isotonic": ("x", "y")}
+KINDS = ("none", *FORMS, "spline", "isotonic")
+LARGEST = 1e6  # no number of a sane fit comes near; keeps every sum finite
 
 
 @dataclass(frozen=True)
@@ -51,33 +54,31 @@ class Calibrator:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"calibrator kind {self.kind!r} is not one of {', '.join(KINDS)}")
-        expected = _FIELDS[self.kind]
+        form = FORMS.get(self.kind)
+        expected = form.names if form else _OTHERS[self.kind]
         if set(self.numbers) != set(expected):
             raise ValueError(f"a {self.kind} calibrator has the numbers {list(expected)}, found {sorted(self.numbers)}")
-        _CHECKS[self.kind](self.numbers)
+        if form:
+            _check_form(form, self.numbers)
+        else:
+            _CHECKS[self.kind](self.numbers)
 
     def __call__(self, confidence: float | None) -> float | None:
         """Probability of being right; None where the confidence is None or NaN. Values outside [0, 1] are clipped."""
         if confidence is None or math.isnan(confidence):
             return None
         p = min(max(float(confidence), 0.0), 1.0)
-        return _EVALUATIONS[self.kind](p, self.numbers)
+        form = FORMS.get(self.kind)
+        return form(p, self.numbers) if form else _EVALUATIONS[self.kind](p, self.numbers)
 
     @property
     def strictly_increasing(self) -> bool:
         """Whether distinct confidences within [1e-6, 1 - 1e-6] keep distinct readings (up to the last bit)."""
-        n = self.numbers
-        match self.kind:
-            case "none":
-                return True
-            case "temperature" | "platt":
-                return bool(n["slope"] > 0)
-            case "beta":
-                return bool(n["a"] + n["b"] > 0)
-            case "spline":
-                return all(_least_slope(piece, width) > 0 for piece, width in _pieces(n))
-            case _:
-                return False
+        if form := FORMS.get(self.kind):
+            return form.strictly_increasing(self.numbers)
+        if self.kind == "spline":
+            return all(_least_slope(piece, width) > 0 for piece, width in _pieces(self.numbers))
+        return self.kind == "none"
 
     def to_numbers(self) -> dict[str, Any]:
         """A JSON-ready dict: kind, its numbers, and the derived `strictly_increasing`."""
@@ -90,35 +91,8 @@ class Calibrator:
         return cls(kind=str(numbers.get("kind", "")), numbers=inner)
 
 
-def logit(p: float) -> float:
-    """ln(p / (1 - p)) of p clipped to [1e-6, 1 - 1e-6]."""
-    p = min(max(p, CLIP), 1.0 - CLIP)
-    return math.log(p) - math.log1p(-p)
-
-
-def expit(z: float) -> float:
-    """1 / (1 + e^-z), without overflow."""
-    if z >= 0:
-        return 1.0 / (1.0 + math.exp(-z))
-    e = math.exp(z)
-    return e / (1.0 + e)
-
-
 def _none(p: float, numbers: Mapping[str, Any]) -> float:
     return p
-
-
-def _temperature(p: float, numbers: Mapping[str, Any]) -> float:
-    return expit(numbers["slope"] * logit(p))
-
-
-def _platt(p: float, numbers: Mapping[str, Any]) -> float:
-    return expit(numbers["slope"] * logit(p) + numbers["intercept"])
-
-
-def _beta(p: float, numbers: Mapping[str, Any]) -> float:
-    p = min(max(p, CLIP), 1.0 - CLIP)
-    return expit(numbers["a"] * math.log(p) - numbers["b"] * math.log1p(-p) + numbers["c"])
 
 
 def _spline(p: float, numbers: Mapping[str, Any]) -> float:
@@ -173,13 +147,12 @@ def _finite_list(name: str, value: object, least: int) -> list[float]:
     return [_finite(name, v) for v in value]
 
 
-def _check_slopes(*names: str) -> Callable[[Mapping[str, Any]], None]:
-    def check(numbers: Mapping[str, Any]) -> None:
-        for name, value in numbers.items():
-            if _finite(name, value) < 0 and name in names:
-                raise ValueError(f"calibrator number {name} is {value!r}: it would turn the order of confidences round")
-
-    return check
+def _check_form(form: LogisticForm, numbers: Mapping[str, Any]) -> None:
+    for term in form.terms:
+        if _finite(term.name, numbers[term.name]) < 0 and term.rising:
+            raise ValueError(
+                f"calibrator number {term.name} is {numbers[term.name]!r}: it would turn the order of confidences round"
+            )
 
 
 def _check_spline(numbers: Mapping[str, Any]) -> None:
@@ -213,17 +186,11 @@ def _check_isotonic(numbers: Mapping[str, Any]) -> None:
 
 _EVALUATIONS: dict[str, Callable[[float, Mapping[str, Any]], float]] = {
     "none": _none,
-    "temperature": _temperature,
-    "platt": _platt,
-    "beta": _beta,
     "spline": _spline,
     "isotonic": _isotonic,
 }
 _CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "none": lambda numbers: None,
-    "temperature": _check_slopes("slope"),
-    "platt": _check_slopes("slope"),
-    "beta": _check_slopes("a", "b"),
     "spline": _check_spline,
     "isotonic": _check_isotonic,
 }

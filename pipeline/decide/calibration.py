@@ -16,12 +16,13 @@ from scipy.interpolate import BSpline, PPoly
 from scipy.optimize import isotonic_regression, lsq_linear
 from scipy.special import expit
 
-from cascade_threshold.calibrator import CLIP, KINDS, Calibrator
+from cascade_threshold.calibrator import FORMS, KINDS, Calibrator
+from cascade_threshold.logistic_form import CLIP, LogisticForm
 from pipeline.decide.scores.value_counts import Cells, known
 
 Floats = npt.NDArray[np.float64]
 
-CANDIDATES = ("temperature", "platt", "beta", "spline")
+CANDIDATES = (*FORMS, "spline")
 SLOPE_CHANGE_SD = (3.0, 1.0, 0.3, 0.1)
 """Spline: prior standard deviations of the change of slope between neighbouring knots; small ones approach Platt."""
 FOLDS = 5
@@ -57,7 +58,7 @@ def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike, *, kind: str = "auto"
         reason = f"platt: {len(p)} rows and {min(right, wrong)} of the rarer class are too few to compare calibrators"
         return replace(_Design.of("platt", cells).fit(cells), reason=reason)
     kinds = CANDIDATES if kind == "auto" else (kind,)
-    if kinds == ("platt",) or kinds == ("temperature",) or kinds == ("beta",):
+    if kind in FORMS:
         return _Design.of(kind, cells).fit(cells)
     return _best(kinds, p, y, cells, seed)
 
@@ -96,13 +97,11 @@ class _Design:
 
     @classmethod
     def of(cls, kind: str, cells: Cells, change_sd: float | None = None) -> _Design:
-        none = np.zeros(0)
-        if kind == "temperature":
-            return cls(kind, np.zeros(1), np.ones(1), np.zeros((1, 1)), none)
-        if kind == "platt":
-            return cls(kind, np.array([-np.inf, 0.0]), np.array([0.0, 1.0]), np.zeros((2, 2)), none)
-        if kind == "beta":
-            return cls(kind, np.array([-np.inf, 0.0, 0.0]), np.array([0.0, 1.0, 1.0]), np.zeros((3, 3)), none)
+        if form := FORMS.get(kind):
+            count = len(form.terms)
+            lower = np.array([0.0 if term.rising else -np.inf for term in form.terms])
+            start = np.array([term.start for term in form.terms])
+            return cls(kind, lower, start, np.zeros((count, count)), np.zeros(0))
         knots = _spline_knots(cells)
         slopes = len(knots) + 1
         change = np.diff(np.eye(slopes), axis=0)
@@ -113,28 +112,24 @@ class _Design:
         return cls(kind, lower, start, penalty, knots, change_sd)
 
     def features(self, value: Floats) -> Floats:
-        z = _logits(value)
-        if self.kind == "temperature":
-            return z[:, None]
-        if self.kind == "platt":
-            return np.column_stack([np.ones_like(z), z])
-        if self.kind == "beta":
-            p = np.clip(value, CLIP, 1 - CLIP)
-            return np.column_stack([np.ones_like(z), np.log(p), -np.log1p(-p)])
-        return _spline_features(z, self.knots)
+        if form := FORMS.get(self.kind):
+            return _form_features(form, value)
+        return _spline_features(_logits(value), self.knots)
 
     def coefficients(self, cells: Cells) -> Floats:
         return _bounded_logistic(self.features(cells.value), cells, self.start, self.lower, self.penalty)
 
     def fit(self, cells: Cells) -> Calibrator:
         w = self.coefficients(cells)
-        if self.kind == "temperature":
-            return Calibrator("temperature", {"slope": float(w[0])})
-        if self.kind == "platt":
-            return Calibrator("platt", {"intercept": float(w[0]), "slope": float(w[1])})
-        if self.kind == "beta":
-            return Calibrator("beta", {"c": float(w[0]), "a": float(w[1]), "b": float(w[2])})
+        if form := FORMS.get(self.kind):
+            return Calibrator(self.kind, dict(zip(form.names, map(float, w), strict=True)))
         return Calibrator("spline", _spline_numbers(w, self.knots))
+
+
+def _form_features(form: LogisticForm, value: Floats) -> Floats:
+    """The form's own scalar features of each value, shape (k, terms): the ones that production evaluates."""
+    values = value.tolist()
+    return np.column_stack([np.array([term.feature(p) for p in values]) for term in form.terms])
 
 
 def _bounded_logistic(x: Floats, cells: Cells, start: Floats, lower: Floats, penalty: Floats) -> Floats:
@@ -237,7 +232,7 @@ def _best(kinds: tuple[str, ...], p: Floats, y: Floats, cells: Cells, seed: int)
     fold = np.random.default_rng(seed).permutation(np.arange(len(p)) % FOLDS)
     per_fold = np.zeros((len(designs), FOLDS))
     for f in range(FOLDS):
-        train, held = Cells.of(p[fold != f], y[fold != f]).merged(MOST_CELLS), Cells.of(p[fold == f], y[fold == f])
+        train, held = (Cells.of(p[rows], y[rows]).merged(MOST_CELLS) for rows in (fold != f, fold == f))
         for i, design in enumerate(designs):
             z = design.features(held.value) @ design.coefficients(train)
             nll = np.sum(held.n * np.logaddexp(0, z) - held.right * z)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline
 
-from cascade_threshold.calibrator import CLIP, Calibrator
+from cascade_threshold.calibrator import Calibrator
+from cascade_threshold.logistic_form import CLIP
 
 # one cubic and its neighbours, made by hand: value 0, 1, 2.5 and slope .6, .5, .7 at -2, 0, 3
 HERMITE = CubicHermiteSpline([-2.0, 0.0, 3.0], [0.0, 1.0, 2.5], [0.6, 0.5, 0.7])

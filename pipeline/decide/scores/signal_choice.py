@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from cascade_threshold.calibrator import CLIP
+from cascade_threshold.logistic_form import CLIP
 from pipeline.decide.scores.formulas import estimates
 from pipeline.decide.scores.value_counts import Cells
 
