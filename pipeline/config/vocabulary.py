@@ -28,5 +28,12 @@ STATUSES = (
 )  # fmt: skip
 """What a reply can be."""
 VERDICTS = ("certified", "cheap_only", "strong_only", "optimized", "uncertified")
-FORMATS = ("json", "yaml", "toml", "env", "litellm", "vllm-semantic-router")
-"""Formats of a policy."""
+FORMATS = {
+    "json": "policy_json",
+    "yaml": "policy_yaml",
+    "toml": "policy_toml",
+    "env": "env_file",
+    "litellm": "litellm",
+    "vllm-semantic-router": "semantic_router",
+}
+"""Formats of a policy, and the file under pipeline/deliver/formats that writes each."""

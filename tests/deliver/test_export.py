@@ -21,8 +21,9 @@ from ruamel.yaml import YAML
 
 from cascade_threshold.policy import Policy, PolicyEditedWarning
 from cascade_threshold.signals import SIGNALS
-from pipeline.deliver.formats.export import FORMATS, export
-from pipeline.deliver.formats.gateways import router_threshold
+from pipeline.config.vocabulary import FORMATS
+from pipeline.deliver.formats.export import export
+from pipeline.deliver.formats.semantic_router import router_threshold
 from pipeline.deliver.formats.serialize import to_env, to_toml, to_yaml
 from pipeline.errors import NotExportable, UsageError
 
