@@ -124,28 +124,15 @@ class PairedTest:
 
     def _below_by_score(self, a: Ints, b: Ints, largest: float) -> Below:
         n, within = self.n, self.within
-        wins = np.arange(_window(n, largest)[1] + 1)
+        wins = np.arange(window(n, largest)[1] + 1)
         limit = self._largest_losses(score(a, b, n, within), wins)
-        log_factorial = special.gammaln(np.arange(n + 1) + 1.0)
 
         def below(win: float, which: npt.NDArray[np.intp]) -> Floats:
-            first_win, last_win = _window(n, win)
-            first_loss, last_loss = _window(n, win + within)
-            rows, losses = wins[first_win : last_win + 1], np.arange(first_loss, last_loss + 1)
-            # the trinomial law in three factors: of the losses, of the wins, and of their sum, which may not exceed n
-            both = np.arange(first_win + first_loss, last_win + last_loss + 1)
-            ties = np.maximum(n - both, 0)
-            of_both = np.where(
-                both <= n, special.xlogy(ties, max(1 - 2 * win - within, 0.0)) - log_factorial[ties], -np.inf
-            )
-            of_losses = special.xlogy(losses, win + within) - log_factorial[losses]
-            of_wins = special.xlogy(rows, win) - log_factorial[rows] + log_factorial[n]
-            mass = np.lib.stride_tricks.sliding_window_view(of_both, len(losses)) + of_losses
-            mass += of_wins[:, None]
-            np.exp(mass, out=mass)
-            table = np.zeros((len(rows), len(losses) + 1))
+            first_win, first_loss, mass = trinomial(n, win, win + within)
+            wins_here, losses_here = mass.shape
+            table = np.zeros((wins_here, losses_here + 1))
             np.cumsum(mass, axis=1, out=table[:, 1:])
-            column = np.clip(limit[which, first_win : last_win + 1] - first_loss + 1, 0, len(losses))
+            column = np.clip(limit[which, first_win : first_win + wins_here] - first_loss + 1, 0, losses_here)
             return np.asarray(np.take_along_axis(table, column.T, axis=1).sum(axis=0), dtype=np.float64)
 
         return below
@@ -182,7 +169,26 @@ class PairedTest:
         return below
 
 
-def _window(n: int, rate: float) -> tuple[int, int]:
+def trinomial(n: int, win: float, loss: float) -> tuple[int, int, Floats]:
+    """The law of wins and losses on n rows, without what lies beyond their windows (less than 1e-8 in all).
+
+    The first number of wins and of losses in it, and their probabilities, shape (wins, losses).
+    """
+    first_win, last_win = window(n, win)
+    first_loss, last_loss = window(n, loss)
+    wins, losses = np.arange(first_win, last_win + 1), np.arange(first_loss, last_loss + 1)
+    # three factors: of the losses, of the wins, and of their sum, which may not exceed n
+    both = np.arange(first_win + first_loss, last_win + last_loss + 1)
+    ties = np.maximum(n - both, 0)
+    of_both = np.where(both <= n, special.xlogy(ties, max(1 - win - loss, 0.0)) - special.gammaln(ties + 1.0), -np.inf)
+    of_losses = special.xlogy(losses, loss) - special.gammaln(losses + 1.0)
+    of_wins = special.xlogy(wins, win) - special.gammaln(wins + 1.0) + special.gammaln(n + 1.0)
+    mass = np.lib.stride_tricks.sliding_window_view(of_both, len(losses)) + of_losses
+    mass += of_wins[:, None]
+    return first_win, first_loss, np.asarray(np.exp(mass, out=mass), dtype=np.float64)
+
+
+def window(n: int, rate: float) -> tuple[int, int]:
     """Counts that a binomial(n, rate) leaves with probability below 1e-9 in all."""
     reach = 6.5 * np.sqrt(n * rate * (1 - rate)) + 20
     return max(0, int(n * rate - reach)), min(n, int(n * rate + reach) + 1)
