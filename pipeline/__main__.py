@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import errno
 import keyword
 import os
 import shlex
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import cascade_threshold
-from pipeline.collect.providers.redact import without_keys
+from pipeline import terminal
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.vocabulary import FORMATS
-from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, UsageError
+from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, Stopped, UsageError
+from pipeline.redact import redact, without_keys
 
 MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
@@ -60,6 +62,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see pipeline.errors)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    terminal.prepare()
     args = parser().parse_args(arguments)
     args.line = f"{_python()} -m pipeline {shlex.join(arguments)}"
     if sys.version_info < OLDEST:
@@ -77,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             result = run(args)
         if args.json:
-            print(json.dumps(result, ensure_ascii=False))
+            terminal.say_json(result)
+        terminal.flush()
         return 0
     except CascadeError as error:
         again = f"; resume with: {args.line}" if isinstance(error, Interrupted) and args.line not in str(error) else ""
@@ -85,19 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json and not isinstance(
             error, PromiseBroken | NothingTested
         ):  # the monitor has printed its whole report
-            print(
-                json.dumps(
-                    {"error": type(error).__name__, "message": redacted(str(error)), "exit_code": error.exit_code}
-                )
-            )
+            message = terminal.shown(redacted(str(error)))
+            terminal.say_json({"error": type(error).__name__, "message": message, "exit_code": error.exit_code})
         return error.exit_code
     except KeyboardInterrupt as error:
         _say(f"stopped: interrupted, nothing is lost; resume with: {args.line}")
         return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard()
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            terminal.discard()
+            _say("stopped: no space left where standard output goes; nothing else is lost")
+            return Stopped.exit_code
         missing = _missing_library(error)
         if missing is not None:
             _say(f"error: the evaluation needs {missing}, and it is not installed: {INSTALL}; {RUNTIME_ONLY}")
@@ -129,16 +134,25 @@ def _python() -> str:
 def redacted(text: str) -> str:
     """The text without any API key, wherever it came from."""
     variables = {facts.key_variable for facts in PROVIDERS.values()}
-    return without_keys(text, *(os.environ.get(name or "", "").strip() for name in variables))
+    return redact(without_keys(text, *(os.environ.get(name or "", "").strip() for name in variables)))
 
 
 def _say(text: str) -> None:
-    print(redacted(text), file=sys.stderr)
+    terminal.say(redacted(text), error=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """What it prints may repeat an argument, and leaves as any other message."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is not None:
+            with contextlib.suppress(OSError):  # as argparse does: help that nobody can read is no error
+                file.write(terminal.shown(redacted(message)))
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; commands that are not there yet are not in it."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="cascade-threshold",
         description="Below which confidence should a cheap model's answer be handed to the strong model?",
         epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 not exportable, "

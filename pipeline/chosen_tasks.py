@@ -8,10 +8,10 @@ all             every config of configs/; what each may cost is said, and agreed
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline import terminal
 from pipeline.collect import collection
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.sending.spend_cap import Allowance
@@ -50,7 +50,7 @@ def each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: b
         except CascadeError as error:
             if error.exit_code in RESUMABLE:
                 raise
-            print(f"error: {name}: {error}", file=sys.stderr)
+            terminal.say(f"error: {name}: {error}", error=True)
             failures.append(error)
             return None
 
@@ -97,7 +97,7 @@ def _embedded(tasks: Mapping[str, TaskInput], failures: list[CascadeError]) -> d
             "name one, or `all`"
         )
     if others and any(not task.options.quiet for task in tasks.values()):
-        print(f"left out, their models are not embedded: {', '.join(others)}; name one, or `all`", file=sys.stderr)
+        terminal.say(f"left out, their models are not embedded: {', '.join(others)}; name one, or `all`", error=True)
     return kept
 
 
@@ -116,9 +116,9 @@ def _confirm(expected: Mapping[str, Mapping[str, Any]], args: Args) -> None:
         return
     if not args.quiet or (not args.yes and args.max_usd is None):
         for name, found in expected.items():
-            print(
+            terminal.say(
                 f"{name}: about ${found['usd']:.4f}, at most ${found['usd_at_most']:.4f} ({found['to_send']:,} requests)",
-                file=sys.stderr,
+                error=True,
             )
     total = {"paid": True, **{key: sum(found[key] for found in expected.values()) for key in ("usd", "usd_at_most")}}
     estimates.confirm(total, max_usd=args.max_usd, yes=args.yes, ask_above=-1.0)

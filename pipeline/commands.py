@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import os
 import shlex
 import sys
@@ -13,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline import stages
+from pipeline import stages, terminal
 from pipeline.chosen_tasks import each
 from pipeline.collect import collection
 from pipeline.collect.data import dataset as datasets
@@ -28,14 +27,8 @@ from pipeline.config import yaml_file
 from pipeline.deliver import summary
 from pipeline.demo import bundle
 from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
-from pipeline.run.directory import (
-    CALIBRATION,
-    GRADED,
-    POLICY,
-    RECOMMENDATION,
-    SWEEP,
-    write_bytes,
-)
+from pipeline.run.atomic import write_bytes
+from pipeline.run.directory import CALIBRATION, GRADED, POLICY, RECOMMENDATION, SWEEP
 from pipeline.run.predictions import Predictions
 from pipeline.store_commands import purge, status
 
@@ -192,7 +185,7 @@ def export(args: Args) -> Any:
             write_bytes(args.output, text.encode())
             _print(task, f"wrote {args.output}")
         elif not args.json:
-            sys.stdout.write(text)
+            terminal.write(text)
         return {
             "task": task.config.task,
             "format": args.format,
@@ -222,11 +215,12 @@ def monitor(args: Args) -> dict[str, Any]:
     if args.json:
         _out(args, *found["text"])
         if failed is not None:
-            print(json.dumps(found, ensure_ascii=False))
+            terminal.say_json(found)
     elif args.quiet and args.format == "text":
-        print(*([found["text"][0]] if found["tested"] else [found["text"][0], found["text"][-1]]), sep="\n")
+        terminal.say(*([found["text"][0]] if found["tested"] else [found["text"][0], found["text"][-1]]))
     else:
-        sys.stdout.write(monitor_formats.rendered(found, args.format))
+        text = monitor_formats.rendered(found, args.format)
+        terminal.write(text if args.format == "json" else terminal.shown(text))
     if failed is not None:
         raise failed
     return found
@@ -239,10 +233,10 @@ def route(args: Args) -> dict[str, Any]:
     policy = policies.load(args.policy)
     due = policy.document.get("review_by")
     if isinstance(due, str) and due < dt.datetime.now(dt.UTC).date().isoformat():
-        print(f"warning: {args.policy}: was to be reviewed by {due}; evaluate again on newer rows", file=sys.stderr)
+        terminal.say(f"warning: {args.policy}: was to be reviewed by {due}; evaluate again on newer rows", error=True)
     decision: dict[str, Any] = policy.decide(sys.stdin.read()).to_dict()
     if not args.json:
-        print(json.dumps(decision, ensure_ascii=False))
+        terminal.say_json(decision)
     return decision
 
 
@@ -270,9 +264,9 @@ def new(args: Args) -> dict[str, Any]:
         draft.unlink(missing_ok=True)
     write_bytes(path, proposal.text.encode())
     if not args.quiet:
-        out = sys.stderr if args.json else sys.stdout
-        print(f"wrote {path}. Look at:", *(f"  - {c}" for c in proposal.checks), sep="\n", file=out)
-        print(f"then: python -m pipeline estimate {args.name}", file=out)
+        checks = [f"  - {c}" for c in proposal.checks]
+        then = f"then: python -m pipeline estimate {args.name}"
+        terminal.say(f"wrote {path}. Look at:", *checks, then, error=args.json)
     return {"config": str(path), "checks": proposal.checks}
 
 
@@ -326,7 +320,7 @@ def import_(args: Args) -> dict[str, Any]:
 
 def _out(args: Args, *lines: str) -> None:
     if not args.quiet:
-        print(*lines, sep="\n", file=sys.stderr if args.json else sys.stdout)
+        terminal.say(*lines, error=args.json)
 
 
 def _done(task: TaskInput) -> dict[str, Any]:
@@ -339,5 +333,4 @@ def _done(task: TaskInput) -> dict[str, Any]:
 def _print(task: TaskInput, *lines: str) -> None:
     """What a person reads at the end; on stderr when stdout carries JSON."""
     if not task.options.quiet:
-        for line in lines:
-            print(line, file=sys.stderr if task.options.json else sys.stdout)
+        terminal.say(*lines, error=task.options.json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +13,16 @@ import numpy as np
 
 from cascade_threshold import policy as policies
 from cascade_threshold.policy import Policy
+from pipeline import terminal
 from pipeline.chosen_tasks import task_input
 from pipeline.decide import comparison
 from pipeline.decide.comparison import Handled
 from pipeline.decide.predictions import Rows
 from pipeline.errors import UsageError
+from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
 from pipeline.run.diff import differences
-from pipeline.run.directory import DECISION, POLICY, PREDICTIONS, RUN, Folder, Run, read_json, write_bytes
+from pipeline.run.directory import DECISION, POLICY, PREDICTIONS, RUN, Folder, Run, read_json
 from pipeline.run.predictions import Predictions
 
 Args = argparse.Namespace
@@ -69,7 +70,7 @@ def compare(args: Args) -> dict[str, Any]:
     if args.markdown is not None:
         write_bytes(args.markdown, ("\n".join(markdown(result)) + "\n").encode())
     if not args.quiet:
-        print(*lines(result), sep="\n", file=sys.stderr if args.json else sys.stdout)
+        terminal.say(*lines(result), error=args.json)
     return result
 
 

@@ -30,7 +30,8 @@ from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
 from pipeline.deliver.report import figures
 from pipeline.errors import UsageError
-from pipeline.run.directory import POLICY, SWEEP, read_json, write_bytes
+from pipeline.run.atomic import write_bytes
+from pipeline.run.directory import POLICY, SWEEP, read_json
 
 TASK = "notebook"
 UNCOUNTED = (

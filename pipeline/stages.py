@@ -52,6 +52,7 @@ from pipeline.engine import reading, unreadable
 from pipeline.engine.reading import Graded
 from pipeline.errors import DataError, TooManyFailures, UsageError
 from pipeline.run import provenance, schemas
+from pipeline.run.atomic import require_writable
 from pipeline.run.digests import digest
 from pipeline.run.directory import (
     CALIBRATION,
@@ -64,7 +65,6 @@ from pipeline.run.directory import (
     RUN,
     SWEEP,
     TOKENS,
-    require_writable,
 )
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch

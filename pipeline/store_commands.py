@@ -7,12 +7,14 @@ import datetime as dt
 import sys
 from typing import Any
 
+from pipeline import terminal
 from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.config import yaml_file
 from pipeline.errors import UsageError
+from pipeline.run.atomic import disk_errors
 from pipeline.run.decision import Decision
-from pipeline.run.directory import RECOMMENDATION, RUN, STORE, Run, disk_errors
+from pipeline.run.directory import RECOMMENDATION, RUN, STORE, Run
 
 Args = argparse.Namespace
 
@@ -77,9 +79,8 @@ def purge(args: Args) -> dict[str, Any]:
             raise UsageError(
                 f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes"
             )
-        if input(
-            f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] "
-        ).strip().lower() not in ("y", "yes"):
+        question = f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] "
+        if input(terminal.shown(question)).strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed; nothing was removed")
     with ResponseStore(args.runs_dir / STORE) as store:
         removed = admin.purge(
@@ -104,4 +105,4 @@ def _task_name(args: Args) -> str | None:
 
 def _out(args: Args, *lines: str) -> None:
     if not args.quiet:
-        print(*lines, sep="\n", file=sys.stderr if args.json else sys.stdout)
+        terminal.say(*lines, error=args.json)

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main
-from pipeline.collect.providers.redact import MASK, redact, redact_bytes
 from pipeline.collect.providers.together import from_environment
 from pipeline.collect.request import Request
 from pipeline.collect.sending.sender import send
 from pipeline.errors import AccessError
+from pipeline.redact import MASK, redact, redact_bytes
 
 pytest_plugins = ("asking_fixtures",)
 

@@ -16,15 +16,17 @@ NO_WORLD = {"os", "pathlib", "time", "datetime", "socket", "random", "subprocess
 ALLOWED: dict[str, set[str]] = {
     "cascade_threshold": set(),
     "pipeline.errors": {"cascade_threshold"},
-    "pipeline.config": {"cascade_threshold", "pipeline.errors"},
-    "pipeline.run": {"cascade_threshold", "pipeline.errors", "pipeline.config"},
-    "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.demo"},
+    "pipeline.redact": set(),
+    "pipeline.terminal": {"pipeline.redact"},
+    "pipeline.config": {"cascade_threshold", "pipeline.errors", "pipeline.redact"},
+    "pipeline.run": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.redact"},
+    "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.demo", "pipeline.redact", "pipeline.terminal"},
     "pipeline.demo": {"pipeline.errors"},
     "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
-    "pipeline.store_commands": {"pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
-    "pipeline.chosen_tasks": {"pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
+    "pipeline.store_commands": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
+    "pipeline.chosen_tasks": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
     "pipeline.decide": {"cascade_threshold", "pipeline.errors"},
-    "pipeline.deliver": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.decide"},
+    "pipeline.deliver": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.decide", "pipeline.terminal"},
 }  # fmt: skip
 ALL_OF_THEM = {
     "pipeline",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import SIGNALS
+from pipeline import terminal
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.data.dataset import Dataset, Example
 from pipeline.collect.providers import services
@@ -277,4 +277,4 @@ class TaskInput:
     def say(self, text: str) -> None:
         """A line about progress, on stderr."""
         if not self.options.quiet:
-            print(f"{self.config.task}: {text}", file=sys.stderr, flush=True)
+            terminal.say(f"{self.config.task}: {text}", error=True)

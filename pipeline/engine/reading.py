@@ -17,7 +17,8 @@ from pipeline.collect.store.response_store import chunks
 from pipeline.collect.task_input import TaskInput
 from pipeline.engine import local, reply_stats, shards
 from pipeline.run import schemas
-from pipeline.run.directory import GRADED, REPLIES, TOKENS, Run, scratch
+from pipeline.run.atomic import scratch
+from pipeline.run.directory import GRADED, REPLIES, TOKENS, Run
 
 COUNTED = (
     "example_id", "role", "state", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts", "received_at",

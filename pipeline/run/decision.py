@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config.task import TaskConfig
 from pipeline.errors import DataError, UsageError
+from pipeline.run.atomic import write_bytes
 from pipeline.run.digests import digest, file_digest
 from pipeline.run.directory import (
     CALIBRATION,
@@ -26,7 +27,6 @@ from pipeline.run.directory import (
     dump_json,
     read_json,
     sealed,
-    write_bytes,
 )
 
 OF_THE_RUN = (RUN, REPLIES, TOKENS, GRADED)

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import RunLocked
-from pipeline.run.directory import disk_errors
+from pipeline.run.atomic import disk_errors
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.run.directory import LOOKS, write_bytes
+from pipeline.run.atomic import write_bytes
+from pipeline.run.directory import LOOKS
 
 SKETCH = 4096
 """Hashes kept of a set; a larger one is known by its smallest."""

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.vocabulary import SIGNALS
-from pipeline.run.directory import atomic, parquet_options
+from pipeline.run.atomic import atomic
+from pipeline.run.directory import parquet_options
 
 ROW_GROUP = 32_768
 BATCH = 1024

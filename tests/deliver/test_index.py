@@ -14,7 +14,8 @@ from deliver.page import Page, figures
 from deliver.runs import Made
 
 from pipeline.deliver.report import formatting, index
-from pipeline.run.directory import dump_json, write_bytes
+from pipeline.run.atomic import write_bytes
+from pipeline.run.directory import dump_json
 
 Recorded = Callable[[str], Made]
 

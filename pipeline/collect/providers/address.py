@@ -9,9 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-from pipeline.collect.providers.redact import keep_secret
 from pipeline.config.providers import PROVIDERS
 from pipeline.errors import UsageError
+from pipeline.redact import keep_secret
 
 CHAT = "/chat/completions"
 KEYLESS = "no-key-needed"

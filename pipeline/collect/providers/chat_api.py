@@ -24,9 +24,9 @@ from together import AsyncTogether
 from pipeline.collect.providers import bounded
 from pipeline.collect.providers.address import is_loopback
 from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
-from pipeline.collect.providers.redact import redact, redact_bytes
 from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt
 from pipeline.collect.request import Request
+from pipeline.redact import redact, redact_bytes
 
 DEFAULT_CHAT_URL = "https://api-inference.together.ai/v1/chat/completions"
 """Where the SDK sends chat requests when no address is set (resources/chat/completions.py of together 3.1.1)."""

@@ -15,7 +15,6 @@ from together import AsyncTogether
 from pipeline.collect.providers import address
 from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, tls
 from pipeline.collect.providers.provider import Attempt
-from pipeline.collect.providers.redact import redact
 from pipeline.collect.providers.service import Service
 from pipeline.collect.providers.together import DEFAULT
 from pipeline.collect.providers.together import service as together_service
@@ -24,6 +23,7 @@ from pipeline.collect.request import Request
 from pipeline.collect.sending.response_class import judge
 from pipeline.config.task import Model, TaskConfig
 from pipeline.errors import AccessError, ProviderDown
+from pipeline.redact import redact
 
 T = TypeVar("T")
 ENDED = frozenset({"COMPLETED", "FAILED", "EXPIRED", "CANCELLED"})

@@ -20,7 +20,6 @@ from pathlib import Path
 from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt
-from pipeline.collect.providers.redact import redact_bytes
 from pipeline.collect.providers.together_batch import Batch, TogetherBatch, Unsure, result
 from pipeline.collect.request import Request
 from pipeline.collect.sending import event_loop
@@ -32,6 +31,7 @@ from pipeline.collect.sending.spend_cap import usd_bound
 from pipeline.collect.store.batch_ledger import BatchLedger, Noted
 from pipeline.collect.store.response_store import ResponseStore, Row, chunks, ending, opening
 from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, ProviderDown, UsageError
+from pipeline.redact import redact_bytes
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
 CANARY = 5

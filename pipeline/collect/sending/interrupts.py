@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipeline.terminal import shown
+
 DRAIN_S = 10.0
 """What is in flight at the first signal gets so long to come back."""
 
@@ -28,7 +30,7 @@ def caught(loop: asyncio.AbstractEventLoop, first: Callable[[int], str]) -> Iter
             sys.stderr.write("\nstopped at once; every committed reply is kept\n")
             sys.stderr.flush()
             os._exit(128 + signum)
-        sys.stderr.write(f"\n{first(signum)}\n")
+        sys.stderr.write(f"\n{shown(first(signum))}\n")
         sys.stderr.flush()
 
     old = {}

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from pipeline.terminal import shown
+
 EVERY_S = 5.0
 
 
@@ -35,7 +37,7 @@ class Progress:
             self._bar.n = done
             self._bar.set_postfix_str(line.partition(": ")[2].partition(", ")[2], refresh=True)
         elif sent or not last:
-            print(line, file=self._stream, flush=True)
+            self.note(line)
 
     def text(self, text: str) -> None:
         """A line of text in place of the bar; nothing when quiet."""
@@ -46,7 +48,7 @@ class Progress:
         """A line that must be seen, above the bar; also when quiet."""
         if self._bar is not None:
             self._bar.clear()
-        self._stream.write(text + "\n")
+        self._stream.write(shown(text) + "\n")
         self._stream.flush()
 
     def line(self, *, done: int, sent: int, failed: int, in_flight: int, usd: float, seconds: float) -> str:

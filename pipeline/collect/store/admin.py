@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cascade_threshold.pricing import Usage, price_of
-from pipeline.collect.providers.redact import redact
 from pipeline.collect.sending.response_class import message_in
 from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, chunks
 from pipeline.errors import UsageError
-from pipeline.run.directory import atomic
+from pipeline.redact import redact
+from pipeline.run.atomic import atomic
 
 ALL = """(SELECT id, request_id, task, role, service, model, state, reason, sent_at, received_at FROM attempt UNION ALL
     SELECT id, request_id, task, role, service, model, 'open', NULL, sent_at, NULL FROM open)"""

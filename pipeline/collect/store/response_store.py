@@ -27,7 +27,7 @@ from pipeline.collect.sending.response_class import Outcome
 from pipeline.collect.store.schema import connect, errors, prepare
 from pipeline.collect.store.stored_reply import Failure, StoredReply
 from pipeline.errors import DataError, UsageError
-from pipeline.run.directory import disk_errors
+from pipeline.run.atomic import disk_errors
 
 T = TypeVar("T")
 Row = tuple[Any, ...]

@@ -8,8 +8,9 @@ from typing import Any
 
 from pipeline.deliver.report.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
+from pipeline.run.atomic import write_bytes
 from pipeline.run.diff import differences
-from pipeline.run.directory import read_json, write_bytes
+from pipeline.run.directory import read_json
 
 MOST_RUNS = 50
 

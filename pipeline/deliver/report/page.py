@@ -20,8 +20,9 @@ from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.deliver.report.sweep import priced
 from pipeline.deliver.report.templating import environment, our_own, read_template
 from pipeline.errors import CascadeError
+from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
-from pipeline.run.directory import POLICY, Run, dump_json, read_json, sealed, write_bytes
+from pipeline.run.directory import POLICY, Run, dump_json, read_json, sealed
 
 PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
 SWEEP_CSV, MISTAKES_CSV, CERTIFICATE = "sweep.csv", "mistakes.csv", "certificate.html"
