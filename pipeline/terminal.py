@@ -43,9 +43,13 @@ def prepare() -> None:
             reconfigure(errors=ENCODING_ERRORS)
 
 
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
 def shown(text: str) -> str:
     """The text without keys; control characters and marks of direction stand as escapes, line breaks and tabs as they are."""
-    return _CONTROL.sub(lambda found: found[0].encode("ascii", "backslashreplace").decode(), redact(text))
+    return _CONTROL.sub(_escape, redact(text))
 
 
 def say(*lines: str, error: bool = False) -> None:
@@ -64,7 +68,7 @@ def say_json(value: Any) -> None:
         return
     unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     text = without_keys(json.dumps(value, ensure_ascii=not unicode))
-    stream.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    stream.write(_CONTROL.sub(_escape, text) + "\n")
 
 
 def write(text: str) -> None:
