@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cascade_threshold.answers import AnswerSet, read_answer
@@ -223,4 +222,5 @@ def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[
 
 
 def _record(done: SendReport) -> dict[str, Any]:
-    return {k: dict(v) if isinstance(v, dict) else v for k, v in asdict(done).items()}
+    # not asdict, which makes a Counter anew by counting its pairs
+    return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(done).items()}
