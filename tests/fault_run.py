@@ -1,9 +1,9 @@
 """A small task of the real command line against the fake service, and what must hold after any run of it.
 
-    run = FaultRun(folder)                     # a config for two models at the fake service, and its rows
-    with FakeProvider(...) as api:
-        assert run(api, "collect").code == 4   # in process: the real arguments, exit codes, files
-        invariants(run, api)
+run = FaultRun(folder)                     # a config for two models at the fake service, and its rows
+with FakeProvider(...) as api:
+    assert run(api, "collect").code == 4   # in process: the real arguments, exit codes, files
+    invariants(run, api)
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class FaultRun:
         self.config, self.dataset = folder / f"{task}.yaml", folder / f"{task}.jsonl"
         self.runs, self.reports = folder / "runs", folder / "reports"
         folder.mkdir(parents=True, exist_ok=True)
-        self.write_rows([{"id": f"m{i}", "text": f"mail {i}.", "label": label_of(f"mail {i}.")[0]} for i in range(rows)])
+        self.write_rows(
+            [{"id": f"m{i}", "text": f"mail {i}.", "label": label_of(f"mail {i}.")[0]} for i in range(rows)]
+        )
         self.write_config(settings)
 
     def write_rows(self, rows: list[Mapping[str, Any]]) -> None:
@@ -153,7 +155,7 @@ def rows_are_accounted_for(run: FaultRun) -> None:
     for row in graded:  # what is unknown is null, never a guess
         if row["cheap_status"] != "ok":
             assert all(value is None for name, value in row.items() if name.startswith("signal_")), row
-    kept = {(row["example_id"], row["role"]) for row in run.table("replies.parquet")}
+    kept = {(row["example_id"], row["role"]) for row in run.table("replies.parquet") if row["state"] == "ok"}
     for role in ("cheap", "strong"):
         answered = {row["example_id"] for row in graded if row[f"{role}_status"] not in (None, "failed")}
         assert answered == {example for example, of in kept if of == role}
