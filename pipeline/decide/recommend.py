@@ -63,6 +63,8 @@ class Recommendation:
     """Precision, recall and flag rate of the cascade, by label and by group of labels, on the rows of `expected`."""
     totals: Mapping[str, Estimate] | None = None
     """Target total_cost: calls and errors together, as recommended and of each model alone, on the rows of `expected`."""
+    mix_difference: Estimate | None = None
+    """`difference` re-weighted to production's label mix, as `expected` is; None where the rows have that mix already."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of recommendation.json that this room knows; what is unknown is None."""
@@ -86,6 +88,7 @@ class Recommendation:
             "unreadable": None if self.unreadable is None else dict(self.unreadable),
             "outcome": None if self.outcome is None else self.outcome.to_json(),
             "difference": None if self.difference is None else self.difference.to_json(),
+            "mix_difference": None if self.mix_difference is None else self.mix_difference.to_json(),
             "ends": {end: {name: e.to_json() for name, e in figures.items()} for end, figures in self.ends.items()},
         }
 
@@ -190,6 +193,7 @@ def recommend(
         else unread.to_json() | {"limit": max_unreadable, **_both_ends(part, figures)},
         outcome=found,
         difference=_difference(part, split, found, threshold, human),
+        mix_difference=None if weights is None or threshold is None else figures(part).against_strong(),
     )
 
 

@@ -65,7 +65,12 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
 def _lines(data: Mapping[str, Any]) -> dict[str, str | None]:
     """What the lines of the first screen must say, by their ids; None for a line that is not there."""
     first, verdict = data["first"], data["verdict"]
-    out: dict[str, str | None] = {"outcome": None, "money": None, "weakest": None}
+    out: dict[str, str | None] = dict.fromkeys(("outcome", "money", "weakest", "at-mix", "totals"))
+    if data["decide"]["reweighted"] and first["against"]:
+        out["at-mix"] = f"{f.points(first['against']['value'])} {f.point_bounds(first['against'])}"
+    if first["totals"]:
+        each = [f.estimate(first["totals"][name], "usd") for name in ("recommended", "strong_only", "cheap_only")]
+        out["totals"] = f"{each[0]} 1,000 {each[1]} {each[2]}"
     if first["outcome"]:
         o = first["outcome"]
         value, ends = (f.points(o["figure"]["value"]), f.point_bounds(o["figure"])) if o["unit"] == "points" else (

@@ -17,6 +17,9 @@ import pytest
 from deliver.runs import Made
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from pipeline.deliver.report import index
+from pipeline.run.directory import dump_json, write_bytes
+
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -234,6 +237,47 @@ def test_tokens_answer_to_hover_focus_tap_and_filter(browser: Browser, made: Mad
     shown = opened.locator(".strip:visible")
     assert 0 < shown.count() < opened.locator(".strip").count()
     assert set(shown.evaluate_all("all => all.map(s => s.dataset.label)")) == {"spam"}
+    context.close()
+
+
+def test_the_index_sorts_and_filters_with_script_and_reads_without(
+    browser: Browser, recorded: Recorded, tmp_path: Path
+) -> None:
+    for name, started in (("certified", "2026-11-20"), ("uncertified", "2026-11-21"), ("certified", "2026-11-27")):
+        data = recorded(name).data | {"started": f"{started}T08:00:00Z", "decision_id": started.replace("-", "")}
+        data.pop("digest")
+        where = tmp_path / name / data["run_id"] / data["decision_id"]
+        write_bytes(where / "report.json", dump_json(data))
+    target = index.refresh(tmp_path).as_uri()
+    for width in (1280, 390):
+        context = browser.new_context(viewport={"width": width, "height": 800}, reduced_motion="reduce")
+        opened = context.new_page()
+        opened.goto(target)
+        rows = opened.locator("table.decisions tbody tr:visible")
+        assert rows.count() == 2  # the newest of each task
+        opened.get_by_role("button", name="Older decisions").click()
+        assert rows.count() == 3
+        head = opened.get_by_role("columnheader", name="Escalated")
+        for way in ("ascending", "descending"):
+            opened.get_by_role("button", name="Escalated").click()
+            assert head.get_attribute("aria-sort") == way
+            values = [
+                float(v)
+                for v in rows.locator("[data-head=Escalated]").evaluate_all("all => all.map(c => c.dataset.value)")
+            ]
+            assert values == sorted(values, reverse=way == "descending")
+        opened.get_by_label("Filter").fill("not certified")
+        assert rows.count() == 1
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        box = rows.first.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+        context.close()
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
+    opened = context.new_page()
+    opened.goto(target)
+    assert opened.locator("table.decisions tbody tr:visible").count() == 3
+    assert opened.locator("figure svg polyline").count() == 3
     context.close()
 
 

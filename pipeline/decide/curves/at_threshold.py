@@ -93,6 +93,10 @@ class Expectation:
         each = {"recommended": cascade, "cheap_only": kept, "strong_only": alone}
         return {name: self._mean(values).times(1000) for name, values in each.items()}
 
+    def against_strong(self) -> Estimate:
+        """Accuracy of the cascade minus the strong model's, paired by row."""
+        return self._mean(np.where(self.kept, self._rows.cheap_correct - self.strong_correct, 0 * self.strong_correct))
+
     def all(self) -> dict[str, Estimate]:
         """Every figure of the recommendation, by name."""
         rows, kept = self._rows, self.kept

@@ -23,6 +23,8 @@ def first_screen(report: Mapping[str, Any], config: TaskConfig, advice: Recommen
         "bars": _bars(report, human),
         "money": _money(report, config, advice),
         "outcome": _outcome(report, other),
+        "against": _against(report, advice),
+        "totals": None if advice.totals is None else {k: e.model_dump() for k, e in advice.totals.items()},
         "weakest": _weakest(report),
     }
 
@@ -148,6 +150,13 @@ def _outcome(report: Mapping[str, Any], other: str) -> dict[str, Any] | None:
     }[kind]
     state = "beyond" if outcome["broken"] else "reaches" if outcome["qualified"] else "inside"
     return {"figure": outcome["figure"], "unit": unit, "what": what, "promised": promised, "state": state}
+
+
+def _against(report: Mapping[str, Any], advice: Recommendation) -> dict[str, Any] | None:
+    """Accuracy of the cascade minus the strong side's, on the rows and with the weights of the bars; None where unknown."""
+    gold = report["failures"] is None or report["failures"]["gold"]
+    found = advice.mix_difference if report["decide"]["reweighted"] else advice.difference
+    return None if found is None or found.value is None or not gold else found.model_dump()
 
 
 def _weakest(report: Mapping[str, Any]) -> dict[str, Any] | None:

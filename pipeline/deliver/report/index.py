@@ -1,4 +1,4 @@
-"""Index: reports/index.html, every task and run with its verdict, newest first."""
+"""Index: reports/index.html, every task and decision in one table, and how each task moved over time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.deliver.report.templating import environment, our_own, read_template
+from pipeline.deliver.report.templating import environment, our_own, read_template, script_digest
+from pipeline.deliver.report.trend import trend
 from pipeline.errors import CascadeError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.diff import differences
@@ -21,10 +22,17 @@ def refresh(reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = No
     `at_hand`: reports that need not be read, by task and run.
     """
     tasks, unreadable = collect(reports_dir, at_hand)
+    script = read_template("tables.js")
     page = (
         environment()
         .get_template("index.html.j2")
-        .render(tasks=tasks, unreadable=unreadable, style=our_own(read_template("style.css")))
+        .render(
+            tasks=tasks,
+            unreadable=unreadable,
+            style=our_own(read_template("style.css")),
+            script=our_own(script),
+            script_sha256=script_digest(script),
+        )
     )
     path = reports_dir / "index.html"
     write_bytes(path, page.encode("utf-8", "replace"))
@@ -34,7 +42,7 @@ def refresh(reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = No
 def collect(
     reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Tasks with their runs, each newest first, and the names of reports that cannot be read."""
+    """Tasks with their decisions, each newest first, and the names of reports that cannot be read."""
     runs: dict[str, list[dict[str, Any]]] = {}
     unreadable = []
     for path in sorted(reports_dir.rglob("report.json")):
@@ -47,15 +55,15 @@ def collect(
             runs.setdefault(name.split("/")[0], []).append(line)
     tasks = []
     for task, lines in runs.items():
-        lines.sort(key=lambda r: (r["started"] or "", r["run_id"]), reverse=True)
+        lines.sort(key=lambda r: (r["started"] or "", r["run_id"], r["decision_id"] or ""), reverse=True)
         for line, before in zip(lines, [*lines[1:], None], strict=True):
             line["changes"] = None if before is None else changes(line, before)
         tasks.append(
             {
                 "task": task,
                 "description": lines[0]["description"],
-                "measures": sorted({line["measure"] for line in lines[:MOST_RUNS]}),
                 "runs": lines[:MOST_RUNS],
+                "trend": trend(list(reversed(lines[:MOST_RUNS]))),
                 "left_out": max(0, len(lines) - MOST_RUNS),
             }
         )
@@ -64,20 +72,28 @@ def collect(
 
 
 def _line(report: dict[str, Any], name: str) -> dict[str, Any]:
-    cards = {card["key"]: card["estimate"] for card in report["cards"]}
+    """A row of the table: figures as the cards of that report have them, re-weighted where they are."""
+    cards = {card["key"]: card for card in report["cards"]}
+    verdict, first = report["verdict"], report["first"]
+    gravities = [warning["gravity"] for warning in report["warnings"]]
     return {
-        "measure": next(card["name"] for card in report["cards"] if card["key"] == "quality"),
+        "measure": cards["quality"]["name"],
         "name": name,
         "run_id": report["run_id"],
+        "decision_id": report["decision_id"],
         "started": report["started"],
         "description": report["description"],
-        "verdict": report["verdict"]["code"],
-        "title": report["verdict"]["title"],
+        "verdict": "qualified" if verdict["qualified"] else verdict["code"],
+        "title": verdict["title"],
         "demonstration": report["demonstration"],
-        "threshold": report["verdict"]["threshold"],
-        "quality": cards["quality"],
-        "escalation": cards["escalation"],
-        "cost": cards["cost"],
+        "threshold": verdict["threshold"],
+        "quality": cards["quality"]["estimate"],
+        "strong": cards["quality"]["strong"],
+        "against": first["against"],
+        "escalation": cards["escalation"]["estimate"],
+        "cost": cards["cost"]["estimate"],
+        "saved": None if cards["cost"].get("change") is None else -cards["cost"]["change"],
+        "warnings": {gravity: gravities.count(gravity) for gravity in (3, 2, 1)},
         "dataset": (report["provenance"]["digests"] or {}).get("dataset"),
         "record": {
             "config": report["provenance"]["config"] or {}, "digests": report["provenance"]["digests"] or {}, "provider": report["provider"],
@@ -87,24 +103,10 @@ def _line(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the run before: verdict, threshold, quality, cost, dataset (None where it cannot be known), settings.
-
-    Accuracy and agreement are different measures, and have no difference.
-    """
-
-    def difference(key: str) -> float | None:
-        pair = (now[key]["value"], before[key]["value"])
-        return None if None in pair else pair[0] - pair[1]
-
-    def differs(key: str) -> bool | None:
-        return None if now[key] is None or before[key] is None else now[key] != before[key]
-
-    cost, old = now["cost"]["value"], before["cost"]["value"]
+    """What differs from the decision before: the verdict, the rows (None where it cannot be known), settings."""
+    pair = now["dataset"], before["dataset"]
     return {
-        "verdict": before["title"] if now["verdict"] != before["verdict"] else None,
-        "threshold": [before["threshold"], now["threshold"]] if before["threshold"] != now["threshold"] else None,
-        "quality": difference("quality") if now["measure"] == before["measure"] else None,
-        "cost": None if cost is None or not old else cost / old - 1,
-        "dataset": differs("dataset"),
+        "verdict": before["title"] if now["title"] != before["title"] else None,
+        "dataset": None if None in pair else pair[0] != pair[1],
         "settings": [what for what in differences(before["record"], now["record"]) if not what.startswith("the rows")],
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from pipeline.deliver.report import captions, downloads, figures, index
 from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.deliver.report.sweep import priced
-from pipeline.deliver.report.templating import environment, our_own, read_template
+from pipeline.deliver.report.templating import environment, our_own, read_template, script_digest
 from pipeline.errors import CascadeError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
@@ -88,7 +86,7 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
     """The page. Everything on it comes from `report`, the content of report.json."""
     drawn = figures.draw(report, png=False) if drawn is None else drawn
     words = captions.captions(report)
-    script = read_template("explorer.js")
+    script = read_template("tables.js") + read_template("explorer.js")
     return (
         environment()
         .get_template("report.html.j2")
@@ -99,7 +97,7 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
             explorer=_explorer(report),
             style=our_own(read_template("style.css")),
             script=our_own(script),
-            script_sha256=_digest(script),
+            script_sha256=script_digest(script),
             policy_yaml=None if report["use"]["policy"] is None else to_yaml(report["use"]["policy"]),
             config_yaml=to_yaml(report["provenance"]["config"]),
         )
@@ -148,7 +146,3 @@ def _explorer(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _short(column: list[float | None]) -> list[float | None]:
     return [None if v is None else float(f"{v:.6g}") for v in column]
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

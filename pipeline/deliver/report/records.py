@@ -124,6 +124,8 @@ class Recommendation(Record):
     ends: Ends
     outcome: Outcome | None
     difference: Figure | None
+    mix_difference: Figure | None
+    totals: dict[str, Figure] | None
     usual_rules: tuple[UsualRule, ...]
     baselines: tuple[dict[str, Any], ...]
     ranking: dict[str, Any] | None

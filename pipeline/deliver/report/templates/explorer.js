@@ -29,30 +29,6 @@
     });
   });
 
-  document.querySelectorAll("table[data-sort]").forEach((table) => {
-    const body = table.tBodies[0];
-    Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "sort";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const up = head.getAttribute("aria-sort") !== "ascending";
-        const read = (row) => row.cells[column].textContent.trim().replace("\u2212", "-").replace(/[$,+±]/g, "");
-        const value = (row) => { const n = parseFloat(read(row)); return n === n ? n : null; };
-        const sorted = Array.from(body.rows).sort((a, b) => {
-          const [x, y] = [value(a), value(b)];
-          const order = x !== null && y !== null ? x - y : read(a).localeCompare(read(b));
-          return up ? order : -order;
-        });
-        Array.from(table.tHead.rows[0].cells).forEach((h) => h.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        body.append(...sorted);
-      });
-    });
-  });
-
   const filter = byId("token-filter");
   if (filter) {
     const strips = Array.from(document.querySelectorAll(".strip"));
