@@ -40,7 +40,7 @@ class Term(NamedTuple):
     feature: Callable[[float], float]
     """Of a confidence in [0, 1]: finite, and non-decreasing (or constant, for an intercept)."""
     start: float
-    """Where the fit begins and what a weak penalty pulls it towards; all starts together are the identity."""
+    """Where the fit begins, and what a weak penalty pulls the number towards."""
     rising: bool = True
     """Whether the feature rises, so that a negative number would turn the order of confidences round."""
 

@@ -17,47 +17,38 @@ from cascade_threshold.answers import SENTINEL, AnswerSet, read_answer
 from cascade_threshold.completion import Alternative, Reply, Token, parse
 from cascade_threshold.label_mass import CERTAIN, Candidates, LabelMass, candidates, label_mass
 from cascade_threshold.learned import features, learned_confidence
+from cascade_threshold.signal import AnswerTokens, Signal
 
 LONG_ANSWER_TOKENS = 8
 """A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
 
 
-class Signal(NamedTuple):
-    """A way to get a confidence from one reply."""
-
-    name: str
-    version: int
-    """Raised whenever any reply would get another value: a threshold holds for one version only."""
-    formula: str
-    needs_alternatives: int
-    """How many alternatives (top_logprobs) must be asked for; 0 for none."""
-    map: str
-    """The increasing function that brings the raw score to [0, 1]."""
-    null_when: str
-    """When the signal is null although the status is ok."""
-
-
 _FEW = "fewer than two alternatives came for the answer's first token"
 _UNUSABLE = "an alternative of the answer's first token has no usable logprob"
 
-SIGNALS: dict[str, Signal] = {
-    signal.name: signal
-    for signal in (
-        Signal("first_token", 2, "l_j1", 0, "exp(x)", "never"),
-        Signal("label_sequence", 2, "sum of l_j over S", 0, "exp(x)", "never"),
-        Signal("mean", 2, "mean of l_j over S", 0, "exp(x)", "never"),
-        Signal("minimum", 2, "minimum of l_j over S", 0, "exp(x)", "never"),
-        Signal("margin", 2, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
-               "1 - exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
-        Signal("entropy", 2, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
-               "a lower bound", 2, "exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
-        Signal("label_probability", 3, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
-               "followed down the tokens while labels share them", 2, "x",
-               f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
-        Signal("learned", 3, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
-               "no model is given, or a feature of it is null"),
-    )
-}  # fmt: skip
+_TOGETHER = (
+    Signal("first_token", 2, "l_j1", 0, "exp(x)", "never"),
+    Signal("label_sequence", 2, "sum of l_j over S", 0, "exp(x)", "never"),
+    Signal("mean", 2, "mean of l_j over S", 0, "exp(x)", "never"),
+    Signal("minimum", 2, "minimum of l_j over S", 0, "exp(x)", "never"),
+    Signal("margin", 2, "m = l_(1) - l_(2), the two likeliest of A (infinite when the second has p = 0)", 2,
+           "1 - exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
+    Signal("entropy", 2, "H = -sum of p ln p over A - r ln r, r = max(0, 1 - sum of p): the rest as one symbol, "
+           "a lower bound", 2, "exp(-x)", f"{_FEW}, or {_UNUSABLE}"),
+    Signal("label_probability", 3, "M(answer) / sum of M over the labels, M the mass of all spellings of a label, "
+           "followed down the tokens while labels share them", 2, "x",
+           f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
+)  # fmt: skip
+"""Computed together, since they share their work."""
+_EACH_BY_ITSELF: tuple[Signal, ...] = (
+)  # fmt: skip
+"""Signals with a file of their own, each in one line."""
+_LEARNED = Signal(
+    "learned", 3, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
+    "no model is given, or a feature of it is null",
+)  # fmt: skip
+SIGNALS = {signal.name: signal for signal in (*_TOGETHER, *_EACH_BY_ITSELF, _LEARNED)}
+"""By name, the simplest first, which is also the order of their columns."""
 _WITHOUT_ALTERNATIVES = ("first_token", "label_sequence", "mean", "minimum")
 
 
@@ -181,6 +172,11 @@ def _measured(
                 signals["label_probability"] = shares[label] if shares else None
                 if reason:
                     reasons["label_probability"] = reason
+    for signal in _EACH_BY_ITSELF:
+        if signal.value is not None and only in (None, signal.name):
+            signals[signal.name] = found = signal.value(AnswerTokens(tokens[span.first : span.last + 1]))
+            if found is None:
+                reasons[signal.name] = signal.null_when
     if everything:
         _add_learned(signals, reasons, learned, span.last - span.first + 1)
     if only is not None:

@@ -12,12 +12,14 @@ from pipeline.config.providers import PROVIDERS
 from pipeline.config.task import Model, TaskConfig
 
 PROVIDER = "openai-compatible"
-DEFAULT = PROVIDERS[PROVIDER].address or ""
 
 
-def service(config: TaskConfig, role: str, settings: Model) -> Service:
-    """Who answers a role. Raises ConfigError without a bound on replies, UsageError for an address that is none."""
-    return together.service(config, role, settings, PROVIDER)
+def service(config: TaskConfig, role: str, settings: Model, provider: str = PROVIDER) -> Service:
+    """Who answers a role. `provider`: another name in PROVIDERS that is asked in the same form.
+
+    Raises ConfigError without a bound on replies, UsageError for an address that is none.
+    """
+    return together.service(config, role, settings, provider)
 
 
 def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> ChatApi:
@@ -26,8 +28,9 @@ def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Ma
     Raises UsageError when the key is missing, or would travel unencrypted.
     """
     place: address.Place = found.source
-    key = address.key_for(place, DEFAULT, role=found.role, allow_insecure=allow_insecure)
-    url = place.url or DEFAULT
+    own = PROVIDERS[found.provider].address or ""
+    key = address.key_for(place, own, role=found.role, allow_insecure=allow_insecure)
+    url = place.url or own
     client = together.sdk_client(key, address.without_v1(url), concurrency)
     return ChatApi(
         client,

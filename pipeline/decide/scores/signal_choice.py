@@ -10,22 +10,15 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
+from cascade_threshold.learned import FEATURES
 from cascade_threshold.logistic_form import CLIP
+from pipeline.config.vocabulary import SIGNALS
 from pipeline.decide.scores.formulas import estimates
 from pipeline.decide.scores.value_counts import Cells
 
 Floats = npt.NDArray[np.float64]
 
-SIMPLICITY = (
-    "first_token",
-    "label_sequence",
-    "mean",
-    "minimum",
-    "margin",
-    "entropy",
-    "label_probability",
-    "learned",
-)
+SIMPLICITY = tuple(SIGNALS)
 """Simplest first: one logprob; several; those that need alternatives; the mass over spellings; a fitted model."""
 FOLDS = 10
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: the inverse of the penalty
@@ -92,10 +85,10 @@ def select_signal(
 def learned_features(
     signals: Mapping[str, npt.ArrayLike], answer_tokens: npt.ArrayLike | None = None
 ) -> dict[str, Floats]:
-    """Features of the learned signal: `logit_<name>` of every other signal, and `answer_tokens` where given."""
+    """Features of the learned signal: `logit_<name>` of every signal that production knows as a feature, and `answer_tokens` where given."""
     out = {}
     for name, column in signals.items():
-        if name != "learned":
+        if f"logit_{name}" in FEATURES:
             p = np.clip(np.asarray(column, dtype=np.float64), CLIP, 1 - CLIP)
             out[f"logit_{name}"] = np.log(p / (1 - p))
     if answer_tokens is not None:
