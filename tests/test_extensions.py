@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from fake_provider import LABELS, FakeProvider
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "acme-secret-0123456789abcdef"
 BLOCK = re.compile(r"```python\n# ([^\n]*)\n(.*?)```", re.DOTALL)

@@ -233,7 +233,7 @@ def tokens(*entries: tuple[str, Any], **more: Any) -> dict[str, Any]:
 def odd(post: Post) -> Step | None:
     if post.body["model"] != "small":
         return ok(usage=None) if post.text == "mail 11." else None
-    text, logprobs = usual(post)
+    text, _ = usual(post)
     steps = {
         "mail 1.": ok(choices=choices(text, None)),
         "mail 2.": ok(choices=choices(text, tokens((text, 0.5)))),

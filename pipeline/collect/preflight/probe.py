@@ -219,7 +219,7 @@ async def _ask(
         if outcome.state == "not_sent" or tries >= TRIES:
             raise ProviderDown(
                 f"{attempt.host or 'the service'} does not answer ({outcome.reason}{': ' + outcome.message if outcome.message else ''}); "
-                "check the network and the address (base_url of the config, or TOGETHER_BASE_URL), or try again later"
+                f"check the network and {attempt.origin.address}, or try again later"
             )
         await trial.sleep(min(10.0, wait_asked(attempt.headers) or 0.5) if outcome.action is not Action.AGAIN else 0)
 

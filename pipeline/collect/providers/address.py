@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
+from pipeline.collect.providers.provider import Origin
 from pipeline.config.providers import PROVIDERS
 from pipeline.errors import UsageError
 from pipeline.redact import keep_secret
@@ -30,6 +31,11 @@ class Place:
     """What named it, for messages: a variable, or a key of the config."""
     key_variable: str | None
     """Environment variable of the key; None: no key is known for this address."""
+
+    @property
+    def origin(self) -> Origin:
+        """Who named both, for messages."""
+        return Origin(self.said_by, self.key_variable) if self.key_variable else Origin(self.said_by)
 
 
 def place(role: str, provider: str, base_url: str | None = None, api_key_env: str | None = None) -> Place:

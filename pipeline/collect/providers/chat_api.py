@@ -23,7 +23,7 @@ from together import AsyncTogether
 
 from pipeline.collect.providers import bounded
 from pipeline.collect.providers.address import is_loopback
-from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
+from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt, Origin
 from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt
 from pipeline.collect.request import Request
 from pipeline.redact import redact, redact_bytes
@@ -60,12 +60,14 @@ class ChatApi:
         forms: Mapping[str, str] | None = None,
         first: str = INTEGER,
         keyless: bool = False,
+        origin: Origin | None = None,
     ) -> None:
         self.client, self._direct, self._service, self._paid, self._timed = client, direct, service, paid, timed
         url = httpx.URL(chat_url) if "://" in chat_url else client.base_url.join(chat_url.lstrip("/"))
         self.address, self.host = str(url), url.netloc.decode()
         self.forms, self._first, self._keyless = dict(forms or {}), first, keyless
         self._secret = client.api_key if paid and not keyless else None
+        self._origin = origin or Origin()
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
 
@@ -107,7 +109,9 @@ class ChatApi:
         changed = asked.change(status, content, request) if failed else {}
         if changed:
             adapt(self.forms, request.model, changed, first=self._first)
-        return Attempt("reply", status, content, kept, seconds, form, self.host, again=bool(changed))
+        return Attempt(
+            "reply", status, content, kept, seconds, form, self.host, again=bool(changed), origin=self._origin
+        )
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         try:
@@ -158,6 +162,7 @@ class ChatApi:
             host=self.host,
             problem=problem,
             detail=detail,
+            origin=self._origin,
         )
 
     def _since(self, started: float) -> float | None:

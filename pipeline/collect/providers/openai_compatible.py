@@ -40,4 +40,5 @@ def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Ma
         forms=forms,
         first=BOOLEAN,
         keyless=key is None,
+        origin=place.origin,
     )

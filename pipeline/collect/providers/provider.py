@@ -16,6 +16,16 @@ KEPT_HEADERS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Who named the address and the key that a request went with, so that a message says what to change."""
+
+    address: str = "the address"
+    """A variable, or a key of the config."""
+    key: str = "the key"
+    """The variable that holds the key."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """What one try brought, as facts: nothing is judged here.
 
@@ -36,6 +46,7 @@ class Attempt:
     detail: str = ""
     again: bool = False
     """The provider has just learned to ask in another form: ask at once, this try does not count."""
+    origin: Origin = Origin()
 
 
 class Provider(Protocol):

@@ -36,7 +36,15 @@ def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Ma
     base = None if place.url is None else address.without_v1(place.url)
     chat_url = DEFAULT_CHAT_URL if base is None else "/v1/chat/completions"
     client = sdk_client(key, base, concurrency)
-    return ChatApi(client, direct=True, service=found.name, chat_url=chat_url, forms=forms, keyless=key is None)
+    return ChatApi(
+        client,
+        direct=True,
+        service=found.name,
+        chat_url=chat_url,
+        forms=forms,
+        keyless=key is None,
+        origin=place.origin,
+    )
 
 
 def from_environment(

@@ -80,17 +80,20 @@ def judge(attempt: Attempt) -> Outcome:
     if attempt.again:
         return Outcome(Action.AGAIN, "http_error", "other_form", message_in(attempt.body))
     if 200 <= attempt.http_status < 300:
-        return _success(attempt.body)
+        return _success(attempt.body, attempt.origin.address)
     return _refusal(attempt, attempt.http_status)
 
 
-def _success(body: bytes) -> Outcome:
+def _success(body: bytes, address: str) -> Outcome:
     try:
         value = _read(body)
     except (ValueError, RecursionError):
         if HTML.match(body):
             return Outcome(
-                Action.RETRY, "invalid", "html", "a web page instead of a reply: a proxy, or a wrong TOGETHER_BASE_URL?"
+                Action.RETRY,
+                "invalid",
+                "html",
+                f"a web page instead of a reply: is a proxy in the way, or {address} wrong?",
             )
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON, or is cut")
     if not isinstance(value, dict):
@@ -101,7 +104,7 @@ def _success(body: bytes) -> Outcome:
             Action.RETRY,
             "invalid",
             "error_body",
-            message_in(body) + " (status 200: a proxy, or a wrong TOGETHER_BASE_URL?)",
+            f"{message_in(body)} (status 200: is a proxy in the way, or {address} wrong?)",
             usage,
         )
     if broken := interruption(value):
@@ -183,11 +186,11 @@ def advice(attempt: Attempt, outcome: Outcome, request: Request) -> str:
     status, where = attempt.http_status or 0, attempt.host
     says = f" ({outcome.message})" if outcome.message else ""
     if status == 401:
-        return f"{where} refuses the key{says}: check TOGETHER_API_KEY"
+        return f"{where} refuses the key{says}: check {attempt.origin.key}"
     if outcome.reason == "credit" or status == 402:
         return f"{where} says that the account's credit or spending limit is used up{says}; add credit and run the same command again"
     if status == 404:
-        return f"{where} knows no model {request.model!r}, or the address is wrong{says}: check `{request.role}.model` in the config, and TOGETHER_BASE_URL"
+        return f"{where} knows no model {request.model!r}, or the address is wrong{says}: check `{request.role}.model` in the config, and {attempt.origin.address}"
     if status == 403:
         return f"{where} gives this key no access to {request.model!r}{says}: ask for access, or choose another model in the config"
-    return f"{where} answers with a redirect ({status}){says}: check TOGETHER_BASE_URL"
+    return f"{where} answers with a redirect ({status}){says}: check {attempt.origin.address}"

@@ -139,7 +139,7 @@ class WeightedTest:
     def _reach(self, wins: Ints) -> Ints:
         """Wins that the table for each outcome reaches: a function of its wins alone, so a p-value never depends on the others."""
         doublings = np.ceil(np.log2(np.maximum(wins + 2, FIRST_TABLE) / FIRST_TABLE)).astype(np.int64)
-        reach = np.minimum(FIRST_TABLE << doublings, self.sampled)
+        reach: Ints = np.minimum(FIRST_TABLE << doublings, self.sampled)
         for size in np.unique(reach)[::-1]:
             while size > FIRST_TABLE and self._cells(int(size)) > MOST_CELLS:
                 reach[reach == size] = size = size // 2

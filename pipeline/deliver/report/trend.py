@@ -72,7 +72,7 @@ def _panel(
         for v in (e["value"], e.get("lower"), e.get("upper"))
         if v is not None
     ] + [v for v in others if v is not None]
-    low, high = min(ends), max(ends)
+    low, high = float(min(ends)), float(max(ends))
     room = max(0.0, LEAST_SPAN - (high - low)) / 2
     low, high = max(0.0, low - room), min(1.0, high + room)
 
