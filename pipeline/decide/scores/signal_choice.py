@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from cascade_threshold.learned import FEATURES
 from cascade_threshold.logistic_form import CLIP
-from pipeline.config.vocabulary import SIGNALS
+from cascade_threshold.signals import SIGNALS
 from pipeline.decide.scores.formulas import estimates
 from pipeline.decide.scores.value_counts import Cells
 
