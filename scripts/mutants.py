@@ -56,7 +56,7 @@ def copy_of_the_project(folder: Path) -> Path:
 def tests_pass(folder: Path, tests: list[str]) -> bool | None:
     """Whether the tests pass in a copy; None where none was collected."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *tests],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -66,13 +66,16 @@ def tests_pass(folder: Path, tests: list[str]) -> bool | None:
     return None if done.returncode == NO_TEST else done.returncode == 0
 
 
-def tried(folder: Path, mutation: Mutation) -> str:
-    """What became of a mutation: killed, or why not."""
+def tried(folder: Path, mutation: Mutation, sound: dict[tuple[str, ...], bool | None]) -> str:
+    """What became of a mutation: killed, or why not. `sound`: whether tests pass in the unbroken project, as far as known."""
     path = folder / mutation.file
     text = path.read_text("utf-8")
     if text.count(mutation.old) != 1:
         return f"STALE: {mutation.old!r} occurs {text.count(mutation.old)} times in {mutation.file}"
-    if (before := tests_pass(folder, mutation.tests)) is not True:
+    tests = tuple(mutation.tests)
+    if tests not in sound:
+        sound[tests] = tests_pass(folder, mutation.tests)
+    if (before := sound[tests]) is not True:
         return "BROKEN: its tests fail without it" if before is False else "BROKEN: it names no test"
     path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
     try:
@@ -87,6 +90,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     todo, alive = mutations(arguments.word), 0
+    sound: dict[tuple[str, ...], bool | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(arguments.workers):
@@ -95,7 +99,7 @@ def main() -> int:
         def one(mutation: Mutation) -> str:
             folder = copies.get()
             try:
-                return tried(folder, mutation)
+                return tried(folder, mutation, sound)
             finally:
                 copies.put(folder)
 

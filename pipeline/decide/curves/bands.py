@@ -205,7 +205,8 @@ def _limits(
         furthest = (np.abs(drawn[:, moving] - point[moving]) / sd[moving]).max(axis=1)
         critical = float(np.quantile(furthest, level))
     if hits is None:
-        return Bands(lower, upper, np.maximum(point - critical * sd, 0.0), point + critical * sd)
+        outer = np.maximum(point - critical * sd, 0.0), point + critical * sd
+        return Bands(lower, upper, np.fmin(outer[0], lower), np.fmax(outer[1], upper))
     # at critical standard errors the score interval keeps the skewness near 0 and 1 that point +- critical sd ignores
     rows = np.divide(point * (1 - point), sd**2, out=np.zeros_like(point), where=moving)
     sim_lower, sim_upper = wilson(np.where(moving, point, 0.0) * rows, rows, critical)
@@ -215,8 +216,8 @@ def _limits(
         inner = moving & (point > 0) & (point < 1)
         alike = effective_rows(point[inner], (sd[inner] / float(student_factor(groups, level))) ** 2, groups, level)
         lower[inner], upper[inner] = clopper_pearson(point[inner] * alike, alike, level)
-        sim_lower[inner] = np.minimum(sim_lower[inner], lower[inner])
-        sim_upper[inner] = np.maximum(sim_upper[inner], upper[inner])
+    # near an end the two are made in different ways, and the one over all levels must hold the one over each
+    sim_lower, sim_upper = np.fmin(sim_lower, lower), np.fmax(sim_upper, upper)
     end = defined & ((point == 0) | (point == 1))
     simultaneous = max(level, float(2 * ndtr(critical) - 1))
     for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):
