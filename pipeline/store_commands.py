@@ -14,7 +14,7 @@ from pipeline.config import yaml_file
 from pipeline.errors import UsageError
 from pipeline.run.atomic import disk_errors
 from pipeline.run.decision import Decision
-from pipeline.run.directory import RECOMMENDATION, RUN, STORE, Run
+from pipeline.run.directory import RECOMMENDATION, REPLIES, RUN, STORE, Run
 
 Args = argparse.Namespace
 
@@ -83,16 +83,21 @@ def purge(args: Args) -> dict[str, Any]:
         if input(terminal.shown(question)).strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed; nothing was removed")
     with ResponseStore(args.runs_dir / STORE) as store:
+        remained = store.fact(admin.BYTES_REMAIN) is not None
         removed = admin.purge(
             store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
         )
-    if removed == 0:
-        raise UsageError(f"{args.runs_dir / STORE}: no kept reply of {', '.join(chosen)}; nothing was removed")
-    _out(
-        args,
-        f"removed {removed:,} replies; what runs and reports show of them lies in {args.runs_dir}/ and in the reports' folder",
-    )
-    return {"removed": removed}
+        if removed == 0 and not remained:
+            raise UsageError(f"{args.runs_dir / STORE}: no kept reply of {', '.join(chosen)}; nothing was removed")
+    left = [run.directory for run in Run.all(args.runs_dir, task) if run.has(REPLIES)]
+    _out(args, f"removed {removed:,} replies from {args.runs_dir / STORE}")
+    if left:
+        shown = ", ".join(map(str, left[:5])) + (" ..." if len(left) > 5 else "")
+        _out(
+            args,
+            f"not removed: answers and texts in {len(left):,} run folders ({shown}) and in the reports made of them; delete these yourself",
+        )
+    return {"removed": removed, "left_in": [str(path) for path in left]}
 
 
 def _task_name(args: Args) -> str | None:

@@ -86,7 +86,8 @@ class FaultRun:
         )
 
     def words(self, command: str, *options: str) -> list[str]:
-        return [command, str(self.config), "--runs-dir", str(self.runs), "--reports-dir", str(self.reports), *options]
+        pages = [] if command == "purge" else ["--reports-dir", str(self.reports)]
+        return [command, str(self.config), "--runs-dir", str(self.runs), *pages, *options]
 
     def __call__(self, api: Any, command: str, *options: str, **environ: str) -> Ended:
         """Run a command in this process, against `api` (anything with a `url`, or an address)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cascade_threshold.answers import AnswerSet, read_answer
@@ -21,7 +22,7 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store import old_keys
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
-from pipeline.errors import CascadeError, UsageError
+from pipeline.errors import CascadeError, DiskFull, UsageError
 from pipeline.run.lock import locked
 
 if TYPE_CHECKING:  # the SDK takes a second to load, which commands that send nothing need not spend
@@ -90,13 +91,15 @@ def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: N
             _account(task, {role: _send_batches(task, role, store, allowance)}, allowance, note)
         except CascadeError as error:
             if isinstance(report := getattr(error, "report", None), SendReport):
-                _account(task, {role: report}, allowance, note)
+                with suppress(DiskFull):  # why it stopped is what matters, not that run.json cannot say it
+                    _account(task, {role: report}, allowance, note)
             raise
     if roles := [role for role in task.roles if not task.services[role].batch]:
         try:
             _account(task, _send(task, roles, store, allowance), allowance, note)
         except CascadeError as error:
-            _account(task, getattr(error, "reports", {}), allowance, note)
+            with suppress(DiskFull):
+                _account(task, getattr(error, "reports", {}), allowance, note)
             raise
 
 

@@ -44,11 +44,16 @@ def _beside(path: Path) -> Iterator[Path]:
     """A name of this process's own beside `path`; what killed processes left under theirs is swept up."""
     with disk_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep_up(path)
-        yield path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        sweep_up(path)
+        yield own_name(path)
 
 
-def _sweep_up(path: Path) -> None:
+def own_name(path: Path) -> Path:
+    """A temporary name beside `path` that is this process's own."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def sweep_up(path: Path) -> None:
     """Remove what killed processes left of earlier attempts at this file or folder."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         owner = left.name.split(".")[-2]
@@ -76,10 +81,12 @@ CANNOT = (
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say what a full or read-only disk means, with the path."""
+    """Say what a full or read-only disk means, with the path: the one that the error names, unless that is a temporary of ours."""
     try:
         yield
     except OSError as error:
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        path = path if any(part.endswith(".tmp") for part in named.parts) else named
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
                 f"{path}: no space left to write; free some and run the same command again, nothing is lost"
@@ -94,7 +101,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 def require_writable(*folders: Path) -> None:
     """Try to write into each folder, so that nobody pays for what cannot be kept. Raises UsageError or DiskFull."""
     for folder in folders:
-        probe = folder / f".{os.getpid()}.probe"
+        probe = own_name(folder / "probe")
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"x")

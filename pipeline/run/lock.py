@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,9 +27,11 @@ def locked(runs_dir: Path, task: str) -> Iterator[None]:
         except Timeout:
             holder = note.read_text("utf-8").strip() if note.is_file() else "another process"
             raise RunLocked(f"task {task!r} is being worked on by {holder}; wait for it, or stop it") from None
-        try:
+    try:
+        with disk_errors(note):
             note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
-            yield
-        finally:
+        yield  # a fault of another file is not this one's
+    finally:
+        with suppress(OSError):
             note.unlink(missing_ok=True)
-            lock.release()
+        lock.release()

@@ -37,9 +37,8 @@ def choices(text: Any, logprobs: Any = None, finish: str = "stop", **message: An
     return [{"index": 0, "finish_reason": finish, "message": shown, "logprobs": logprobs}]
 
 
-def usual(post: Post) -> tuple[str, Any]:
-    choice = completion(post.body)["choices"][0]
-    return choice["message"]["content"], choice["logprobs"]
+def usual(post: Post) -> str:
+    return str(completion(post.body)["choices"][0]["message"]["content"])
 
 
 TRANSIENT = {
@@ -233,7 +232,7 @@ def tokens(*entries: tuple[str, Any], **more: Any) -> dict[str, Any]:
 def odd(post: Post) -> Step | None:
     if post.body["model"] != "small":
         return ok(usage=None) if post.text == "mail 11." else None
-    text, _ = usual(post)
+    text = usual(post)
     steps = {
         "mail 1.": ok(choices=choices(text, None)),
         "mail 2.": ok(choices=choices(text, tokens((text, 0.5)))),

@@ -207,9 +207,9 @@ async def _ask(
             waits += 1
             pause = wait_asked(attempt.headers)
             if waits > ROUNDS or (pause is not None and pause > LONGEST_WAIT_S):
-                asked = "keeps asking for a slower pace" if pause is None else f"asks to wait for {pause:,.0f} s"
+                asked = "" if pause is None else f", now for a wait of {pause:,.0f} s"
                 raise ProviderDown(
-                    f"{attempt.host} {asked} (http_429); run the same command again later, nothing is lost"
+                    f"{attempt.host} keeps asking for a slower pace{asked} (http_429); run the same command again later, nothing is lost"
                 )
             await trial.sleep(2 ** min(waits, 5) if pause is None else pause)
             continue

@@ -141,7 +141,7 @@ class _Sender:
                 await role.provider.aclose()
         self._show(last=True)
         self.progress.close()
-        error = self.commits.error or self.error
+        error = self.commits.paid_and_lost() or self.commits.error or self.error
         if error is not None:
             raise error
 

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cascade_threshold.pricing import Usage, price_of
 from pipeline.collect.sending.response_class import message_in
 from pipeline.collect.sending.spend_cap import price_key
 from pipeline.collect.store.response_store import ResponseStore, chunks
-from pipeline.errors import UsageError
+from pipeline.errors import DiskFull, Stopped, UsageError
 from pipeline.redact import redact
 from pipeline.run.atomic import atomic
 
@@ -22,6 +22,8 @@ ALL = """(SELECT id, request_id, task, role, service, model, state, reason, sent
     SELECT id, request_id, task, role, service, model, 'open', NULL, sent_at, NULL FROM open)"""
 
 
+BYTES_REMAIN = "purge:bytes_remain"
+"""The fact that a purge could not rewrite the file."""
 COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 
 
@@ -48,6 +50,7 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         f" min(sent_at), max(coalesce(received_at, sent_at)) FROM {ALL} {where} GROUP BY task, role, service, model ORDER BY task, role, service, model",
         values,
     ):
+        row = (*_names(row[:4]), *row[4:])
         price = _remembered_price(store, row[2], row[3])
         groups[row[:4]] = {
             "task": row[0], "role": row[1], "service": row[2], "model": row[3], "requests": row[4], "kept": 0, "purged": 0, "failed": Counter(),
@@ -62,7 +65,7 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
         GROUP BY mine.task, mine.role, service, model, state, reason, last.kept, last.purged""",  # noqa: S608
         values,
     ):
-        group = groups[tuple(key)]
+        group = groups[_names(key)]
         if settled_ok:
             group["kept"] += n
         elif purged:
@@ -75,7 +78,7 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             batch, coalesce(input_tokens + output_tokens, 0) > 0""",  # noqa: S608
         values,
     ):
-        group = groups[tuple(key)]
+        group = groups[_names(key)]
         used, paid = Usage(input_tokens, output_tokens, cached_tokens), price_of(group["price"])
         usd = None if paid is None else paid.usd(used, batch=bool(batch), replies=n)
         group["usd"] = None if group["usd"] is None else group["usd"] + (usd or 0.0)
@@ -90,6 +93,11 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             group.update(dict.fromkeys(COUNTS))
             group["usd"] = None if group["usd_untold"] else group["usd"]
     return [{**group, "failed": dict(group["failed"])} for group in groups.values()]
+
+
+def _names(values: Sequence[Any]) -> tuple[str, ...]:
+    """Names as text, those of a damaged cell too."""
+    return tuple(value if isinstance(value, str) else repr(value) for value in values)
 
 
 def lines(report: list[dict[str, Any]]) -> list[str]:
@@ -136,7 +144,8 @@ def purge(
     """Remove kept replies (all conditions hold together) from the file for good; returns how many requests.
 
     Counts and tokens stay, since the money was spent. A reply that another row shares, because its request is the same,
-    goes too; whoever needs it again pays again. Raises UsageError without any condition.
+    goes too; whoever needs it again pays again. Raises UsageError without any condition, and Stopped when their bytes are
+    still in the file, since another process reads it or the disk is full: another purge, of anything, removes those too.
     """
     if task is None and example_id is None and older_than is None:
         raise UsageError("purge: say what to remove: a task, an example id, or an age")
@@ -158,14 +167,36 @@ def purge(
     where = " AND ".join(conditions)
     query = f"SELECT count(DISTINCT request_id) FROM attempt WHERE body IS NOT NULL AND {where}"  # noqa: S608
     count = store.query(query, values)[0][0]
+    rows = {name for (name,) in store.query(f"SELECT DISTINCT example_id FROM attempt WHERE {where}", values)}  # noqa: S608
+    shown = [
+        ("UPDATE fact SET value=? WHERE key=?", [json.dumps(record | {"text": None, "shown": ""}), key])
+        for key, record in store.facts("probe:")
+        if record.get("example_id") in rows
+    ]
     store.transaction(
         [
             (f"UPDATE attempt SET body=NULL, checksum=NULL, state=CASE state WHEN 'ok' THEN 'purged' WHEN 'rejected' THEN 'purged' ELSE state END WHERE {where}", values),  # noqa: S608
             ("DELETE FROM used WHERE request_id IN (SELECT request_id FROM attempt GROUP BY request_id HAVING max(state='purged') AND NOT max(state='ok'))", []),
+            *shown, ("INSERT OR REPLACE INTO fact VALUES (?, 'true')", [BYTES_REMAIN]),
         ]
     )  # fmt: skip
-    store.compact()
+    _erase(store, int(count))
     return int(count)
+
+
+def _erase(store: ResponseStore, count: int) -> None:
+    """Rewrite the file, so that nothing removed is left in it. Raises Stopped when that could not be done."""
+    why = "another process reads the store"
+    try:
+        done = store.compact()
+    except (DiskFull, UsageError) as error:
+        done, why = False, str(error)
+    if not done:
+        raise Stopped(
+            f"{store.path}: {count:,} replies are removed and used no more, but their bytes are still in the file or in its journal ({why}); "
+            "run the same command again, once that is over, to remove these too"
+        )
+    store.transaction([("DELETE FROM fact WHERE key=?", [BYTES_REMAIN])])
 
 
 def export(store: ResponseStore, task: str, role: str, path: Path) -> int:
@@ -219,4 +250,7 @@ def check(store: ResponseStore) -> list[str]:
 
 
 def _utc(seconds: float | None) -> str | None:
-    return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")
+    try:
+        return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")
+    except (TypeError, ValueError, OverflowError, OSError):  # a damaged cell
+        return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.collect.store.response_store import ResponseStore, Row
+from pipeline.errors import DiskFull
 
 AT_MOST = 64
 """Replies in one group."""
@@ -22,7 +23,7 @@ class GroupCommit:
     """
 
     def __init__(self, store: ResponseStore, busy: Callable[[], bool]) -> None:
-        """`busy` tells whether a reply is still to come that could join the group; if not, nobody is waited for."""
+        """`busy` tells whether a reply is still to come that could join the group; otherwise commit immediately."""
         self._store, self._busy = store, busy
         self._opened: list[Row] = []
         self._ended: list[Row] = []
@@ -37,6 +38,9 @@ class GroupCommit:
         self.window = SHORTEST_S
         """Seconds that a note waits for others to join it; the sender sets it to a small part of a reply's time."""
         self.error: BaseException | None = None
+        """Why nothing more may leave; on a full disk, replies that come back are kept as long as they fit."""
+        self.lost: list[Row] = []
+        """How attempts ended whose note found no room on the disk."""
         self._task = self._loop.create_task(self._run())
 
     def opened(self, row: Row) -> None:
@@ -86,15 +90,16 @@ class GroupCommit:
         self._opened, self._ended, self._also, self._then, self._waiting = [], [], [], [], []
         try:
             if self.error is None:
-                self._store.begin()
-                self._store.note(opened, ended)
-                for operation in also:
-                    operation()
-                await self._loop.run_in_executor(self._thread, self._store.commit)
-                for operation in then:
-                    operation()
+                await self._write(opened, ended, also)
+            elif isinstance(self.error, DiskFull):
+                await self._keep(ended, also)
+            for operation in then:
+                operation()
+        except DiskFull as error:
+            self.error = error
+            self._store.full = error
+            await self._keep(ended, also)
         except BaseException as error:
-            self._store.rollback()
             self.error = error
         for future in waiting:
             if future.done():  # its worker was cancelled
@@ -103,6 +108,39 @@ class GroupCommit:
                 future.set_result(None)
             else:
                 future.set_exception(self.error)
+
+    async def _write(self, opened: Sequence[Row], ended: Sequence[Row], also: Sequence[Callable[[], None]]) -> None:
+        try:
+            self._store.begin()
+            self._store.note(opened, ended)
+            for operation in also:
+                operation()
+            await self._loop.run_in_executor(self._thread, self._store.commit)
+        except BaseException:
+            self._store.rollback()
+            raise
+
+    async def _keep(self, ended: Sequence[Row], also: Sequence[Callable[[], None]]) -> None:
+        """On a full disk: keep replies in the room that was set aside, together where they fit, else one by one."""
+        self._store.reserve.free()
+        for group, with_them in ((ended, also), *(([row], ()) for row in ended)):
+            try:
+                await self._write((), group, with_them)
+            except DiskFull:
+                self.lost += group if group is not ended else ()
+            else:
+                if group is ended:
+                    return
+
+    def paid_and_lost(self) -> DiskFull | None:
+        """What to raise where replies came back and found no room: they are paid for, and named."""
+        if not self.lost:
+            return None
+        ids = ", ".join(str(row[3]) for row in self.lost[:5]) + (" ..." if len(self.lost) > 5 else "")
+        return DiskFull(
+            f"{self.error}. {len(self.lost):,} replies that came back could not be kept there: they are paid for and lost, and asked "
+            f"again by the next run (rows {ids})"
+        )
 
     async def aclose(self) -> None:
         """Commit what is noted and end."""

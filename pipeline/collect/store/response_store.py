@@ -6,8 +6,6 @@ is ever lost or asked again. SQLite in WAL mode with synchronous=FULL; one writi
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import json
 import os
 import socket
@@ -21,25 +19,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt
-from pipeline.collect.request import Request
-from pipeline.collect.sending.response_class import Outcome
-from pipeline.collect.store.schema import connect, errors, prepare
+from pipeline.collect.store.attempt_row import COLUMNS, Row, ending, opening, whole
+from pipeline.collect.store.reserve import Reserve
+from pipeline.collect.store.schema import connect, errors, prepare, refuse_emptied
 from pipeline.collect.store.stored_reply import Failure, StoredReply
-from pipeline.errors import DataError, UsageError
+from pipeline.errors import DataError, DiskFull, UsageError
 from pipeline.run.atomic import disk_errors
 
+__all__ = ["ResponseStore", "Row", "chunks", "ending", "opening"]
 T = TypeVar("T")
-Row = tuple[Any, ...]
-"""Values of a table row, in the order of its columns."""
-
 CHUNK = 400
-ERROR_BODY_LIMIT = 64_000
-
-REPLY_COLUMNS = (
-    "request_id, task, example_id, role, service, model, host, wire_form, state, http_status, seconds, headers, received_at, "
-    "input_tokens, output_tokens, reasoning_tokens, body, checksum, id"
-)
 
 
 class ResponseStore:
@@ -60,7 +49,10 @@ class ResponseStore:
             raise UsageError(
                 f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir"
             ) from None
-        self._refuse_emptied()
+        refuse_emptied(self.path)
+        self.reserve = Reserve(self.path)
+        self.full: DiskFull | None = None
+        """The disk is full: what comes back is kept in the room that was set aside, and nothing more may leave."""
         self._write = connect(self.path)
         try:
             prepare(self._write, self.path)
@@ -68,18 +60,6 @@ class ResponseStore:
         except BaseException:
             self._write.close()
             raise
-
-    def _refuse_emptied(self) -> None:
-        """A file of 0 bytes beside runs that were made from it is no new store: taken for one, everything is paid again."""
-        if not self.path.is_file() or self.path.stat().st_size:
-            return
-        wal = self.path.with_name(self.path.name + "-wal")
-        run = next(self.path.parent.glob("*/*/run.json"), None)
-        if run is not None and not (wal.is_file() and wal.stat().st_size):
-            raise DataError(
-                f"{self.path}: empty, while runs such as {run.parent.name} beside it were made from its replies; restore a backup, "
-                "or remove the file, if all replies shall be paid for again"
-            )
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +73,7 @@ class ResponseStore:
         """Close both connections; what is committed is on disk already."""
         self._read.close()
         self._write.close()
+        self.reserve.free()
 
     # Reading
 
@@ -106,7 +87,7 @@ class ResponseStore:
             marks = ",".join("?" * len(chunk))
             with self._errors():
                 rows = self._read.execute(
-                    f"SELECT {REPLY_COLUMNS} FROM attempt WHERE state='ok' AND request_id IN ({marks}) ORDER BY id",  # noqa: S608
+                    f"SELECT {COLUMNS} FROM attempt WHERE state='ok' AND request_id IN ({marks}) ORDER BY id",  # noqa: S608
                     chunk,
                 ).fetchall()
                 counts = dict(
@@ -123,18 +104,14 @@ class ResponseStore:
                     yield reply
 
     def _reply(self, row: Sequence[Any], attempts: int) -> StoredReply | None:
-        (request_id, task, example_id, role, service, model, host, form, state, status, seconds, headers, received,
-         input_tokens, output_tokens, reasoning, packed, checksum, number) = row  # fmt: skip
-        body = _sound(packed, checksum)
-        try:
-            told = json.loads(headers) if headers else {}
-            at = dt.datetime.fromtimestamp(received or 0, dt.UTC)
-        except (ValueError, TypeError, OverflowError, OSError):  # a damaged cell beside the body
-            body = None
-        if body is None:
+        (request_id, task, example_id, role, service, model, host, form, state, status, seconds, *_,
+         input_tokens, output_tokens, reasoning, _, _, number) = row  # fmt: skip
+        found = whole(row)
+        if found is None:
             self.damaged.append(request_id)
             self.durably(partial(self.set_aside, [number]))
             return None
+        body, told, at = found
         return StoredReply(
             request_id, task, example_id, role, service, model, host, form, state, status, body, seconds,
             told, at, attempts, input_tokens, output_tokens, reasoning,
@@ -143,7 +120,7 @@ class ResponseStore:
     def known(self, request_ids: Sequence[str]) -> tuple[dict[str, tuple[str, int]], list[int]]:
         """Requests that need not be sent: id -> ("ok" or "rejected", number of the attempt that settled it).
 
-        And the numbers of attempts whose kept reply fails its checksum: they count as not there (see `set_aside`).
+        And the numbers of attempts whose kept reply is damaged: they count as not there (see `set_aside`).
         """
         found: dict[str, tuple[str, int]] = {}
         damaged: list[int] = []
@@ -151,11 +128,12 @@ class ResponseStore:
             marks = ",".join("?" * len(chunk))
             with self._errors():
                 rows = self._read.execute(
-                    f"SELECT request_id, state, id, body, checksum FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
+                    f"SELECT {COLUMNS} FROM attempt WHERE state IN ('ok','rejected') AND request_id IN ({marks})",  # noqa: S608
                     chunk,
                 ).fetchall()
-            for request_id, state, number, packed, checksum in rows:
-                if state == "ok" and _sound(packed, checksum) is None:
+            for row in rows:
+                request_id, state, number = row[0], row[8], row[-1]
+                if state == "ok" and whole(row) is None:
                     damaged.append(number)
                 elif found.get(request_id, ("",))[0] != "ok":
                     found[request_id] = state, number
@@ -198,11 +176,9 @@ class ResponseStore:
     def unsound(self) -> Iterator[int]:
         """Numbers of the attempts whose kept reply fails its checksum. Reads all of them, one at a time."""
         with self._errors():
-            for number, packed, checksum in self._read.execute(
-                "SELECT id, body, checksum FROM attempt WHERE state='ok'"
-            ):
-                if _sound(packed, checksum) is None:
-                    yield number
+            for row in self._read.execute(f"SELECT {COLUMNS} FROM attempt WHERE state='ok'"):  # noqa: S608
+                if whole(row) is None:
+                    yield row[-1]
 
     # Writing: rows are written on the calling thread, `commit` alone waits for the disk
 
@@ -232,7 +208,19 @@ class ResponseStore:
         self.durably(run)
 
     def durably(self, operation: Callable[[], object]) -> None:
-        """Run `operation`, which notes things, as one durable transaction."""
+        """Run `operation`, which notes things, as one durable transaction.
+
+        On a full disk the room set aside is freed for it: what came back is kept; see `note` for what is about to leave.
+        """
+        try:
+            self._once(operation)
+        except DiskFull as error:
+            self.full = self.full or error
+            if not self.reserve.free():
+                raise
+            self._once(operation)
+
+    def _once(self, operation: Callable[[], object]) -> None:
         self.begin()
         try:
             operation()
@@ -247,20 +235,33 @@ class ResponseStore:
             self._write.execute(statement, values)
 
     def session(self, task: str) -> int:
-        """Begin sending for a task: returns the number below all numbers of this session's attempts."""
+        """Begin sending for a task: returns the number below all numbers of this session's attempts.
+
+        Raises DiskFull when there is no room to set aside for replies in flight.
+        """
+        number = 0
 
         def begin() -> None:
+            nonlocal number
             with self._errors():
-                self._write.execute(
+                made = self._write.execute(
                     "INSERT INTO session (task, host, pid, started_at) VALUES (?,?,?,?)",
                     (task, socket.gethostname(), os.getpid(), time.time()),
                 )
+                number = int(made.lastrowid or 0)  # within the transaction: another process may begin right after it
 
+        self.reserve.take()
+        self.full = None
         self.durably(begin)
-        return int(self.query("SELECT max(id) FROM session", [])[0][0]) << 32
+        return number << 32
 
     def note(self, opened: Sequence[Row] = (), ended: Sequence[Row] = ()) -> None:
-        """Within a transaction: attempts that are about to leave (see `opening`), and attempts that ended (see `ending`)."""
+        """Within a transaction: attempts that are about to leave (see `opening`), and attempts that ended (see `ending`).
+
+        Raises DiskFull for one that is about to leave when the disk was found full.
+        """
+        if opened and self.full is not None:
+            raise self.full
         with self._errors():
             if opened:
                 self._write.executemany("INSERT INTO open VALUES (?,?,?,?,?,?,?,?,NULL)", opened)
@@ -336,12 +337,8 @@ class ResponseStore:
 
     def facts(self, prefix: str) -> list[tuple[str, Any]]:
         """Remembered values whose key starts with the prefix."""
-        return [
-            (name, json.loads(value))
-            for name, value in self.query(
-                "SELECT key, value FROM fact WHERE substr(key, 1, ?)=?", [len(prefix), prefix]
-            )
-        ]
+        names = self.query("SELECT key FROM fact WHERE substr(key, 1, ?)=?", [len(prefix), prefix])
+        return [(name, self.fact(name)) for (name,) in names]
 
     def remember(self, key: str, value: Any) -> None:
         """Remember a JSON value."""
@@ -352,45 +349,18 @@ class ResponseStore:
         with self._errors():
             self._write.execute("INSERT OR REPLACE INTO fact VALUES (?,?)", (key, json.dumps(value)))
 
-    def compact(self) -> None:
-        """Give deleted space back to the disk, so that nothing deleted is left in the file or its journal."""
+    def compact(self) -> bool:
+        """Give deleted space back to the disk, so that nothing deleted is left in the file or its journal.
+
+        False when another process reads the store and keeps its bytes in the journal or the file.
+        """
         with self._errors():
-            self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._write.execute("VACUUM")
-            self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, *_ = self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def _errors(self) -> AbstractContextManager[None]:
         return errors(self.path)
-
-
-def _sound(packed: bytes | None, checksum: bytes) -> bytes | None:
-    """The raw body; None where it is gone or is not what was written."""
-    try:
-        body = None if packed is None else zlib.decompress(packed)
-    except (zlib.error, TypeError):
-        return None
-    return body if body is not None and checksum_of(body) == checksum else None
-
-
-def opening(number: int, task: str, request_id: str, request: Request) -> Row:
-    """The note that an attempt is about to leave."""
-    return (number, request_id, task, request.example_id, request.role, request.service, request.model, time.time())
-
-
-def ending(opened: Row, attempt: Attempt, outcome: Outcome) -> Row:
-    """The note of how an attempt ended, with its raw body, compressed."""
-    body = attempt.body if outcome.state == "ok" else attempt.body[:ERROR_BODY_LIMIT]
-    headers = {k: v for k, v in attempt.headers.items() if k in KEPT_HEADERS}
-    usage = outcome.usage
-    return (
-        *opened, outcome.state, outcome.reason or None, attempt.http_status, time.time(), attempt.seconds, json.dumps(headers) if headers else None,
-        attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, zlib.compress(body, 1), checksum_of(body), usage.cached_tokens,
-    )  # fmt: skip
-
-
-def checksum_of(body: bytes) -> bytes:
-    """Sixteen bytes that tell a damaged reply."""
-    return hashlib.sha256(body).digest()[:16]
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.collect.providers.address import service_name
+from pipeline.collect.store.file_system import network_kind
 from pipeline.errors import DataError, DiskFull, UsageError
 
 SCHEMA_VERSION = 2
+WAIT_S = 60.0
+"""So long another process that writes, or reads what is to be removed, is waited for."""
 OLD_KEYS = "old_keys"
 """The fact that a file was of format 1, whose requests had other keys."""
 APPLICATION_ID = 0x63746872  # "cthr": tells our file from any other SQLite file
@@ -42,10 +46,23 @@ CREATE TABLE batch (          -- files handed to a batch API, written down befor
 def connect(path: Path) -> sqlite3.Connection:
     """A connection whose commits are on disk when they return. Transactions are opened by hand."""
     with errors(path):
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_S, check_same_thread=False)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=OFF")  # a purge rewrites the whole file instead
     return connection
+
+
+def refuse_emptied(path: Path) -> None:
+    """Raise DataError for a file of 0 bytes beside runs that were made from it: taken for a new one, everything is paid again."""
+    if not path.is_file() or path.stat().st_size:
+        return
+    wal = path.with_name(path.name + "-wal")
+    run = next(path.parent.glob("*/*/run.json"), None)
+    if run is not None and not (wal.is_file() and wal.stat().st_size):
+        raise DataError(
+            f"{path}: empty, while runs such as {run.parent.name} beside it were made from its replies; restore a backup, "
+            "or remove the file, if all replies shall be paid for again"
+        )
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -60,7 +77,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             raise UsageError(
                 f"{path}: written by a newer version (store format {version}, this one reads {SCHEMA_VERSION}); upgrade cascade-threshold"
             )
-        connection.execute("PRAGMA journal_mode=WAL")
+        _choose_journal(connection, path)
         if tables:
             _upgrade(connection, version)
             return
@@ -73,6 +90,27 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
+
+
+def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """A write-ahead log, whose index is shared memory, or on another machine's disk, where there is none, a rollback journal.
+
+    Raises UsageError when a store that was moved there still has its log and is in use.
+    """
+    kind = network_kind(path.parent)
+    if kind is None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        return
+    warnings.warn(
+        f"{path}: on a network file system ({kind}), so it is kept without a write-ahead log, which is slower, and only one "
+        "machine may use it at a time; a local --runs-dir is better",
+        stacklevel=2,
+    )
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # so that an old log is read without shared memory
+    if connection.execute("PRAGMA journal_mode=TRUNCATE").fetchone()[0] != "truncate":
+        raise UsageError(f"{path}: another process keeps the store busy; wait for it to end and try again")
+    connection.execute("PRAGMA locking_mode=NORMAL")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # lets go of the lock
 
 
 def apart(host: str, request_id: str) -> str:
