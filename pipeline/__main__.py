@@ -316,6 +316,7 @@ def _compare(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("first", metavar="A", help=text)
     sub.add_argument("second", metavar="B", help="another one; differences are B minus A")
     _markdown(sub)
+    sub.add_argument("--html", type=Path, metavar="FILE", help="write the comparison as a page in the report's style")
 
 
 def _markdown(sub: argparse.ArgumentParser) -> None:

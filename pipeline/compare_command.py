@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cascade_threshold import policy as policies
 from cascade_threshold.policy import Policy
@@ -18,6 +19,7 @@ from pipeline.chosen_tasks import task_input
 from pipeline.decide import comparison
 from pipeline.decide.comparison import Handled
 from pipeline.decide.predictions import Rows
+from pipeline.deliver.report import comparison_page
 from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
@@ -53,6 +55,12 @@ class Side:
         return Rows.from_frame(Predictions.read(Folder(self.folder)).frame)
 
     @property
+    def lists_rows(self) -> bool:
+        """Whether its config lets rows be shown."""
+        config = (self.record or {}).get("config") or {}
+        return (config.get("report") or {}).get("examples") != "none"
+
+    @property
     def record(self) -> dict[str, Any] | None:
         """What run.json says, with the config of the decision; None for a policy alone."""
         if self.folder is None or not (self.folder.parent / RUN).is_file() or not (self.folder / DECISION).is_file():
@@ -69,6 +77,8 @@ def compare(args: Args) -> dict[str, Any]:
     }  # fmt: skip
     if args.markdown is not None:
         write_bytes(args.markdown, ("\n".join(markdown(result)) + "\n").encode())
+    if args.html is not None:
+        write_bytes(args.html, comparison_page.render(result).encode("utf-8", "replace"))
     if not args.quiet:
         terminal.say(*lines(result), error=args.json)
     return result
@@ -149,11 +159,9 @@ def differing(first: Side, second: Side) -> dict[str, Any]:
     which = "test" if held.sum() >= FEWEST else "all"
     mine, its = (mine.take(held), its.take(held)) if which == "test" else (mine, its)
     result = comparison.paired(Handled.by(mine, thresholds[0]), Handled.by(its, thresholds[1]), mine.group, split=which)
+    listed = MOST_LISTED if first.lists_rows and second.lists_rows else 0
     hands = {
-        name: {
-            "rows": int(which_rows.sum()),
-            "example_ids": [str(i) for i in mine.example_id[which_rows][:MOST_LISTED]],
-        }
+        name: changed_hands(mine, its, which_rows, result, listed)
         for name, which_rows in (("to_strong", result.to_strong), ("to_cheap", result.to_cheap))
     }
     estimates = {name: asdict(getattr(result, name)) for name, _, _ in FIGURES}
@@ -163,6 +171,36 @@ def differing(first: Side, second: Side) -> dict[str, Any]:
         "figures": {name: {"first": result.first[name], "second": result.second[name], "difference": estimates[name]} for name in estimates},
         "p_value": result.p_value, "hands": hands,
     }  # fmt: skip
+
+
+def changed_hands(
+    mine: Rows, its: Rows, which: npt.NDArray[np.bool_], result: comparison.Paired, listed: int
+) -> dict[str, Any]:
+    """Rows that went over, how many of them turned right or wrong by it, and the first `listed` of them."""
+    first, second = result.outcomes
+    at = np.flatnonzero(which)[:listed]
+
+    def under(of: Handled, rows: Rows, i: int) -> dict[str, Any]:
+        answer = rows.strong_answer[i] if of.escalated[i] else rows.cheap_answer[i]
+        return {
+            "answer": answer,
+            "correct": _known(of.correct[i], bool),
+            "confidence": _known(rows.confidence[i], float),
+        }
+
+    return {
+        "rows": int(which.sum()),
+        "gained": int((which & (second.correct > first.correct)).sum()),
+        "lost": int((which & (second.correct < first.correct)).sum()),
+        "listed": [
+            {"example_id": str(mine.example_id[i]), "label": mine.label[i], "first": under(first, mine, i), "second": under(second, its, i)}
+            for i in at
+        ],
+    }  # fmt: skip
+
+
+def _known(value: float, kind: type) -> Any:
+    return None if np.isnan(value) else kind(value)
 
 
 def in_common(a: Rows, b: Rows) -> tuple[Any, Any, int]:

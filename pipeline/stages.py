@@ -99,7 +99,7 @@ def require_parts(task: TaskInput) -> None:
     """Raise DataError where no promise can come of the rows, whatever the models answer. A trial with --limit asks for none."""
     if task.table is not None or task.options.limit is not None:
         return
-    examples, goal = task.dataset.examples, Goal.of(task.config.target)
+    examples, goal = task.dataset.examples, Goal.of(task.config.tested_target)
     found = parts.fault(
         [e.split for e in examples],
         [e.group for e in examples],
@@ -201,16 +201,17 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     if task.table is None:
         replies = ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
     certificate = certify(
-        held, config.target, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
+        held, config.tested_target, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
         prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
-    if Goal.of(config.target).promises and len(held):  # a question that was refused has told nothing
+    if Goal.of(config.tested_target).promises and len(held):  # a question that was refused has told nothing
         asked = looked(task, held, found.signal)
-        certificate = replace(certificate, look=asked.number, looks_delta=asked.delta)
+        planned = None if config.looks is None else config.looks.planned
+        certificate = replace(certificate, look=asked.number, looks_delta=asked.delta, looks_planned=planned)
     if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
         swept = sweep(task, found, also=certificate.threshold)  # one of many candidates
     outcome = recommendation(
-        rows, config.target, certificate=certificate, sweep=swept, human=human, seed=seed,
+        rows, config.tested_target, certificate=certificate, sweep=swept, human=human, seed=seed,
         prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
     )  # fmt: skip
     swept = with_estimates(swept, outcome.threshold, outcome.expected)
@@ -233,7 +234,7 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
         spending = Spending(collection.prices(task), batch, measured.get("cached_share", {}))
     record = decision.named(
         recommendation_record(
-            outcome, rows, found.frame, target=config.target, calibrator=calibrator, ranking=ranked, texts=task.texts,
+            outcome, rows, found.frame, target=config.tested_target, calibrator=calibrator, ranking=ranked, texts=task.texts,
             prevalence=task.prevalence, human=human, labeled=task.labeled, spending=spending, seed=seed,
         )
     )  # fmt: skip
@@ -289,7 +290,7 @@ def judged(task: TaskInput, found: Predictions) -> Rows:
 
 def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any]) -> Look:
     """This look at the certify rows: another target, signal, prompt or model is another look at them."""
-    target = task.config.target
+    target = task.config.tested_target
     question = digest([target.model_dump(mode="json"), signal["name"], signal["version"], *task.asked])
     contents = held.contents() if task.table is not None else task.contents(held.example_id)
     return look(task.options.runs_dir, sketch(contents), question, target.delta)

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from deliver.page import Page
 
 from pipeline.__main__ import main
 from pipeline.decide import comparison
+from pipeline.deliver.report import formatting
+from pipeline.run.directory import dump_json, sealed
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +88,51 @@ def test_differences_are_those_of_the_rows(decided: dict[str, Path], capsys: pyt
         assert of["difference"]["lower"] <= of["difference"]["value"] <= of["difference"]["upper"]
     moved = set(a.index[b["up"] & ~a["up"]])
     assert result["hands"]["to_strong"]["rows"] == len(moved) > 0
-    assert set(result["hands"]["to_strong"]["example_ids"]) == moved
+    assert {r["example_id"] for r in result["hands"]["to_strong"]["listed"]} == moved
     assert result["changed"] == ["target.within: 0.05 → 0.02"]
     text = Path("c.md").read_text()
     assert "On the same" in text
     assert "target.within: 0.05 → 0.02" in text
+
+
+def test_the_page_shows_the_figures_of_the_comparison_and_the_rows_that_moved(
+    decided: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = compared(decided, capsys, str(decided["wide"]), str(decided["narrow"]), "--html", "c.html")
+    page, a, b = Page(Path("c.html").read_text("utf-8")), by_hand(decided["wide"]), by_hand(decided["narrow"])
+    assert page.faults == []
+    tables = {node.attributes["aria-label"]: node for node in page.root.all("div", role="region")}
+    shown = [[cell.text for cell in row.all("td")] for row in tables["Figures of both"].all("tbody")[0].all("tr")]
+    for cells, name, unit in zip(shown[3:], result["figures"], ("share", "share", "usd"), strict=True):
+        of = result["figures"][name]
+        told = "usd" if unit == "usd" else "points"
+        assert cells[:2] == [formatting.value(of[k], unit) for k in ("first", "second")]
+        assert cells[2].lstrip("+").startswith(getattr(formatting, told)(of["difference"]["value"]).lstrip("+"))
+        assert "[" in cells[2]
+    moved = a.index[b["up"] & ~a["up"]]
+    gained = int((b["right"] > a["right"])[moved].sum())
+    lost = int((b["right"] < a["right"])[moved].sum())
+    row = tables["Changed hands"].all("tbody")[0].all("tr")[0]
+    assert [cell.text for cell in row.all("td")] == [str(len(moved)), str(gained), str(lost)]
+    listed = tables["Rows that changed hands"].all("tbody")[0].all("tr")
+    assert {row.all("th")[0].text for row in listed} == set(moved)
+    assert "target.within: 0.05 → 0.02" in page.words
+    assert compared(decided, capsys, str(decided["wide"]), str(decided["other"]), "--html", "d.html")["hands"] is None
+    assert "different rows" in Page(Path("d.html").read_text("utf-8")).words
+
+
+def test_rows_stay_out_where_a_config_forbids_them(
+    decided: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree("runs", "hidden")
+    (copied,) = Path("hidden").glob(f"*/*/{decided['narrow'].name}")
+    record = json.loads((copied / "decision.json").read_text())
+    record["config"]["report"] = {"examples": "none"}
+    (copied / "decision.json").write_bytes(dump_json(sealed({k: v for k, v in record.items() if k != "digest"})))
+    result = compared(decided, capsys, str(decided["wide"]), str(copied), "--html", "h.html")
+    assert result["hands"]["to_strong"]["rows"] > 0
+    assert result["hands"]["to_strong"]["listed"] == []
+    assert "They are not listed" in Path("h.html").read_text("utf-8")
 
 
 def test_a_decision_and_itself_do_not_differ(decided: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

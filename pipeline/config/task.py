@@ -309,6 +309,13 @@ class TaskConfig(Part):
                 raise ValueError("a label is blank")
         return labels
 
+    @property
+    def tested_target(self) -> Target:
+        """The target as one look tests it: with planned looks, each may break its share of what all together may."""
+        if self.looks is None:
+            return self.target
+        return self.target.model_copy(update={"certainty": 1 - self.target.delta / self.looks.planned})
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind == "classify" and self.labels is None and self.dataset is not None:

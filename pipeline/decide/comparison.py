@@ -56,6 +56,8 @@ class Paired:
     to_strong: Flags
     """Rows that the second escalates and the first did not."""
     to_cheap: Flags
+    outcomes: tuple[Handled, Handled]
+    """What the first and the second do with the rows."""
 
 
 def paired(first: Handled, second: Handled, group: npt.NDArray[np.object_], *, split: str, seed: int = 0) -> Paired:
@@ -74,6 +76,7 @@ def paired(first: Handled, second: Handled, group: npt.NDArray[np.object_], *, s
         _figures(second, first),
         second.escalated & ~first.escalated,
         first.escalated & ~second.escalated,
+        (first, second),
     )
 
 

@@ -91,7 +91,11 @@ def promise(story: Story, target: Goal) -> str:
     if story.verdict in ("uncertified", "strong_only"):
         return "No promise: nothing is kept by the cheap model."
     count = f"n{SPACE}={SPACE}" + (f"{found.n:,}" if found.unit == "rows" else counted(found.n, "group"))
-    return f"Promise: {_claim(story, target)}, with {limit(1 - target.delta)} certainty, on data like {story.data} ({count}, {ordinal(found.look)} look)."
+    look = f"{ordinal(found.look)} look"
+    if found.looks_planned is not None:
+        whole = limit(1 - target.delta * found.looks_planned)
+        look = f"look {found.look} of {found.looks_planned} planned, which share {whole} certainty"
+    return f"Promise: {_claim(story, target)}, with {limit(1 - target.delta)} certainty, on data like {story.data} ({count}, {look})."
 
 
 def _claim(story: Story, target: Goal) -> str:

@@ -209,11 +209,12 @@ def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterato
 
 
 def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Caveat]:
-    if certificate.look > 1 and certificate.delta is not None:
+    if certificate.look > (certificate.looks_planned or 1) and certificate.delta is not None:
         total = certificate.looks_delta or min(1.0, certificate.look * certificate.delta)
+        planned = "" if certificate.looks_planned is None else f", and {certificate.looks_planned} were planned"
         yield Caveat(
             "looks", 3 if total >= 0.5 else 2,
-            f"This is the {ordinal(certificate.look)} look at these certify rows. Over all looks together the chance that some promise "
+            f"This is the {ordinal(certificate.look)} look at these certify rows{planned}. Over all looks together the chance that some promise "
             f"breaks is only bounded by {percent(total)}; fresh rows reset the count.",
         )  # fmt: skip
     if certificate.unit == "groups":

@@ -40,6 +40,8 @@ class Certificate:
     look: int = 1
     looks_delta: float | None = None
     """What all looks at these rows up to this one may break together; None where none was counted."""
+    looks_planned: int | None = None
+    """Among how many looks the certainty was shared beforehand; None where none were planned."""
     unit: str = "rows"
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ class Certificate:
             "p_value": finite(self.p_value),
             "look": self.look,
             "looks_delta": finite(self.looks_delta),
+            "looks_planned": self.looks_planned,
             "reason": self.reason,
             "escalation_rate": finite(self.escalation_rate),
             "details": {

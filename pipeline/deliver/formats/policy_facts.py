@@ -42,8 +42,8 @@ def policy(
     newest = dt.date.fromisoformat((measured.get("newest_reply") or decided_on)[:10])
     facts = monitor_facts(
         confidence=held.confidence, statuses=statuses[rows.split == "certify"].fillna("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
-        strong_correct=held.strong_correct, agrees=held.agree, target=config.target.model_dump(mode="json"),
-        delta=config.target.delta, weights=None if prevalence is None else mix_weights(held.label, prevalence),
+        strong_correct=held.strong_correct, agrees=held.agree, target=config.tested_target.model_dump(mode="json"),
+        delta=config.tested_target.delta, weights=None if prevalence is None else mix_weights(held.label, prevalence),
     )  # fmt: skip
     return policy_document(
         task=config.task, kind=config.kind, provider=provider, verdict=advice["verdict"], threshold=advice["threshold"],

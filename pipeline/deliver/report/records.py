@@ -72,6 +72,7 @@ class Certificate(Record):
     unit: str
     p_value: float | None
     look: int
+    looks_planned: int | None
     reason: str
     details: dict[str, Any]
 
