@@ -14,9 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cascade_threshold import json_text
 from cascade_threshold.errors import DataError, UsageError
 
 SCHEMA = "cascade-policy/1"
+MOST_BYTES = 16_000_000
+"""Of a policy file; one has a few thousand."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,), "array": (list,), "string": (str,), "boolean": (bool,), "null": (type(None),),
@@ -70,14 +73,18 @@ def read(path: str | Path) -> dict[str, Any]:
     """A policy document from a file, checked. Raises UsageError (no such file) or DataError (names what is wrong)."""
     path = Path(path)
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open("rb") as handle:
+            raw = handle.read(MOST_BYTES + 1)
+        text = raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such policy; `recommend` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a policy ({error})") from None
+    if len(raw) > MOST_BYTES:
+        raise DataError(f"{path}: not a policy, it has more than {MOST_BYTES:,} bytes")
     try:
-        document = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        document = json_text.parse(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except ValueError as error:
         raise DataError(f"{path}: not a policy, the JSON is damaged ({error}); export or recommend it again") from None
     return checked(document, str(path))
 

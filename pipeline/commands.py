@@ -6,7 +6,6 @@ import argparse
 import datetime as dt
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.collect import collection
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
+from pipeline.collect.providers.bounded import MOST_BYTES
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
@@ -234,7 +234,7 @@ def route(args: Args) -> dict[str, Any]:
     due = policy.document.get("review_by")
     if isinstance(due, str) and due < dt.datetime.now(dt.UTC).date().isoformat():
         terminal.say(f"warning: {args.policy}: was to be reviewed by {due}; evaluate again on newer rows", error=True)
-    decision: dict[str, Any] = policy.decide(sys.stdin.read()).to_dict()
+    decision: dict[str, Any] = policy.decide(terminal.input_text(MOST_BYTES)).to_dict()
     if not args.json:
         terminal.say_json(decision)
     return decision

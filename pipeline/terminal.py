@@ -7,12 +7,14 @@ window's title. What the terminal's encoding lacks is written in plain character
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 import re
 import sys
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from pipeline.errors import DataError, UsageError
 from pipeline.redact import redact, without_keys
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -83,6 +85,26 @@ def write(text: str) -> None:
         stream.flush()
         binary.write(text.encode("utf-8", "backslashreplace"))
         binary.flush()
+
+
+def standard_input() -> BinaryIO:
+    """What is piped in, as bytes. Raises UsageError when there is no standard input."""
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; pipe the text in, as in: command < FILE")
+    return getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode("utf-8", "surrogateescape"))
+
+
+def input_text(most_bytes: int) -> str:
+    """All of standard input, which is text in UTF-8. Raises DataError where it is another encoding, or longer."""
+    raw = standard_input().read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise DataError(f"standard input: more than {most_bytes:,} bytes; one text is expected")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input: not UTF-8 (byte {error.start} is {raw[error.start]:#04x}); convert it, for example with iconv -t utf-8"
+        ) from None
 
 
 def flush() -> None:

@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "cascade_threshold": set(),
     "pipeline.errors": {"cascade_threshold"},
     "pipeline.redact": set(),
-    "pipeline.terminal": {"pipeline.redact"},
+    "pipeline.terminal": {"pipeline.redact", "pipeline.errors"},
     "pipeline.config": {"cascade_threshold", "pipeline.errors", "pipeline.redact"},
     "pipeline.run": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.redact"},
     "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.demo", "pipeline.redact", "pipeline.terminal"},

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+import datetime as dt
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt
 
 Number = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
 Share = Annotated[StrictInt | StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _day(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value.date()
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return dt.date.fromisoformat(value.strip())
+    if not isinstance(value, dt.date):  # pydantic would take a number for seconds since 1970
+        raise ValueError(f"{value!r} is no date; write year-month-day, such as 2026-11-22")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_day)]
 
 
 class Part(BaseModel):

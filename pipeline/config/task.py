@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,13 +25,35 @@ from cascade_threshold.pricing import Price, price_of
 from pipeline.config import providers
 from pipeline.config.judge import Judge
 from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName, TargetName
-from pipeline.config.part import Number, Part, Share
+from pipeline.config.part import Day, Number, Part, Share
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS, TARGETS
 
 LENGTHS = ("max_tokens", "max_completion_tokens")
 """Parameters that bound a reply; where both stand, the larger counts."""
+
+
+NUMBERS = ("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
+"""Parameters that every server reads as a number."""
+
+
+def _require_json(name: str, value: Any) -> None:
+    """Raise ValueError for a parameter that no request can carry: JSON has no dates, NaN, infinities and keys that are no text."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{name} has the key {key!r}, which is no text; put it in quotes")
+            _require_json(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _require_json(name, inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, which is no number that can be sent")
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise ValueError(
+            f"{name} is {str(value)!r} ({type(value).__name__}), which JSON cannot hold; put text in quotes"
+        )
 
 
 class Dataset(Part):
@@ -68,7 +90,7 @@ class TokenPrice(Part):
     output: Annotated[Number, Field(ge=0)]
     cached_input: Annotated[Number, Field(ge=0)] | None = None
     """Of the part of a prompt that the service had cached; left out: what other input costs."""
-    as_of: dt.date
+    as_of: Day
     source: StrictStr = Field(min_length=1)
     batch_discount: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share taken off by the batch API; 0 unless the price list says otherwise."""
@@ -79,7 +101,7 @@ class HourPrice(Part):
 
     price: Annotated[Number, Field(ge=0)]
     requests_per_hour: Annotated[Number, Field(gt=0)]
-    as_of: dt.date
+    as_of: Day
     source: StrictStr = Field(min_length=1)
 
 
@@ -137,6 +159,12 @@ class Model(Part):
         ours = {"model", "messages", "logprobs", "top_logprobs", "stream", "n", "echo"} & set(params)
         if ours:
             raise ValueError(f"{', '.join(sorted(ours))} is set by the pipeline itself; remove it from params")
+        for name, value in params.items():
+            _require_json(name, value)
+        for name in NUMBERS:
+            value = params.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{name} is {value!r}, which is no number")
         for name in LENGTHS:
             most = params.get(name)
             if most is not None and (type(most) is not int or not 1 <= most < 10**9):
@@ -187,7 +215,7 @@ class Human(Part):
 
 def _strong_side(value: Any) -> str:
     human = value.get("human") if isinstance(value, dict) else getattr(value, "human", False)
-    return "<people>" if human else "<model>"
+    return "<people>" if human is True else "<model>"
 
 
 class Target(Part):

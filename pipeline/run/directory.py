@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cascade_threshold import json_text
 from pipeline.errors import DataError, UsageError
 from pipeline.run.atomic import atomic, disk_errors, write_bytes
 from pipeline.run.digests import digest
@@ -180,7 +181,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises DataError when it is damaged."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json_text.parse(path.read_bytes())
     except ValueError as error:
         raise DataError(
             f"{path}: damaged JSON ({error}); delete it and run `evaluate` again, nothing is paid twice"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold import json_text
 from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.directory import LOOKS
@@ -71,10 +72,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            entry = json.loads(line.decode("utf-8"))
+            entry = json_text.parse(line)
         except ValueError:
             entry = None
-        if not (isinstance(entry, dict) and isinstance(entry.get("rows"), list) and "question" in entry):
+        delta = entry.get("delta", UNKNOWN_DELTA) if isinstance(entry, dict) else None
+        known = isinstance(delta, int | float) and 0 <= delta <= 1
+        if not (known and isinstance(entry.get("rows"), list) and isinstance(entry.get("question"), str)):
             raise UsageError(
                 f"{path}, line {number}: is damaged, so how often these rows were looked at is not known; restore the file from "
                 "a copy, or remove the line, which forgets that look"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from cascade_threshold import json_text
 from cascade_threshold.label_text import fold, label_text
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.collect.request import letters
@@ -18,7 +18,7 @@ def options_in(value: Any) -> tuple[str, ...] | str:
     """A row's options, or what is wrong with them."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json_text.parse(value)
         except ValueError:
             return f"must hold a JSON list of options, got {value[:80]!r}"
     if isinstance(value, list):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold import json_text
 from cascade_threshold.label_text import NO_NAMES, YES_NAMES
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError, UsageError
@@ -132,7 +133,7 @@ def _column(name: str, values: list[Any]) -> Column:
 
 def _list(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), list)
+        return isinstance(json_text.parse(text), list)
     except ValueError:
         return False
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade_threshold.label_text import label_text
 from pipeline.collect.data.choice_reading import ChoiceReading, options_in
-from pipeline.collect.data.table_reader import TableFile
+from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.collect.request import letters
 from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
@@ -109,15 +109,6 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _storable(text: str) -> bool:
-    """Whether the text is UTF-8: JSON may hold half of a pair that stands for one character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _digest_of(examples: Sequence[Example]) -> str:
     total = hashlib.sha256()
     for e in examples:
@@ -133,7 +124,7 @@ def _require_columns(table: TableFile, number: int, row: dict[str, Any], wanted:
             if where.startswith("prompt") and not column.replace("_", "").isalnum():
                 hint += "; if these braces are literal text, double them"
             raise DataError(
-                f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint}; columns here: {', '.join(map(repr, row))}"
+                f"{table.where(number)}: no column {column!r}, which the config names as {where}{hint}; columns here: {columns_shown(row)}"
             )
 
 
@@ -213,7 +204,7 @@ class _Reader:
     def _id(self, number: int, where: str, row: dict[str, Any], exact: bytes) -> str:
         if self.spec.id:
             name = self._plain(where, self.spec.id, row)
-            if not _storable(name):
+            if not is_storable(name):
                 raise DataError(
                     f"{where}: id {name!r} holds half a character (a lone surrogate), which no database keeps; mend the row"
                 )

@@ -13,7 +13,7 @@ import pandas as pd
 from cascade_threshold.answer_set import AnswerSet
 from cascade_threshold.label_text import fold, label_text
 from pipeline.collect.data.dataset import split_of
-from pipeline.collect.data.table_reader import TableFile
+from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
@@ -50,7 +50,7 @@ def read(
     frame, places, decimal = _table(path, columns or {})
     if "confidence" not in frame:
         raise DataError(
-            f"{path}: no column 'confidence'; columns here: {', '.join(frame.columns)}; "
+            f"{path}: no column 'confidence'; columns here: {columns_shown(frame.columns)}; "
             "name it with predictions: {columns: {confidence: ...}} in the config"
         )
     if "example_id" not in frame:
@@ -85,7 +85,7 @@ def _table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[s
             raise DataError(f"{path}: predictions.columns names {ours!r}, which is none of {', '.join(COLUMNS)}")
         if theirs not in frame:
             raise DataError(
-                f"{path}: no column {theirs!r}, which predictions.columns names; columns here: {', '.join(frame.columns)}"
+                f"{path}: no column {theirs!r}, which predictions.columns names; columns here: {columns_shown(frame.columns)}"
             )
     named = {theirs: ours for ours, theirs in columns.items()}
     frame = frame.drop(columns=[ours for ours in columns if ours in frame and ours not in named]).rename(columns=named)
@@ -106,6 +106,10 @@ def _text(value: Any, column: str, place: str) -> str:
         raise DataError(f"{place}: {column} is {str(value)[:80]}: {error}; write it as text") from None
     if text is None or not text.strip():
         raise DataError(f"{place}: {column} is blank; every row needs one, or leave the column out")
+    if not is_storable(text):
+        raise DataError(
+            f"{place}: {column} holds half a character (a lone surrogate), which no table keeps; mend the row"
+        )
     return text
 
 
@@ -185,7 +189,7 @@ def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, same
         ]
     elif role == "cheap" and not {"cheap_answer", "strong_answer"} <= set(frame.columns):
         raise DataError(
-            f"{path}: needs a column cheap_correct, or cheap_answer together with label; columns here: {', '.join(frame.columns)}"
+            f"{path}: needs a column cheap_correct, or cheap_answer together with label; columns here: {columns_shown(frame.columns)}"
         )
     else:
         return

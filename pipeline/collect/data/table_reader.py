@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cascade_threshold import json_text
 from pipeline.errors import DataError
+from pipeline.redact import bare_address, keep_address_secret, redact
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+MOST_COLUMNS = 10_000
+"""Of a table; a file that is wider was transposed, or is no table of rows."""
+MOST_LINE = 64_000_000
+"""Bytes of one row of a .jsonl file."""
+MOST_NAMED = 40
+"""Columns that a message lists."""
+
+
+def columns_shown(columns: Iterable[str]) -> str:
+    """The names of columns for a message, the first of them where there are many."""
+    names = list(columns)
+    rest = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(repr(name) if len(name) <= 80 else f"{name[:77]!r}..." for name in names[:MOST_NAMED]) + rest
+
+
+def is_storable(text: str) -> bool:
+    """Whether the text is UTF-8: JSON may hold half of a pair that stands for one character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class ClassName(str):
@@ -39,14 +63,19 @@ class TableFile:
     """
 
     def __init__(self, path: str, *, delimiters: str = "") -> None:
-        self.path, self.delimiters = path, delimiters
+        keep_address_secret(path)
+        self._address, self.delimiters = path, delimiters
+        self.path = bare_address(path)
+        """For messages: without the credentials and the signature of an address."""
         self.delimiter = ","
         """What separates the fields of the CSV that was read last."""
-        self.suffix = PurePosixPath(path.split("?")[0].replace("\\", "/")).suffix.lower()
+        self.suffix = PurePosixPath(self.path.partition("?")[0].replace("\\", "/")).suffix.lower()
         if self.suffix in (".tsv", ".tab", ".txt") and "\t" in delimiters:
             self.suffix = ".csv"
         if self.suffix not in SUFFIXES:
-            raise DataError(f"{path}: a dataset is a {', '.join(SUFFIXES)} file; convert it, or rename it if it is one")
+            raise DataError(
+                f"{self.path}: a dataset is a {', '.join(SUFFIXES)} file; convert it, or rename it if it is one"
+            )
         self.unit = "row" if self.suffix == ".parquet" else "line"
 
     def where(self, number: int) -> str:
@@ -60,24 +89,31 @@ class TableFile:
         """
         reader = {".jsonl": self._jsonl, ".csv": self._csv, ".parquet": self._parquet}[self.suffix]
         with self._open() as handle:
-            yield from reader(handle, columns)
+            try:
+                yield from reader(handle, columns)
+            except OSError as error:
+                raise DataError(f"{self.path}: cannot be read: {error.strerror or redact(str(error))}") from None
 
     def _open(self) -> BinaryIO:
         try:
-            if "://" in self.path:
+            if "://" in self._address:
                 import fsspec  # only here: most runs read local files
 
-                opened: BinaryIO = fsspec.open(self.path, "rb").open()
+                opened: BinaryIO = fsspec.open(self._address, "rb").open()
                 return opened
-            return open(self.path, "rb")
+            return open(self._address, "rb")
         except FileNotFoundError:
             raise DataError(
                 f"{self.path}: there is no such file; check its name (a config's dataset.path is relative to the config's own folder)"
             ) from None
         except (ImportError, ValueError) as error:
-            raise DataError(f"{self.path}: {error}; install the package that serves this kind of address") from None
+            raise DataError(
+                f"{self.path}: {redact(str(error))}; install the package that serves this kind of address"
+            ) from None
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from None
+            raise DataError(f"{self.path}: cannot be read: {error.strerror or redact(str(error))}") from None
+        except Exception as error:  # each service raises errors of its own, whose texts may repeat the address
+            raise DataError(f"{self.path}: cannot be read: {type(error).__name__}: {redact(str(error))}") from None
 
     def _text(self, raw: bytes, start: int, line: int) -> str:
         try:
@@ -90,7 +126,11 @@ class TableFile:
 
     def _jsonl(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         offset = 0
-        for number, raw in enumerate(handle, 1):
+        for number, raw in enumerate(iter(lambda: handle.readline(MOST_LINE + 1), b""), 1):
+            if len(raw) > MOST_LINE:
+                raise DataError(
+                    f"{self.path}:{number}: a line of more than {MOST_LINE:,} bytes; each line holds one row"
+                )
             line = self._text(raw, offset, number)
             offset += len(raw)
             if number == 1:
@@ -98,12 +138,17 @@ class TableFile:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json_text.parse(line)
             except ValueError as error:
                 raise DataError(f"{self.path}:{number}: not valid JSON ({error}); each line holds one object") from None
             if not isinstance(row, dict):
                 raise DataError(
                     f"{self.path}:{number}: holds {type(row).__name__}, each line must hold one JSON object {{...}}"
+                )
+            self._require_narrow(len(row))
+            if "\\u" in line and not all(map(is_storable, row)):
+                raise DataError(
+                    f"{self.path}:{number}: a column's name holds half a character (a lone surrogate); rename it"
                 )
             yield number, row
 
@@ -136,12 +181,19 @@ class TableFile:
         except csv.Error as error:
             raise DataError(f"{self.path}:{start}: {error}; double the quotes inside quoted fields") from None
 
+    def _require_narrow(self, columns: int) -> None:
+        if columns > MOST_COLUMNS:
+            raise DataError(
+                f"{self.path}: {columns:,} columns; a table has at most {MOST_COLUMNS:,}. Keep those that the config names"
+            )
+
     def _header(self, fields: list[str]) -> list[str]:
+        self._require_narrow(len(fields))
         header = [f.strip() for f in fields]
         if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
             mark = next(m for m in ";\t|" if m in header[0])
             raise DataError(f"{self.path}:1: the header is one field with {mark!r} in it; separate fields by commas")
-        twice = [h for h in header if h and header.count(h) > 1]
+        twice = [h for h, n in Counter(header).items() if h and n > 1]
         if twice:
             raise DataError(f"{self.path}:1: column {twice[0]!r} stands twice in the header; rename one")
         if len(header) > 1 and not any(header):
@@ -174,6 +226,7 @@ class TableFile:
     def _parquet(self, handle: BinaryIO, columns: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             file = pq.ParquetFile(handle, page_checksum_verification=True)
+            self._require_narrow(file.metadata.num_columns)
             names = file.schema_arrow.names
             wanted = [c for c in columns if c in names] if columns is not None else names
             binary, classes = self._binary(file.schema_arrow), _class_names(file.schema_arrow)
@@ -188,8 +241,11 @@ class TableFile:
                     for column in classes.keys() & row.keys():
                         row[column] = _class(row[column], classes[column])
                     yield number, {**dict.fromkeys(c for c in columns or () if c in names), **row}
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{self.path}: damaged or no Parquet file ({str(error).splitlines()[0]})") from None
+        except DataError:
+            raise
+        except Exception as error:  # whatever a damaged page makes Arrow or Python's own types say
+            said = (redact(str(error)).splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{self.path}: damaged or no Parquet file ({said})") from None
 
     def _binary(self, schema: pa.Schema) -> set[str]:
         def is_bytes(kind: pa.DataType) -> bool:
@@ -213,7 +269,7 @@ class TableFile:
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Names of numbered classes by column, as the datasets library writes them into a Parquet file's metadata."""
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = json_text.parse((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         found = {c: f["names"] for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

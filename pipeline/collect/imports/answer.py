@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, fsum
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold import json_text
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.completion import parse
 from cascade_threshold.signals import measure
@@ -43,8 +43,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    value = json.loads(line)
-                except (ValueError, RecursionError) as error:
+                    value = json_text.parse(line)
+                except ValueError as error:
                     raise DataError(f"{path}:{number}: no JSON ({error}); each line is one object") from None
                 if not isinstance(value, dict):
                     raise DataError(f"{path}:{number}: {type(value).__name__} where an object was expected")
@@ -56,8 +56,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def json_file(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds. Raises DataError."""
     try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = json_text.parse(path.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds {type(value).__name__}, expected one JSON object")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cascade_threshold.label_text import label_text
 from pipeline.collect.imports.answer import Answer, json_lines
 from pipeline.errors import DataError
 
@@ -16,10 +18,17 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
         if "action" not in line or "confidence" not in line:
             raise DataError(f"{path}:{number}: no action and confidence; this is no line of a decision log")
         name = str(line.get("id") or f"line {number}")
-        confidence, label = line["confidence"], line.get("label")
+        confidence = line["confidence"]
         known = isinstance(confidence, int | float) and not isinstance(confidence, bool)
-        right = str(label) if label is not None else None
-        out.append(Answer(name, "cheap", line.get("cheap_answer"), float(confidence) if known else None, None, right))
-        if line.get("strong_answer") is not None:
-            out.append(Answer(name, "strong", line["strong_answer"], None, None, right))
+        right, cheap, strong = (_label(path, number, line, key) for key in ("label", "cheap_answer", "strong_answer"))
+        out.append(Answer(name, "cheap", cheap, float(confidence) if known else None, None, right))
+        if strong is not None:
+            out.append(Answer(name, "strong", strong, None, None, right))
     return out
+
+
+def _label(path: Path, number: int, line: Mapping[str, Any], key: str) -> str | None:
+    try:
+        return label_text(line.get(key))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}:{number}: {key} is {str(line[key])[:80]}: {error}; write it as text") from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold import json_text
 from pipeline.collect.imports.answer import Answer, from_completions, json_file, truth
 from pipeline.errors import DataError
 
@@ -29,12 +29,13 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
         label = (
             target if isinstance(target, str) else target[0] if isinstance(target, list) and len(target) == 1 else None
         )
+        label = label if isinstance(label, str) else None
         graded = score if isinstance(score, dict) else {}
         out.append(
             Answer(
                 name,
                 model,
-                graded.get("answer") or answer,
+                said if isinstance(said := graded.get("answer"), str) and said else answer,
                 confidence,
                 truth(graded.get("value")),
                 label,
@@ -49,7 +50,7 @@ def _samples(path: Path) -> list[dict[str, Any]]:
         with zipfile.ZipFile(path) as archive:
             names = sorted(n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json"))
             try:
-                return [json.loads(archive.read(name)) for name in names]
+                return [json_text.parse(archive.read(name)) for name in names]
             except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
                 raise DataError(
                     f"{path}: cannot be read ({error}); convert it with `inspect log convert --to json`"
@@ -60,15 +61,19 @@ def _samples(path: Path) -> list[dict[str, Any]]:
 
 def _completion(sample: dict[str, Any]) -> dict[str, Any]:
     """The sample's output in the shape of a chat completion, whose logprobs inspect keeps as they came."""
-    output = sample.get("output") or {}
+    output = sample.get("output")
+    output = output if isinstance(output, dict) else {}
+    found = output.get("choices")
     choices = []
-    for choice in output.get("choices") or []:
-        message = dict(choice.get("message") or {})
+    for choice in found if isinstance(found, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        message = choice.get("message")
+        message = dict(message) if isinstance(message, dict) else {}
         parts = message.get("content")
         if isinstance(parts, list):
-            message["content"] = "".join(
-                p.get("text", "") for p in parts if isinstance(p, dict) and p.get("type") == "text"
-            )
+            texts = [p.get("text") for p in parts if isinstance(p, dict) and p.get("type") == "text"]
+            message["content"] = "".join(text for text in texts if isinstance(text, str))
         choices.append(
             {
                 "index": 0,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.collect.data.table_reader import TableFile
+from pipeline.collect.data.table_reader import TableFile, columns_shown
 from pipeline.collect.imports import batch_output, decision_log, inspect_log, lm_eval, promptfoo
 from pipeline.collect.imports.answer import Answer
 from pipeline.errors import DataError
+from pipeline.run.schemas import utf8
 
 KINDS: dict[str, Callable[[Path, Sequence[str] | None], list[Answer]]] = {
     "batch": batch_output.read,
@@ -104,14 +105,14 @@ def _table(cheap: Mapping[str, Answer], strong: Mapping[str, Answer], labels: Ma
         label = labels.get(name) or a.label or (s.label if s else None)
         rows.append(
             {
-                "example_id": name,
-                "group": a.group,
-                "label": label,
+                "example_id": utf8(name),
+                "group": _text(a.group),
+                "label": _text(label),
                 "confidence": a.confidence,
-                "cheap_answer": a.answer,
+                "cheap_answer": _text(a.answer),
                 "cheap_correct": _graded(a, label, name in labels),
                 "cheap_usd": a.usd,
-                "strong_answer": s.answer if s else None,
+                "strong_answer": _text(s.answer) if s else None,
                 "strong_correct": _graded(s, label, name in labels) if s else None,
                 "strong_usd": s.usd if s else None,
             }
@@ -120,6 +121,10 @@ def _table(cheap: Mapping[str, Answer], strong: Mapping[str, Answer], labels: Ma
     for column in ("cheap_correct", "strong_correct"):
         frame[column] = frame[column].astype("boolean")
     return frame.drop(columns=[c for c in frame if frame[c].isna().all()])
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else utf8(text)
 
 
 def _graded(a: Answer, label: str | None, given: bool) -> bool | None:
@@ -152,7 +157,7 @@ def labels_of(path: Path, id_column: str, label_column: str) -> dict[str, str]:
         for column in (id_column, label_column):
             if column not in row:
                 raise DataError(
-                    f"{table.where(number)}: no column {column!r} (--id, --label); columns here: {', '.join(map(repr, row))}"
+                    f"{table.where(number)}: no column {column!r} (--id, --label); columns here: {columns_shown(row)}"
                 )
         if row[label_column] not in (None, ""):
             out[str(row[id_column])] = str(row[label_column])

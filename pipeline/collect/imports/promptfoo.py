@@ -16,7 +16,7 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     results = outer.get("results") if isinstance(outer, dict) else outer
     if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
         raise DataError(f"{path}: no results.results; write it with `promptfoo eval --output results.json`")
-    several = len({r.get("promptIdx", 0) for r in results}) > 1
+    several = len({str(r.get("promptIdx", 0)) for r in results}) > 1
     out = []
     for place, result in enumerate(results):
         test = result.get("testIdx", place)

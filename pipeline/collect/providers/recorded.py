@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from cascade_threshold import json_text
 from cascade_threshold.completion import interruption
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.service import Service
@@ -33,8 +34,8 @@ _ANEW = ("id", "created", "system_fingerprint", "request_id")
 def _parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
     """Row id, {status_code, body}, and why there is no id. A line of another shape is a failed row."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as fault:
+        value = json_text.parse(line)
+    except ValueError as fault:
         return None, {}, f"no JSON ({fault})"
     custom_id = value.get("custom_id") if isinstance(value, dict) else None
     if isinstance(custom_id, int) and not isinstance(custom_id, bool):

@@ -11,7 +11,6 @@ import glob
 import gzip
 import io
 import lzma
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,8 +18,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pipeline.errors import UsageError
+from pipeline.terminal import standard_input
 
 STDIN = "-"
+MOST_LINE = 16_000_000
+"""Characters read of one line; what a longer one holds beyond is left out, so that it counts as unreadable."""
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _OTHERS = {b"\x28\xb5\x2f\xfd": "zstd -dc", b"PK\x03\x04": "unzip -p"}
 _MARKS = (
@@ -38,7 +40,7 @@ class LogFile(NamedTuple):
         """Its lines as text; bytes that are no text of its encoding become U+FFFD. Raises UsageError when it cannot be opened."""
         with ExitStack() as stack:
             if self.name == STDIN:
-                raw: IO[bytes] = sys.stdin.buffer
+                raw: IO[bytes] = standard_input()
             else:
                 try:
                     raw = stack.enter_context(open(self.name, "rb"))
@@ -105,7 +107,10 @@ def _text_lines(raw: io.BufferedReader) -> Iterator[str]:
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None) or _unmarked(start)
     text = io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=None)
     try:
-        yield from text
+        while line := text.readline(MOST_LINE):
+            yield line
+            while len(line) == MOST_LINE and line[-1] != "\n":  # its rest is no line
+                line = text.readline(MOST_LINE)
     finally:
         text.detach()  # whoever opened it closes it
 

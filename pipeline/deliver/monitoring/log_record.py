@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from cascade_threshold import json_text
+
 WRAPPERS = (
     "log",
     "message",
@@ -92,8 +94,8 @@ def _unreadable(text: str, *, torn: bool) -> LogRecord:
 def _objects(text: str, depth: int = 0) -> list[Mapping[str, Any] | str] | None:
     """The objects of a line, and the text of a torn one before them; None when it holds no object."""
     try:
-        value = json.loads(text.rstrip(","))
-    except (ValueError, RecursionError):
+        value = json_text.parse(text.rstrip(","))
+    except ValueError:
         return _embedded(text)
     if isinstance(value, str) and depth < _DEPTH:
         return _objects(value, depth + 1)
@@ -129,8 +131,8 @@ def _quoted(text: str) -> list[Mapping[str, Any] | str] | None:
     if start < 0 or end < start:
         return None
     try:
-        value = json.loads(json.loads(f'"{text[start : end + 1]}"'))
-    except (ValueError, RecursionError):
+        value = json_text.parse(json_text.parse(f'"{text[start : end + 1]}"'))
+    except ValueError:
         return None
     return [value] if isinstance(value, dict) else None
 
@@ -174,7 +176,7 @@ def _part_of_line(text: str) -> str | None:
     if not text.startswith("{") or '"action"' in text[:12]:
         return None
     try:
-        value = json.loads(text)
+        value = json_text.parse(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or _payload(value) or not isinstance(value.get("log"), str):

@@ -1,0 +1,72 @@
+"""JsonText: JSON of others, read within limits: the one reader of foreign JSON. Standard library only.
+
+A text that nests without end, or a number that no computer counts with, is damaged like any other, and said so; neither ends
+in RecursionError or OverflowError somewhere later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+MOST_DEPTH = 100
+"""Levels of lists and objects within each other; a completion with logprobs has 7."""
+MOST_DIGITS = 300
+"""Of a whole number; one of 309 digits is beyond every float."""
+
+
+class JsonError(ValueError):
+    """A text is no JSON, or JSON beyond the limits."""
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise JsonError(f"a whole number of {len(digits):,} digits")
+    return int(digits)
+
+
+_plain = json.JSONDecoder(parse_int=_integer).decode
+
+
+def parse(
+    text: str | bytes,
+    *,
+    parse_constant: Callable[[str], Any] | None = None,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """The value of a JSON text, in UTF-8 where it is bytes. The two hooks are those of `json.loads`.
+
+    Raises JsonError, a ValueError, for what is no JSON, is no UTF-8, nests deeper than MOST_DEPTH, or holds a whole number of
+    more than MOST_DIGITS digits.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        decode = (
+            _plain
+            if parse_constant is None and object_pairs_hook is None
+            else json.JSONDecoder(
+                parse_int=_integer, parse_constant=parse_constant, object_pairs_hook=object_pairs_hook
+            ).decode
+        )
+        value = decode(text)
+    except RecursionError:
+        raise JsonError(f"nested deeper than {MOST_DEPTH} levels") from None
+    except JsonError:
+        raise
+    except ValueError as error:
+        raise JsonError(str(error)) from None
+    if text.count("[") + text.count("{") > MOST_DEPTH:  # fewer brackets cannot nest so deep
+        require_depth(value)
+    return value
+
+
+def require_depth(value: Any) -> None:
+    """Raise JsonError for lists and objects that nest deeper than MOST_DEPTH."""
+    level, depth = [value], 0
+    while level := [v for v in level if isinstance(v, (dict, list))]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise JsonError(f"nested deeper than {MOST_DEPTH} levels")
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
