@@ -50,7 +50,7 @@ def read(
     frame, places, decimal = _table(path, columns or {})
     if "confidence" not in frame:
         raise DataError(
-            f"{path}: no column 'confidence'; columns here: {columns_shown(frame.columns)}; "
+            f"{path}: no column 'confidence'; columns here: {columns_shown(frame.columns, '{}')}; "
             "name it with predictions: {columns: {confidence: ...}} in the config"
         )
     if "example_id" not in frame:
@@ -85,7 +85,7 @@ def _table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[s
             raise DataError(f"{path}: predictions.columns names {ours!r}, which is none of {', '.join(COLUMNS)}")
         if theirs not in frame:
             raise DataError(
-                f"{path}: no column {theirs!r}, which predictions.columns names; columns here: {columns_shown(frame.columns)}"
+                f"{path}: no column {theirs!r}, which predictions.columns names; columns here: {columns_shown(frame.columns, '{}')}"
             )
     named = {theirs: ours for ours, theirs in columns.items()}
     frame = frame.drop(columns=[ours for ours in columns if ours in frame and ours not in named]).rename(columns=named)
@@ -189,7 +189,7 @@ def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, same
         ]
     elif role == "cheap" and not {"cheap_answer", "strong_answer"} <= set(frame.columns):
         raise DataError(
-            f"{path}: needs a column cheap_correct, or cheap_answer together with label; columns here: {columns_shown(frame.columns)}"
+            f"{path}: needs a column cheap_correct, or cheap_answer together with label; columns here: {columns_shown(frame.columns, '{}')}"
         )
     else:
         return

@@ -26,11 +26,12 @@ MOST_NAMED = 40
 """Columns that a message lists."""
 
 
-def columns_shown(columns: Iterable[str]) -> str:
-    """The names of columns for a message, the first of them where there are many."""
+def columns_shown(columns: Iterable[str], form: str = "{!r}") -> str:
+    """The names of columns for a message, the first of them where there are many; `form`: how each is written."""
     names = list(columns)
     rest = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(repr(name) if len(name) <= 80 else f"{name[:77]!r}..." for name in names[:MOST_NAMED]) + rest
+    shown = (name if len(name) <= 80 else f"{name[:77]}..." for name in names[:MOST_NAMED])
+    return ", ".join(form.format(name) for name in shown) + rest
 
 
 def is_storable(text: str) -> bool:
