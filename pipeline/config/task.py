@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,35 +24,11 @@ from cascade_threshold.pricing import Price, price_of
 from pipeline.config import providers
 from pipeline.config.judge import Judge
 from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName, TargetName
+from pipeline.config.params import require_params
 from pipeline.config.part import Day, Number, Part, Share
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS, TARGETS
-
-LENGTHS = ("max_tokens", "max_completion_tokens")
-"""Parameters that bound a reply; where both stand, the larger counts."""
-
-
-NUMBERS = ("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
-"""Parameters that every server reads as a number."""
-
-
-def _require_json(name: str, value: Any) -> None:
-    """Raise ValueError for a parameter that no request can carry: JSON has no dates, NaN, infinities and keys that are no text."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise ValueError(f"{name} has the key {key!r}, which is no text; put it in quotes")
-            _require_json(f"{name}.{key}", inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _require_json(name, inner)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, which is no number that can be sent")
-    elif not (value is None or isinstance(value, bool | int | float | str)):
-        raise ValueError(
-            f"{name} is {str(value)!r} ({type(value).__name__}), which JSON cannot hold; put text in quotes"
-        )
 
 
 class Dataset(Part):
@@ -156,19 +131,7 @@ class Model(Part):
     @field_validator("params")
     @classmethod
     def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
-        ours = {"model", "messages", "logprobs", "top_logprobs", "stream", "n", "echo"} & set(params)
-        if ours:
-            raise ValueError(f"{', '.join(sorted(ours))} is set by the pipeline itself; remove it from params")
-        for name, value in params.items():
-            _require_json(name, value)
-        for name in NUMBERS:
-            value = params.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ValueError(f"{name} is {value!r}, which is no number")
-        for name in LENGTHS:
-            most = params.get(name)
-            if most is not None and (type(most) is not int or not 1 <= most < 10**9):
-                raise ValueError(f"{name} is {most!r}: it is the most tokens of a reply, a whole number from 1 on")
+        require_params(params)
         return params
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade_threshold.pricing import Price
 from pipeline.collect.request import Request
-from pipeline.config.task import LENGTHS
+from pipeline.config.params import LENGTHS
 from pipeline.errors import CapReached
 
 PROMPT_OVERHEAD_TOKENS = 200
