@@ -80,10 +80,6 @@ def test_every_figure_of_groups_is_covered(groups, size, icc):
         waits = waiting(rows.cheap_s, "certify", group=np.repeat(np.arange(groups), size))["latency_p50_s"]
         hits["latency_p50_s"] += waits.lower <= 1.0 <= (waits.upper or np.inf)
     print(groups, size, icc, hits)
-    # a bootstrap interval of the mean of a lognormal price is too short where few draws are independent of each other;
-    # twenty groups of equal rows are twenty draws, of which its true level is about .8
-    money = hits.pop("usd_per_1000")
-    assert money >= (0.77 if groups == 20 and icc == 1 else 0.82) * runs
     assert min(hits.values()) >= (LEAST - 0.03) * runs, hits  # standard error .021
 
 
@@ -91,7 +87,7 @@ def test_every_figure_of_groups_is_covered(groups, size, icc):
 @pytest.mark.parametrize("icc", [0.3, 1.0])
 @pytest.mark.parametrize(("groups", "size"), [(100, 4), (20, 20)])
 def test_bands_of_groups_cover(groups, size, icc):
-    runs, hits = 200, dict.fromkeys(("coverage", "accepted_accuracy", "system_accuracy"), 0)
+    runs, hits = 200, dict.fromkeys(("coverage", "accepted_accuracy", "system_accuracy", "usd_per_1000"), 0)
     for run in range(runs):
         rows = drawn(np.random.default_rng([7, groups, size, run]), groups, size, icc)
         table = sweep(rows, [0.5], replicates=300, seed=run).set_index("split").loc["certify"]

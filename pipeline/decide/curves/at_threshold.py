@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from scipy import stats
 
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.predictions import Rows
-from pipeline.decide.testing.share_interval import share_interval, student_factor
+from pipeline.decide.testing.mean_interval import ratio_interval
+from pipeline.decide.testing.share_interval import share_interval
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -22,8 +22,6 @@ Blocks = npt.NDArray[np.int64]
 
 LEVEL, LEVEL_WITHOUT_TEST = 0.9, 0.99
 """Of intervals on held-out rows, and where the rows that chose the threshold are all there is: they flatter it."""
-REPLICATES = 2000
-BLOCKS = 1000
 MOST_MISSING = 0.1
 """Share of the rows of a figure up to which what is missing is taken for failures, that may depend on the answer."""
 
@@ -59,8 +57,8 @@ class Expectation:
     row once. Intervals of shares are exact (Clopper-Pearson) where rows are by themselves and count alike; where groups have
     several rows, groups are what varies (`share_interval`). Where up to a tenth of what a share needs is missing, its
     interval reaches from the lower end with all of that wrong to the upper end with all of it right: what fails to come may
-    be what is hard; larger gaps are plans, not failures. Means of dollars have bootstrap intervals, of whole groups where
-    there are any, quantiles of seconds distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
+    be what is hard; larger gaps are plans, not failures. Means of dollars have intervals that allow for skewness, over groups where
+    there are any (`mean_interval`), quantiles of seconds distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
     so neither the dollars nor the seconds of the cheap call are spent.
     """
 
@@ -77,7 +75,7 @@ class Expectation:
         level: float = LEVEL,
     ) -> None:
         self._level = level
-        self._rows, self._split, self._weights, self._seed = rows, split, weights, seed
+        self._rows, self._split, self._weights = rows, split, weights
         self._group = blocks_of(rows.group, seed=seed, at_most=max(1, len(rows)))
         self.kept, self._alone = accepted(rows.confidence, threshold), alone
         self.strong_correct = np.ones(len(rows)) if human else rows.strong_correct
@@ -174,11 +172,16 @@ class Expectation:
         if np.ptp(x[known]) == 0:  # exact, where sums would round
             same = float(x[known][0])
             return Estimate(same, same, same, self._level, n, self._split)
-        weights = np.ones(n) if self._weights is None else self._weights[known]
-        value = float(weights @ x[known] / weights.sum()) if weights.sum() > 0 else float("nan")
-        lower, upper = _bootstrap_mean(
-            x[known], weights, self._seed, None if self._group is None else self._group[known], self._level
-        )
+        weights = np.where(known, self._counts(slice(None)), 0.0)
+        total, amounts = float(weights.sum()), np.where(known, x, 0.0)
+        if total <= 0:
+            return self._unknown()
+        value = float(weights @ amounts / total)
+        moved = weights * (amounts - value) / total
+        return self._amount(value, moved[known], None if self._group is None else self._group[known], n)
+
+    def _amount(self, value: float, moved: Floats, group: Blocks | None, n: int) -> Estimate:
+        lower, upper = ratio_interval(value, moved, group, self._level)
         return Estimate(value, lower, upper, self._level, n, self._split)
 
     def _told(self, x: Floats) -> bool:
@@ -192,28 +195,19 @@ class Expectation:
         whole = cheap + np.where(away, strong, 0.0)
         if not np.isnan(whole).any():
             return self._mean(whole)
-        weights = np.ones(len(cheap)) if self._weights is None else self._weights
+        weights = self._counts(slice(None))
         of_cheap, of_strong = weights * ~np.isnan(cheap), weights * (away & ~np.isnan(strong))
-        columns = [
-            of_cheap * np.nan_to_num(cheap),
-            of_cheap,
-            of_strong * np.nan_to_num(strong),
-            of_strong,
-            weights * away,
-            weights,
-        ]
-
-        def mean(sums: Floats) -> Floats:
-            paid, asked, more, known, escalated, total = sums
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.asarray(paid / asked + np.where(escalated > 0, escalated / total * more / known, 0.0))
-
-        value = float(mean(np.array([c.sum() for c in columns])))
-        if math.isnan(value):
+        asked, known, total = (float(w.sum()) for w in (of_cheap, of_strong, weights))
+        escalated = float(weights[away].sum())
+        if asked <= 0 or (escalated > 0 and known <= 0):
             return self._unknown()
-        lower, upper = _percentiles(mean(_drawn(columns, self._seed, self._group).T), value, self._group, self._level)
-        n = int((~np.isnan(whole)).sum())
-        return Estimate(value, lower, upper, self._level, n, self._split)
+        first, more = float(of_cheap @ np.nan_to_num(cheap)) / asked, 0.0
+        moved = of_cheap * (np.nan_to_num(cheap) - first) / asked
+        if escalated > 0:
+            share, each = escalated / total, float(of_strong @ np.nan_to_num(strong)) / known
+            more = share * each
+            moved += share * of_strong * (np.nan_to_num(strong) - each) / known + each * weights * (away - share) / total
+        return self._amount(first + more, moved, self._group, int((~np.isnan(whole)).sum()))
 
     def _unknown(self) -> Estimate:
         return Estimate(None, None, None, self._level, 0, self._split)
@@ -264,44 +258,3 @@ def mix_by_split(rows: Rows, prevalence: Mapping[str, float] | None) -> Floats |
         part = rows.split == split
         weights[part] = mix_weights(rows.label[part], prevalence)
     return weights
-
-
-def _bootstrap_mean(
-    x: Floats, weights: Floats, seed: int, group: Blocks | None, level: float
-) -> tuple[float | None, float | None]:
-    """Percentile interval of the weighted mean; above 1,000 rows blocks of rows are resampled instead of rows."""
-    sums, mass = _drawn([weights * x, weights], seed, group).T
-    if not (mass > 0).all():
-        return None, None
-    return _percentiles(sums / mass, float(weights @ x / weights.sum()), group, level)
-
-
-def _percentiles(drawn: Floats, value: float, group: Blocks | None, level: float) -> tuple[float | None, float | None]:
-    """Percentile interval from replicates; of groups it is wider by what few of them lack (Student)."""
-    if not np.isfinite(drawn).all():
-        return None, None
-    lower, upper = (float(q) for q in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
-    if group is not None:
-        number = len(np.unique(group))
-        if number < 2:
-            return None, None
-        factor = float(student_factor(number, level)) * (number / (number - 1)) ** 0.5
-        lower, upper = value + factor * (lower - value), value + factor * (upper - value)
-    return lower, upper
-
-
-def _drawn(columns: list[Floats], seed: int, group: Blocks | None = None) -> Floats:
-    """Resampled sums of columns (n,), shape (replicates, columns): of rows, or of whole groups; pooled beyond 1,000."""
-    n = len(columns[0])
-    code = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
-    count = int(code.max()) + 1
-    blocks = min(BLOCKS, count)
-    block = (np.random.default_rng(seed).permutation(count) % blocks)[code]
-    return _resamples(blocks, seed) @ np.column_stack([np.bincount(block, c, blocks) for c in columns])
-
-
-@lru_cache(maxsize=1)
-def _resamples(blocks: int, seed: int) -> Floats:
-    """How often each block is drawn in each replicate; the figures of one recommendation share it."""
-    rng = np.random.default_rng([seed, 1])
-    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), REPLICATES).astype(np.float64)

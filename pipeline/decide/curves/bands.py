@@ -22,6 +22,7 @@ from pipeline.decide.curves.bootstrap import draw_blocks
 from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.intervals import clopper_pearson, wilson
+from pipeline.decide.testing.mean_interval import skewed_interval
 from pipeline.decide.testing.share_interval import effective_rows, student_factor
 
 Floats = npt.NDArray[np.float64]
@@ -89,7 +90,7 @@ def bands(
     groups = None if blocks is None else int(blocks.max()) + 1
     if groups is not None:
         scale *= groups / len(rows)  # where resampling is mute, groups are what was seen
-    out = {"usd_per_1000": _limits(point["usd_per_1000"][0], drawn["usd_per_1000"], level, None, groups)}
+    out = {"usd_per_1000": _of_amounts(point["usd_per_1000"][0], drawn["usd_per_1000"], level, groups or len(rows))}
     for name, (k, n) in hits.items():
         out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale), groups)
     out["escalation_rate"] = out["coverage"].complement()
@@ -177,18 +178,42 @@ class _SegmentDollars:
         return Dollars(cheap.sum(axis=1), known[0].sum(axis=1), strong, known[1])
 
 
+def _of_amounts(point: Floats, drawn: Floats, level: float, number: int) -> Bands:
+    """Limits of a mean of amounts from replicates (r, L) of `number` rows or groups, allowing for skewness (`mean_interval`)."""
+    drawn = np.where(np.isnan(drawn), point, drawn)
+    sd = drawn.std(axis=0) * (number / max(number - 1, 1)) ** 0.5
+    moving = _moving(point, sd)
+    off = drawn - drawn.mean(axis=0)
+    skewness = np.divide((off**3).mean(axis=0), sd**3, out=np.zeros_like(sd), where=moving)
+    lower, upper = skewed_interval(point, np.where(moving, sd, 0.0), skewness, number, level)
+    lower = np.maximum(lower, 0.0)
+    width = _critical(point, drawn, sd, moving, level) * float(student_factor(number, level)) * sd
+    return Bands(lower, upper, np.minimum(np.maximum(point - width, 0.0), lower), np.maximum(point + width, upper))
+
+
+def _moving(point: Floats, sd: Floats) -> npt.NDArray[np.bool_]:
+    """Where resampling changes the curve at all."""
+    return ~np.isnan(point) & (sd > 1e-12 * np.maximum(1e-300, np.abs(point)))
+
+
+def _critical(point: Floats, drawn: Floats, sd: Floats, moving: npt.NDArray[np.bool_], level: float) -> float:
+    """How many standard errors the furthest point of a replicate lies off, in the share `level` of the replicates."""
+    if not moving.any():
+        return 0.0
+    return float(np.quantile((np.abs(drawn[:, moving] - point[moving]) / sd[moving]).max(axis=1), level))
+
+
 def _ratio(a: Floats, b: Floats) -> Floats:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
 def _limits(
-    point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats] | None, groups: int | None
+    point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats], groups: int | None
 ) -> Bands:
     """Percentile and max-t limits from replicates (r, L); exact ones where a proportion is 0 or 1 and resampling is mute.
 
-    `hits`: successes and trials of the proportion (L,), or None for a mean, which has no such ends.
-    Of `groups` resampled, means are wider by Student's factor, and a proportion has Clopper-Pearson's limits at as many rows
-    as vary so much (`share_interval`).
+    `hits`: successes and trials of the proportion (L,). Of `groups` resampled, a proportion has Clopper-Pearson's limits at
+    as many rows as vary so much (`share_interval`).
     A replicate in which the curve is not defined at a level says nothing there and counts as the estimate.
     """
     defined = ~np.isnan(point)
@@ -199,14 +224,8 @@ def _limits(
     if groups is not None:
         factor = float(student_factor(groups, level)) * (groups / max(groups - 1, 1)) ** 0.5
         lower, upper, sd = point + factor * (lower - point), point + factor * (upper - point), factor * sd
-    moving = defined & (sd > 1e-12 * np.maximum(1e-300, np.abs(point)))
-    critical = 0.0
-    if moving.any():
-        furthest = (np.abs(drawn[:, moving] - point[moving]) / sd[moving]).max(axis=1)
-        critical = float(np.quantile(furthest, level))
-    if hits is None:
-        outer = np.maximum(point - critical * sd, 0.0), point + critical * sd
-        return Bands(lower, upper, np.fmin(outer[0], lower), np.fmax(outer[1], upper))
+    moving = _moving(point, sd)
+    critical = _critical(point, drawn, sd, moving, level)
     # at critical standard errors the score interval keeps the skewness near 0 and 1 that point +- critical sd ignores
     rows = np.divide(point * (1 - point), sd**2, out=np.zeros_like(point), where=moving)
     sim_lower, sim_upper = wilson(np.where(moving, point, 0.0) * rows, rows, critical)
