@@ -19,7 +19,7 @@ from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
 from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
-from pipeline.decide.curves.at_threshold import LEVEL, LEVEL_WITHOUT_TEST, Estimate, Expectation, mix_weights, waiting
+from pipeline.decide.curves.at_threshold import Estimate, Expectation, level_of, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.label_rates import label_rates
 from pipeline.decide.predictions import Rows
@@ -146,17 +146,21 @@ def recommend(
         weights=weights,
         alone=alone,
         seed=seed,
-        level=LEVEL if split == "test" else LEVEL_WITHOUT_TEST,
+        level=level_of(split),
     )
     expected = figures(part).all()
     needed = sample_size.fewest_rows(goal, human=human)
     unread = Unreadable.of(rows, () if replies is None else replies.strong_unreadable)
     found = _outcome(rows, goal, certificate, threshold, human)
+    grouped = certificate.unit == "groups"
+    blurred = None if human or not unread.n else _both_ends(part, split, threshold, figures, grouped=grouped)
     warnings = gravest_first(
-        () if human else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired),
+        ()
+        if human
+        else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired, both_ends=blurred),
         caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
         of_the_outcome(found),
-        findings(rows, goal, threshold, human=human),
+        findings(rows, goal, threshold, human=human, grouped=grouped),
         () if replies is None else reply_caveats(replies),
     )
     check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
@@ -189,23 +193,34 @@ def recommend(
         if goal.usd_per_error is None
         else figures(part).totals(total_cost.costs(part, goal.usd_per_error, human=human)),
         unreadable=None
-        if human or not unread.n
-        else unread.to_json() | {"limit": max_unreadable, **_both_ends(part, figures)},
+        if blurred is None
+        else unread.to_json()
+        | {
+            "limit": max_unreadable,
+            **{
+                name: {end: None if e is None else e.to_json() for end, e in ends.items()}
+                for name, ends in blurred.items()
+            },
+        },
         outcome=found,
-        difference=_difference(part, split, found, threshold, human),
         mix_difference=None if weights is None or threshold is None else figures(part).against_strong(),
+        difference=_difference(part, split, found, threshold, human=human, grouped=grouped),
     )
 
 
-def _both_ends(part: Rows, figures: Callable[[Rows], Expectation]) -> dict[str, Any]:
+def _both_ends(
+    part: Rows, split: str, threshold: float | None, figures: Callable[[Rows], Expectation], *, grouped: bool
+) -> dict[str, dict[str, Estimate | None]]:
     """The figures that unreadable strong replies blur, as if all of these were wrong, and as if all were right."""
-    ends = {
-        name: figures(part.with_unreadable(right)).all() for name, right in (("all_wrong", False), ("all_right", True))
-    }
-    return {
-        figure: {end: estimates[figure].to_json() for end, estimates in ends.items()}
-        for figure in ("strong_accuracy", "system_accuracy")
-    }
+    found: dict[str, dict[str, Estimate | None]] = {}
+    for end, right in (("all_wrong", False), ("all_right", True)):
+        as_if = part.with_unreadable(right)
+        estimates = figures(as_if).all()
+        told = {name: estimates[name] for name in ("strong_accuracy", "system_accuracy")}
+        difference = _paired(as_if, split, threshold, human=False, grouped=grouped)
+        for name, estimate in (told | {"difference": difference}).items():
+            found.setdefault(name, {})[end] = estimate
+    return found
 
 
 def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, further: int | None) -> tuple[str, str]:
@@ -252,16 +267,22 @@ def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float 
     return outcome(part, goal, threshold, human=human, grouped=certificate.unit == "groups", split=split)
 
 
-def _difference(part: Rows, split: str, found: Outcome | None, threshold: float | None, human: bool) -> Estimate | None:
+def _difference(
+    part: Rows, split: str, found: Outcome | None, threshold: float | None, *, human: bool, grouped: bool
+) -> Estimate | None:
     """Accuracy of the cascade minus that of the strong side on the same rows; the promise's own figure where it is that."""
-    if threshold is None:
-        return None
     if found is not None and found.goal.kind == "match_strong":
         return found.figure
+    return _paired(part, split, threshold, human=human, grouped=grouped)
+
+
+def _paired(part: Rows, split: str, threshold: float | None, *, human: bool, grouped: bool) -> Estimate | None:
+    if threshold is None:
+        return None
     strong = np.ones(len(part)) if human else part.strong_correct
-    level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
     cascade = np.where(accepted(part.confidence, threshold), part.cheap_correct, strong)
-    return paired_difference(cascade, strong, level=level, split=split)
+    group = part.group if grouped else None
+    return paired_difference(cascade, strong, level=level_of(split), split=split, group=group)
 
 
 def _never_right(held: Rows) -> bool:

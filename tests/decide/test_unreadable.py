@@ -111,6 +111,20 @@ def test_both_ends_of_what_was_not_read_stand_beside_the_figures():
     low, high = (blurred["strong_accuracy"][end]["value"] for end in ("all_wrong", "all_right"))
     assert low == pytest.approx(test.strong_correct.mean())
     assert high - low == pytest.approx(test.strong_unreadable.mean())
+    found = recommend(rows, MATCH, certificate=certificate, seed=1)
+    kept = test.confidence >= found.threshold
+    ends = {}
+    for end, right in (("all_wrong", 0.0), ("all_right", 1.0)):
+        strong = np.where(test.strong_unreadable, right, test.strong_correct)
+        cascade = np.where(kept, test.cheap_correct, strong)
+        ends[end] = np.mean(cascade - strong)
+        assert blurred["difference"][end]["value"] == pytest.approx(ends[end])
+    assert ends["all_right"] < ends["all_wrong"]
+    assert found.difference.value == pytest.approx(ends["all_right"])  # the badge goes by the worse end
+    assert found.outcome.qualified == (ends["all_right"] < -0.02)
+    first = next(w.text for w in found.warnings if w.code == "unreadable_strong")
+    for value in ends.values():
+        assert f"{100 * value:+.1f}".replace("-", "\u2212") in first
     assert recommend(known(evaluated(4000, seed=2)), MATCH, certificate=certificate, seed=1).unreadable is None
 
 

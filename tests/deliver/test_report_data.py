@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from deliver.runs import CHEAP, DEAR, SCENES, Made
 from scipy.stats import beta
 
 from pipeline.deliver.report import page as report
+from pipeline.deliver.report.rows import ReportRows
+from pipeline.deliver.report.rows import groups as groups_of
 
 Recorded = Callable[[str], Made]
 
@@ -143,3 +146,32 @@ def test_baselines_that_weigh_rows_otherwise_are_left_out(made: Made) -> None:
     )
     data["decide"]["baselines"] = []
     assert "were not worked out" in report.render(data, {})
+
+
+def test_where_rows_come_in_groups_the_intervals_by_label_and_segment_are_over_groups() -> None:
+    """Ten copies of every row tell no more than the row: no interval is narrower than that of one row a group."""
+    copies, groups = 10, 30
+    right = [int(g % 5 > 0) for g in range(groups)]
+    rows = [(g, r) for g, r in enumerate(right) for _ in range(copies)]
+    table = pa.table({
+        "example_id": [f"e{i}" for i in range(len(rows))], "group": [f"g{g}" for g, _ in rows],
+        "split": ["test"] * len(rows), "segment": ["s"] * len(rows), "label": ["a"] * len(rows),
+        "cheap_answer": ["a" if r else "b" for _, r in rows], "strong_answer": ["a"] * len(rows), "confidence": [0.9] * len(rows),
+        "cheap_correct": [float(r) for _, r in rows], "strong_correct": [1.0] * len(rows),
+    })  # fmt: skip
+    found = ReportRows.of_table(table)
+    assert found.group is not None
+    for by in ("label", "segment"):
+        (entry,) = groups_of(found, by, "test", 0.5)["rows"]
+        for name in ("cheap_accuracy", "cascade_accuracy"):
+            share, n = sum(right) / groups, groups
+            low, high = beta.ppf(0.05, share * n, n - share * n + 1), beta.ppf(0.95, share * n + 1, n - share * n)
+            assert entry[name]["value"] == pytest.approx(share)
+            assert entry[name]["lower"] <= low
+            assert entry[name]["upper"] >= high
+        assert entry["difference"]["upper"] - entry["difference"]["lower"] > 0.2
+    single = ReportRows.of_table(table.set_column(1, "group", pa.array([f"g{i}" for i in range(len(rows))])))
+    assert single.group is None
+    (entry,) = groups_of(single, "label", "test", 0.5)["rows"]
+    hits, n = sum(right) * copies, groups * copies
+    assert entry["cheap_accuracy"]["lower"] == pytest.approx(beta.ppf(0.05, hits, n - hits + 1))

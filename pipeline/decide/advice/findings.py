@@ -27,8 +27,8 @@ LEVEL = 0.9
 MOST_NAMED = 3
 
 
-def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool) -> Iterator[Caveat]:
-    """Sentences about the recommended threshold. `rows` are all rows."""
+def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool, grouped: bool) -> Iterator[Caveat]:
+    """Sentences about the recommended threshold. `rows` are all rows; `grouped`: groups are what is counted."""
     test = rows.of("test")
     shown = test if len(test) else rows.of("certify")
     if threshold is not None and len(test):
@@ -36,7 +36,7 @@ def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool) ->
     yield from _surest_are_worst(rows.of("certify"))
     if threshold is not None and goal.kind == "match_strong" and not human:
         for what in ("label", "segment"):
-            yield from _beyond_margin(shown, what, goal.limit, threshold)
+            yield from _beyond_margin(shown, what, goal.limit, threshold, grouped)
 
 
 def of_ranking(ranking: Mapping[str, Any] | None) -> Iterator[Caveat]:
@@ -122,14 +122,15 @@ def _surest_are_worst(held: Rows) -> Iterator[Caveat]:
         )
 
 
-def _beyond_margin(shown: Rows, what: str, within: float, threshold: float) -> Iterator[Caveat]:
+def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grouped: bool) -> Iterator[Caveat]:
     """Labels or segments where the cascade is worse than the strong model by more than the promise for the whole."""
     values = getattr(shown, what)
     cascade = np.where(accepted(shown.confidence, threshold), shown.cheap_correct, shown.strong_correct)
     found = []
     for name in sorted({v for v in values if v is not None}):
         mine = np.asarray(values == name, dtype=bool)
-        at = paired_difference(cascade[mine], shown.strong_correct[mine], level=LEVEL, split="")
+        group = shown.group[mine] if grouped else None
+        at = paired_difference(cascade[mine], shown.strong_correct[mine], level=LEVEL, split="", group=group)
         if at.n >= FEWEST and at.value is not None and at.value < -within:
             found.append((at.value, name, at.n, at.upper is not None and at.upper < -within))
     if not found:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
 from pipeline.decide.advice.holdout_check import Outcome
-from pipeline.decide.advice.number_text import counted, ordinal, percent, points, shortened, usd
+from pipeline.decide.advice.number_text import counted, ordinal, percent, points, shortened, signed, usd
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
@@ -70,8 +70,11 @@ def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:
     return tuple(sorted(chain(*parts), key=lambda w: -w.gravity))
 
 
-def of_unreadable(found: Unreadable, *, beyond: bool, paired: bool) -> Iterator[Caveat]:
-    """Strong replies that are no whole answer: how many, why, and what helps. `beyond`: more than the config allows."""
+def of_unreadable(
+    found: Unreadable, *, beyond: bool, paired: bool, both_ends: Mapping[str, Mapping[str, Estimate | None]] | None
+) -> Iterator[Caveat]:
+    """Strong replies that are no whole answer: how many, why, and what helps. `beyond`: more than the config allows;
+    `both_ends`: the figures they blur, by name, as if all of them were wrong and as if all were right."""
     if found.n == 0:
         return
     counted_as = (
@@ -81,8 +84,30 @@ def of_unreadable(found: Unreadable, *, beyond: bool, paired: bool) -> Iterator[
     )
     gravity = 3 if beyond or found.share >= MANY_UNREADABLE else 2
     yield Caveat(
-        "unreadable_strong", gravity, " ".join(p for p in (f"{found.words()}.", found.remedy(), counted_as) if p)
+        "unreadable_strong",
+        gravity,
+        " ".join(p for p in (f"{found.words()}.", found.remedy(), counted_as, _between(both_ends or {})) if p),
     )
+
+
+def _between(both_ends: Mapping[str, Mapping[str, Estimate | None]]) -> str:
+    """The two ends of what was not read, of the difference and of the strong model's accuracy."""
+    told = {name: [ends[end] for end in ("all_wrong", "all_right")] for name, ends in both_ends.items()}
+    strong = [e.value for e in told.get("strong_accuracy", ()) if e is not None and e.value is not None]
+    if len(strong) < 2:
+        return ""
+    text = f"Were all of them wrong or all right, the strong model would be right in {percent(strong[0])} or {percent(strong[1])}"
+    differences = [e for e in told.get("difference", ()) if e is not None and e.value is not None]
+    if len(differences) == 2:
+        ends = " or ".join(f"{signed(100 * (e.value or 0.0), 1)}{_bounds(e)}" for e in differences)
+        text += f", and the cascade minus it {ends} points"
+    return f"{text}."
+
+
+def _bounds(estimate: Estimate) -> str:
+    if estimate.lower is None or estimate.upper is None:
+        return ""
+    return f" [{signed(100 * estimate.lower, 1)}, {signed(100 * estimate.upper, 1)}]"
 
 
 def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Caveat]:

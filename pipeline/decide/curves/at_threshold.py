@@ -26,6 +26,11 @@ MOST_MISSING = 0.1
 """Share of the rows of a figure up to which what is missing is taken for failures, that may depend on the answer."""
 
 
+def level_of(split: str) -> float:
+    """Of the intervals of figures on a split: wider where the rows chose the threshold."""
+    return LEVEL_WITHOUT_TEST if split == "certify" else LEVEL
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure, its interval at `level`, how many rows it rests on and which split they are of. None is unknown."""
@@ -206,7 +211,9 @@ class Expectation:
         if escalated > 0:
             share, each = escalated / total, float(of_strong @ np.nan_to_num(strong)) / known
             more = share * each
-            moved += share * of_strong * (np.nan_to_num(strong) - each) / known + each * weights * (away - share) / total
+            moved += (
+                share * of_strong * (np.nan_to_num(strong) - each) / known + each * weights * (away - share) / total
+            )
         return self._amount(first + more, moved, self._group, int((~np.isnan(whole)).sum()))
 
     def _unknown(self) -> Estimate:

@@ -207,9 +207,7 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def _limits(
-    point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats], groups: int | None
-) -> Bands:
+def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats], groups: int | None) -> Bands:
     """Percentile and max-t limits from replicates (r, L); exact ones where a proportion is 0 or 1 and resampling is mute.
 
     `hits`: successes and trials of the proportion (L,). Of `groups` resampled, a proportion has Clopper-Pearson's limits at

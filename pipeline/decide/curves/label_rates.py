@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.curves.at_threshold import level_of
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import share_interval
@@ -15,7 +16,6 @@ from pipeline.decide.testing.share_interval import share_interval
 Floats = npt.NDArray[np.float64]
 
 MOST_LABELS = 50
-LEVEL = 0.9
 
 
 def label_rates(
@@ -53,10 +53,12 @@ def label_rates(
             n, weight = int(among.sum()), np.ones(len(part)) if weights is None else weights
             mass = float(weight[among].sum())
             if mass <= 0:
-                return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": n, "split": split}
-            lower, upper = share_interval(hits.astype(np.float64), among, weights=weights, group=block, level=LEVEL)
+                return {"value": None, "lower": None, "upper": None, "level": level_of(split), "n": n, "split": split}
+            lower, upper = share_interval(
+                hits.astype(np.float64), among, weights=weights, group=block, level=level_of(split)
+            )
             value = float(weight[among & hits].sum() / mass)
-            return {"value": value, "lower": lower, "upper": upper, "level": LEVEL, "n": n, "split": split}
+            return {"value": value, "lower": lower, "upper": upper, "level": level_of(split), "n": n, "split": split}
 
         out.append({
             "name": name, "members": list(members), "precision": figure(right, labeled & told),

@@ -121,6 +121,7 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
         "reason": advice.certificate.reason,
         "outcome": None if advice.outcome is None else advice.outcome.model_dump(),
         "difference": None if advice.difference is None else advice.difference.model_dump(),
+        "unreadable": advice.unreadable,
         "labels_needed": advice.labels_needed,
         "tightest": advice.tightest,
         "tighter": advice.tighter,

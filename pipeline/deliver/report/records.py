@@ -127,6 +127,7 @@ class Recommendation(Record):
     difference: Figure | None
     mix_difference: Figure | None
     totals: dict[str, Figure] | None
+    unreadable: dict[str, Any] | None
     usual_rules: tuple[UsualRule, ...]
     baselines: tuple[dict[str, Any], ...]
     ranking: dict[str, Any] | None

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.decide.curves.at_threshold import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.paired_interval import paired_difference
+from pipeline.decide.testing.share_interval import share_interval
 from pipeline.deliver.report.formatting import cut
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
-LEVEL = 0.9
 FEW_ROWS = 30
 MOST_GROUPS = 80
 MOST_MISTAKES = 50
@@ -27,7 +28,7 @@ EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.9
 
 _TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
 _NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd")
-COLUMNS = ("example_id", *_TEXTS, *_NUMBERS)
+COLUMNS = ("example_id", "group", *_TEXTS, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class ReportRows:
     example_ids: pa.ChunkedArray | None
     texts: Mapping[str, Coded]
     numbers: Mapping[str, Floats]
+    group: Codes | None = None
+    """The number of each row's group, which intervals are over; None where each row is one by itself."""
 
     @classmethod
     def of_table(cls, table: pa.Table) -> ReportRows:
@@ -57,7 +60,7 @@ class ReportRows:
         texts = {c: _coded(table[c]) if c in have else Coded(np.full(n, -1), ()) for c in _TEXTS}
         numbers = {c: _floats(table[c]) if c in have else np.full(n, np.nan) for c in _NUMBERS}
         ids = table["example_id"].cast(pa.string()) if "example_id" in have else None
-        return cls(ids, texts, numbers)
+        return cls(ids, texts, numbers, _groups(table["group"]) if "group" in have else None)
 
     def __len__(self) -> int:
         return len(self.numbers["confidence"])
@@ -120,33 +123,35 @@ def _coded(column: pa.ChunkedArray) -> Coded:
     return Coded(place[codes], tuple(values[i] for i in order))
 
 
+def _groups(column: pa.ChunkedArray) -> Codes | None:
+    coded = _coded(column).codes
+    alone = coded < 0
+    if (~alone).sum() == coded.max(initial=-1) + 1:
+        return None
+    return np.where(alone, coded.max() + np.cumsum(alone), coded)
+
+
 def _floats(column: pa.ChunkedArray) -> Floats:
     return np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
 
 
 def rate(hits: float, n: float, split: str) -> dict[str, Any]:
     """A counted share with its exact (Clopper-Pearson) interval; unknown when nothing was counted."""
+    level = level_of(split)
     if n <= 0:
-        return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0, "split": split}
-    lower, upper = clopper_pearson(hits, n, LEVEL)
-    return {
-        "value": hits / n,
-        "lower": float(lower),
-        "upper": float(upper),
-        "level": LEVEL,
-        "n": int(n),
-        "split": split,
-    }
+        return {"value": None, "lower": None, "upper": None, "level": level, "n": 0, "split": split}
+    lower, upper = (float(end) for end in clopper_pearson(hits, n, level))
+    return {"value": hits / n, "lower": lower, "upper": upper, "level": level, "n": int(n), "split": split}
 
 
-def mean_rate(right: Floats, split: str, weights: Floats | None = None) -> dict[str, Any]:
-    """The share of ones among what is known. With weights the interval is that of Kish's effective number of rows."""
-    known = ~np.isnan(right)
-    if weights is None or not known.any():
-        return rate(float(right[known].sum()), float(known.sum()), split)
-    w = weights[known]
-    share, effective = float(w @ right[known] / w.sum()), float(w.sum() ** 2 / (w @ w))
-    return {**rate(share * effective, effective, split), "value": share, "n": int(known.sum())}
+def share(x: Floats, group: Codes | None, split: str) -> dict[str, Any]:
+    """The share of `x` (n,), 1, 0 or NaN (unknown), over the known rows; its interval is over groups where there are any."""
+    known = ~np.isnan(x)
+    counted = rate(float(x[known].sum()), float(known.sum()), split)
+    if group is None or counted["value"] is None:
+        return counted
+    lower, upper = share_interval(np.nan_to_num(x), known, group=group, level=counted["level"])
+    return counted | {"lower": lower, "upper": upper}
 
 
 def groups(
@@ -157,7 +162,7 @@ def groups(
     floors: Mapping[str, float] | None = None,
     margin: float | None = None,
 ) -> dict[str, Any]:
-    """Results by label or by segment on one split, with exact intervals: worst against the strong model first.
+    """Results by label or by segment on one split, with intervals (`share`): worst against the strong model first.
 
     `margin`: how much worse than the strong model the whole may be; a group beyond it is flagged.
     """
@@ -167,30 +172,21 @@ def groups(
     cheap, strong = rows.numbers["cheap_correct"][inside], rows.numbers["strong_correct"][inside]
     cascade = np.where(kept, cheap, strong)
 
-    def total(weights: npt.NDArray[Any]) -> Floats:
-        return np.asarray(np.bincount(codes, weights=weights.astype(float), minlength=size), dtype=np.float64)
-
-    n = total(np.ones(len(codes)))
-    sums = {
-        k: (total(np.nan_to_num(v)), total(~np.isnan(v)))
-        for k, v in (("cheap", cheap), ("strong", strong), ("cascade", cascade))
-    }
-    escalated, wrong = total(~kept), total(kept & (cheap == 0))
+    kept_wrong = np.where(kept, 1 - cheap, np.nan)
+    cluster = None if rows.group is None else rows.group[inside]
+    n = np.bincount(codes, minlength=size)
     order = sorted(np.flatnonzero(n), key=lambda g: (-n[g], column.values[g]))
     out = []
     for g in order[:MOST_GROUPS]:
-        name, floor = column.values[g], (floors or {}).get(column.values[g])
-        entry: dict[str, Any] = {"name": name, "n": int(n[g])}
-        entry |= {f"{k}_accuracy": rate(hits[g], of[g], split) for k, (hits, of) in sums.items()}
-        entry |= {
-            "escalation_rate": rate(escalated[g], n[g], split),
-            "accepted_wrong": int(wrong[g]),
-            "accepted": int(n[g] - escalated[g]),
-            "accepted_error": rate(wrong[g], n[g] - escalated[g], split),
-            "floor": floor,
-        }
-        here = codes == g
-        entry["difference"] = paired_difference(cascade[here], strong[here], level=LEVEL, split=split).to_json()
+        name, floor, here = column.values[g], (floors or {}).get(column.values[g]), codes == g
+        mine = None if cluster is None else cluster[here]
+        figures = {"cheap_accuracy": cheap, "strong_accuracy": strong, "cascade_accuracy": cascade, "escalation_rate": (~kept).astype(float), "accepted_error": kept_wrong}  # fmt: skip
+        entry: dict[str, Any] = {"name": name, "n": int(n[g]), "floor": floor, "accepted": int(kept[here].sum())}
+        entry |= {key: share(x[here], mine, split) for key, x in figures.items()}
+        entry["accepted_wrong"] = int(np.nansum(kept_wrong[here]))
+        entry["difference"] = paired_difference(
+            cascade[here], strong[here], level=level_of(split), split=split, group=mine
+        ).to_json()
         value, behind = entry["cascade_accuracy"]["value"], entry["difference"]["value"]
         entry["flags"] = (["few"] if n[g] < FEW_ROWS else []) + (
             ["floor"] if floor is not None and value is not None and value < floor else []
@@ -222,7 +218,7 @@ def recall_floors(
 
         told = np.where(kept, among("cheap_answer"), among("strong_answer"))
         mine = inside & among("label")
-        recall = rate(float((told & mine).sum()), float(mine.sum()), split)
+        recall = share(told[mine].astype(float), None if rows.group is None else rows.group[mine], split)
         broken = recall["value"] is not None and recall["value"] < floor
         out.append({"name": name, "labels": list(labels), "floor": floor, "recall": recall, "broken": broken})
     return out
@@ -293,11 +289,11 @@ def label_noise(rows: ReportRows, split: str, threshold: float | None) -> dict[s
     """Where the kept answer is wrong: how often the strong model is wrong too, and how often both say the same against the label."""
     wrong = rows.of(split) & rows.kept(threshold) & (rows.numbers["cheap_correct"] == 0)
     strong = rows.numbers["strong_correct"][wrong]
-    same = rows.agree[wrong]
+    same, group = rows.agree[wrong], None if rows.group is None else rows.group[wrong]
     return {
         "n": int(wrong.sum()),
-        "strong_wrong_too": mean_rate(1 - strong, split),
-        "same_answer": mean_rate(same, split),
+        "strong_wrong_too": share(1 - strong, group, split),
+        "same_answer": share(same, group, split),
     }
 
 

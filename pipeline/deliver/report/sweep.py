@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.decide.curves.at_threshold import LEVEL, level_of
 from pipeline.decide.testing.intervals import clopper_pearson
-from pipeline.deliver.report.rows import LEVEL, ReportRows
+from pipeline.deliver.report.rows import ReportRows
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,7 +126,7 @@ def _count_wrong(
 
     The share kept x the share of wrong ones among the kept that are graded; unknown where rows are kept and none of them is
     graded. Bounds are Clopper-Pearson's over the escalated and the graded rows, at Kish's effective number of them where
-    rows are weighted.
+    rows are weighted and at most as many as there are groups.
     """
     inside = rows.of(split)
     confidence, weights = rows.numbers["confidence"][inside], rows.weights(split, prevalence)
@@ -146,12 +147,21 @@ def _count_wrong(
         share = np.where(kept > 0, kept / weights.sum() * wrong / told, 0.0)
         left_out = above(weights * ~graded), above(weights**2 * ~graded)
         effective = (weights.sum() - left_out[0]) ** 2 / (weights @ weights - left_out[1])
-    lower, upper = clopper_pearson(share * effective, effective, LEVEL)
+    if rows.group is not None:
+        effective = np.minimum(effective, _alike(rows, inside, weights))
+    lower, upper = clopper_pearson(share * effective, effective, level_of(split))
     for suffix, amounts in (("", share), ("_lower", lower), ("_upper", upper)):
         columns["wrong_per_1000" + suffix] = _plain(1000 * amounts, share)
     if not gold and all(v is None for v in columns["system_accuracy"]):
         for suffix, amounts in (("", share), ("_lower", upper), ("_upper", lower)):
             columns["system_accuracy" + suffix] = _plain(1 - amounts, share)
+
+
+def _alike(rows: ReportRows, inside: npt.NDArray[np.bool_], weights: Floats) -> float:
+    """Groups of equal weight that vary as much: no more rows than these are told apart, however alike a group's are."""
+    assert rows.group is not None
+    held = np.bincount(np.unique(rows.group[inside], return_inverse=True)[1], weights)
+    return float(held.sum() ** 2 / (held**2).sum())
 
 
 def _plain(amounts: Floats, of: Floats) -> list[float | None]:
@@ -171,19 +181,6 @@ def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any]
     for name, values in columns.items():
         base, _, suffix = name.rpartition("_") if name.endswith(("_lower", "_upper")) else (name, "", "value")
         values.append(ends.get(base, {}).get(suffix))
-
-
-def mean_usd(usd: Floats, split: str) -> dict[str, Any]:
-    """Mean dollars per 1,000 requests over the rows where they are known, with a normal interval."""
-    known = usd[~np.isnan(usd)]
-    n = len(known)
-    if not n:
-        return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0, "split": split}
-    mean, half = (
-        1000 * float(known.mean()),
-        1644.8536269514722 * float(known.std(ddof=min(1, n - 1))) / float(np.sqrt(n)),
-    )
-    return {"value": mean, "lower": max(0.0, mean - half), "upper": mean + half, "level": LEVEL, "n": n, "split": split}
 
 
 def adopt(of: dict[str, Any], expected: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.decide.curves.at_threshold import LEVEL
 from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.rows import ReportRows
@@ -127,7 +128,7 @@ def _optimism(sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, 
                 "value": _number(value, name),
                 "lower": _number(value, f"{name}_lower"),
                 "upper": _number(value, f"{name}_upper"),
-                "level": report_rows.LEVEL,
+                "level": LEVEL,
                 "n": int(value["n"]) if "n" in value else None,
                 "split": split,
             }
