@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from pipeline.collect.request import Request
@@ -32,6 +32,7 @@ def missing(
         uses = [(task, request.role, request.example_id, request_id) for request_id, request in named]
         commits.also(partial(store.note_uses, uses))
         tried = store.tries([request_id for request_id, _ in named if request_id not in known]) if role.paid else {}
+        _read_first(role, store, {r: known[r] for r, _ in named if r in known}, dict(named), first=first)
         mine: set[str] = set()
         for request_id, request in named:
             if request_id in mine or request_id in role.open or request_id in role.failed:
@@ -55,5 +56,19 @@ def _count_known(
         role.report.failed_by_reason[failure.reason if failure else state] += 1
         return
     role.answered = request
-    if role.reads and (kept := store.get(request_id)) is not None:
-        role.read(request, kept.body)
+
+
+def _read_first(
+    role: RoleSending,
+    store: ResponseStore,
+    known: Mapping[str, tuple[str, int]],
+    requests: Mapping[str, Request],
+    *,
+    first: int,
+) -> None:
+    """Read the replies of earlier calls before a row beside them is asked for: they may say that none should be."""
+    for request_id, (state, number) in known.items():
+        if not role.reads:
+            return
+        if state != "rejected" and number <= first and (kept := store.get(request_id)) is not None:
+            role.read(requests[request_id], kept.body)

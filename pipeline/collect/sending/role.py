@@ -107,6 +107,7 @@ class RoleSending:
         self._read = self._asked = 0
         self._no_label: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._waiting: list[object] = []
         if self.paid and self._reader is None:
             self.read_enough.set()
             self._look()
@@ -123,13 +124,19 @@ class RoleSending:
 
     async def may_ask(self, stopping: Callable[[], bool]) -> bool:
         """Wait for a place among the first requests; False when there are no first ones any more, so none was taken."""
-        while self.reads and not stopping():
-            if self._asked < FIRST_IN_FLIGHT and self._read + self._asked < FIRST:
-                self._asked += 1
-                return True
-            self._changed.clear()
-            await self._changed.wait()
-        return False
+        turn = object()
+        self._waiting.append(turn)  # in the rows' order, so that what a stopped call has asked for is their beginning
+        try:
+            while self.reads and not stopping():
+                if self._waiting[0] is turn and self._asked < FIRST_IN_FLIGHT and self._read + self._asked < FIRST:
+                    self._asked += 1
+                    return True
+                self._changed.clear()
+                await self._changed.wait()
+            return False
+        finally:
+            self._waiting.remove(turn)
+            self._changed.set()
 
     def asked(self) -> None:
         """One of the first requests has ended."""
