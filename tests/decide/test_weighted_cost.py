@@ -7,7 +7,7 @@ import pytest
 from decide.evaluated import evaluated, texts
 
 from pipeline.decide.certify import certify
-from pipeline.decide.curves.at_threshold import mix_weights
+from pipeline.decide.curves.at_threshold import Expectation, mix_weights
 from pipeline.decide.recommend import recommend
 from pipeline.decide.target import Goal
 
@@ -73,3 +73,17 @@ def test_where_the_cheap_model_alone_costs_no_more_it_is_taken():
     found = certify(rows.of("certify"), GOAL, levels=None, prevalence=MIX, seed=1)
     assert found.threshold == 0.0
     assert found.details["usd_per_1000"] == found.details["cheap_only_usd_per_1000"]
+
+
+def test_the_interval_of_a_weighted_difference_holds_it_on_both_sides_of_zero():
+    rng = np.random.default_rng(3)
+    rows = evaluated(800, seed=3, shares=(0, 0, 1))
+    weights = np.where(rng.random(800) < 0.3, 2.0, 0.5)
+    worse = replace(rows, cheap_correct=(rng.random(800) < 0.8).astype(float), strong_correct=np.ones(800))
+    found = Expectation(worse, 0.0, split="test", weights=weights, seed=0).against_strong()
+    assert found.lower < found.value < found.upper < 0
+    draws = []
+    for _ in range(1000):
+        take = rng.integers(0, 800, 800)
+        draws.append(np.average((worse.cheap_correct - 1)[take], weights=weights[take]))
+    assert (found.lower, found.upper) == pytest.approx(np.quantile(draws, [0.05, 0.95]), abs=0.005)

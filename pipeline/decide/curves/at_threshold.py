@@ -183,10 +183,18 @@ class Expectation:
             return self._unknown()
         value = float(weights @ amounts / total)
         moved = weights * (amounts - value) / total
-        return self._amount(value, moved[known], None if self._group is None else self._group[known], n)
+        return self._amount(
+            value,
+            moved[known],
+            None if self._group is None else self._group[known],
+            n,
+            positive=bool((x[known] >= 0).all()),
+        )
 
-    def _amount(self, value: float, moved: Floats, group: Blocks | None, n: int) -> Estimate:
+    def _amount(self, value: float, moved: Floats, group: Blocks | None, n: int, *, positive: bool = True) -> Estimate:
         lower, upper = ratio_interval(value, moved, group, self._level)
+        if positive and lower is not None:
+            lower = max(lower, 0.0)
         return Estimate(value, lower, upper, self._level, n, self._split)
 
     def _told(self, x: Floats) -> bool:

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 def ratio_interval(
     value: float, deviations: Floats, group: npt.NDArray[np.int64] | None, level: float
 ) -> tuple[float | None, float | None]:
-    """Limits of a figure that is a function of sums over rows, at least 0; (None, None) from fewer than two rows or groups.
+    """Limits of a figure that is a function of sums over rows; (None, None) from fewer than two rows or groups.
 
     `deviations` (n,): how much each row moves the figure, to first order (of a mean of x: (x - mean) / n). `group` (n,)
     numbers the groups that rows come in; None where each row is one by itself.
@@ -33,7 +33,7 @@ def ratio_interval(
     error = (number * number / (number - 1) * variance) ** 0.5
     skewness = float((off**3).mean()) / variance**1.5 / number**0.5
     lower, upper = skewed_interval(np.array([value]), np.array([error]), np.array([skewness]), number, level)
-    return max(float(lower[0]), 0.0), float(upper[0])
+    return float(lower[0]), float(upper[0])
 
 
 def skewed_interval(value: Floats, error: Floats, skewness: Floats, number: int, level: float) -> tuple[Floats, Floats]:
