@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow fuzz lint types check format bench mutants screenshots browser local-servers train lock clean
+        status new purge compare test test-slow fuzz lint types check format bench mutants compare-rules screenshots browser local-servers train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -95,6 +95,8 @@ mutants: $(VENV)/ready-dev ## Break the code one line at a time; the named tests
 	@$(PY) scripts/mutants.py $(ARGS)
 bench: $(VENV)/ready-dev ## Speed, as ratios measured in one run
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+compare-rules: $(VENV)/ready-dev ## How often each usual rule breaks its promise, and what it costs
+	@$(PY) scripts/compare_rules.py $(ARGS)
 screenshots: $(VENV)/ready-dev ## Pictures of the report for the README
 	@$(PY) scripts/screenshots.py $(ARGS)
 browser: ## Install Debian's chromium for the browser tests
