@@ -252,6 +252,11 @@ def _spend(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--yes", action="store_true", help="spend without asking")
     sub.add_argument("--concurrency", type=_positive(int), metavar="N", help="requests in flight")
     sub.add_argument("--allow-insecure", action="store_true", help="send a real key over plain http")
+    sub.add_argument(
+        "--resend-lost",
+        action="store_true",
+        help="ask again what a batch held whose results the service has lost (perhaps paid twice)",
+    )
 
 
 def _export(sub: argparse.ArgumentParser) -> None:

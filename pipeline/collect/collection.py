@@ -135,7 +135,15 @@ def _send_batches(task: TaskInput, role: str, store: ResponseStore, allowance: A
 
     one = batch_provider(task, role, store)
     wanted = task.requests(role)
-    return send_batches(wanted, one, store, price=prices(task)[role], max_usd=allowance.left, **_common(task, role))
+    return send_batches(
+        wanted,
+        one,
+        store,
+        price=prices(task)[role],
+        max_usd=allowance.left,
+        resend_lost=task.options.resend_lost,
+        **_common(task, role),
+    )
 
 
 def _send(task: TaskInput, roles: Sequence[str], store: ResponseStore, allowance: Allowance) -> dict[str, SendReport]:

@@ -20,6 +20,8 @@ class Options:
     reports_dir: Path = Path("reports")
     quiet: bool = False
     allow_insecure: bool = False
+    resend_lost: bool = False
+    """Ask again what a batch held that the service knows no more."""
     json: bool = False
     set: tuple[str, ...] = ()
     """Keys of the config that were overridden."""

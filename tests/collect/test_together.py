@@ -14,7 +14,8 @@ from fake_provider import FakeProvider, completion
 from together import AsyncTogether
 
 from pipeline.collect.providers import address as addresses
-from pipeline.collect.providers.chat_api import DEFAULT_CHAT_URL, ChatApi, left_this_machine, proxy_for
+from pipeline.collect.providers.chat_api import DEFAULT_CHAT_URL, ChatApi, left_this_machine
+from pipeline.collect.providers.proxy import proxy_for
 from pipeline.collect.providers.together import DEFAULT, from_environment
 from pipeline.errors import UsageError
 

@@ -7,13 +7,12 @@ answers in process.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import ssl
 import time
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -22,8 +21,8 @@ import yarl
 from together import AsyncTogether
 
 from pipeline.collect.providers import bounded
-from pipeline.collect.providers.address import is_loopback
 from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt, Origin
+from pipeline.collect.providers.proxy import SOCKS, VARIABLES, shown, usable_proxy
 from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt
 from pipeline.collect.request import Request
 from pipeline.redact import redact, redact_bytes
@@ -69,7 +68,8 @@ class ChatApi:
         self._secret = client.api_key if paid and not keyless else None
         self._origin = origin or Origin()
         self._session: aiohttp.ClientSession | None = None
-        self._proxy: str | None = None
+        # looked up now, since one that cannot be used is to be told before anything is sent
+        self._proxy = usable_proxy(self.address) if direct else None
 
     @property
     def service(self) -> str:
@@ -124,19 +124,23 @@ class ChatApi:
         if self._session is None:
             self._session = self._open()
         data = _JSON.encode(body).encode()
-        async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
+        async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._http_proxy) as response:
             encoding = response.headers.get("content-encoding", "")
             return response.status, response.headers, await bounded.read(response.content.iter_any(), encoding)
 
     def _open(self) -> aiohttp.ClientSession:
         """A session that sends what the SDK's client sends, authentication included. The sender limits connections."""
-        self._url, self._proxy = yarl.URL(self.address, encoded=True), proxy_for(self.address)
+        self._url, self._http_proxy = yarl.URL(self.address, encoded=True), self._proxy
+        connector: Any = aiohttp.TCPConnector
+        if self._proxy is not None and self._proxy.lower().startswith(SOCKS):
+            socks: Any = importlib.import_module("aiohttp_socks")  # only here: an HTTP proxy needs none
+            self._http_proxy, connector = None, functools.partial(socks.ProxyConnector.from_url, self._proxy)
         ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         if self._keyless:
             ours.pop("Authorization", None)
         ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls(), keepalive_timeout=15),
+            connector=connector(limit=0, ssl=tls(), keepalive_timeout=15),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
             headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
             auto_decompress=False,
@@ -145,9 +149,8 @@ class ChatApi:
 
     def _refused_by_proxy(self, form: str, status: int = 407) -> Attempt:
         """A proxy that does not let the request pass: it never reached the service. Named without its password."""
-        netloc = urlsplit(self._proxy or "").netloc.rpartition("@")[2]
         wants = "wants another user name or password" if status == 407 else "does not let the request pass"
-        detail = f"the proxy {netloc} {wants} ({status}); see HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+        detail = f"the proxy {shown(self._proxy or '')} {wants} ({status}); see {VARIABLES}"
         return Attempt("not_sent", wire_form=form, host=self.host, problem="proxy", detail=detail)
 
     def _lost(self, error: BaseException, form: str, seconds: float | None) -> Attempt:
@@ -212,6 +215,8 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
     if any(isinstance(e, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for e in chain):
         names = " ".join(type(e).__name__ for e in chain)
         return False, "dns" if "DNS" in names else "tls" if "SSL" in names or "Certificate" in names else "refused"
+    if any(type(e).__module__.startswith(("python_socks", "aiohttp_socks")) for e in chain):
+        return False, "proxy"
     first = next((e for e in chain if not isinstance(e, together.APIConnectionError)), error)  # the SDK wraps all
     if isinstance(first, ValueError | TypeError) and not isinstance(first, UnicodeDecodeError | json.JSONDecodeError):
         return False, "malformed"  # what was to be sent cannot be written; a reply that cannot be read is decoded
@@ -230,15 +235,3 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
 def tls() -> ssl.SSLContext:
     """How certificates are checked; reading them takes longer than a request, so it is done once."""
     return httpx.create_ssl_context()
-
-
-def proxy_for(address: str) -> str | None:
-    """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
-    parts = urlsplit(address)
-    if is_loopback(parts.hostname or ""):
-        return None  # never, whatever NO_PROXY says
-    proxies = urllib.request.getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return found if "://" in found else f"http://{found}"

@@ -15,6 +15,7 @@ from together import AsyncTogether
 from pipeline.collect.providers import address
 from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, tls
 from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.providers.proxy import VARIABLES, shown, usable_proxy
 from pipeline.collect.providers.service import Service
 from pipeline.collect.providers.together import DEFAULT
 from pipeline.collect.providers.together import service as together_service
@@ -22,12 +23,18 @@ from pipeline.collect.providers.wire_form import WireForm, adapt
 from pipeline.collect.request import Request
 from pipeline.collect.sending.response_class import judge
 from pipeline.config.task import Model, TaskConfig
-from pipeline.errors import AccessError, ProviderDown
+from pipeline.errors import AccessError, ProviderDown, UsageError
 from pipeline.redact import redact
 
 T = TypeVar("T")
-ENDED = frozenset({"COMPLETED", "FAILED", "EXPIRED", "CANCELLED"})
+LOST = "LOST"
+"""Our name for the state of a batch that the service knows no more."""
+ENDED = frozenset({"COMPLETED", "FAILED", "EXPIRED", "CANCELLED", LOST})
 """Any of them may come with an output file and an error file. Other states, unknown ones too, mean: still going on."""
+
+
+class GoneError(AccessError):
+    """The service knows no such thing (404, 410), or no more."""
 
 
 class Unsure(ProviderDown):
@@ -63,11 +70,13 @@ class TogetherBatch:
         service: str = address.TOGETHER,
         forms: Mapping[str, str] | None = None,
         advice: str = "",
+        proxy: str | None = None,
     ) -> None:
-        """`advice`: what to check when the service refuses."""
+        """`advice`: what to check when the service refuses; `proxy`: what the client goes through."""
         self.client, self.service, self._advice = client, service, advice
         self.address, self.host = str(client.base_url), client.base_url.netloc.decode().rpartition("@")[2]
         self.forms = dict(forms or {})
+        self._proxy = proxy
         self._asked: dict[str, str | None] = {}
         self.secret = client.api_key
 
@@ -137,11 +146,21 @@ class TogetherBatch:
             if error.status_code >= 500 or error.status_code in (408, 409, 429):
                 kind = ProviderDown if error.status_code == 429 else Unsure
                 raise kind(f"{text}; the same command goes on where this one stopped") from None
+            if error.status_code == 407 and self._proxy is not None:
+                raise ProviderDown(
+                    f"the proxy {shown(self._proxy)} wants another user name or password (407); see {VARIABLES}"
+                ) from None
+            if error.status_code in (404, 410):
+                raise GoneError(f"{text}; {self._advice or 'check the key and the address'}") from None
             raise (outcome.error or AccessError)(
                 f"{text}; {self._advice or 'check the key, the address and that the account may use batches'}"
             ) from None
         except (together.APIConnectionError, httpx.HTTPError) as error:
             source = error.__cause__ or error
+            if isinstance(source, httpx.ProxyError):  # what it refuses to pass on never reached the service
+                raise ProviderDown(
+                    f"the proxy {shown(self._proxy or '')} does not let requests pass ({source}); see {VARIABLES}"
+                ) from None
             cause = redact(f"{type(source).__name__}: {source}", self.secret)[:200]
             kind = ProviderDown if isinstance(source, httpx.ConnectError | httpx.ConnectTimeout) else Unsure
             raise kind(
@@ -151,6 +170,22 @@ class TogetherBatch:
     async def aclose(self) -> None:
         """Close the client's connections."""
         await self.client.close()
+
+
+async def unless_lost(call: Awaitable[T], batch_id: str | None, requests: int, *, resend: bool) -> T | None:
+    """What the service gives of a batch; None when it knows that no more and its requests may be asked again (`resend`).
+
+    Raises UsageError that says so where they may not.
+    """
+    try:
+        return await call
+    except GoneError as error:
+        if resend:
+            return None
+        raise UsageError(
+            f"{error}. Batch {batch_id} holds {requests:,} requests, which are perhaps paid. If key and address are those that it was "
+            "submitted with, its results are lost: --resend-lost notes them as perhaps paid and asks them again"
+        ) from None
 
 
 def _batch(job: Any) -> Batch:
@@ -199,17 +234,23 @@ def connect_batch(found: Service, *, allow_insecure: bool, forms: Mapping[str, s
     place: address.Place = found.source
     key = address.key_for(place, DEFAULT, role=found.role, allow_insecure=allow_insecure)
     # Results may be served by a redirect to a storage service; httpx sends the key to no other host
+    base = address.without_v1(place.url or DEFAULT)
+    proxy = usable_proxy(base, batch=True)
     http = httpx.AsyncClient(
-        verify=tls(), timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), follow_redirects=True
+        verify=tls(),
+        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        follow_redirects=True,
+        proxy=proxy,
+        trust_env=False,  # it would send what is for this machine through a proxy
     )
     client = AsyncTogether(
         api_key=key or address.KEYLESS,
-        base_url=address.without_v1(place.url or DEFAULT),
+        base_url=base,
         max_retries=4,
         http_client=http,
     )
     advice = f"check {place.key_variable}, {place.said_by} and that the account may use batches"
-    return TogetherBatch(client, service=found.name, forms=forms, advice=advice)
+    return TogetherBatch(client, service=found.name, forms=forms, advice=advice, proxy=proxy)
 
 
 def from_environment(*, allow_insecure: bool = False, forms: Mapping[str, str] | None = None) -> TogetherBatch:

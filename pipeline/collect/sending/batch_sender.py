@@ -12,15 +12,16 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Attempt
-from pipeline.collect.providers.together_batch import Batch, TogetherBatch, Unsure, result
+from pipeline.collect.providers.together_batch import LOST, Batch, TogetherBatch, Unsure, result, unless_lost
 from pipeline.collect.request import Request
 from pipeline.collect.sending import event_loop
 from pipeline.collect.sending.interrupts import caught
@@ -32,7 +33,9 @@ from pipeline.collect.store.batch_ledger import BatchLedger, Noted
 from pipeline.collect.store.response_store import ResponseStore, Row, chunks, ending, opening
 from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, ProviderDown, UsageError
 from pipeline.redact import redact_bytes
+from pipeline.run.atomic import disk_errors
 
+T = TypeVar("T")
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
 CANARY = 5
 POLL_S = 45.0
@@ -59,11 +62,12 @@ def send_batches(
     looks: Sequence[float] = LOOKS_S,
     most_requests: int = MOST_REQUESTS,
     most_bytes: int = MOST_BYTES,
+    resend_lost: bool = False,
 ) -> SendReport:
     """Send every request that the store does not answer yet in batches, wait for them, and close the provider.
 
-    `poll` is the seconds between two looks at a batch, `looks`
-    those before each look for one whose id never came. Batches of an earlier run are fetched first.
+    `poll` is the seconds between two looks at a batch, `looks` those before each look for one whose id never came. Batches
+    of an earlier run are fetched first; what one held that the service has lost is asked again with `resend_lost`.
     Raises AccessError, CreditExhausted, CapReached, ProviderDown or Interrupted (each with the report so far as `report`), and
     UsageError when a canary of five requests comes back without logprobs.
     """
@@ -71,7 +75,19 @@ def send_batches(
     shown = Progress(label or task, None, quiet=not progress)
     ledger = BatchLedger(store, task, price)
     sender = _Batches(
-        provider, store, ledger, task, price, max_usd, resume, poll, looks, most_requests, most_bytes, shown
+        provider,
+        store,
+        ledger,
+        task,
+        price,
+        max_usd,
+        resume,
+        poll,
+        looks,
+        most_requests,
+        most_bytes,
+        shown,
+        resend_lost,
     )
     try:
         event_loop.run(sender.run(wanted))
@@ -95,6 +111,7 @@ class _Batches:
     most_requests: int
     most_bytes: int
     progress: Progress
+    resend_lost: bool
     report: SendReport = field(default_factory=SendReport)
     tries: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -193,7 +210,8 @@ class _Batches:
         request = part[0][1]
         canary = not self.store.fact(_canary_key(request))
         path = self.folder / f"requests-{self.number}.jsonl"
-        path.write_bytes(b"".join(self.provider.line(request_id, one) for request_id, one in part))
+        with disk_errors(path):
+            path.write_bytes(b"".join(self.provider.line(request_id, one) for request_id, one in part))
         batch = self._prepare(part, request, "canary" if canary else "part")
         file_id = await self.provider.upload(path)
         path.unlink()
@@ -271,9 +289,9 @@ class _Batches:
             going = []
             for noted in out:
                 assert noted.batch_id is not None
-                batch = await self.provider.status(noted.batch_id)
+                batch = await self._or_lost(self.provider.status(noted.batch_id), noted) or Batch(noted.batch_id, LOST)
                 if batch.ended:
-                    await self._keep(noted.number, batch)
+                    await self._keep(noted, batch)
                 else:
                     going.append(
                         f"{noted.batch_id} {batch.status}"
@@ -284,17 +302,18 @@ class _Batches:
                 self.progress.text(f"{self.report.kept:,} kept; waiting for " + ", ".join(going))
                 await self._pause(self.poll)
 
-    async def _keep(self, number: int, batch: Batch) -> None:
+    async def _or_lost(self, call: Awaitable[T], noted: Noted) -> T | None:
+        return await unless_lost(call, noted.batch_id, noted.requests, resend=self.resend_lost)
+
+    async def _keep(self, noted: Noted, batch: Batch) -> None:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
-        rows = self.ledger.rows(number)
-        files = [
-            await self.provider.download(f, self.folder / f"{f}.jsonl")
-            for f in (batch.output_file_id, batch.error_file_id)
-            if f
-        ]
-        missing = Outcome(
-            Action.RETRY, "not_sent", f"batch_{batch.status.lower()}", batch.error or "in neither result file"
-        )
+        rows, named = self.ledger.rows(noted.number), [f for f in (batch.output_file_id, batch.error_file_id) if f]
+        with disk_errors(self.folder):
+            found = [await self._or_lost(self.provider.download(f, self.folder / f"{f}.jsonl"), noted) for f in named]
+        files = [lines for lines in found if lines is not None]
+        lost = batch.status == LOST or len(files) < len(named)
+        state, reason = ("unknown", "batch_lost") if lost else ("not_sent", f"batch_{batch.status.lower()}")
+        missing = Outcome(Action.RETRY, state, reason, batch.error or "in neither result file")
         seen: dict[str, bool] = {}
 
         def write() -> None:
@@ -304,15 +323,10 @@ class _Batches:
                     self.store.note((), ended)
             for request_id in rows.keys() - seen.keys():
                 self._learn(request_id, missing)
-                self.store.note(
-                    (),
-                    [
-                        ending(
-                            rows[request_id], Attempt("not_sent", host=self.provider.host, wire_form="batch"), missing
-                        )
-                    ],
-                )
-            self.store.apply("UPDATE batch SET state='done', status=? WHERE number=?", [batch.status, number])
+                never = Attempt("unknown" if lost else "not_sent", host=self.provider.host, wire_form="batch")
+                self.store.note((), [ending(rows[request_id], never, missing)])
+                self.report.maybe_paid += lost
+            self.store.apply("UPDATE batch SET state='done', status=? WHERE number=?", [batch.status, noted.number])
 
         self.store.durably(write)
 

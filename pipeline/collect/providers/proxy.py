@@ -1,0 +1,53 @@
+"""Proxy: which one the environment names for an address, and what it takes to go through it."""
+
+from __future__ import annotations
+
+import importlib.util
+import urllib.request
+from urllib.parse import urlsplit
+
+from pipeline.collect.providers.address import is_loopback
+from pipeline.errors import UsageError
+
+VARIABLES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
+
+
+def proxy_for(address: str) -> str | None:
+    """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY); never one for this machine's own."""
+    parts = urlsplit(address)
+    if is_loopback(parts.hostname or ""):
+        return None  # whatever NO_PROXY says
+    proxies = urllib.request.getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def usable_proxy(address: str, *, batch: bool = False) -> str | None:
+    """`proxy_for`, where we can go through it. Raises UsageError for SOCKS without its package, and for what is no proxy.
+
+    The chat API is asked through aiohttp, the batch API through httpx; each has a package of its own for SOCKS.
+    """
+    proxy = proxy_for(address)
+    if proxy is None:
+        return None
+    scheme = urlsplit(proxy).scheme.lower()
+    if scheme in SOCKS:
+        module, package = ("socksio", "httpx[socks]") if batch else ("aiohttp_socks", "aiohttp-socks")
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"{shown(proxy)} is a SOCKS proxy, which needs a package: pip install '{package}', or name an HTTP proxy (see {VARIABLES})"
+            )
+    elif scheme not in ("http", "https"):
+        raise UsageError(
+            f"{shown(proxy)} is no proxy that requests can go through: write it as http://host:port (see {VARIABLES})"
+        )
+    return proxy
+
+
+def shown(proxy: str) -> str:
+    """A proxy's address without user name and password."""
+    parts = urlsplit(proxy)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
