@@ -63,6 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see pipeline.errors)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     terminal.prepare()
+    mask = os.umask(0o077)  # prompts, replies and prices are nobody else's business
+    try:
+        return _run(arguments)
+    finally:
+        os.umask(mask)
+
+
+def _run(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     args.line = f"{_python()} -m pipeline {shlex.join(arguments)}"
     if sys.version_info < OLDEST:

@@ -20,6 +20,7 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.errors import CascadeError, UsageError
+from pipeline.run.atomic import is_stdout
 
 ALL = "all"
 RESUMABLE = (3, 130, 143)
@@ -72,6 +73,11 @@ def each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: b
     return results
 
 
+def stdout_taken(args: Args) -> bool:
+    """Whether standard output carries a document, so that what a person reads goes to standard error."""
+    return args.json or any(is_stdout(getattr(args, option, None)) for option in ("output", "markdown", "html"))
+
+
 def task_input(args: Args, name: str) -> TaskInput:
     """The task of that name or path, under what the command line says."""
     known = {
@@ -79,6 +85,7 @@ def task_input(args: Args, name: str) -> TaskInput:
         for k, v in vars(args).items()
         if k in Options.__dataclass_fields__ and v is not None and k not in ("command", "set")
     }
+    known["json"] = stdout_taken(args)
     options = Options(**known, set=tuple(getattr(args, "set", ())), command=args.line)
     return TaskInput(yaml_file.load(yaml_file.find(name), getattr(args, "set", [])), options)
 

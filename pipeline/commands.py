@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stages, terminal
-from pipeline.chosen_tasks import each
+from pipeline.chosen_tasks import each, stdout_taken
 from pipeline.collect import collection
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.preflight import doctor as preflight
@@ -27,7 +27,7 @@ from pipeline.config import yaml_file
 from pipeline.deliver import summary
 from pipeline.demo import bundle
 from pipeline.errors import CascadeError, DataError, NothingTested, PromiseBroken, UsageError
-from pipeline.run.atomic import write_bytes
+from pipeline.run.atomic import require_output, write_bytes
 from pipeline.run.directory import CALIBRATION, GRADED, POLICY, RECOMMENDATION, SWEEP
 from pipeline.run.predictions import Predictions
 from pipeline.store_commands import purge, status
@@ -38,6 +38,8 @@ Args = argparse.Namespace
 
 def evaluate(args: Args) -> Any:
     """All stages of one task, of those with embedded models, or of all."""
+    if args.markdown is not None:
+        require_output(args.markdown)
     sections: list[list[str]] = []
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
@@ -320,7 +322,7 @@ def import_(args: Args) -> dict[str, Any]:
 
 def _out(args: Args, *lines: str) -> None:
     if not args.quiet:
-        terminal.say(*lines, error=args.json)
+        terminal.say(*lines, error=stdout_taken(args))
 
 
 def _done(task: TaskInput) -> dict[str, Any]:

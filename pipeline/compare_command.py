@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cascade_threshold import policy as policies
 from cascade_threshold.policy import Policy
 from pipeline import terminal
-from pipeline.chosen_tasks import task_input
+from pipeline.chosen_tasks import stdout_taken, task_input
 from pipeline.decide import comparison
 from pipeline.decide.comparison import Handled
 from pipeline.decide.predictions import Rows
@@ -80,7 +80,7 @@ def compare(args: Args) -> dict[str, Any]:
     if args.html is not None:
         write_bytes(args.html, comparison_page.render(result).encode("utf-8", "replace"))
     if not args.quiet:
-        terminal.say(*lines(result), error=args.json)
+        terminal.say(*lines(result), error=stdout_taken(args))
     return result
 
 

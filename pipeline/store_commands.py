@@ -12,7 +12,6 @@ from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.config import yaml_file
 from pipeline.errors import UsageError
-from pipeline.run.atomic import disk_errors
 from pipeline.run.decision import Decision
 from pipeline.run.directory import RECOMMENDATION, REPLIES, RUN, STORE, Run
 
@@ -37,8 +36,6 @@ def status(args: Args) -> dict[str, Any]:
         if args.export_replies is not None:
             for name, role in sorted({(g["task"], g["role"]) for g in found}):
                 path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
-                with disk_errors(path):
-                    path.parent.mkdir(parents=True, exist_ok=True)
                 _out(args, f"wrote {admin.export(store, name, role, path):,} replies to {path}")
     runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
     _out(

@@ -1,13 +1,24 @@
-"""Atomic: the one way in which files are written: whole or not at all, readable by their owner alone."""
+"""Atomic: the one way in which files are written: whole or not at all, readable by their owner alone.
+
+a new file                     0600, in folders of 0700
+a file that is there           replaced as a whole; it keeps its mode and, where that is allowed, its owner
+a symbolic link                stays one; what it points to is written
+a device, a pipe, a hard link  is written to, once the content is whole; nothing stands in its place afterwards
+/dev/stdout, /dev/fd/3         the descriptor that this process was given
+"""
 
 from __future__ import annotations
 
 import errno
 import glob
 import os
+import re
 import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import DiskFull, UsageError
@@ -26,24 +37,115 @@ def scratch(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; on success it is synced and renamed over it, on failure nothing changes."""
-    with _beside(path) as temporary:
-        try:
+    """A temporary name beside `path`; on success it is synced and renamed over it, on failure nothing changes.
+
+    Where nothing can be renamed over `path` (see above), the whole content is written to it on success.
+    """
+    with disk_errors(path):
+        target = _behind_links(path)
+        old = None if isinstance(target, int) else _stat(target)
+    if not isinstance(target, int) and _replaceable(old):
+        with _beside(target) as temporary:
+            try:
+                yield temporary
+                temporary.chmod(0o600)
+                with open(temporary, "rb+") as handle:
+                    _keep_mode(handle.fileno(), old)
+                    os.fsync(handle.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+    else:
+        with disk_errors(path), tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / "content"
             yield temporary
-            temporary.chmod(0o600)
-            with open(temporary, "rb+") as handle:
-                os.fchmod(handle.fileno(), 0o600)
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            _pour(temporary, target)
+
+
+_DESCRIPTOR = re.compile(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self|proc/thread-self)/fd/([0-9]+)")
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
+MOST_LINKS = 40
+
+
+def _behind_links(path: Path) -> Path | int:
+    """What a path stands for, the descriptor itself where it names one of this process's. Raises OSError on a circle of links."""
+    for _ in range(MOST_LINKS):
+        if found := _DESCRIPTOR.fullmatch(os.path.normpath(path.absolute())):
+            return _STANDARD[found[1]] if found[1] else int(found[2])
+        if not path.is_symlink():
+            return path
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _replaceable(old: os.stat_result | None) -> bool:
+    """Whether another file may take the name: of a file that has no other name, and of a folder, whose error tells itself."""
+    return old is None or stat.S_ISDIR(old.st_mode) or (stat.S_ISREG(old.st_mode) and old.st_nlink == 1)
+
+
+def _keep_mode(descriptor: int, old: os.stat_result | None) -> None:
+    if old is None:
+        os.fchmod(descriptor, 0o600)
+        return
+    with suppress(OSError):  # another owner's file can be replaced by one of ours where its folder allows it
+        if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def _pour(content: Path, target: Path | int) -> None:
+    """Write a file's content to a device, a pipe, a descriptor or a file of several names."""
+    if target == 1 and sys.stdout is not None:
+        sys.stdout.flush()
+    with content.open("rb") as source, open(os.dup(target) if isinstance(target, int) else target, "wb") as out:
+        shutil.copyfileobj(source, out)
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether a path names standard output."""
+    if path is None:
+        return False
+    with suppress(OSError):
+        return _behind_links(path) == 1
+    return False
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each for its owner alone. Raises OSError."""
+    if not folder.is_dir():
+        if folder.parent != folder:
+            make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def require_output(path: Path) -> None:
+    """See that a file can be written before anything is done for it. Raises UsageError or DiskFull."""
+    with disk_errors(path):
+        target = _behind_links(path)
+        if isinstance(target, int):
+            return
+        old = _stat(target)
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            if stat.S_ISDIR(old.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            if not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return
+    require_writable(target.parent)
 
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A name of this process's own beside `path`; what killed processes left under theirs is swept up."""
     with disk_errors(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         sweep_up(path)
         yield own_name(path)
 
@@ -75,6 +177,7 @@ def _alive(pid: int) -> bool:
 
 CANNOT = (
     errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+    errno.ELOOP, errno.ENXIO, errno.EBADF,
 )  # fmt: skip
 """Errors that another place to write to would mend."""
 
@@ -103,7 +206,7 @@ def require_writable(*folders: Path) -> None:
     for folder in folders:
         probe = own_name(folder / "probe")
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             probe.write_bytes(b"x")
             probe.unlink()
 

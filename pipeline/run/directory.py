@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cascade_threshold import json_text
 from pipeline.errors import DataError, UsageError
-from pipeline.run.atomic import atomic, disk_errors, write_bytes
+from pipeline.run.atomic import atomic, disk_errors, make_folder, write_bytes
 from pipeline.run.digests import digest
 
 RUN = "run.json"
@@ -42,7 +42,7 @@ class Folder:
     def path(self, name: str) -> Path:
         """Where an artefact lies; its folder exists afterwards."""
         with disk_errors(self.directory):
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.directory)
         return self.directory / name
 
     def has(self, name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import RunLocked
-from pipeline.run.atomic import disk_errors
+from pipeline.run.atomic import disk_errors, make_folder
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def locked(runs_dir: Path, task: str) -> Iterator[None]:
     path = runs_dir / f".{task}.lock"
     note = path.with_suffix(".holder")
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)

@@ -17,6 +17,7 @@ from pipeline.collect.data.table_reader import TableFile, columns_shown, is_stor
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
+from pipeline.run.csv_text import unguarded
 
 TRUE = {"1", "1.0", "true", "t", "yes", "y", "correct", "right", "pass", "passed"}
 FALSE = {"0", "0.0", "false", "f", "no", "n", "incorrect", "wrong", "fail", "failed"}
@@ -79,6 +80,8 @@ def _table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[s
     numbered = list(table.rows())
     if not numbered:
         raise DataError(f"{path}: no rows; --predictions needs a table with confidence and cheap_correct")
+    if table.suffix == ".csv":  # as `import` and spreadsheets write what begins like a formula
+        numbered = [(number, {column: unguarded(v) for column, v in row.items()}) for number, row in numbered]
     frame = pd.DataFrame([row for _, row in numbered], dtype=object)
     for ours, theirs in columns.items():
         if ours not in COLUMNS:

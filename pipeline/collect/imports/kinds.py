@@ -13,6 +13,8 @@ from pipeline.collect.data.table_reader import TableFile, columns_shown
 from pipeline.collect.imports import batch_output, decision_log, inspect_log, lm_eval, promptfoo
 from pipeline.collect.imports.answer import Answer
 from pipeline.errors import DataError
+from pipeline.run import csv_text
+from pipeline.run.atomic import is_stdout
 from pipeline.run.schemas import utf8
 
 KINDS: dict[str, Callable[[Path, Sequence[str] | None], list[Answer]]] = {
@@ -165,11 +167,12 @@ def labels_of(path: Path, id_column: str, label_column: str) -> dict[str, str]:
 
 
 def encoded(frame: pd.DataFrame, path: Path) -> bytes:
-    """The table in the format that the file's name asks for. Raises DataError for another."""
+    """The table in the format that the file's name asks for, CSV for a device or a pipe. Raises DataError for another."""
     if path.suffix == ".parquet":
         return bytes(frame.to_parquet(None, index=False))
-    if path.suffix == ".csv":
-        return frame.to_csv(index=False).encode()
+    if path.suffix == ".csv" or (path.exists() and not path.is_file()) or is_stdout(path):
+        rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+        return csv_text.encoded(list(frame.columns), rows)
     if path.suffix == ".jsonl":
         return frame.to_json(None, orient="records", lines=True, force_ascii=False, double_precision=15).encode()
     raise DataError(f"{path}: the table is written as .parquet, .csv or .jsonl; name the file so")

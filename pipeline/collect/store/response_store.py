@@ -24,7 +24,7 @@ from pipeline.collect.store.reserve import Reserve
 from pipeline.collect.store.schema import connect, errors, prepare, refuse_emptied
 from pipeline.collect.store.stored_reply import Failure, StoredReply
 from pipeline.errors import DataError, DiskFull, UsageError
-from pipeline.run.atomic import disk_errors
+from pipeline.run.atomic import disk_errors, make_folder
 
 __all__ = ["ResponseStore", "Row", "chunks", "ending", "opening"]
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class ResponseStore:
         """Request ids whose kept reply failed its checksum; they were set aside and will be asked again."""
         try:
             with disk_errors(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
         except FileExistsError:
             raise UsageError(
                 f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir"
