@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow fuzz lint types check format bench mutants compare-rules screenshots browser local-servers train lock clean
+        status new purge compare test test-slow fuzz lint types check docs format bench mutants compare-rules screenshots browser local-servers train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -88,7 +88,9 @@ lint: $(VENV)/ready-dev ## Style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 types: $(VENV)/ready-dev ## Types, strict
 	@$(PY) -m mypy
-check: lint types ## Style and types
+docs: $(VENV)/ready-dev ## Build the documentation site into site/; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict --clean
+check: lint types docs ## Style, types, documentation site
 format: $(VENV)/ready-dev ## Rewrite to style
 	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format -q .
 mutants: $(VENV)/ready-dev ## Break the code one line at a time; the named tests must notice
@@ -113,5 +115,5 @@ lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
 clean: ## Remove generated files, never the paid replies nor what was certified (ALL=1: that too)
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) scripts/clean.py $(if $(ALL),--all)

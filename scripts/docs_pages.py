@@ -50,7 +50,11 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 
 def site_paths() -> dict[str, str]:
     """Every file of the site, relative to the repository's root -> relative to the site's."""
-    found = {p.relative_to(ROOT).as_posix(): p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*") if p.is_file()}
+    found = {
+        p.relative_to(ROOT).as_posix(): p.relative_to(ROOT / "docs").as_posix()
+        for p in (ROOT / "docs").rglob("*")
+        if p.is_file()
+    }
     for pattern in ELSEWHERE:
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
@@ -63,7 +67,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files from elsewhere and the written pages."""
     for name, place in site_paths().items():
         if not name.startswith("docs/"):
-            shown = InclusionLevel.INCLUDED if name in AT_ROOT or place in _in_nav(config.nav) else InclusionLevel.NOT_IN_NAV
+            shown = (
+                InclusionLevel.INCLUDED
+                if name in AT_ROOT or place in _in_nav(config.nav)
+                else InclusionLevel.NOT_IN_NAV
+            )
             files.append(File.generated(config, place, abs_src_path=str(ROOT / name), inclusion=shown))
     for place, write in WRITTEN.items():
         files.append(File.generated(config, place, content=write()))
@@ -112,15 +120,27 @@ def configuration() -> str:
     told = ["# Configuration", "", "Written from the models that check a config (`pipeline/config`). YAML 1.2; an unknown key is an error, and "
             "`--set key.path=value` changes one key for one command.", ""]  # fmt: skip
     texts = _docstrings()
-    names = {name.split("__")[-1]: part for name, part in schema["$defs"].items()}
-    for name, part in {"TaskConfig": schema, **names}.items():
+    parts = {name.split("__")[-1]: part for name, part in schema["$defs"].items()}
+    for name, part in {"TaskConfig": schema, **{name: parts[name] for name in _as_used(schema, parts)}}.items():
         told += [f"## {'The config' if name == 'TaskConfig' else name}", "", texts.get(name, ""), ""]
         told += ["| key | value | left out | meaning |", "|---|---|---|---|"]
         for key, value in part["properties"].items():
             default = "required" if key in part.get("required", ()) else _default(value)
-            told.append(f"| `{key}` | {_kind(value, f'{name}.{key}')} | {default} | {_cell(texts.get(f'{name}.{key}', ''))} |")
+            told.append(
+                f"| `{key}` | {_kind(value, f'{name}.{key}')} | {default} | {_cell(texts.get(f'{name}.{key}', ''))} |"
+            )
         told.append("")
     return "\n".join(told)
+
+
+def _as_used(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, None]:
+    """The parts of a config in the order in which a reader meets them."""
+    found: dict[str, None] = {}
+    for reference in re.findall(r"#/\$defs/(\w+)", str(schema["properties"])):
+        name = reference.split("__")[-1]
+        if name not in found:
+            found |= {name: None} | _as_used(parts[name], parts)
+    return found
 
 
 def _docstrings() -> dict[str, str]:
@@ -137,6 +157,11 @@ def _docstrings() -> dict[str, str]:
     return found
 
 
+def _bounds(value: Mapping[str, Any]) -> str:
+    """The limits of a number, in words."""
+    return " ".join(f"{word} {value[bound]:g}" for bound, word in BOUNDS.items() if bound in value)
+
+
 def _kind(value: Mapping[str, Any], where: str) -> str:
     """What a value may be, in words."""
     if where in NAMES:
@@ -147,9 +172,12 @@ def _kind(value: Mapping[str, Any], where: str) -> str:
     for several in ("anyOf", "oneOf"):
         if several in value:
             kinds = dict.fromkeys(_kind(v, "") for v in value[several] if v.get("type") != "null")
-            return " or ".join(kinds)
+            kinds.pop("whole number", None) if "number" in kinds else None
+            return f"{' or '.join(kinds)} {_bounds(value)}".strip()
     if "const" in value or "enum" in value:
-        return ", ".join(f"`{str(v).lower() if isinstance(v, bool) else v}`" for v in value.get("enum", [value.get("const")]))
+        return ", ".join(
+            f"`{str(v).lower() if isinstance(v, bool) else v}`" for v in value.get("enum", [value.get("const")])
+        )
     plain = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     kind = value.get("type")
     if value.get("format") == "date":
@@ -159,8 +187,7 @@ def _kind(value: Mapping[str, Any], where: str) -> str:
     if kind == "object":
         inner = value.get("additionalProperties")
         return f"mapping of names to {_kind(inner if isinstance(inner, dict) else {}, '')}"
-    bounds = " ".join(f"{word} {value[bound]:g}" for bound, word in BOUNDS.items() if bound in value)
-    return f"{plain.get(kind or '', 'any value')} {bounds}".strip()
+    return f"{plain.get(kind or '', 'any value')} {_bounds(value)}".strip()
 
 
 def _default(value: Mapping[str, Any]) -> str:
@@ -187,7 +214,10 @@ def commands() -> str:
     for name, sub in choices.items():
         told += [f"## {name}", "", "```text", sub.format_help().strip(), "```", ""]
     tree = (errors.__doc__ or "").split("\n\n")[1]
-    return "\n".join([*told, "## Exit codes", "", "```text", tree, "```", ""])
+    told += ["## Exit codes", "", "```text", tree, "```", "", "## make", "", "In a clone, each target makes its own `.venv`. `TASK=`, `PROVIDER=` and "
+             "`ARGS=` are passed on.", "", "| target | what it does |", "|---|---|"]  # fmt: skip
+    targets = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    return "\n".join([*told, *(f"| `make {name}` | {_cell(text)} |" for name, text in targets), ""])
 
 
 WRITTEN = {"reference/configuration.md": configuration, "reference/commands.md": commands}

@@ -17,7 +17,7 @@ from pipeline.__main__ import main
 from pipeline.deliver import summary
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOWN = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(), re.S)
+VARIABLES, *SHOWN = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(), re.S)
 
 
 def test_the_action_runs_what_the_page_shows() -> None:

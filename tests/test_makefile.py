@@ -37,6 +37,7 @@ PINNED = [
     "lint",
     "types",
     "check",
+    "docs",
     "bench",
     "fuzz",
     "clean",

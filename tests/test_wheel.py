@@ -194,24 +194,43 @@ def with_libraries(installed: Path) -> Path:
     return installed
 
 
+def dockerfile() -> list[tuple[str, str]]:
+    """Instructions and what they say."""
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    return [(word, rest) for line in lines if line and line[0] != "#" for word, _, rest in [line.partition(" ")]]
+
+
+def test_the_dockerfile_installs_as_the_lock_and_the_build_say_and_copies_no_private_folder() -> None:
+    steps = dockerfile()
+    installs = [rest for word, rest in steps if word == "RUN" and "pip install" in rest]
+    assert ["--require-hashes -r requirements/run.txt" in rest for rest in installs] == [True, False]
+    assert installs[1].endswith("--no-deps --no-build-isolation .")
+    assert "--hash=sha256:" in (ROOT / "requirements" / "run.txt").read_text("utf-8")
+    assert {".git", "runs", "reports"} <= set((ROOT / ".dockerignore").read_text("utf-8").split())
+    assert [word for word, _ in steps].index("USER") < [word for word, _ in steps].index("CMD"), "not as root"
+
+
 @pytest.mark.slow
-def test_from_an_empty_folder_the_wheel_evaluates_the_demo_and_a_file_of_ones_own(
+def test_from_an_empty_folder_the_wheel_runs_the_dockerfiles_main_job_and_a_file_of_ones_own(
     with_libraries: Path, tmp_path: Path
 ) -> None:
-    command = str(with_libraries.parent / "cascade-threshold")
+    steps, bin_ = dockerfile(), with_libraries.parent
     where = run(with_libraries, "-c", "import pipeline; print(pipeline.__file__)", cwd=tmp_path).stdout
     assert Path(where).is_relative_to(with_libraries.parent.parent)
     mine = tmp_path / "folder of mine"
     mine.mkdir()
-    done = run(command, "demo", str(mine), cwd=tmp_path)
+    (demo,) = [rest.split() for word, rest in steps if word == "RUN" and rest.startswith("cascade-threshold")]
+    done = run(bin_ / demo[0], *demo[1:], cwd=mine)
     assert done.returncode == 0, done.stderr
     written = {p.relative_to(mine).as_posix(): p.read_bytes() for p in mine.rglob("*") if p.is_file()}
     assert written == {name: (ROOT / name).read_bytes() for name in BUNDLED}
-    done = run(command, "evaluate", "email_triage", "--quiet", "--json", cwd=mine)
+    entry, job = (json.loads(rest) for word, rest in steps if word in ("ENTRYPOINT", "CMD"))
+    done = run(bin_ / entry[0], *job, "--quiet", "--json", cwd=mine)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["verdict"] == "certified"
     assert (mine / found["report"]).is_file()
+    command = bin_ / "cascade-threshold"
     own = tmp_path / "own"
     own.mkdir()
     rows = (ROOT / "datasets" / "email_triage" / "examples.jsonl").read_text("utf-8").splitlines()[:400]

@@ -79,7 +79,9 @@ class Turn(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
+    """Who speaks."""
     content: StrictStr
+    """Template of what is said."""
 
     _template = field_validator("content")(_checked)
 
@@ -93,8 +95,11 @@ class Prompt(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: StrictStr = ""
+    """Template of the system message."""
     user: StrictStr | None = None
+    """Template of the user's message."""
     messages: tuple[Turn, ...] | None = Field(default=None, min_length=1)
+    """All messages, in place of `system` and `user`."""
 
     _templates = field_validator("system", "user")(lambda text: text if text is None else _checked(text))
 

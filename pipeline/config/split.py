@@ -13,8 +13,11 @@ class Split(Part):
     """Shares of the three uses of rows; they are placed by a hash of the group. Written `pooled`: all rows certify."""
 
     fit: Share = 0.3
+    """Rows that choose signal and calibrator, and starts of tests."""
     certify: Share = 0.5
+    """Rows that carry the promise."""
     test: Share = 0.2
+    """Rows that had no say; the figures are read there."""
 
     @model_validator(mode="before")
     @classmethod

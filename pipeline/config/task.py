@@ -25,7 +25,8 @@ from pipeline.config import providers
 from pipeline.config.judge import Judge
 from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName, TargetName
 from pipeline.config.params import require_params
-from pipeline.config.part import Day, Number, Part, Share
+from pipeline.config.part import Number, Part, Share
+from pipeline.config.price import HourPrice, TokenPrice
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS, TARGETS
@@ -47,6 +48,7 @@ class Dataset(Part):
     segment: StrictStr | None = None
     """Column by which results are reported separately."""
     split: Split = Split()
+    """Which rows fit, certify and test; `pooled`: all certify."""
     prevalence: dict[StrictStr, Share] | None = None
     """Production's label mix where the labeled set is enriched; re-weights estimates, never the promise."""
 
@@ -58,32 +60,11 @@ class Dataset(Part):
         return mix
 
 
-class TokenPrice(Part):
-    """Dollars per million tokens as of a day. 0 is a price."""
-
-    input: Annotated[Number, Field(ge=0)]
-    output: Annotated[Number, Field(ge=0)]
-    cached_input: Annotated[Number, Field(ge=0)] | None = None
-    """Of the part of a prompt that the service had cached; left out: what other input costs."""
-    as_of: Day
-    source: StrictStr = Field(min_length=1)
-    batch_discount: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Share taken off by the batch API; 0 unless the price list says otherwise."""
-
-
-class HourPrice(Part):
-    """Dedicated hardware: dollars of an hour, and how many requests share it."""
-
-    price: Annotated[Number, Field(ge=0)]
-    requests_per_hour: Annotated[Number, Field(gt=0)]
-    as_of: Day
-    source: StrictStr = Field(min_length=1)
-
-
 class Model(Part):
     """The cheap model, and what is sent with each request."""
 
     model: StrictStr = Field(min_length=1)
+    """Its name, as the service spells it; a dated one does not move."""
     provider: StrictStr | None = None
     """Who answers this role; left out: the task's provider."""
     base_url: StrictStr | None = None
@@ -93,9 +74,11 @@ class Model(Part):
     constrain: Literal["answers"] | None = None
     """Whether the server is told to allow only the row's answers; production then sends the same."""
     usd_per_million_tokens: TokenPrice | None = None
+    """One of the three prices must stand; those that stand add up."""
     usd_per_request: Annotated[Number, Field(ge=0)] | None = None
     """Instead of a price of tokens, or beside it."""
     usd_per_hour: HourPrice | None = None
+    """Dedicated hardware."""
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] = 5
     """Alternatives wanted per token (cheap role); 0 asks for the logprob of the token alone, and one comes with it."""
     params: dict[StrictStr, Any] = Field(default_factory=dict)
@@ -166,14 +149,18 @@ class Strong(Model):
     splits: tuple[SplitName, ...] = SPLITS
     """Splits whose rows get a strong answer; `fit` needs none where rows have labels."""
     human: Literal[False] = False
+    """True: people are the strong side, see Human."""
 
 
 class Human(Part):
     """People in place of a strong model: their answer is the label."""
 
     human: Literal[True]
+    """People are the strong side."""
     usd_per_request: Annotated[Number, Field(ge=0)]
+    """What one of their answers costs."""
     splits: tuple[SplitName, ...] = SPLITS
+    """Splits whose rows they answer."""
 
 
 def _strong_side(value: Any) -> str:
@@ -185,12 +172,19 @@ class Target(Part):
     """What the threshold must keep, and with what certainty."""
 
     kind: TargetName = "match_strong"
+    """What is promised; see choosing a target."""
     within: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """match_strong, agree_with_strong: most that may be lost; 0.02 is two points."""
     at_least: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """accepted_accuracy, system_accuracy: the least accuracy."""
     escalation_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """budget: largest share of escalated requests."""
     usd_per_1000: Annotated[Number, Field(gt=0)] | None = None
+    """budget: most dollars for 1,000 requests."""
     usd_per_error: Annotated[Number, Field(gt=0)] | dict[StrictStr, Number | dict[StrictStr, Number]] | None = None
+    """total_cost: what an error costs; one number, or by true label, or by true label and answer given."""
     certainty: Annotated[Number, Field(ge=0.5, lt=1)] = 0.9
+    """Probability with which a certified promise holds."""
     label_floors: dict[StrictStr, Annotated[Number, Field(gt=0, lt=1)]] | None = None
     """Least recall of the cascade, by label or by a name of label_groups."""
     label_groups: dict[StrictStr, tuple[StrictStr, ...]] | None = None
@@ -229,49 +223,71 @@ class Report(Part):
     """What the page may contain."""
 
     examples: Literal["full", "none"] = "full"
+    """none: the page shows no row's text."""
 
 
 class Looks(Part):
     """How often growing rows will be asked for a certificate: certainty is shared over so many looks."""
 
     planned: Annotated[StrictInt, Field(ge=1)]
+    """Each look is tested at its share of the error probability."""
 
 
 class Volume(Part):
     """What production sends, so that the page can speak of dollars a month."""
 
     requests_per_month: Annotated[StrictInt, Field(gt=0)]
+    """Requests in a month of production."""
 
 
 class TaskConfig(Part):
     """One task. `dataset`, `prompt` and the models may be missing only when a table of predictions is given."""
 
     task: StrictStr
+    """Its name: a-z, 0-9 and _; it names folders."""
     kind: KindName
+    """classify: one of `labels`; choose: one of the row's options; judge: yes or no."""
     description: StrictStr = ""
+    """One sentence for the head of the page."""
     dataset: Dataset | None = None
+    """The labeled rows."""
     labels: tuple[StrictStr, ...] | None = None
+    """The closed set of answers, as the model is to spell them."""
     judge: Judge | None = None
+    """Kind judge: which label means yes."""
     predictions: PredictionsTable | None = None
+    """A table in place of rows, prompt and models."""
     prompt: Prompt | None = None
+    """The messages that each row is put into."""
     provider: StrictStr = "embedded"
+    """Who answers a role that names no provider of its own."""
     cheap: Model | None = None
+    """The model that answers first."""
     strong: (
         Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)]
         | None
     ) = None
+    """The model, or the people, that unsure requests are handed to."""
     signal: SignalName = "auto"
+    """How a reply's confidence is read; `auto` is chosen on fit rows, and left out the replies' shape decides."""
     calibration: CalibrationName = "auto"
+    """How confidence becomes a probability; it changes no decision."""
     target: Target
+    """What the threshold must keep."""
     max_failure_rate: Share = 0.01
+    """Share of rows that may fail before nothing is recommended (exit 4)."""
     max_unreadable: Share = 0.05
     """Share of strong replies that may be no answer of the set before nothing that compares with the strong model is promised."""
     looks: Looks | None = None
+    """Plan of looks at growing rows."""
     review_after_days: Annotated[StrictInt, Field(gt=0)] = 90
     """After so many days the policy says that it is due for review."""
     volume: Volume | None = None
+    """What production sends."""
     report: Report = Report()
+    """What the page may contain."""
     seed: StrictInt = 20
+    """Seed of everything random."""
 
     _source: Path = PrivateAttr(default=Path("config.yaml"))
 

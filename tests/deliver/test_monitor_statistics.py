@@ -90,8 +90,8 @@ def test_a_good_past_costs_less_than_twice_the_labels_of_a_fresh_log(past: int) 
 
 
 def documented() -> dict[float, list[float]]:
-    """The table of docs/production.md: error rate -> labels to the alarm after each past."""
-    text = (Path(__file__).parents[2] / "docs" / "production.md").read_text("utf-8")
+    """The table of docs/monitoring.md: error rate -> labels to the alarm after each past."""
+    text = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text("utf-8")
     rows = re.findall(r"^\| ([\d.]+) % \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.MULTILINE)
     return {float(r[0]) / 100: [float(n.replace(",", "")) for n in r[1:]] for r in rows}
 
