@@ -26,7 +26,7 @@ REASONS = {
     "server": "needs a server that somebody started",
     "host": "belongs to a service that hosts code",
     "docker": "needs docker",
-    "long": "runs for many minutes; make test-slow or a named test runs what it shows",
+    "long": "runs for minutes, and is a step of .ci/run or of a test of its own",
 }
 RUN_BY = {"docs/extending.md": "tests/test_extensions.py"}
 """Pages whose blocks another test runs in its own way."""
