@@ -22,7 +22,7 @@ from pipeline import terminal
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.vocabulary import FORMATS
 from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, Stopped, UsageError
-from pipeline.redact import redact, without_keys
+from pipeline.redact import keep_address_secret, redact, without_keys
 
 MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    args.line = f"{_python()} -m pipeline {shlex.join(arguments)}"
+    for argument in arguments:
+        keep_address_secret(argument)
+    args.line = redact(f"{_python()} -m pipeline {shlex.join(arguments)}")
     if sys.version_info < OLDEST:
         _say(f"error: the evaluation needs Python 3.11 or later, and this is {sys.version.split()[0]}; {RUNTIME_ONLY}")
         return UsageError.exit_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 MASK = "[key removed]"
 SHORTEST = 12
@@ -12,10 +12,11 @@ SHORTEST = 12
 _KNOWN: set[str] = set()
 """Every key that this process has read, whichever service it is for."""
 _PATTERN = re.compile(r"(?i:bearer\s+)[\w.~+/=-]{8,}|\b(?:sk-|tgp_)[\w-]{8,}")
-_USER_INFO = re.compile(r"(?<=://)[^/\s@'\"]*@")
-_SIGNED = re.compile(
-    r"(?i)(?<=[?&;])((?:[\w-]*(?:sig|signature|credential|token|secret|password|passwd|pwd|apikey|api_key|accesskeyid|key))=)[^&;#\s'\"]+"
-)
+_USER_INFO = re.compile(r"(?<=\w:/)(/|(?=[^/\s@:'\"]+:))[^/\s@'\"]+@")
+"""User and password of an address; also of one whose two slashes were made one, as pathlib does."""
+_CREDENTIAL = r"[\w.-]*(?:sig|signature|credential|token|secret|password|passwd|pwd|auth|apikey|api_key|accesskeyid|access_key|key|code)"
+_SIGNED = re.compile(rf"(?i)(?<=[?&;])({_CREDENTIAL}=)[^&;#\s'\"]+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/[^\s'\"]+")
 
 
 def keep_secret(key: str) -> None:
@@ -24,25 +25,26 @@ def keep_secret(key: str) -> None:
         _KNOWN.update({key, json.dumps(key)[1:-1]})
 
 
-def keep_address_secret(address: str) -> None:
-    """Have the credentials of an address (user, password, values of its query) removed from every text from now on."""
-    try:
-        parts = urlsplit(address)
-        values = [value for _, value in parse_qsl(parts.query, keep_blank_values=True)]
-        raw = [item.partition("=")[2] for item in parts.query.split("&")]
-    except ValueError:
-        return
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    for secret in (password or user, *values, *raw):
-        keep_secret(secret)
-        keep_secret(unquote(secret))
+def keep_address_secret(text: str) -> None:
+    """Have the credentials of every address in a text (user, password, signature, token) removed from every text from now on."""
+    for address in _ADDRESS.findall(text):
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            continue
+        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        items = (item.partition("=") for item in re.split("[&;]", parts.query))
+        values = [value for name, _, value in items if re.fullmatch(_CREDENTIAL, unquote(name), re.IGNORECASE)]
+        for secret in (password or user, *values):
+            keep_secret(secret)
+            keep_secret(unquote(secret))
 
 
 def bare_address(address: str) -> str:
     """An address without user, password, query and fragment, as it may be shown and kept; a path as it is."""
     if "://" not in address:
-        return address
-    return _USER_INFO.sub("", address).partition("?")[0].partition("#")[0]
+        return _USER_INFO.sub(r"\1", address)
+    return _USER_INFO.sub(r"\1", address).partition("?")[0].partition("#")[0]
 
 
 def without_keys(text: str, *more: str | None) -> str:
@@ -56,8 +58,8 @@ def redact(text: str, secret: str | None = None) -> str:
     """The text without any known key, the given one among them, without anything that looks like a key, and with addresses
     that hold neither user, password nor signature."""
     text = _PATTERN.sub(MASK, without_keys(text, secret))
-    if "://" in text:
-        text = _SIGNED.sub(rf"\1{MASK}", _USER_INFO.sub("", text))
+    if ":/" in text:
+        text = _SIGNED.sub(rf"\1{MASK}", _USER_INFO.sub(r"\1", text))
     return text
 
 

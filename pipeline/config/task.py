@@ -30,6 +30,10 @@ from pipeline.config.price import HourPrice, TokenPrice
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import SPLITS, TARGETS
+from pipeline.redact import bare_address
+
+ADDRESSES = frozenset({"path", "replies", "weights", "base_url"})
+"""Keys of a config's parts that may hold an address."""
 
 
 class Dataset(Part):
@@ -386,5 +390,9 @@ class TaskConfig(Part):
         return path if "://" in path else str((self._source.parent / path).resolve())
 
     def public(self) -> dict[str, Any]:
-        """The config as plain JSON values, without what was left out. It never holds a secret."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """The config as plain JSON values, without what was left out and without the credentials of addresses."""
+        said = self.model_dump(mode="json", exclude_none=True)
+        for part in ("dataset", "predictions", "cheap", "strong"):
+            for key in ADDRESSES & set(said.get(part) or ()):
+                said[part][key] = bare_address(said[part][key])
+        return said

@@ -12,9 +12,10 @@ from ruamel.yaml.comments import CommentedMap
 
 from pipeline.config import yaml_text
 from pipeline.config.explanation import explain
-from pipeline.config.task import TaskConfig
+from pipeline.config.task import ADDRESSES, TaskConfig
 from pipeline.config.yaml_text import MOST_BYTES
 from pipeline.errors import ConfigError, UsageError
+from pipeline.redact import keep_address_secret
 
 CONFIGS = Path("configs")
 WHENCE = (
@@ -66,12 +67,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
     plain = yaml_text.plain(tree)
     for item in overrides:
         _override(plain, item)
+    _keep_secrets(plain)
     try:
         config = TaskConfig.model_validate(plain)
     except ValidationError as error:
         raise ConfigError(explain(error, plain, tree, str(path), text.splitlines(), overrides)) from None
     config._source = path.resolve()
     return config
+
+
+def _keep_secrets(plain: dict[str, Any]) -> None:
+    """No message, and nothing that is kept, may show the credentials of the addresses that a config names."""
+    for part in plain.values():
+        if isinstance(part, dict):
+            for key in ADDRESSES & part.keys():
+                if isinstance(part[key], str):
+                    keep_address_secret(part[key])
 
 
 def _text(path: Path) -> str:

@@ -127,7 +127,9 @@ class TableFile:
 
     def _jsonl(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         offset = 0
-        for number, raw in enumerate(iter(lambda: handle.readline(MOST_LINE + 1), b""), 1):
+        # readline of an fsspec file takes no limit, so such a line is measured when it is there
+        lines = handle if "://" in self._address else iter(lambda: handle.readline(MOST_LINE + 1), b"")
+        for number, raw in enumerate(lines, 1):
             if len(raw) > MOST_LINE:
                 raise DataError(
                     f"{self.path}:{number}: a line of more than {MOST_LINE:,} bytes; each line holds one row"

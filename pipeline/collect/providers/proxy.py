@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pipeline.collect.providers.address import is_loopback
 from pipeline.errors import UsageError
+from pipeline.redact import keep_address_secret
 
 VARIABLES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
 SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
@@ -20,6 +21,7 @@ def proxy_for(address: str) -> str | None:
         return None  # whatever NO_PROXY says
     proxies = urllib.request.getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
+    keep_address_secret(found or "")
     if not found or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return found if "://" in found else f"http://{found}"
