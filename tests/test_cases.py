@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,6 @@ import pytest
 from pipeline.__main__ import main
 
 CASES = os.environ.get("CASES_DIR")
-ROOT = Path(__file__).resolve().parent.parent
 needs_cases = pytest.mark.skipif(CASES is None, reason="CASES_DIR is not set")
 
 
@@ -29,14 +33,202 @@ def case(tmp_path: Path, name: str) -> Path:
     return folder
 
 
-def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
+def command(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the command line, run in the folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments], cwd=folder, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        code = main(list(arguments))
+    assert "Traceback" not in err.getvalue()
+    return code, out.getvalue(), err.getvalue()
+
+
+@contextmanager
+def listening(script: str, *before: str, after: tuple[str, ...] = ()) -> Iterator[int]:
+    """A case's server on a free port, until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    path = [sys.executable, str(Path(str(CASES)) / script), *before, str(port), *after]
+    server = subprocess.Popen(path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def report_of(folder: Path) -> dict[str, object]:
+    (path,) = (folder / "reports").rglob("report.json")
+    found: dict[str, object] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def keyed(port: int, **more: str) -> dict[str, str]:
+    return {"TOGETHER_API_KEY": "canary-123456", "TOGETHER_BASE_URL": f"http://127.0.0.1:{port}/v1"} | more
+
+
+@needs_cases
+@pytest.mark.slow
+def test_case_02_boxed_labels_are_read_and_change_nothing(tmp_path: Path) -> None:
+    """Every tenth strong reply is in a TeX box: the certificate is that of the twin whose replies are bare labels."""
+    found = []
+    for name in ("02/c_part", "02/c_part0"):
+        folder = case(tmp_path / name[-7:].replace("/", ""), name)
+        code, out, err = command(folder, "evaluate", "c.yaml", "--json", "--quiet")
+        assert code == 0, err
+        told = json.loads(out)
+        found.append((told["verdict"], told["threshold"], told["sentence"]))
+    assert found[0] == found[1]
+    assert found[0][0] == "certified"
+
+
+@needs_cases
+@pytest.mark.slow
+@pytest.mark.parametrize("status", ["empty", "length"])
+def test_case_02_replies_that_are_no_answer_bar_the_certificate_and_name_cause_and_remedy(
+    tmp_path: Path, status: str
+) -> None:
+    folder = case(tmp_path, "02/c_part0")
+    lines = [json.loads(line) for line in (folder / "strong.jsonl").read_text("utf-8").splitlines()]
+    for i, line in enumerate(lines):
+        if i % 8 == 0:
+            choice = line["response"]["body"]["choices"][0]
+            choice["message"]["content"] = "" if status == "empty" else "Let me think about this text. It seems"
+            choice["finish_reason"] = "stop" if status == "empty" else "length"
+    (folder / "strong.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    code, out, err = command(folder, "evaluate", "c.yaml", "--json", "--quiet")
+    assert code == 0, err
+    assert json.loads(out)["verdict"] == "uncertified"
+    first = report_of(folder)["warnings"][0]  # type: ignore[index]
+    assert first["code"] == "unreadable_strong"
+    assert "max_tokens" in first["text"]
+
+
+@needs_cases
+@pytest.mark.slow
+def test_case_03_full_width_punctuation_behind_a_label_is_taken_off_on_the_wire(tmp_path: Path) -> None:
+    folder, ledger = case(tmp_path, "03/n_zh"), tmp_path / "ledger"
+    with listening("chat_server.py", "zh", after=(str(ledger), "\u6b63\u9762,\u8d1f\u9762")) as port:
+        code, out, err = command(folder, "doctor", "c.yaml", env=keyed(port))
+        assert code == 0, out + err
+        code, out, err = command(folder, "evaluate", "c.yaml", "--json", "--quiet", "--yes", env=keyed(port))
+    assert code == 0, err
+    statuses = report_of(folder)["health"]["statuses"]  # type: ignore[index]
+    assert set(statuses["cheap"]) == {"ok"}
+
+
+@needs_cases
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "mode", "reason"), [("04/n_waf", "waf", "http_403"), ("05/n_p500", "poison500", "http_500")]
+)
+def test_cases_04_and_05_a_rows_own_fault_is_that_rows_and_the_job_ends(
+    tmp_path: Path, name: str, mode: str, reason: str
+) -> None:
+    folder, ledger = case(tmp_path, name), tmp_path / "ledger"
+    with listening("chat_server.py", mode, after=(str(ledger),)) as port:
+        more = ("--yes", "--set", "max_failure_rate=0.1", "--quiet")
+        code, _, err = command(folder, "evaluate", "c.yaml", *more, env=keyed(port))
+        assert code == 0, err
+        posts = len(ledger.read_text("utf-8").splitlines())
+        assert command(folder, "evaluate", "c.yaml", *more, env=keyed(port))[0] == 0
+        assert len(ledger.read_text("utf-8").splitlines()) == posts, "the rows have had their tries"
+    statuses = report_of(folder)["health"]["statuses"]  # type: ignore[index]
+    assert statuses["cheap"]["failed"] == 12
+    (run,) = (folder / "runs").rglob("run.json")
+    assert reason in run.read_text("utf-8")
+
+
+@needs_cases
+@pytest.mark.slow
+def test_case_06_reasoning_that_completion_tokens_leave_out_is_billed(tmp_path: Path) -> None:
+    folder = case(tmp_path, "06/u_reason")
+    code, _, err = command(folder, "evaluate", "c.yaml", "--quiet")
+    assert code == 0, err
+    (path,) = (folder / "runs").rglob("recommendation.json")
+    usd = json.loads(path.read_text("utf-8"))["expected"]["strong_usd_per_1000"]["value"]
+    assert usd == pytest.approx(1000 * (50 * 2.0 + 801 * 4.0) / 1e6)
+
+
+@needs_cases
+@pytest.mark.slow
+def test_cases_09_and_30_audit_labels_in_any_form_count_and_break_the_promise(tmp_path: Path) -> None:
+    folder = case(tmp_path, "09")
+    code, out, err = command(folder, "evaluate", "c.yaml", "--json", "--quiet")
+    assert code == 0, err
+    policy = Path(folder, json.loads(out)["policy"])
+    said = []
+    for log in ("log_int.jsonl", "log_str.jsonl"):
+        code, out, err = command(folder, "monitor", "--policy", str(policy), "--log", log, "--require-labels")
+        assert code == 6, err
+        said.append(out)
+    assert said[0] == said[1]
+    shutil.copy(policy, folder / "policy.json")
+    shutil.copy(Path(str(CASES)) / "30_monitor" / "mklog.py", folder)
+    made = subprocess.run([sys.executable, "mklog.py", "600", "0.43", "1"], cwd=folder, capture_output=True, text=True, check=True).stdout  # fmt: skip
+    lines = [json.loads(line) for line in made.splitlines()]
+    (folder / "log.jsonl.gz").write_bytes(gzip.compress(made.encode()))
+    (folder / "array.json").write_text(json.dumps(lines), "utf-8")
+    as_text = [{k: str(v) if isinstance(v, float) else v for k, v in line.items()} for line in lines]
+    (folder / "text.jsonl").write_text("".join(json.dumps(line) + "\n" for line in as_text), "utf-8")
+    (folder / "level.jsonl").write_text("".join(f"INFO {line}\n" for line in made.splitlines()), "utf-8")
+    (folder / "thrice.jsonl").write_text("".join(f"{line}\n" * 3 for line in made.splitlines()), "utf-8")
+    judged = set()
+    for log in ("log.jsonl.gz", "array.json", "text.jsonl", "level.jsonl", "thrice.jsonl"):
+        code, out, err = command(folder, "monitor", "--policy", "policy.json", "--log", log, "--json", "--quiet")
+        assert code == 6, (log, err)
+        judged.add(json.loads(out)["lines"]["judged"])
+    assert judged == {600}
+
+
+@needs_cases
+@pytest.mark.slow
+def test_case_13_a_proxy_that_refuses_is_named_without_its_password_and_nothing_was_perhaps_paid(
+    tmp_path: Path,
+) -> None:
+    folder = case(tmp_path, "13")
+    env = {"TOGETHER_API_KEY": "canary-123456"}
+    with listening("13/proxy407.py") as port:
+        proxy = env | {"HTTPS_PROXY": f"http://user:secret-pw@127.0.0.1:{port}"}
+        code, out, err = command(folder, "evaluate", "c.yaml", "--yes", "--quiet", env=proxy)
+    assert code in (2, 3)
+    assert "proxy" in err.lower()
+    assert f"127.0.0.1:{port}" in err
+    assert "secret-pw" not in out + err
+    assert "perhaps paid" not in out + err
+    with listening("13/px.py") as port:
+        plain = env | {"HTTP_PROXY": f"http://127.0.0.1:{port}", "TOGETHER_BASE_URL": "http://api.example.test/v1"}
+        code, out, err = command(folder, "evaluate", "c.yaml", "--yes", "--quiet", env=plain)
+    assert code == 2
+    assert "--allow-insecure" in err
+    assert "canary-123456" not in out + err
+
+
+@needs_cases
+@pytest.mark.slow
+def test_case_16_three_groups_are_refused_before_anything_is_spent(tmp_path: Path) -> None:
+    folder = case(tmp_path, "16/g_few2")
+    rows = [{"id": f"r{i}", "text": f"message number {i}", "label": ("positive", "negative")[i % 2], "lang": ("de", "en", "fr")[i % 3]} for i in range(300)]  # fmt: skip
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    ledger = tmp_path / "ledger"
+    with listening("chat_server.py", "plain", after=(str(ledger),)) as port:
+        code, _, err = command(folder, "evaluate", "c.yaml", "--yes", "--quiet", env=keyed(port))
+    assert code == 2
+    assert "nothing was spent" in err
+    assert "group" in err
+    assert ledger.read_text("utf-8") == ""
+    assert list((folder / "runs").rglob("run.json")) == []
+    code, out, _ = command(folder, "status", "c.yaml")
+    assert code == 0
+    assert "unfinished" not in out.lower()
 
 
 @needs_cases

@@ -148,7 +148,8 @@ def recommend(
         seed=seed,
         level=level_of(split),
     )
-    expected = figures(part).all()
+    shown = figures(part)
+    expected, partly = shown.all(), not bool(shown.compared.all())
     needed = sample_size.fewest_rows(goal, human=human)
     unread = Unreadable.of(rows, () if replies is None else replies.strong_unreadable)
     found = _outcome(rows, goal, certificate, threshold, human)
@@ -158,13 +159,17 @@ def recommend(
         ()
         if human
         else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired, both_ends=blurred),
-        caveats(rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None),
+        caveats(
+            rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None, partly=partly
+        ),
         of_the_outcome(found),
         findings(rows, goal, threshold, human=human, grouped=grouped),
         () if replies is None else reply_caveats(replies),
     )
     check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
-    story = Story(verdict, threshold, expected, certificate, human, data, why, check, 0.0 if human else unread.share)
+    story = Story(
+        verdict, threshold, expected, certificate, human, data, why, check, 0.0 if human else unread.share, partly
+    )
     return Recommendation(
         verdict=verdict,
         threshold=threshold,

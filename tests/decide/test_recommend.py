@@ -15,6 +15,7 @@ from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
 from pipeline.decide.recommend import VERDICTS, recommend
 from pipeline.decide.sweep import sweep
+from pipeline.decide.target import Goal
 from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.report import formatting
 
@@ -575,3 +576,26 @@ def test_what_no_escalated_row_tells_is_unknown(rows):
     ungraded = replace(rows, strong_correct=np.where(np.isnan(rows.confidence), rows.strong_correct, np.nan))
     told = advise(ungraded, kind="accepted_accuracy", at_least=0.9)
     assert "there are no labels" not in told.sentence
+
+
+def test_where_strong_answers_are_there_for_some_rows_only_both_models_alone_are_of_these_rows():
+    """Strong answers were got for the less sure half, which is harder: the cheap model's figure is of that half, too."""
+    rows = evaluated(2000, seed=8, shares=(0, 0.5, 0.5))
+    asked = rows.confidence < np.quantile(rows.confidence, 0.5)
+    strong = np.where(asked, rows.strong_correct, np.nan)
+    some = replace(rows, strong_correct=strong, strong_answer=texts(np.where(asked, rows.strong_answer, None)))
+    goal = Goal("accepted_accuracy", 0.1, at_least=0.9)
+    found = recommend(some, goal, certificate=certify(some.of("certify"), goal, levels=None, seed=1), seed=1)
+    test = some.of("test")
+    known = ~np.isnan(test.strong_correct)
+    cheap, strong_alone = (found.ends[f"{role}_only"]["accuracy"] for role in ("cheap", "strong"))
+    assert (cheap.n, strong_alone.n) == (known.sum(), known.sum())
+    assert cheap.value == pytest.approx(test.cheap_correct[known].mean())
+    assert strong_alone.value == pytest.approx(test.strong_correct[known].mean())
+    assert cheap.value < test.cheap_correct.mean() - 0.02
+    assert "against" not in found.sentence.split(";")[1]
+    assert f"{known.sum():,} rows" in found.sentence
+    assert "strong_partly" in [w.code for w in found.warnings]
+    whole = recommend(rows, goal, certificate=certify(rows.of("certify"), goal, levels=None, seed=1), seed=1)
+    assert whole.ends["cheap_only"]["accuracy"].n == len(rows.of("test"))
+    assert "strong_partly" not in [w.code for w in whole.warnings]

@@ -42,6 +42,8 @@ class Story:
     check: str = ""
     unreadable: float = 0.0
     """Share of the strong replies that are no whole answer; figures count them as wrong."""
+    partly: bool = False
+    """Whether strong answers were got for a part of the rows only."""
 
     @property
     def other(self) -> str:
@@ -192,6 +194,10 @@ def _quality(story: Story) -> str:
         return f"{text} where people's answers count as right"
     if strong.value is None:
         return f"{text}, that of the strong model alone unknown"
+    cheap = story.expected["cheap_accuracy"]
+    if story.partly:
+        text += f"; on the {counted(strong.n, 'row')} that have an answer of the strong model it is right in {tenths(strong.value)}"
+        return text + ("" if cheap.value is None else f" and the cheap model in {tenths(cheap.value)}")
     text += f" against {tenths(strong.value)} for the strong model alone"
     return text + (
         f" ({percent(story.unreadable)} of its replies unreadable, counted as wrong)" if story.unreadable else ""

@@ -48,8 +48,19 @@ def caveats(
     human: bool,
     needed: int | None,
     reweighted: bool,
+    partly: bool,
 ) -> Iterator[Caveat]:
-    """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown."""
+    """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown;
+    `partly`: strong answers were got for a part of the rows only."""
+    if partly:
+        cheap, strong = expected["cheap_accuracy"], expected["strong_accuracy"]
+        yield Caveat(
+            "strong_partly",
+            2,
+            f"Only {counted(strong.n, 'row')} of these have an answer of the strong model that can be graded. The accuracies of both models "
+            f"alone are of these rows ({percent(cheap.value)} cheap, {percent(strong.value)} strong), those of the cascade of all: do not "
+            "compare them, since the rows without may be easier or harder. Get strong answers for a random part, or for all.",
+        )
     yield from _of_size(rows, certificate, needed)
     yield from _of_models(
         rows.of("certify"), human, paired=(certificate.target or {}).get("kind") != "accepted_accuracy"

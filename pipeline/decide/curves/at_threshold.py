@@ -100,8 +100,17 @@ class Expectation:
         """Accuracy of the cascade minus the strong model's, paired by row."""
         return self._mean(np.where(self.kept, self._rows.cheap_correct - self.strong_correct, 0 * self.strong_correct))
 
+    @property
+    def compared(self) -> npt.NDArray[np.bool_]:
+        """The rows on which the two models stand beside each other, (n,): where strong answers were got for a part of the
+        rows only, those of that part, since another part may be harder; a few that failed to come are no plan."""
+        strong, cheap = (~np.isnan(x) for x in (self.strong_correct, self._rows.cheap_correct))
+        both = strong & cheap
+        partial = 0 < both.sum() < (1 - MOST_MISSING) * cheap.sum()
+        return both if partial else np.ones(len(cheap), dtype=bool)
+
     def all(self) -> dict[str, Estimate]:
-        """Every figure of the recommendation, by name."""
+        """Every figure of the recommendation, by name. Accuracies of a model alone are of the rows `compared`."""
         rows, kept = self._rows, self.kept
         waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
         return {
@@ -110,7 +119,7 @@ class Expectation:
             "accepted_accuracy": self._share(rows.cheap_correct, kept),
             "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
             "strong_accuracy": self._share(self.strong_correct),
-            "cheap_accuracy": self._share(rows.cheap_correct),
+            "cheap_accuracy": self._share(np.where(self.compared, rows.cheap_correct, np.nan)),
             "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
             "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
             "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
