@@ -94,7 +94,7 @@ def estimate(args: Args) -> Any:
             found = collection.estimate(task, store)
         past = changes(task)
         _print(task, f"{task.config.task} ({task.provider}): {len(task.dataset):,} rows", *([past.line] if past else []),
-               *estimates.estimate_lines(found))  # fmt: skip
+               *estimates.estimate_lines(found), *(f"warning: {noticed.line}" for noticed in collection.questions(task)))  # fmt: skip
         told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
         return {"task": task.config.task, **found, "changes": told}
 

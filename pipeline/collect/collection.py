@@ -12,6 +12,7 @@ from cascade_threshold.pricing import Price
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.preflight import probe
+from pipeline.collect.preflight.questions import Advice, advice
 from pipeline.collect.providers import services
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.providers.recorded import Recorded
@@ -68,6 +69,8 @@ def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: N
     refuse_batched(task, store)
     _adopt(task, store)
     if task.costs_money:
+        for noticed in questions(task):
+            task.say(f"warning: {noticed.line}")
         expected = estimate(task, store)
         for line in estimates.estimate_lines(expected):
             task.say(line)
@@ -215,6 +218,11 @@ def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
     )
 
 
+def questions(task: TaskInput) -> list[Advice]:
+    """What in config and rows will make answers tell less than they could."""
+    return advice(task.config, task.dataset)
+
+
 def _answer_bytes(task: TaskInput) -> float:
     """Length of a right answer, on average over the labels: of kind choose, of one letter."""
     labels = task.config.answers or ("A",)
@@ -228,7 +236,7 @@ def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[
     with locked(task.options.runs_dir, task.config.task):
         return preflight.doctor(
             first_requests(task, store), prices(task), lambda role: provider(task, role), store, task=task.config.task, paid=task.costs_money,
-            allowance=allowance, read=reader(task), may_be_unreadable=task.config.max_unreadable >= 1, to_send=sum(role["to_send"] for role in estimate(task, store)["roles"].values()),
+            allowance=allowance, read=reader(task), may_be_unreadable=task.config.max_unreadable >= 1, questions=questions(task), to_send=sum(role["to_send"] for role in estimate(task, store)["roles"].values()),
         )  # fmt: skip
 
 

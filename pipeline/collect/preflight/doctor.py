@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade_threshold.pricing import Price, text_of
 from pipeline.collect.preflight.probe import key, probe, refuse, remembered
+from pipeline.collect.preflight.questions import Advice
 from pipeline.collect.providers.provider import Provider
 from pipeline.collect.request import Request
 from pipeline.collect.sending.role import Reader
@@ -35,13 +36,14 @@ def doctor(
     to_send: int = 0,
     read: Reader | None = None,
     may_be_unreadable: bool = False,
+    questions: Sequence[Advice] = (),
     today: dt.date | None = None,
 ) -> dict[str, Any]:
     """Check what a run needs; one call per model, with the first row of `requests` per role, or the next where a reply
     speaks of its row alone.
 
     `provider` makes the provider of a role, `read` reads a reply for its row (an answer that is no label fails the check,
-    unless it `may_be_unreadable`), `to_send` sizes the disk that is needed. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy, exit_code}],
+    unless it `may_be_unreadable`), `to_send` sizes the disk that is needed, `questions` are what was noticed about config and rows. Keys: task, ok, checks [{name, state: "ok" | "warn" | "fail", text, remedy, exit_code}],
     models {role: probe record}, usd. Problems are reported, not raised; see `require`.
     """
     checks: list[dict[str, Any]] = []
@@ -64,6 +66,8 @@ def doctor(
     _check_disk(add, store, to_send)
     for text in admin.check(store):
         add("store", "warn", text)
+    for found in questions:
+        add("question", "warn", found.text, found.remedy)
     models: dict[str, Any] = {}
     for role, rows in requests.items():
         try:
