@@ -244,20 +244,27 @@ def route(args: Args) -> dict[str, Any]:
 
 def new(args: Args) -> dict[str, Any]:
     """A commented config for somebody's own table."""
-    from pipeline.collect.data.config_scaffold import propose
+    from pipeline.collect.data.config_scaffold import propose, rows_file
 
     path = yaml_file.CONFIGS / f"{args.name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or remove it first")
     proposal = propose(args.name, args.source, path.parent, label=args.label, text=args.text or ())
-    draft = path.with_name(f".{args.name}.draft.yaml")
+    draft, rows = path.with_name(f".{args.name}.draft.yaml"), rows_file(args.name, path.parent)
+    if proposal.rows is not None and rows.exists():
+        raise UsageError(f"{rows}: is there already; choose another name, or remove it first")
     write_bytes(draft, proposal.text.encode())
+    if proposal.rows is not None:
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(rows, proposal.rows)
     try:  # what it proposes must load, and its rows must be readable
         loaded = yaml_file.load(draft)
         if loaded.dataset is not None:
             answers = loaded.answer_set
             datasets.read(loaded, answers.label_of if answers is not None else lambda _: None)
     except CascadeError as error:
+        if proposal.rows is not None:
+            rows.unlink(missing_ok=True)
         said = str(error).replace(str(draft), f"the proposed {path.name}")
         raise DataError(
             f"{said}; nothing was written. Name the columns with --label and --text, or mend the table"

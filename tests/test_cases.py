@@ -365,3 +365,43 @@ def test_a_table_of_predictions_is_proposed_in_three_lines_with_its_columns_mapp
     made = proposed(tmp_path, monkeypatch, "\n".join(["score,correct", *lines]))
     assert 'columns: {confidence: "score", cheap_correct: "correct"}' in made
     assert len(made.splitlines()) == 4
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_column_of_lists_becomes_one_yes_or_no_row_per_category_with_the_text_as_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_text: bool
+) -> None:
+    """A list of labels has no one confidence; whether a category applies has."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    posts = [
+        {"id": f"p{i}", "text": f"a post about subject {i}", "categories": [c for k, c in enumerate(["spam", "threat", "self harm"]) if i % (k + 2) == 0]}
+        for i in range(300)
+    ]  # fmt: skip
+    lines = [post | ({"categories": json.dumps(post["categories"])} if as_text else {}) for post in posts]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert main(["new", "mine", "--from", "posts.jsonl"]) == 0
+    assert "300 texts is asked about each of 3 categories ('spam' 150, 'threat' 100," in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "datasets" / "mine.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 900
+    told = {(row["group"], row["category"]): row["applies"] for row in rows}
+    for post in posts:
+        for category in ("spam", "threat", "self harm"):
+            assert told[post["id"], category] == ("yes" if category in post["categories"] else "no")
+    made = (tmp_path / "configs" / "mine.yaml").read_text("utf-8")
+    for line in ("kind: judge", 'group: "group"', 'segment: "category"', "{category}", "{text}"):
+        assert line in made
+    assert main(["estimate", "mine"]) == 0
+    assert "900 rows" in capsys.readouterr().out
+    assert main(["new", "other", "--from", "datasets/mine.jsonl"]) == 0  # yes or no in a column is no list
+
+
+def test_a_list_beside_the_label_that_it_holds_stays_a_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        json.dumps({"text": f"query number {i}", "tags": ["one", "two", "three"], "label": "one"}) for i in range(60)
+    ]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "t.jsonl").write_text("\n".join(lines), "utf-8")
+    assert main(["new", "mine", "--from", "t.jsonl"]) == 0
+    assert "kind: choose" in (tmp_path / "configs" / "mine.yaml").read_text("utf-8")

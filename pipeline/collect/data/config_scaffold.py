@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_threshold import json_text
 from cascade_threshold.label_text import NO_NAMES, YES_NAMES
+from pipeline.collect.data.category_rows import APPLIES, CATEGORY, GROUP, category_rows, label_column
+from pipeline.collect.data.table_columns import Column, column_of, columns_of, kept_out, named
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError, UsageError
 
@@ -46,33 +46,18 @@ PASSAGE_NAMES = ("passage", "document", "doc", "text", "content", "snippet", "co
 
 
 @dataclass(frozen=True)
-class Column:
-    """What a column holds."""
-
-    name: str
-    blank: int
-    distinct: Counter[str]
-    is_list: bool
-    length: float
-    """Mean characters."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of the table, blank ones included."""
-        return self.blank + sum(self.distinct.values())
-
-    @property
-    def unique(self) -> bool:
-        """Whether every row has a value of its own."""
-        return self.blank == 0 and len(self.distinct) == self.rows
-
-
-@dataclass(frozen=True)
 class Proposal:
     """The config's text, and what a person should check."""
 
     text: str
     checks: list[str]
+    rows: bytes | None = None
+    """Rows to be written to `rows_file`, where the table itself has another form than a task needs."""
+
+
+def rows_file(name: str, config_folder: Path) -> Path:
+    """Where rows go that a proposal makes of a table."""
+    return config_folder.parent / "datasets" / f"{name}.jsonl"
 
 
 def propose(
@@ -87,7 +72,7 @@ def propose(
     """
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise UsageError(f"{name!r}: a task's name is made of a-z, 0-9 and _ only")
-    every = _columns(TableFile(source, delimiters=""))
+    every = columns_of(TableFile(source, delimiters=""))
     columns = [c for c in every if c.name and not c.name.startswith("Unnamed:")]
     for wanted in (label, *text):
         if wanted is not None and all(c.name != wanted for c in columns):
@@ -97,6 +82,9 @@ def propose(
     )
     if label is None and not text and (given := _given(columns)) is not None:
         return _given_config(name, path, given, columns[0].rows)
+    table = [row for _, row in TableFile(source, delimiters="").rows()]
+    if (lists := label_column(table, label)) is not None and not _chosen_from(columns, lists, label):
+        return _of_categories(name, config_folder, Path(path).name, columns, table, lists, text)
     rows = columns[0].rows
     roles = _roles(columns, label, text)
     if "label" not in roles:
@@ -108,34 +96,63 @@ def propose(
     return Proposal(_config(name, path, columns, roles), _suspicions(columns) + _checks(rows, columns, roles))
 
 
-def _columns(table: TableFile) -> list[Column]:
-    seen: dict[str, list[Any]] = {}
-    count = 0
-    for _, row in table.rows():
-        for column, value in row.items():
-            seen.setdefault(column, [None] * count).append(value)
-        count += 1
-        for values in seen.values():
-            values.extend([None] * (count - len(values)))
-    if not count:
-        raise DataError(f"{table.path}: no rows; a proposal needs labeled rows")
-    return [_column(name, values) for name, values in seen.items()]
-
-
-def _column(name: str, values: list[Any]) -> Column:
-    lists = [v for v in values if isinstance(v, list) or (isinstance(v, str) and v.startswith("[") and _list(v))]
-    texts = [
-        v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values if v is not None and v != ""
-    ]
-    mean = sum(map(len, texts)) / len(texts) if texts else 0.0
-    return Column(name, len(values) - len(texts), Counter(texts), len(lists) > 0.9 * len(values), mean)
-
-
-def _list(text: str) -> bool:
-    try:
-        return isinstance(json_text.parse(text), list)
-    except ValueError:
+def _chosen_from(columns: list[Column], lists: str, label: str | None) -> bool:
+    """Whether another column names one entry of each list, so that the list holds options."""
+    if label is not None:
         return False
+    others = [c for c in columns if c.name != lists and c.name.casefold() in LABEL_NAMES and not c.is_list]
+    return bool(others)
+
+
+def _of_categories(
+    name: str,
+    config_folder: Path,
+    source: str,
+    columns: list[Column],
+    table: list[dict[str, Any]],
+    lists: str,
+    texts: Sequence[str],
+) -> Proposal:
+    """One yes/no row per text and category, with the text as group."""
+    left = [c for c in columns if c.name != lists]
+    identity, group = named(left, ID_NAMES, set()), named(left, GROUP_NAMES, set())
+    identity = identity if identity is not None and identity.unique else None
+    known = {c.name for c in (identity, group) if c is not None}
+    prose = [c for c in left if c.name not in known and not c.is_list and c.length >= 3 and not kept_out(c)]
+    longest = max((c.length for c in prose), default=0)
+    shown = list(texts) or [c.name for c in prose if c.length >= 0.05 * longest]
+    if not shown:
+        raise DataError(
+            f"column {lists!r} holds lists of labels, and no other column holds a text: name it with --text"
+        )
+    made = category_rows(
+        table, lists, identity=None if identity is None else identity.name, group=None if group is None else group.name
+    )
+    rows = [column_of(column, [row.get(column) for row in made.rows]) for column in made.rows[0]]
+    by_name = {c.name: c for c in rows}
+    what = "\n\n".join(f"{{{c}}}" for c in shown)
+    roles: dict[str, Any] = {
+        "kind": "judge", "id": by_name["id"], "label": by_name[APPLIES], "group": by_name[GROUP], "segment": by_name[CATEGORY],
+        "texts": [by_name[c] for c in (*shown, CATEGORY)],
+        "asks": "Does the text fall under the category? Answer yes or no.", "user": f"Category: {{{CATEGORY}}}\n\n{what}",
+    }  # fmt: skip
+    path = Path(os.path.relpath(rows_file(name, config_folder).resolve(), config_folder.resolve())).as_posix()
+    config = _config(name, path, rows, roles)
+    common = ", ".join(f"{category!r} {n}" for category, n in made.counts.most_common(6))
+    checks = [
+        f"column {lists!r} of {source} holds lists: each of {made.texts:,} texts is asked about each of {len(made.categories)} categories ({common}), "
+        f"{len(made.rows):,} yes/no rows with the text as group, written to {path}",
+        f"the promise counts {made.groups:,} groups of these",
+    ]
+    if made.blank:
+        checks.append(
+            f"{made.blank:,} rows hold no list and are left out; an empty list means that no category applies"
+        )
+    if rare := [category for category, n in made.counts.items() if n < 20]:
+        checks.append(
+            f"too few texts to say anything about the category one by one, fewer than 20: {', '.join(rare[:6])}"
+        )
+    return Proposal(config, checks, made.file())
 
 
 def _worded(columns: list[Column]) -> Column | None:
@@ -144,16 +161,11 @@ def _worded(columns: list[Column]) -> Column | None:
     return next((c for c in columns if words & set(re.split(r"[\W_]+", c.name.casefold()))), None)
 
 
-def _named(columns: list[Column], names: tuple[str, ...], taken: set[str]) -> Column | None:
-    found = [c for c in columns if c.name.casefold() in names and c.name not in taken]
-    return min(found, key=lambda c: names.index(c.name.casefold()), default=None)
-
-
 def _given(columns: list[Column]) -> dict[str, str] | None:
     """Our names of the columns of a table of predictions, and the table's own; None for any other table."""
     found: dict[str, str] = {}
     for ours, names in GIVEN_NAMES.items():
-        column = _named(columns, (ours, *names), set(found.values()))
+        column = named(columns, (ours, *names), set(found.values()))
         if column is not None:
             found[ours] = column.name
     graded = "cheap_correct" in found or {"cheap_answer", "label"} <= found.keys()
@@ -189,22 +201,6 @@ def _suspicions(columns: list[Column]) -> list[str]:
     return []
 
 
-def _kept_out(column: Column) -> bool:
-    """Whether a column is no text to decide by: a constant, a number of each row, an id or a time."""
-    if len(column.distinct) <= 1:
-        return True
-    sample = [v for v, _ in column.distinct.most_common(200)]
-    numbers = all(re.fullmatch(r"[+-]?[\d.,eE]+%?", v.strip()) for v in sample)
-    times = all(
-        re.fullmatch(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}.*|\d\d?:\d\d(:\d\d.*)?", v.strip())
-        for v in sample
-    )
-    ids = bool(re.search(r"(?:^|[\W_])(?:id|uuid|guid|key|index)$", column.name.casefold())) or all(
-        re.fullmatch(r"[0-9a-fA-F-]{16,}", v) for v in sample
-    )
-    return numbers or times or ids
-
-
 def _roles(columns: list[Column], named_label: str | None = None, named_texts: Sequence[str] = ()) -> dict[str, Any]:
     """Which column plays which part; the longest remaining text columns are the prompt's."""
     roles: dict[str, Any] = {}
@@ -231,24 +227,24 @@ def _roles(columns: list[Column], named_label: str | None = None, named_texts: S
     if named_label is None:
         take(
             "label",
-            _named(few, LABEL_NAMES, taken)
+            named(few, LABEL_NAMES, taken)
             or _worded(few)
             or (letters[0] if letters else None)
             or (few[-1] if few else None),
         )
-    identity = _named(columns, ID_NAMES, taken)
+    identity = named(columns, ID_NAMES, taken)
     take("id", identity if identity is not None and identity.unique else None)
-    take("group", _named(columns, GROUP_NAMES, taken))
-    segment = _named(columns, SEGMENT_NAMES, taken)
+    take("group", named(columns, GROUP_NAMES, taken))
+    segment = named(columns, SEGMENT_NAMES, taken)
     take("segment", segment if segment is not None and len(segment.distinct) <= 30 else None)
-    texts = [c for c in columns if c.name not in taken and not c.is_list and c.length >= 3 and not _kept_out(c)]
+    texts = [c for c in columns if c.name not in taken and not c.is_list and c.length >= 3 and not kept_out(c)]
     if named_texts:
         roles |= {
             "kind": "choose" if "options" in roles else "classify",
             "texts": [chosen[name] for name in named_texts],
         }
         return roles
-    query, passage = _named(texts, QUERY_NAMES, taken), _named(texts, PASSAGE_NAMES, taken)
+    query, passage = named(texts, QUERY_NAMES, taken), named(texts, PASSAGE_NAMES, taken)
     label = roles.get("label")
     graded = label is not None and {v.strip('"').casefold() for v in label.distinct} <= YES_NAMES | NO_NAMES
     if query is not None and passage is not None and graded and "options" not in roles:
@@ -271,7 +267,7 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         f"# Proposed from {Path(path).name}. Check every line marked CHECK, then: python -m pipeline estimate {name}",
         f"task: {name}",
         f"kind: {kind}" + {"classify": "                     # one of a fixed set of labels", "choose": "                       # options differ per row",
-                            "judge": "                        # does the passage answer the query, yes or no"}[kind],
+                            "judge": "                        # " + ("does the category apply, yes or no" if "asks" in roles else "does the passage answer the query, yes or no")}[kind],
         "description: CHECK say in one sentence what is decided",
         "dataset:",
         f"  path: {quote(path, ensure_ascii=False)}",
@@ -286,18 +282,21 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         lines.append(
             f"labels: [{', '.join(quote(v, ensure_ascii=False) for v in labels)}]   # CHECK spelled as the model is to answer"
         )
-    asks = {
-        "classify": f"Answer with exactly one of these labels: {', '.join(labels)}.",
-        "choose": "Choose the best option. Answer with its letter.",
-        "judge": "Does the passage answer the query? Answer yes or no.",
-    }[kind]
+    asks = (
+        roles.get("asks")
+        or {
+            "classify": f"Answer with exactly one of these labels: {', '.join(labels)}.",
+            "choose": "Choose the best option. Answer with its letter.",
+            "judge": "Does the passage answer the query? Answer yes or no.",
+        }[kind]
+    )
     shown = [
         f"{{{c.name}}}" if len(texts) == 1 else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {{{c.name}}}"
         for c in texts
     ]
     if kind == "choose":
         shown.append(f"{{{roles['options'].name}}}")
-    user = "\n\n".join(shown)
+    user = roles.get("user") or "\n\n".join(shown)
     lines += [
         "prompt:                            # CHECK {column} is replaced by the row's text; double literal braces",
         f"  system: {quote(asks.replace('{', '{{').replace('}', '}}'), ensure_ascii=False)}",
