@@ -19,6 +19,7 @@ from typing import Any
 
 import cascade_threshold
 from pipeline import terminal
+from pipeline.config import engine_options, import_options
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.vocabulary import FORMATS
 from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, Stopped, UsageError
@@ -34,12 +35,12 @@ RUNTIME_ONLY = "the runtime, `import cascade_threshold`, needs Python 3.10 or la
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate": (
         "the main job: all stages from rows to report and policy",
-        ("tasks", "config", "data", "spend", "markdown"),
+        ("tasks", "config", "data", "spend", "engine", "markdown"),
     ),
     "doctor": ("check config, dataset, key and prices; one paid call per model", ("tasks", "config", "spend")),
     "estimate": ("count requests, tokens and dollars; send nothing", ("tasks", "config", "limit")),
-    "collect": ("send what is missing to both models", ("tasks", "config", "spend")),
-    "measure": ("grade answers, compute every signal, choose one on the fit split", ("tasks", "config", "data")),
+    "collect": ("send what is missing to both models", ("tasks", "config", "spend", "engine")),
+    "measure": ("grade answers, compute the signals, choose one on fit rows", ("tasks", "config", "data", "engine")),
     "calibrate": ("fit the calibrator on the fit split", ("tasks", "config", "data")),
     "sweep": ("cost and accuracy at up to 1,000 thresholds", ("tasks", "config", "data")),
     "recommend": ("the certified threshold, or why there is none", ("tasks", "config", "data")),
@@ -349,37 +350,6 @@ def _new(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _import(sub: argparse.ArgumentParser) -> None:
-    kinds = "batch (Batch API output), lm-eval (samples file), inspect (log), promptfoo (JSON output), decisions (a log of this package)"
-    sub.add_argument(
-        "kind", metavar="KIND", choices=("batch", "lm-eval", "inspect", "promptfoo", "decisions"), help=kinds
-    )
-    sub.add_argument("file", metavar="FILE", type=Path, help="the file with the cheap model's answers")
-    sub.add_argument(
-        "--strong",
-        type=Path,
-        metavar="FILE",
-        help="a second such file with the strong model's answers to the same rows",
-    )
-    sub.add_argument("--models", metavar="CHEAP,STRONG", help="which models, where one file holds several")
-    sub.add_argument(
-        "--answers", metavar="A,B,C", help="the closed set of answers (default: the texts that the replies hold)"
-    )
-    sub.add_argument("--labels-from", type=Path, metavar="FILE", help="a table with the right answers")
-    sub.add_argument(
-        "--id", default="example_id", metavar="COLUMN", help="its column with the id (default: example_id)"
-    )
-    sub.add_argument(
-        "--label", default="label", metavar="COLUMN", help="its column with the right answer (default: label)"
-    )
-    sub.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="where to write: .parquet, .csv or .jsonl (default: FILE.predictions.parquet)",
-    )
-
-
 def _purge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--example-id", metavar="ID", help="only this row's replies")
     sub.add_argument("--older-than", type=_positive(float), metavar="DAYS", help="only replies kept for longer")
@@ -392,8 +362,8 @@ def _demo(sub: argparse.ArgumentParser) -> None:
 
 
 _GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend,
-    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "markdown": _markdown, "new": _new, "import": _import, "purge": _purge, "demo": _demo,
+    "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend, "engine": engine_options.add,
+    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "markdown": _markdown, "new": _new, "import": import_options.add, "purge": _purge, "demo": _demo,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -113,15 +113,18 @@ def require_parts(task: TaskInput) -> None:
 
 def collect(task: TaskInput, allowance: Allowance) -> Graded:
     """Send what the store does not hold yet; write replies.parquet, tokens.parquet and graded.parquet."""
-    with ResponseStore(task.store_path) as store:
-        task.run.update(counts=task.dataset.health)
-        collection.collect(task, store, allowance, task.run.update)
-    return graded(task)
+    task.run.update(counts=task.dataset.health)
+    if not all(map(task.is_read_from_file, task.roles)):
+        with ResponseStore(task.store_path) as store:
+            collection.collect(task, store, allowance, task.run.update)
+    return reading.read(task, task.run)
 
 
 def graded(task: TaskInput) -> Graded:
     """Read the replies that are kept, or the table of predictions; write graded.parquet."""
     if task.table is None:
+        if not task.run.has(REPLIES) and all(map(task.is_read_from_file, task.roles)):
+            raise UsageError(f"{task.config.task}: no reply of the cheap model was read; run the stage `collect` first")
         return reading.read(task, task.run)
     said = task.config.predictions or PredictionsTable()
     frame = predictions_file.read(

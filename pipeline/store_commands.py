@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import sys
+from contextlib import closing
 from typing import Any
 
 from pipeline import terminal
+from pipeline.collect.providers.recorded import Recorded
 from pipeline.collect.store import admin
 from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
+from pipeline.config.options import Options
 from pipeline.errors import UsageError
+from pipeline.run.atomic import atomic
 from pipeline.run.decision import Decision
 from pipeline.run.directory import RECOMMENDATION, REPLIES, RUN, STORE, Run
 
@@ -20,30 +25,50 @@ Args = argparse.Namespace
 
 def status(args: Args) -> dict[str, Any]:
     """The store and the runs, without sending anything."""
-    task = _task_name(args)
-    if not (args.runs_dir / STORE).is_file():
-        found: list[dict[str, Any]] = []
-        runs: list[dict[str, Any]] = []
+    task, found = _task_name(args), []
+    runs_of_task = Run.all(args.runs_dir, task)
+    if (args.runs_dir / STORE).is_file():
+        with ResponseStore(args.runs_dir / STORE) as store:
+            found = admin.summary(store, task)
+            if task is not None and not found and not runs_of_task:
+                raise _unknown(args, task, {g["task"] for g in admin.summary(store)})
+            if args.export_replies is not None:
+                for name, role in sorted({(g["task"], g["role"]) for g in found}):
+                    path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
+                    _out(args, f"wrote {admin.export(store, name, role, path):,} replies to {path}")
+    elif task is not None and not runs_of_task and Run.all(args.runs_dir):
+        raise _unknown(args, task, set())
+    elif not runs_of_task:
         _out(args, f"no runs yet in {args.runs_dir}")
-        return {"store": found, "runs": runs}
-    with ResponseStore(args.runs_dir / STORE) as store:
-        found = admin.summary(store, task)
-        if task is not None and not found and not Run.all(args.runs_dir, task):
-            known = sorted({g["task"] for g in admin.summary(store)})
-            raise UsageError(
-                f"{args.runs_dir / STORE}: nothing of a task {task!r}; it holds: {', '.join(known) or 'nothing yet'}"
-            )
-        if args.export_replies is not None:
-            for name, role in sorted({(g["task"], g["role"]) for g in found}):
-                path = args.export_replies / (f"{role}.jsonl" if task else f"{name}-{role}.jsonl")
-                _out(args, f"wrote {admin.export(store, name, role, path):,} replies to {path}")
-    runs = [_run_line(run) for run in Run.all(args.runs_dir, task)]
+    if args.export_replies is not None and task is not None and not found and runs_of_task:
+        _export_from_files(args)
+    runs = [_run_line(run) for run in runs_of_task]
     _out(
         args,
         *admin.lines(found),
         *(f"run {r['task']}/{r['run_id']} · {r['started']} · {r['verdict'] or 'not finished'}" for r in runs),
     )
     return {"store": found, "runs": runs}
+
+
+def _unknown(args: Args, task: str, kept: set[str]) -> UsageError:
+    known = sorted(kept | {run.task for run in Run.all(args.runs_dir)})
+    return UsageError(
+        f"{args.runs_dir / STORE}: nothing of a task {task!r}; it holds: {', '.join(known) or 'nothing yet'}"
+    )
+
+
+def _export_from_files(args: Args) -> None:
+    """Write the wanted lines of a task whose replies are read from files and never were in the store."""
+    task = TaskInput(yaml_file.load(yaml_file.find(args.task)), Options(runs_dir=args.runs_dir))
+    for role in [role for role in task.roles if task.is_read_from_file(role)]:
+        path, file, written = args.export_replies / f"{role}.jsonl", Recorded(task.services[role].source), 0
+        with closing(file), atomic(path) as temporary, temporary.open("wb") as out:
+            for example in task.dataset.examples:
+                if task.wants(role, example) and (line := file.line(example.id)) is not None:
+                    out.write(line.rstrip(b"\r\n") + b"\n")
+                    written += 1
+        _out(args, f"wrote {written:,} replies to {path}")
 
 
 def _run_line(run: Run) -> dict[str, Any]:
@@ -70,7 +95,9 @@ def purge(args: Args) -> dict[str, Any]:
     if not chosen:
         raise UsageError("purge: say what to remove: a task, --example-id ID or --older-than DAYS")
     if not (args.runs_dir / STORE).is_file():
-        raise UsageError(f"{args.runs_dir / STORE}: there is no store, so nothing to remove")
+        raise UsageError(
+            f"{args.runs_dir / STORE}: there is no store, so nothing was removed; recorded replies lie in their own files"
+        )
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(

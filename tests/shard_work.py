@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine.local import Manifest
+from pipeline.engine.manifest import Manifest
 from pipeline.errors import DataError
 
 
@@ -34,3 +34,17 @@ def work(part: Part) -> Manifest:
 
 def refuse(part: Part) -> Manifest:
     raise DataError(f"part {part.number} is odd")
+
+
+class Unpicklable(Exception):
+    """Holds what no other process can be given."""
+
+    def __init__(self, message: str, held: object) -> None:
+        super().__init__(message, held)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def break_oddly(part: Part) -> Manifest:
+    raise Unpicklable(f"part {part.number}", lambda: None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import keyword
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -212,13 +214,32 @@ def test_exported_replies_repeat_the_run_for_nothing(project: Path, capsys: pyte
 def test_purge_says_what_it_would_remove_and_removes_only_when_told(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
-    code, _, err = run(capsys, "purge", "tickets")
+    email = str(ROOT / "configs" / "email_triage.yaml")
+    assert run(capsys, "collect", email, "--limit", "20", "--quiet")[0] == 0
+    code, _, err = run(capsys, "purge", email)
     assert code == 2
     assert "--yes" in err
-    code, out, _ = run(capsys, "purge", "tickets", "--yes", "--json")
+    code, out, _ = run(capsys, "purge", email, "--yes", "--json")
     assert code == 0
-    assert json.loads(out)["removed"] == 120
+    with closing(sqlite3.connect(project / "runs" / "responses.sqlite")) as store:
+        (asked, left) = store.execute("SELECT count(DISTINCT request_id), count(body) FROM attempt").fetchone()
+    assert json.loads(out)["removed"] == asked > 20
+    assert left == 0
+
+
+def test_recorded_replies_are_read_from_their_files_and_nothing_of_them_is_kept(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
+    assert not (project / "runs" / "responses.sqlite").exists()
+    code, out, _ = run(capsys, "status", "tickets", "--json")
+    assert code == 0
+    assert [r["task"] for r in json.loads(out)["runs"]] == ["tickets"]
+    code, _, err = run(capsys, "purge", "tickets", "--yes")
+    assert code == 2
+    assert "nothing was removed; recorded replies lie in their own files" in err
+    spent = json.loads(next((project / "runs" / "tickets").glob("*/run.json")).read_text())["spending"]
+    assert (spent["cheap"]["kept"], spent["strong"]["kept"]) == (60, 60)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

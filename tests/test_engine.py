@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import pickle
+import pickletools
 import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from shard_work import Part, refuse, work
+from shard_work import Part, break_oddly, refuse, work
 
 from pipeline import stages
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
-from pipeline.engine import local, reading, shards
+from pipeline.engine import local, shards
+from pipeline.engine.manifest import Failure, Manifest, computed
+from pipeline.engine.shard_plan import planned
 from pipeline.errors import DataError, Stopped
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "email_triage.yaml"
@@ -30,32 +36,57 @@ def parts(folder: Path, count: int = 5, **deaths: int) -> list[Part]:
     return [Part(i, folder, deaths.get(f"of_{i}", 0)) for i in range(count)]
 
 
+def begun(folder: Path) -> Counter[str]:
+    return Counter((folder / "begun").read_text().split())
+
+
 def test_one_process_or_several_give_the_same_manifests_in_order(tmp_path: Path) -> None:
     here = list(local.run(work, parts(tmp_path), workers=1))
     assert [m.facts["number"] for m in here] == [0, 1, 2, 3, 4]
     assert list(local.run(work, parts(tmp_path), workers=2)) == here
 
 
-def test_a_killed_process_costs_its_own_shard_only_and_ends_in_the_same_digests(tmp_path: Path) -> None:
+def test_a_killed_process_costs_what_was_being_computed_and_ends_in_the_same_digests(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole = list(local.run(work, parts(tmp_path / "whole"), workers=2))
     killed = list(local.run(work, parts(tmp_path / "killed", of_1=1, of_3=2), workers=2))
     assert [list(m.sha256.values()) for m in killed] == [list(m.sha256.values()) for m in whole]
-    assert Counter((tmp_path / "killed" / "begun").read_text().split()) == {"0": 1, "1": 2, "2": 1, "3": 3, "4": 1}
+    tries = begun(tmp_path / "killed")
+    assert (tries["1"], tries["3"]) == (2, 3) or (tries["1"], tries["3"]) == (2, 4)
+    assert sum(tries.values()) <= 5 + 3 + 3, "each death costs one more shard at most, that of the other process"
 
 
 def test_a_shard_whose_process_dies_again_and_again_stops_the_run_resumably(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match=r"died 3 times .* \(signal 9\)") as stopped:
+    with pytest.raises(Stopped, match=r"died 3 times on the same part.*--workers 1") as stopped:
         list(local.run(work, parts(tmp_path, of_2=9), workers=2))
     assert stopped.value.exit_code == 3
-    assert Counter((tmp_path / "begun").read_text().split())["2"] == 3
+    assert begun(tmp_path)["2"] == 3
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_the_work_raises_is_raised(tmp_path: Path, workers: int) -> None:
+def test_an_error_of_ours_is_raised_as_what_it_is(tmp_path: Path, workers: int) -> None:
     with pytest.raises(DataError, match="part 0 is odd"):
         list(local.run(refuse, parts(tmp_path), workers=workers))
+
+
+def test_an_error_that_cannot_travel_arrives_as_words(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"the work on a shard failed[\s\S]*Unpicklable: part 0"):
+        list(local.run(break_oddly, parts(tmp_path), workers=2))
+
+
+def test_shards_are_drawn_as_workers_become_free(tmp_path: Path) -> None:
+    drawn = []
+
+    def plan() -> Iterator[Part]:
+        for part in parts(tmp_path, 9):
+            drawn.append(part.number)
+            yield part
+
+    manifests = local.run(work, plan(), workers=2)
+    next(manifests)
+    assert len(drawn) <= 5, "not all of them are written before the first is read"
+    assert [m.facts["number"] for m in manifests] == list(range(1, 9))
 
 
 # A real run
@@ -124,12 +155,34 @@ def test_the_number_of_shards_changes_no_row_and_no_count(task: TaskInput, monke
 
 
 def test_a_shard_file_that_changed_is_noticed(task: TaskInput) -> None:
-    with reading.planned(task, task.run) as plan:
+    with planned(task, task.run) as plan:
         done = [shards.read(part) for part in plan]
-        assert len(plan) == 5
-        path = plan[1].result("tokens.parquet")
+        assert len(plan.made) == 5
+        path = Path(plan.made[1].result("tokens.parquet"))
         path.write_bytes(path.read_bytes()[:-9] + b"x" + path.read_bytes()[-8:])
         with pytest.raises(DataError, match="changed while"):
-            list(shards.results(plan, done, "tokens.parquet"))
-        folder = plan[0].rows.parent
+            list(shards.results(plan.made, done, "tokens.parquet"))
+        folder = path.parent
     assert not folder.exists()
+
+
+def test_no_key_client_or_exception_travels(task: TaskInput, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pickled for another process, and what comes back, names classes of plain values only."""
+    monkeypatch.setenv("TOGETHER_API_KEY", "tgp-secret-in-no-pickle")
+    allowed = {
+        "pipeline.engine.shards read", "pipeline.engine.shards Shard", "pipeline.engine.shards Asked",
+        "pipeline.engine.manifest computed", "pipeline.engine.manifest Manifest", "pipeline.engine.manifest Failure",
+        "cascade_threshold.pricing Price", "datetime date",
+    }  # fmt: skip
+    with planned(task, task.run) as plan:
+        there = [(computed, shards.read, shard) for shard in plan]
+        back = [computed(shards.read, there[0][2]), computed(refuse, parts(task.run.directory)[0])]
+    assert isinstance(back[0], Manifest)
+    assert isinstance(back[1], Failure)
+    for value in (there, back):
+        sent = pickle.dumps(value, protocol=2)  # which names every class in full
+        named = {str(arg) for op, arg, _ in pickletools.genops(sent) if op.name == "GLOBAL"}
+        assert named
+        assert named - {name for name in named if name.split()[0] in ("copy_reg", "__builtin__", "_codecs")} <= allowed
+        assert b"secret" not in sent
+    json.dumps([back[0].sha256, back[0].rows, back[0].facts])

@@ -62,7 +62,8 @@ def concurrency(task: TaskInput, role: str) -> int:
 
 
 def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: Note) -> None:
-    """Send what the store does not hold; `note` is told what that took, also when it is stopped.
+    """Send what the store does not hold; `note` is told what that took, also when it is stopped. Where nothing is paid,
+    recorded replies are read from their file, without the store.
 
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
@@ -97,7 +98,7 @@ def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: N
                 with suppress(DiskFull):  # why it stopped is what matters, not that run.json cannot say it
                     _account(task, {role: report}, allowance, note)
             raise
-    if roles := [role for role in task.roles if not task.services[role].batch]:
+    if roles := [role for role in task.roles if not (task.services[role].batch or task.is_read_from_file(role))]:
         try:
             _account(task, _send(task, roles, store, allowance), allowance, note)
         except CascadeError as error:
@@ -118,7 +119,7 @@ def refuse_batched(task: TaskInput, store: ResponseStore) -> None:
 
 def _account(task: TaskInput, done: Mapping[str, SendReport], allowance: Allowance, note: Note) -> None:
     if done:
-        note(spending={role: _record(report) for role, report in done.items()})
+        note(spending={role: report.record() for role, report in done.items()})
     paid = [report for role, report in done.items() if task.services[role].costs_money]
     allowance.spent += sum(report.usd + report.unknown_usd for report in paid)
 
@@ -159,7 +160,7 @@ def _send(task: TaskInput, roles: Sequence[str], store: ResponseStore, allowance
         for role, price in prices(task).items() if role in roles
     }  # fmt: skip
     for role, sent in wanted.items():
-        if isinstance(sent.provider, Recorded):
+        if isinstance(sent.provider, Recorded):  # beside a role that is paid for
             sent.provider.require_match((e.id for e in task.dataset.examples if task.wants(role, e)), role)
             for note in sent.provider.notes():
                 task.say(note)
@@ -238,8 +239,3 @@ def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[
             first_requests(task, store), prices(task), lambda role: provider(task, role), store, task=task.config.task, paid=task.costs_money,
             allowance=allowance, read=reader(task), may_be_unreadable=task.config.max_unreadable >= 1, questions=questions(task), to_send=sum(role["to_send"] for role in estimate(task, store)["roles"].values()),
         )  # fmt: skip
-
-
-def _record(done: SendReport) -> dict[str, Any]:
-    # not asdict, which makes a Counter anew by counting its pairs
-    return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(done).items()}

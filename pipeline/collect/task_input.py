@@ -126,6 +126,10 @@ class TaskInput:
         """Whether sending a request of some role is paid for."""
         return any(PROVIDERS[name].costs_money for name in self.provider_names.values())
 
+    def is_read_from_file(self, role: str) -> bool:
+        """Whether a role's replies are read from a file as they are needed: the store keeps what would have to be paid again."""
+        return self.services[role].provider == "recorded" and not self.costs_money
+
     def wants(self, role: str, example: Example) -> bool:
         """Whether an answer of this role is wanted for a row, of a model or of people."""
         splits = getattr(getattr(self.config, role), "splits", None)

@@ -26,3 +26,9 @@ class Options:
     set: tuple[str, ...] = ()
     """Keys of the config that were overridden."""
     command: str = ""
+    engine: str = "local"
+    """Who reads replies: local, dask or dask=ADDRESS."""
+    workers: int | None = None
+    """Processes that read replies; None: as many as there are processors."""
+    shards_dir: str | None = None
+    """Where rows and replies are put for those that read them, a path or any fsspec address; None: in the run's folder."""

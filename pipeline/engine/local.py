@@ -1,7 +1,7 @@
-"""Engine: the same function over the shards of a stage, in this process or in several.
+"""Engine `local`: the same function over the shards of a stage, in this process or in the standard library's process pool.
 
 The plan fixes the shards, never the number of workers, so results are the same whoever computes them. A process that dies
-(killed, out of memory) costs the shard that it was computing, which is computed again, and no other.
+(killed, out of memory) costs the shards that were being computed at that moment; they are computed again.
 """
 
 from __future__ import annotations
@@ -9,54 +9,32 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import Generic
 
+from pipeline.engine.manifest import Failure, Manifest, Spec, computed, manifest
 from pipeline.errors import Stopped
 
-Spec = TypeVar("Spec")
 TRIES = 3
 """How often a shard is begun whose process dies."""
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a shard's work left: nothing else travels between processes."""
-
-    sha256: dict[str, str]
-    """Digest of each file that was written, by its path."""
-    rows: int
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Sufficient statistics: what can be added up over shards."""
-
-
-def run(work: Callable[[Spec], Manifest], shards: Sequence[Spec], *, workers: int | None = None) -> Iterator[Manifest]:
+def run(work: Callable[[Spec], Manifest], shards: Iterable[Spec], *, workers: int | None = None) -> Iterator[Manifest]:
     """Manifests in the order of the shards. `workers` None: as many as there are processors.
 
-    `work` and its shards must be known by name to another process. What `work` raises is raised here. Raises Stopped when
-    a process dies on the same shard three times.
+    `work` and its shards must be known by name to another process. `shards` is drawn from as workers become free. An error
+    of ours that `work` raises is raised here. Raises Stopped when a process dies on the same shard three times.
     """
-    count = min(len(shards), workers or processors())
-    if count <= 1:
-        yield from map(work, shards)
+    count, rest = workers or processors(), iter(shards)
+    first = list(islice(rest, count))
+    if len(first) <= 1 or count == 1:
+        yield from map(work, chain(first, rest))
         return
-    idle: SimpleQueue[_Worker] = SimpleQueue()
-    team = [_Worker() for _ in range(count)]
-    for worker in team:
-        idle.put(worker)
-    with ThreadPoolExecutor(count, "shard") as threads:  # each waits for one process at a time
-        try:
-            yield from threads.map(partial(_elsewhere, idle, work), shards)
-        finally:
-            threads.shutdown(cancel_futures=True)
-            for worker in team:
-                worker.end()
+    yield from _Pool(work, chain(first, rest), len(first)).manifests()
 
 
 def processors() -> int:
@@ -64,67 +42,84 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Worker:
-    """A process that computes shards, one after the other; started when it is first asked, and anew when it has died."""
+class _Pool(Generic[Spec]):
+    """Shards on a process pool, which is replaced when one of its processes dies."""
 
-    process: SpawnProcess | None = None
+    def __init__(self, work: Callable[[Spec], Manifest], shards: Iterable[Spec], count: int) -> None:
+        self.work, self.shards, self.count = work, enumerate(shards), count
+        self.flying: dict[Future[Manifest | Failure], tuple[int, Spec]] = {}
+        self.suspects: deque[tuple[int, Spec]] = deque()
+        """Shards that were being computed when a process died. They are computed one at a time, so that it shows which is to blame."""
+        self.deaths: Counter[int] = Counter()
+        self.executor = self._executor()
 
-    def ask(self, work: Callable[[Spec], Manifest], shard: Spec) -> Manifest | BaseException:
-        """What the process makes of a shard. Raises EOFError or OSError when it dies."""
-        if self.process is None:
-            context = multiprocessing.get_context("spawn")
-            self.pipe, theirs = context.Pipe()
-            self.process = context.Process(target=_compute, args=(theirs,), daemon=True)
-            self.process.start()
-            theirs.close()
-        self.pipe.send((work, shard))
-        found: Manifest | BaseException = self.pipe.recv()
-        return found
+    def _executor(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.count, context, initializer=_leave_interrupts)
 
-    def end(self) -> int | None:
-        """Let the process end, or note that it has; its exit code."""
-        if self.process is None:
-            return None
-        self.pipe.close()
-        self.process.join()
-        code, self.process = self.process.exitcode, None
-        return code
+    def manifests(self) -> Iterator[Manifest]:
+        """All manifests, in order."""
+        found: dict[int, Manifest | Failure] = {}
+        following = 0
+        try:
+            while self._submit():
+                done, _ = wait(self.flying, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._collect(future, found)
+                while following in found:
+                    yield manifest(found.pop(following))
+                    following += 1
+        finally:
+            self.executor.shutdown(cancel_futures=True)
 
-
-def _elsewhere(idle: SimpleQueue[_Worker], work: Callable[[Spec], Manifest], shard: Spec) -> Manifest:
-    """The work on one shard in another process, begun again when that process dies."""
-    worker, code = idle.get(), None
-    try:
-        for _ in range(TRIES):
+    def _submit(self) -> bool:
+        """Keep every process busy; whether any is."""
+        while len(self.flying) < (1 if self.suspects else self.count):
+            shard = self.suspects.popleft() if self.suspects else next(self.shards, None)
+            if shard is None:
+                break
             try:
-                found = worker.ask(work, shard)
-            except (EOFError, OSError):
-                code = worker.end()
-                continue
-            if isinstance(found, BaseException):
-                raise found
-            return found
-    finally:
-        idle.put(worker)
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    raise Stopped(
-        f"a working process died {TRIES} times on the same part ({how}): is memory short? The same command tries again"
-    )
+                future = self.executor.submit(computed, self.work, shard[1])
+            except BrokenProcessPool:  # a process died while it had nothing to do
+                self._replace()
+                future = self.executor.submit(computed, self.work, shard[1])
+            self.flying[future] = shard
+            if self.deaths[shard[0]]:
+                break
+        return bool(self.flying)
 
-
-def _compute(pipe: Connection) -> None:
-    """What a working process does: shards in, manifests out, until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its children
-    while True:
-        try:
-            work, shard = pipe.recv()
-        except EOFError:
+    def _collect(self, future: Future[Manifest | Failure], found: dict[int, Manifest | Failure]) -> None:
+        """Take what a shard's work returned, or note that its process died."""
+        if (shard := self.flying.pop(future, None)) is None:
             return
         try:
-            found: Manifest | BaseException = work(shard)
-        except BaseException as error:
-            found = error
-        try:
-            pipe.send(found)
-        except OSError:  # the parent stopped for another reason
-            return
+            found[shard[0]] = future.result()
+        except BrokenProcessPool:
+            lost = [shard]
+            for other, one in self.flying.items():  # the whole pool is lost, but for what has come back already
+                if other.exception() is None:
+                    found[one[0]] = other.result()
+                else:
+                    lost.append(one)
+            self.flying.clear()
+            self._replace()
+            for one in sorted(lost, key=lambda pair: pair[0]):
+                self._suspect(one)
+
+    def _replace(self) -> None:
+        self.executor.shutdown(cancel_futures=True)
+        self.executor = self._executor()
+
+    def _suspect(self, shard: tuple[int, Spec]) -> None:
+        self.deaths[shard[0]] += 1
+        if self.deaths[shard[0]] >= TRIES:
+            raise Stopped(
+                f"a working process died {TRIES} times on the same part: is memory short? The same command tries again, "
+                "and --workers 1 computes one part at a time"
+            )
+        self.suspects.append(shard)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches all processes; the parent alone answers it, and ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -47,6 +47,8 @@ class Facts:
     """Texts of replies that hold no whole answer, by role, cut after 80 characters."""
     readings: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Replies that needed a wider reading than a bare answer, by role and name of the reading."""
+    missing: dict[str, Counter[str]] = field(default_factory=_by_role)
+    """Why there is no reply, by role."""
     input_tokens: Counter[str] = field(default_factory=Counter)
     """Of the replies that tell them, by role; and how many of these the service had cached (a role is missing where no reply tells)."""
     cached_tokens: Counter[str] = field(default_factory=Counter)
@@ -89,9 +91,15 @@ class Facts:
 
     def packed(self) -> dict[str, Any]:
         """Plain values that travel between processes, of bounded size."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("captured", "unreadable")}
-        texts = {role: Counter(dict(counts.most_common(MOST_TEXTS))) for role, counts in self.unreadable.items()}
+        values = {
+            f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("captured", "unreadable")
+        }
+        texts = {role: dict(counts.most_common(MOST_TEXTS)) for role, counts in self.unreadable.items()}
         return values | {"unreadable": texts} | {"captured_sum": fsum(self.captured), "captured_n": len(self.captured)}
+
+
+def _plain(value: Any) -> Any:
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

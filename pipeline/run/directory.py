@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +16,9 @@ from cascade_threshold import json_text
 from pipeline.errors import DataError, UsageError
 from pipeline.run.atomic import atomic, disk_errors, make_folder, write_bytes
 from pipeline.run.digests import digest
+
+if TYPE_CHECKING:  # what reads shards needs no frames
+    import pandas as pd
 
 RUN = "run.json"
 REPLIES = "replies.parquet"

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.vocabulary import SIGNALS
+from pipeline.config.vocabulary import ROLES, SIGNALS
+from pipeline.run import address
 from pipeline.run.atomic import atomic
 from pipeline.run.directory import parquet_options
 
@@ -95,7 +96,12 @@ DECIDED = ("split", "confidence", "strong_wanted", "strong_weight")
 GRADED = pa.schema([field for field in PREDICTIONS if field.name not in DECIDED])
 """A row's answers, graded, with its dollars, its seconds and every signal."""
 
-SHARD_ROWS = pa.schema(
+_REPLY = (
+    ("request_id", pa.string()), ("state", pa.string()), ("http_status", pa.int32()), ("seconds", pa.float64()),
+    ("attempts", pa.int32()), ("received_at", pa.string()), ("form", pa.string()), ("body", pa.binary()),
+)  # fmt: skip
+
+SHARD = pa.schema(
     [
         ("example_id", pa.string()),
         ("group", pa.string()),
@@ -103,11 +109,11 @@ SHARD_ROWS = pa.schema(
         ("label", pa.string()),
         ("options", pa.string()),
         ("strong_wanted", pa.bool_()),
-        ("cheap_request_id", pa.string()),
-        ("strong_request_id", pa.string()),
+        *((f"{role}_{name}", kind) for role in ROLES for name, kind in _REPLY),
     ]
 )
-"""What is known of a row before its replies are read: its options as JSON, and which requests are its own (null: none)."""
+"""What a shard is made from: its rows, options as JSON, and the raw reply of each role (request id null: none is wanted,
+body null: none is kept). A body whose form is `recorded` is the whole line of a file of replies."""
 
 
 def utf8(text: str) -> str:
@@ -186,10 +192,10 @@ def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | No
             writer.writer.close()
 
 
-def merge(parts: Iterable[Path], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
-    """Put files of one schema together, a row group at a time."""
+def merge(parts: Iterable[str], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+    """Put files of one schema together, a row group at a time. `parts`: their addresses."""
     with table_writer(path, schema, metadata) as whole:
         for part in parts:
-            with pq.ParquetFile(part) as file:
+            with address.parquet(part) as file:
                 for group in range(file.num_row_groups):
                     whole.writer.write_table(file.read_row_group(group))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from asking import PRICE, request
 from fake_provider import completion
 
 from pipeline.collect.providers.recorded import Recorded
+from pipeline.collect.providers.recorded_line import loaded
 from pipeline.collect.sending.sender import send
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import DataError
@@ -164,3 +166,24 @@ def test_real_recorded_files_are_read_whole(real_data, store):
             json.loads(reply.body) == reference[reply.example_id]
             for reply in store.replies(r.request_id for r in requests)
         )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": -0.0, "b": 1e999, "c": -1e999, "d": NaN, "e": Infinity, "f": 5e-324, "g": 2.2250738585072011e-308}',
+        '{"a": 1, "a": 2}', '{"a": 123456789012345678901234567890, "b": 0.1e1, "c": 1E2, "d": -0}',
+        '{"a": "\\ud800", "b": "\\u00e9\\ud83d\\ude00", "c": "\\u0000"}', '{"a": 9007199254740993.0, "b": 1.7976931348623157e308}',
+    ],
+)  # fmt: skip
+def test_lines_are_read_as_the_standard_library_reads_them(text):
+    mine, theirs = loaded(text.encode()), json.loads(text)
+    assert repr(mine) == repr(theirs)
+
+
+def test_logprobs_of_any_digits_keep_their_bits():
+    rng = random.Random(5)
+    for _ in range(3000):
+        value = -rng.expovariate(1) * 10 ** rng.uniform(-12, 3)
+        digits = rng.choice([repr(value), f"{value:.20g}", f"{value:.9f}", f"{value:.25e}"])
+        assert loaded(b'{"x": %s}' % digits.encode())["x"].hex() == float(digits).hex()

@@ -4,56 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from cascade_threshold import json_text
 from cascade_threshold.completion import interruption
+from pipeline.collect.providers import recorded_line
 from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.providers.recorded_line import parsed
 from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request
 from pipeline.config.task import Model, TaskConfig
 from pipeline.errors import ConfigError, DataError
-
-
-class _Line(NamedTuple):
-    """Where a reply stands in the file."""
-
-    offset: int
-    length: int
-    number: int
-    success: bool
-    content: bytes
-    """Digest of what the reply says, without what a service numbers anew each time."""
-
+from pipeline.run.digests import file_digest
 
 _ANEW = ("id", "created", "system_fingerprint", "request_id")
-
-
-def _parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
-    """Row id, {status_code, body}, and why there is no id. A line of another shape is a failed row."""
-    try:
-        value = json_text.parse(line)
-    except ValueError as fault:
-        return None, {}, f"no JSON ({fault})"
-    custom_id = value.get("custom_id") if isinstance(value, dict) else None
-    if isinstance(custom_id, int) and not isinstance(custom_id, bool):
-        custom_id = str(custom_id)
-    if not isinstance(custom_id, str) or not custom_id:
-        return None, {}, 'no text under "custom_id"; it names the row\'s id'
-    response, error = value.get("response"), value.get("error")
-    if isinstance(response, dict) and response.get("body"):
-        status = response.get("status_code", 200)
-        status = int(status) if isinstance(status, str) and status.isdigit() else status
-        good = isinstance(status, int) and 100 <= status <= 599
-        return custom_id, {"status_code": status if good else 500, "body": response["body"]}, ""
-    said = error or response or "no response"
-    return (
-        custom_id,
-        {"status_code": 500, "body": {"error": said if isinstance(said, dict) else {"message": str(said)}}},
-        "",
-    )
 
 
 def _content(response: dict[str, Any]) -> tuple[bool, bytes]:
@@ -78,15 +44,21 @@ class Recorded:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.address = self.path.name
-        self._places: dict[str, _Line] = {}
+        self._places: dict[str, int] = {}
+        """By row id, the number of its line, from 0."""
+        self._offsets = array("Q", [0])
+        """Where each line begins, and the end."""
         self.duplicates: list[str] = []
         """Ids of lines that were passed over because another line of the same id counts."""
         self.recovered: list[str] = []
         """Of these, ids whose success counts beside an error."""
         self.unreadable: list[int] = []
         """Numbers of lines that name no row."""
-        self._read()
         self._handle: BinaryIO | None = None
+        try:
+            self._read()
+        finally:
+            self.close()
 
     @property
     def service(self) -> str:
@@ -97,16 +69,17 @@ class Recorded:
         digest, offset, why = hashlib.sha256(), 0, ""
         try:
             with self.path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
+                for number, line in enumerate(lines):
                     digest.update(line)
-                    if line.strip():
-                        custom_id, response, problem = _parsed(line)
-                        if custom_id is None:
-                            self.unreadable.append(number)
-                            why = why or f"line {number}: {problem}"
-                        else:
-                            self._add(custom_id, _Line(offset, len(line), number, *_content(response)))
                     offset += len(line)
+                    self._offsets.append(offset)
+                    if line.strip():
+                        custom_id, response, problem = parsed(line)
+                        if custom_id is None:
+                            self.unreadable.append(number + 1)
+                            why = why or f"line {number + 1}: {problem}"
+                        elif self._places.setdefault(custom_id, number) != number:
+                            self._again(custom_id, number, response)
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot be read ({error.strerror}); `replies` of the config names the file of recorded replies"
@@ -117,20 +90,21 @@ class Recorded:
             )
         self._digest = digest.hexdigest()[:12]
 
-    def _add(self, custom_id: str, line: _Line) -> None:
-        known = self._places.setdefault(custom_id, line)
-        if known is line:
-            return
-        if known.success and line.success and known.content != line.content:
+    def _again(self, custom_id: str, number: int, response: dict[str, Any]) -> None:
+        """A further line of a row."""
+        known = self._places[custom_id]
+        before, content = _content(parsed(self._line(known))[1])
+        success, mine = _content(response)
+        if before and success and content != mine:
             raise DataError(
-                f"{self.path}:{line.number}: another reply of {custom_id!r} than on line {known.number}; "
+                f"{self.path}:{number + 1}: another reply of {custom_id!r} than on line {known + 1}; "
                 "one row has one reply, so remove the one that does not count"
             )
         self.duplicates.append(custom_id)
-        if known.success != line.success:
+        if before != success:
             self.recovered.append(custom_id)
-        if line.success and not known.success:
-            self._places[custom_id] = line
+        if success and not before:
+            self._places[custom_id] = number
 
     def notes(self) -> list[str]:
         """What a person should know of the file, a sentence each."""
@@ -167,35 +141,28 @@ class Recorded:
         wanted = set(example_ids)
         return [custom_id for custom_id in self._places if custom_id not in wanted]
 
-    async def complete(self, request: Request) -> Attempt:
-        """The recorded reply to the request's row; a row that the file lacks is a reply that never came."""
-        place = self._places.get(request.example_id)
-        if place is None:
-            return Attempt(
-                "reply",
-                422,
-                b'{"error": {"message": "not in the file of recorded replies"}}',
-                host=self.path.name,
-                problem="not_recorded",
-            )
+    def line(self, example_id: str) -> bytes | None:
+        """The line that tells of a row; None when the file lacks it."""
+        number = self._places.get(example_id)
+        return None if number is None else self._line(number)
+
+    def _line(self, number: int) -> bytes:
         if self._handle is None:
             self._handle = self.path.open("rb")
-        self._handle.seek(place.offset)
-        response = _parsed(self._handle.read(place.length))[1]
-        status, body = response["status_code"], response["body"]
-        raw = (
-            body.encode()
-            if isinstance(body, str)
-            else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        )
-        # nobody is there to be asked more slowly or with another key: such an error is the row's
-        of_row = status < 300 or status in (400, 413, 422) or status >= 500
-        return Attempt(
-            "reply", status if of_row else 422, raw, host=self.path.name, wire_form="recorded",
-            problem="" if of_row else f"http_{status}",
-        )  # fmt: skip
+        self._handle.seek(self._offsets[number])
+        return self._handle.read(self._offsets[number + 1] - self._offsets[number])
+
+    async def complete(self, request: Request) -> Attempt:
+        """The recorded reply to the request's row; a row that the file lacks is a reply that never came."""
+        found = self.line(request.example_id)
+        host = self.path.name
+        return recorded_line.missing(host) if found is None else recorded_line.attempt(parsed(found)[1], host)
 
     async def aclose(self) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
         """Close the file."""
         if self._handle is not None:
             self._handle.close()
@@ -209,7 +176,7 @@ def service(config: TaskConfig, role: str, settings: Model) -> Service:
         raise ConfigError(f"{where}: {role}.replies is missing: provider recorded reads a file of replies")
     path = Path(config.resolve(settings.replies))
     try:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = file_digest(path)
     except OSError as error:
         raise ConfigError(
             f"{where}: {role}.replies: {path} cannot be read ({error.strerror}); it names the file of recorded replies"

@@ -96,6 +96,11 @@ def _success(body: bytes, address: str) -> Outcome:
                 f"a web page instead of a reply: is a proxy in the way, or {address} wrong?",
             )
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON, or is cut")
+    return judge_body(value, address)
+
+
+def judge_body(value: Any, address: str) -> Outcome:
+    """The meaning of the parsed body of a reply with a status of success."""
     if not isinstance(value, dict):
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON object")
     usage = usage_of(value)
@@ -104,7 +109,7 @@ def _success(body: bytes, address: str) -> Outcome:
             Action.RETRY,
             "invalid",
             "error_body",
-            f"{message_in(body)} (status 200: is a proxy in the way, or {address} wrong?)",
+            f"{message_of(value)} (status 200: is a proxy in the way, or {address} wrong?)",
             usage,
         )
     if broken := interruption(value):
@@ -175,6 +180,11 @@ def message_in(body: bytes, limit: int = 300) -> str:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
         return " ".join(text.split())[:limit]
+    return message_of(value, limit)
+
+
+def message_of(value: Any, limit: int = 300) -> str:
+    """What a parsed error body says, in one line."""
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and value.get(key):
             value = value[key]

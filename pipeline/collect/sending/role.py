@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
+from typing import Any
 
 from cascade_threshold.pricing import Price
 from pipeline.collect.providers.provider import Provider
@@ -59,6 +60,11 @@ class SendReport:
     def failed(self) -> int:
         """How many requests have no reply."""
         return sum(self.failed_by_reason.values())
+
+    def record(self) -> dict[str, Any]:
+        """As run.json holds it."""
+        # not asdict, which makes a Counter anew by counting its pairs
+        return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(self).items()}
 
 
 @dataclass(frozen=True)

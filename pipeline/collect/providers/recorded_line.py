@@ -1,0 +1,74 @@
+"""RecordedLine: one line of a file of recorded replies, in the shape of a batch output file."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from typing import Any
+
+from pydantic_core import from_json
+
+from cascade_threshold import json_text
+from pipeline.collect.providers.provider import Attempt
+
+LONG_NUMBER = re.compile(rb"\d{%d}" % (json_text.MOST_DIGITS + 1))
+
+
+def loaded(line: bytes) -> Any:
+    """The line's JSON value, within the limits of foreign JSON. Raises ValueError."""
+    if line.count(b"[") + line.count(b"{") <= json_text.MOST_DEPTH and not LONG_NUMBER.search(line):
+        with suppress(ValueError):  # lone surrogates, for one
+            return from_json(line)  # twice as fast, the same values
+    return json_text.parse(line)
+
+
+def parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
+    """Row id, {status_code, body}, and why there is no id. A line of another shape is a failed row."""
+    try:
+        value = loaded(line)
+    except ValueError as fault:
+        return None, {}, f"no JSON ({fault})"
+    custom_id = value.get("custom_id") if isinstance(value, dict) else None
+    if isinstance(custom_id, int) and not isinstance(custom_id, bool):
+        custom_id = str(custom_id)
+    if not isinstance(custom_id, str) or not custom_id:
+        return None, {}, 'no text under "custom_id"; it names the row\'s id'
+    response, error = value.get("response"), value.get("error")
+    if isinstance(response, dict) and response.get("body"):
+        status = response.get("status_code", 200)
+        status = int(status) if isinstance(status, str) and status.isdigit() else status
+        good = isinstance(status, int) and 100 <= status <= 599
+        return custom_id, {"status_code": status if good else 500, "body": response["body"]}, ""
+    said = error or response or "no response"
+    return (
+        custom_id,
+        {"status_code": 500, "body": {"error": said if isinstance(said, dict) else {"message": str(said)}}},
+        "",
+    )
+
+
+def attempt(response: dict[str, Any], host: str) -> Attempt:
+    """What the file tells of a request, as if it had been sent just now."""
+    status, body = response["status_code"], response["body"]
+    raw = (
+        body.encode("utf-8", "surrogatepass")
+        if isinstance(body, str)
+        else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
+    # nobody is there to be asked more slowly or with another key: such an error is the row's
+    of_row = status < 300 or status in (400, 413, 422) or status >= 500
+    return Attempt(
+        "reply", status if of_row else 422, raw, host=host, wire_form="recorded", problem="" if of_row else f"http_{status}"
+    )  # fmt: skip
+
+
+def missing(host: str) -> Attempt:
+    """What is told of a row that the file lacks: a reply that never came."""
+    return Attempt(
+        "reply",
+        422,
+        b'{"error": {"message": "not in the file of recorded replies"}}',
+        host=host,
+        problem="not_recorded",
+    )

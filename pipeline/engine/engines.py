@@ -1,0 +1,22 @@
+"""Engines: who computes the shards of a stage. Results are the same bytes on all of them.
+
+local          this process, or the standard library's process pool
+dask           a Dask cluster of processes on this machine
+dask=ADDRESS   a Dask cluster that exists: tcp://host:8786, tls://...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from pipeline.engine import dask, local
+from pipeline.engine.manifest import Manifest, Spec
+
+
+def run(
+    engine: str, work: Callable[[Spec], Manifest], shards: Iterable[Spec], *, workers: int | None = None
+) -> Iterator[Manifest]:
+    """Manifests of the shards, in their order. `engine` as on the command line."""
+    if engine == "local":
+        return local.run(work, shards, workers=workers)
+    return dask.run(work, shards, address=engine.partition("=")[2] or None, workers=workers)

@@ -1,0 +1,131 @@
+"""ShardPlan: a task's rows and raw replies, written to self-contained shards as the work on them goes on."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.collect.data.dataset import Example
+from pipeline.collect.providers.recorded import Recorded
+from pipeline.collect.store.response_store import ResponseStore, chunks
+from pipeline.collect.task_input import TaskInput
+from pipeline.config.vocabulary import ROLES
+from pipeline.engine import raw_reply, shards
+from pipeline.engine.raw_reply import NONE, RawReply
+from pipeline.engine.shards import Asked, Shard
+from pipeline.run import address, schemas
+from pipeline.run.atomic import scratch
+from pipeline.run.directory import Run
+
+PIECE = 512
+"""Rows whose replies are fetched at once."""
+HELD_BYTES = 16_000_000
+"""Raw replies that are held before they are written."""
+
+Fetch = Callable[[list[Example]], list[RawReply]]
+"""The raw replies of rows that want one of a role."""
+
+
+@dataclass
+class ShardPlan:
+    """Shards in order; `made` are those that were drawn so far."""
+
+    task: TaskInput
+    folder: str
+    fetch: dict[str, Fetch]
+    made: list[Shard]
+
+    def __iter__(self) -> Iterator[Shard]:
+        asked = {role: self._asked(role) for role in self.task.roles}
+        human = self.task.human
+        keys = {role: {r.example_id: r.request_id for r in self.task.requests(role)} for role in self.task.roles}
+        for number, examples in enumerate(chunks(self.task.dataset.examples, shards.SHARD)):
+            source = address.joined(self.folder, f"rows-{number:05d}.parquet")
+            with address.written(source) as path, schemas.table_writer(path, schemas.SHARD) as table:
+                held = 0
+                for piece in chunks(examples, PIECE):
+                    held += self._write(table, piece, keys)
+                    if held >= HELD_BYTES:
+                        table.flush()
+                        held = 0
+            shard = Shard(
+                source, address.joined(self.folder, f"{number:05d}"), self.task.config.kind, self._answers, asked,
+                None if human is None else float(human.usd_per_request),
+            )  # fmt: skip
+            self.made.append(shard)
+            yield shard
+
+    @property
+    def _answers(self) -> tuple[str, ...] | None:
+        config = self.task.config
+        return None if config.answer_set is None else config.answers
+
+    def _asked(self, role: str) -> Asked:
+        service, settings = self.task.services[role], self.task.settings(role)
+        alternatives = settings.top_logprobs if role == "cheap" else 0
+        return Asked(service.provider, service.model, settings.price, service.batch, alternatives)
+
+    def _write(self, table: schemas.TableWriter, examples: list[Example], keys: dict[str, dict[str, str]]) -> int:
+        """Add some rows with the raw replies of each role; the bytes of these."""
+        told: dict[str, dict[str, RawReply]] = {role: {} for role in ROLES}
+        for role, mine in keys.items():
+            wanted = [e for e in examples if e.id in mine]
+            told[role] = dict(zip((e.id for e in wanted), self.fetch[role](wanted), strict=True))
+        table.add(
+            (
+                e.id, e.group, e.segment, e.label, None if e.options is None else json.dumps(e.options), self.task.wants("strong", e),
+                *(value for role in ROLES for value in (keys.get(role, {}).get(e.id), *told[role].get(e.id, NONE))),
+            )
+            for e in examples
+        )  # fmt: skip
+        return sum(len(raw.body or b"") for of_role in told.values() for raw in of_role.values())
+
+
+@contextmanager
+def planned(task: TaskInput, run: Run) -> Iterator[ShardPlan]:
+    """The task's shards, in a folder that is gone afterwards."""
+    with ExitStack() as stack:
+        fetch = {role: _fetch(task, role, stack) for role in task.roles}
+        yield ShardPlan(task, stack.enter_context(_folder(task, run)), fetch, [])
+
+
+@contextmanager
+def _folder(task: TaskInput, run: Run) -> Iterator[str]:
+    """The folder of a run's shards while they are read: in the run's own, or where --shards-dir says."""
+    where = task.options.shards_dir
+    if where is not None and address.is_remote(where):
+        folder = address.joined(where, f"{run.task}-{run.run_id}-{secrets.token_hex(4)}")
+        try:
+            yield folder
+        finally:
+            address.removed(folder)
+        return
+    with scratch(run.path("shards") if where is None else Path(where) / f"{run.task}-{run.run_id}") as local:
+        yield str(local.resolve())
+
+
+def _fetch(task: TaskInput, role: str, stack: ExitStack) -> Fetch:
+    """Where a role's raw replies come from: the store, or its file where nothing of the task is paid for."""
+    if task.is_read_from_file(role):
+        return _from_file(task, role, stack)
+    store = stack.enter_context(ResponseStore(task.store_path))
+    ids = {r.example_id: r.request_id for r in task.requests(role)}
+
+    def fetch(examples: list[Example]) -> list[RawReply]:
+        kept = {reply.request_id: raw_reply.stored(reply) for reply in store.replies([ids[e.id] for e in examples])}
+        return [kept.get(ids[e.id], NONE) for e in examples]
+
+    return fetch
+
+
+def _from_file(task: TaskInput, role: str, stack: ExitStack) -> Fetch:
+    file = Recorded(task.services[role].source)
+    stack.callback(file.close)
+    file.require_match((e.id for e in task.dataset.examples if task.wants(role, e)), role)
+    for note in file.notes():
+        task.say(note)
+    return lambda examples: [raw_reply.recorded(file.line(e.id)) for e in examples]

@@ -1,0 +1,102 @@
+"""Address: a file of a shard, on this machine or wherever fsspec reaches (s3://bucket/key ...)."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError, UsageError
+from pipeline.run.atomic import disk_errors
+
+PIECE = 1 << 20
+
+
+def is_remote(address: str) -> bool:
+    """Whether it is no path of this machine."""
+    return "://" in address
+
+
+def joined(folder: str, name: str) -> str:
+    """The address of a name in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
+
+
+@contextmanager
+def written(address: str) -> Iterator[Path]:
+    """A local path to write to; what lies there afterwards is then at the address, whole, or nothing is."""
+    if not is_remote(address):
+        yield Path(address)  # whoever writes there renames
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "part"
+        yield path
+        with _errors(address):
+            fs, place = _located(address)
+            fs.put_file(str(path), place)
+
+
+@contextmanager
+def parquet(address: str) -> Iterator[pq.ParquetFile]:
+    """The Parquet file at the address, its page checksums verified. Raises DataError where it cannot be read."""
+    with (
+        _errors(address),
+        _opened(address) as handle,
+        pq.ParquetFile(handle, page_checksum_verification=True) as file,
+    ):
+        yield file
+
+
+def digest(address: str) -> str:
+    """sha256 of the file at the address."""
+    found = hashlib.sha256()
+    with _errors(address), _opened(address) as handle:
+        while piece := handle.read(PIECE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def removed(folder: str) -> None:
+    """Remove a remote folder with what is in it."""
+    with _errors(folder):
+        fs, place = _located(folder)
+        if fs.exists(place):
+            fs.rm(place, recursive=True)
+
+
+def _opened(address: str) -> Any:
+    if not is_remote(address):
+        return open(address, "rb")
+    fs, place = _located(address)
+    return fs.open(place, "rb")
+
+
+def _located(address: str) -> tuple[Any, str]:
+    """The file system and the place in it. Raises UsageError for a protocol that fsspec does not know or has no library for."""
+    import fsspec
+
+    try:
+        fs, place = fsspec.core.url_to_fs(address)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{address}: {error}") from None
+    return fs, place
+
+
+@contextmanager
+def _errors(address: str) -> Iterator[None]:
+    try:
+        with disk_errors(Path(address)):
+            yield
+    except FileNotFoundError:
+        raise DataError(
+            f"{address}: not found by the process that reads this part: where a cluster computes, --shards-dir must name "
+            "a folder that every worker reaches, such as s3://bucket/folder"
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{address}: cannot be read or written ({str(error).splitlines()[0]})") from None
