@@ -130,7 +130,7 @@ def of(api: Any, model: str) -> list[Any]:
     return [post for post in api.posts if post.body["model"] == model]
 
 
-def test_case_03_answers_that_are_no_label_stop_the_run_after_the_first_and_fail_doctor(
+def test_row_65_case_03_answers_that_are_no_label_stop_the_run_after_the_first_and_fail_doctor(
     served: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FakeProvider(lambda post: text("I would say upbeat")) as api:
@@ -154,7 +154,7 @@ def test_case_03_answers_that_are_no_label_stop_the_run_after_the_first_and_fail
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-def test_cases_04_and_05_a_refusal_that_follows_a_row_is_the_rows(
+def test_row_63_cases_04_and_05_a_refusal_that_follows_a_row_is_the_rows(
     served: Any, capsys: pytest.CaptureFixture[str], status: int
 ) -> None:
     def answer(post: Any) -> Any:

@@ -58,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, out, err
 
 
-def test_too_few_rows_end_with_a_verdict_and_not_with_an_error(
+def test_row_49_too_few_rows_end_with_a_verdict_and_not_with_an_error(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
@@ -72,7 +72,7 @@ def test_too_few_rows_end_with_a_verdict_and_not_with_an_error(
     assert "CASCADE_TICKETS_VERDICT" in out
 
 
-def test_one_class_only_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_37_one_class_only_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "rows.csv").write_text(ROWS.replace(",account", ",billing"))
     code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
     assert code == 0, err

@@ -46,7 +46,7 @@ def test_one_process_or_several_give_the_same_manifests_in_order(tmp_path: Path)
     assert list(local.run(work, parts(tmp_path), workers=2)) == here
 
 
-def test_a_killed_process_costs_what_was_being_computed_and_ends_in_the_same_digests(tmp_path: Path) -> None:
+def test_row_34_a_killed_process_costs_what_was_being_computed_and_ends_in_the_same_digests(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole = list(local.run(work, parts(tmp_path / "whole"), workers=2))

@@ -29,7 +29,7 @@ HTML = raw(b"<!DOCTYPE html><html><body>Bad gateway</body></html>", content_type
     [{"Retry-After": "0.5"}, {"retry-after-ms": "500"}, {"x-ratelimit-reset": "0.5"}],
     ids=lambda h: next(iter(h)),
 )
-def test_after_429_nobody_sends_before_the_time_asked_for_and_no_try_is_lost(ask, headers):
+def test_row_01_after_429_nobody_sends_before_the_time_asked_for_and_no_try_is_lost(ask, headers):
     with FakeProvider(lambda post: http(429, headers) if post.number == 9 else None, latency=0.02) as api:
         report = ask(api, rows(30), start=4)
     refused = api.posts[9].at
@@ -82,7 +82,7 @@ def test_a_wait_that_nobody_told_is_drawn_anew_from_a_span_that_doubles_with_eac
         assert len(set(waits)) == 40
 
 
-def test_retry_after_is_read_as_seconds_milliseconds_or_a_date():
+def test_row_02_retry_after_is_read_as_seconds_milliseconds_or_a_date():
     now = 1_800_000_000.0
     assert wait_asked({"retry-after": "2"}, now) == 2
     assert wait_asked({"retry-after-ms": "1500", "retry-after": "9"}, now) == 1.5
@@ -94,7 +94,7 @@ def test_retry_after_is_read_as_seconds_milliseconds_or_a_date():
     assert wait_asked({}, now) is None
 
 
-def test_a_wait_longer_than_the_limit_stops_the_run_resumably(ask):
+def test_row_02_a_wait_longer_than_the_limit_stops_the_run_resumably(ask):
     with FakeProvider({"row 5.": [http(429, {"Retry-After": "301"})]}) as api:
         with pytest.raises(ProviderDown, match="301") as stopped:
             ask(api, rows(30))
@@ -113,21 +113,21 @@ def test_retry_after_beyond_the_sdks_own_limit_of_a_minute_is_honoured():
 # Rows 3 and 4: storms
 
 
-def test_a_storm_of_429_opens_the_circuit_after_a_bounded_number_of_posts(ask):
+def test_row_03_a_storm_of_429_opens_the_circuit_after_a_bounded_number_of_posts(ask):
     with FakeProvider(lambda post: http(429)) as api, pytest.raises(ProviderDown, match="429"):
         ask(api, rows(500), concurrency=64, start=64)
     assert len(api.posts) <= 64 + 32 + 16 + 8 + 4 + 2 + ROUNDS
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 529])
-def test_single_server_errors_are_retried_and_counted(ask, status):
+def test_row_04_single_server_errors_are_retried_and_counted(ask, status):
     with FakeProvider({"row 3.": [http(status)], "row 4.": [http(status), http(status)]}) as api:
         report = ask(api, rows(10))
     assert (report.kept, report.failed, len(api.posts)) == (10, 0, 13)
     assert report.troubles == {f"http_{status}": 3}
 
 
-def test_a_burst_of_503_is_waited_out(ask):
+def test_row_04_a_burst_of_503_is_waited_out(ask):
     ends: list[float] = []
 
     def answer(post):
@@ -182,7 +182,7 @@ def test_429s_of_one_window_cut_the_pace_once():
 # Row 5: never sent, so never paid
 
 
-def test_a_refused_connection_is_never_counted_as_perhaps_paid(ask):
+def test_row_05_a_refused_connection_is_never_counted_as_perhaps_paid(ask):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ProviderDown, match="refused") as stopped:
@@ -192,13 +192,13 @@ def test_a_refused_connection_is_never_counted_as_perhaps_paid(ask):
     assert set(stopped.value.report.troubles) == {"refused"}
 
 
-def test_an_unknown_host_is_never_counted_as_perhaps_paid(ask):
+def test_row_05_an_unknown_host_is_never_counted_as_perhaps_paid(ask):
     with pytest.raises(ProviderDown, match="dns") as stopped:
         ask("https://no-such-host.invalid", rows(50), backoff=0.001)
     assert stopped.value.report.maybe_paid == 0
 
 
-def test_a_tls_error_is_never_counted_as_perhaps_paid(ask):
+def test_row_05_a_tls_error_is_never_counted_as_perhaps_paid(ask):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_answer_in_plain_text, args=(server,), daemon=True).start()
         with pytest.raises(ProviderDown, match="tls") as stopped:
@@ -219,7 +219,7 @@ def _answer_in_plain_text(server: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("step", [reset, cut], ids=["reset", "cut body"])
-def test_a_connection_that_breaks_after_the_request_is_perhaps_paid_and_asked_once_more(ask, store, step):
+def test_row_06_a_connection_that_breaks_after_the_request_is_perhaps_paid_and_asked_once_more(ask, store, step):
     with FakeProvider({"row 3.": [step()], "row 4.": [step(), step(), step()]}) as api:
         report = ask(api, rows(10))
         assert api.count("row 3.") == 2
@@ -230,7 +230,7 @@ def test_a_connection_that_breaks_after_the_request_is_perhaps_paid_and_asked_on
 
 
 @pytest.mark.parametrize("step", [hang, drip], ids=["nothing comes", "a byte now and then"])
-def test_one_deadline_covers_the_whole_attempt(ask, step):
+def test_row_07_one_deadline_covers_the_whole_attempt(ask, step):
     with FakeProvider({"row 3.": [step()]}) as api:
         begun = time.monotonic()
         report = ask(api, rows(6), deadline=0.6)
@@ -247,7 +247,7 @@ def test_one_deadline_covers_the_whole_attempt(ask, step):
      (raw(b'{"error": {"message": "upstream"}}'), "error_body")],
     ids=["cut JSON", "no object", "nothing", "web page", "error with status 200"],
 )  # fmt: skip
-def test_a_reply_that_is_none_is_retried_and_its_raw_body_kept(ask, store, step, reason):
+def test_rows_08_09_a_reply_that_is_none_is_retried_and_its_raw_body_kept(ask, store, step, reason):
     with FakeProvider({"row 3.": [step], "row 4.": [step] * 9}) as api:
         report = ask(api, rows(8))
         assert api.count("row 3.") == 2
@@ -266,7 +266,7 @@ def test_a_reply_that_is_none_is_retried_and_its_raw_body_kept(ask, store, step,
     [(401, "bad key", AccessError, 2), (402, "", CreditExhausted, 3), (403, "no access to this model", AccessError, 2), (404, "no such model", AccessError, 2),
      (429, "insufficient_quota: check your billing", CreditExhausted, 3)],
 )  # fmt: skip
-def test_what_no_retry_can_mend_stops_the_run_at_one_post(ask, status, message, error, code):
+def test_row_20_what_no_retry_can_mend_stops_the_run_at_one_post(ask, status, message, error, code):
     with FakeProvider(lambda post: http(status, message=message)) as api:
         with pytest.raises(error) as stopped:
             ask(api, rows(50), concurrency=16)
@@ -280,7 +280,9 @@ def test_what_no_retry_can_mend_stops_the_run_at_one_post(ask, status, message, 
      (413, "too large", "too_long"), (422, "input is too long", "too_long"), (400, "blocked by content filter", "filtered"),
      (400, "exceed_context_size_error", "too_long"), (422, "cannot process", "http_422")],
 )  # fmt: skip
-def test_a_row_that_is_refused_is_recorded_never_asked_again_and_the_others_go_on(ask, store, status, message, reason):
+def test_row_21_a_row_that_is_refused_is_recorded_never_asked_again_and_the_others_go_on(
+    ask, store, status, message, reason
+):
     with FakeProvider({"row 3.": [http(status, message=message)] * 5}) as api:
         report = ask(api, rows(10))
         assert api.count("row 3.") == 1
@@ -298,7 +300,7 @@ def test_a_row_whose_retries_are_used_up_is_asked_again_by_the_next_run(ask):
         assert ask(api, rows(10)).kept == 1
 
 
-def test_a_redirect_is_not_followed(ask):
+def test_row_59_a_redirect_is_not_followed(ask):
     with FakeProvider() as other, FakeProvider(lambda post: redirect(other.url + "/v1/chat/completions")) as api:
         with pytest.raises(AccessError, match="redirect"):
             ask(api, rows(5))
@@ -309,7 +311,7 @@ def test_a_redirect_is_not_followed(ask):
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, 3_600.0], ids=["a day back", "a day forward", "an hour forward"])
-def test_a_clock_that_jumps_changes_no_wait_and_no_key(ask, store, monkeypatch, jump):
+def test_row_31_a_clock_that_jumps_changes_no_wait_and_no_key(ask, store, monkeypatch, jump):
     real = time.time
     jumped = 0.0
 
@@ -332,7 +334,7 @@ def test_a_clock_that_jumps_changes_no_wait_and_no_key(ask, store, monkeypatch, 
 # Row 62
 
 
-def test_identical_rows_asked_at_the_same_time_cost_one_post(ask):
+def test_row_62_identical_rows_asked_at_the_same_time_cost_one_post(ask):
     with FakeProvider(lambda post: ok(), latency=0.05) as api:
         report = ask(api, [request("same", example_id=str(i)) for i in range(50)], concurrency=16, start=16)
         assert len(api.posts) == 1

@@ -85,7 +85,7 @@ def check_promise(api: FakeProvider, folder: Path, kills: int) -> None:
 @pytest.mark.parametrize(
     ("point", "count"), [("after_reply", 40), ("before_commit", 9), ("after_commit", 12), ("before_send", 20)]
 )
-def test_a_kill_at_a_named_point_repeats_at_most_what_was_in_flight(tmp_path, point, count):
+def test_row_26_a_kill_at_a_named_point_repeats_at_most_what_was_in_flight(tmp_path, point, count):
     with FakeProvider(latency=0.01) as api:
         finish(sender(api, tmp_path, point, str(count)), -signal.SIGKILL)
         kept, before = committed(tmp_path), len(api.posts)
@@ -97,7 +97,7 @@ def test_a_kill_at_a_named_point_repeats_at_most_what_was_in_flight(tmp_path, po
 
 
 @pytest.mark.parametrize("seed", [pytest.param(s, marks=() if s < 3 else pytest.mark.slow) for s in range(20)])
-def test_kills_at_random_moments_lose_nothing_and_repeat_at_most_what_was_in_flight(tmp_path, seed):
+def test_row_26_kills_at_random_moments_lose_nothing_and_repeat_at_most_what_was_in_flight(tmp_path, seed):
     chance = random.Random(seed)
     kills = 0
     with FakeProvider(latency=0.01) as api:
@@ -116,7 +116,7 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_at_most_what_was_in_fli
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
-def test_a_kill_at_any_passing_of_any_point_keeps_the_promise(tmp_path, point, count):
+def test_row_26_a_kill_at_any_passing_of_any_point_keeps_the_promise(tmp_path, point, count):
     with FakeProvider(latency=0.005) as api:
         finish(sender(api, tmp_path, point, str(count)), -signal.SIGKILL)
         kept, before = committed(tmp_path), len(api.posts)
@@ -140,7 +140,7 @@ def after_posts(api: FakeProvider, process: Forked, count: int) -> None:
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_one_signal_drains_prints_how_to_resume_and_repeats_nothing(tmp_path, signum, code):
+def test_row_27_one_signal_drains_prints_how_to_resume_and_repeats_nothing(tmp_path, signum, code):
     with FakeProvider(latency=0.1) as api:
         process = sender(api, tmp_path)
         after_posts(api, process, 20)
@@ -154,7 +154,7 @@ def test_one_signal_drains_prints_how_to_resume_and_repeats_nothing(tmp_path, si
         check_promise(api, tmp_path, kills=0)
 
 
-def test_a_second_signal_stops_at_once_and_leaves_a_sound_store(tmp_path):
+def test_row_27_a_second_signal_stops_at_once_and_leaves_a_sound_store(tmp_path):
     with FakeProvider(lambda post: hang(60) if post.number >= 20 else None) as api:
         process = sender(api, tmp_path)
         after_posts(api, process, 20 + CONCURRENCY)
@@ -176,7 +176,7 @@ def test_a_second_signal_stops_at_once_and_leaves_a_sound_store(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_drain_ends_after_ten_seconds_and_what_did_not_come_back_is_perhaps_paid(tmp_path):
+def test_row_27_a_drain_ends_after_ten_seconds_and_what_did_not_come_back_is_perhaps_paid(tmp_path):
     with FakeProvider(lambda post: hang(60) if post.number >= 20 else None) as api:
         process = sender(api, tmp_path)
         after_posts(api, process, 24)
@@ -271,7 +271,7 @@ def without_latency(value: object) -> object:
     return [without_latency(v) for v in value] if isinstance(value, list) else value
 
 
-def test_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_path, project):
+def test_row_26_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_path, project):
     with FakeProvider(latency=0.05) as api:
         port = api.port  # another address would be another service
         process = pipeline(api, project, tmp_path / "killed", "collect", "--concurrency", "4")
@@ -312,7 +312,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> tuple[
 @pytest.mark.parametrize(
     ("point", "name"), [pytest.param(*w, marks=() if i < 3 else pytest.mark.slow) for i, w in enumerate(WRITES)]
 )
-def test_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_nothing_again(
+def test_row_26_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_nothing_again(
     tmp_path, project, evaluated, point, name
 ):
     whole, port = evaluated
@@ -377,7 +377,7 @@ def test_a_signal_while_a_batch_is_out_says_how_to_fetch_it_and_the_next_run_sub
     assert kept == set(asked)
 
 
-def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task_goes_on(tmp_path, project):
+def test_row_30_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task_goes_on(tmp_path, project):
     with FakeProvider(lambda post: hang(60) if "first" in str(post.body) and post.number > 5 else None) as api:
         one = pipeline(api, project, tmp_path, "collect")
         try:
@@ -400,7 +400,7 @@ def test_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-def test_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_path, project, evaluated, seed):
+def test_row_26_an_evaluation_killed_at_a_random_moment_ends_like_one_that_was_not(tmp_path, project, evaluated, seed):
     chance = random.Random(seed)
     whole, port = evaluated
     with FakeProvider(latency=0.02, port=port) as api:

@@ -56,7 +56,7 @@ def confidence(store, req):
     ],
     ids=["no choices", "choices null", "message null", "content null", "content empty"],
 )
-def test_an_empty_reply_is_asked_for_once_more_and_then_kept_as_empty_without_a_confidence(ask, store, changes):
+def test_row_10_an_empty_reply_is_asked_for_once_more_and_then_kept_as_empty_without_a_confidence(ask, store, changes):
     with FakeProvider({"row 1.": [ok(**changes)], "row 2.": [ok(**changes)] * 5}) as api:
         report = ask(api, rows(4))
         assert (api.count("row 1."), api.count("row 2.")) == (2, 2)
@@ -87,7 +87,7 @@ def test_an_empty_reply_at_the_length_limit_is_not_asked_for_again(ask, store):
 
 
 @pytest.mark.parametrize("logprobs", [None, {"content": []}, {"content": None}, {}, "none", []], ids=str)
-def test_a_reply_without_logprobs_is_kept_and_has_no_confidence(ask, store, logprobs):
+def test_row_11_a_reply_without_logprobs_is_kept_and_has_no_confidence(ask, store, logprobs):
     with FakeProvider({"row 2.": [ok(choices=choice("spam", logprobs))]}) as api:
         assert ask(api, rows(4)).kept == 4
     m = confidence(store, request("row 2."))
@@ -107,7 +107,7 @@ def test_both_wire_shapes_in_one_run_give_the_same_confidence(ask, store):
 
 
 @pytest.mark.parametrize("value", ["NaN", "null", "1e-3", "-Infinity", "-9999.0", '"-0.1"'])
-def test_an_impossible_logprob_of_the_answer_gives_no_confidence(ask, store, value):
+def test_row_15_an_impossible_logprob_of_the_answer_gives_no_confidence(ask, store, value):
     body = json.dumps({"choices": choice("spam", content(("spam", 12345)))}).replace("12345", value)
     with FakeProvider({"row 2.": [ok(**json.loads(body))]}) as api:
         assert ask(api, rows(3)).kept == 3
@@ -119,7 +119,7 @@ def test_an_impossible_logprob_of_the_answer_gives_no_confidence(ask, store, val
 # Row 12
 
 
-def test_a_model_that_wants_a_boolean_is_asked_in_that_form_after_one_refusal(ask, store):
+def test_row_12_a_model_that_wants_a_boolean_is_asked_in_that_form_after_one_refusal(ask, store):
     def newer(post):
         return http(400, message="logprobs: expected a boolean") if post.body["logprobs"] is not True else None
 
@@ -158,7 +158,7 @@ def test_the_strong_role_asks_for_no_logprobs(ask):
 # Rows 17 and 19
 
 
-def test_reasoning_tokens_before_the_answer_do_not_enter_its_confidence(ask, store):
+def test_row_17_reasoning_tokens_before_the_answer_do_not_enter_its_confidence(ask, store):
     tokens = content(("Hmm", -3.0), (", ads", -2.0), ("spam", -0.25))
     with FakeProvider({"row 2.": [ok(choices=choice("spam", tokens, reasoning="Hmm, ads"))]}) as api:
         ask(api, rows(3))
@@ -168,7 +168,7 @@ def test_reasoning_tokens_before_the_answer_do_not_enter_its_confidence(ask, sto
 
 
 @pytest.mark.parametrize("text", ["impersonal", "spam or work", "I cannot help with that.", "Spam!! and work"])
-def test_an_answer_outside_the_set_is_counted_and_never_mapped(ask, store, text):
+def test_row_19_an_answer_outside_the_set_is_counted_and_never_mapped(ask, store, text):
     with FakeProvider({"row 2.": [ok(choices=choice(text, content((text, -0.1))))]}) as api:
         ask(api, rows(3))
     m = confidence(store, request("row 2."))
@@ -189,7 +189,7 @@ def test_another_model_than_the_one_asked_for_is_visible_in_the_kept_reply(ask, 
 @pytest.mark.parametrize(
     "usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 12}, "n/a"], ids=str
 )
-def test_a_reply_without_usage_costs_an_unknown_amount_and_not_nothing(ask, store, usage):
+def test_row_24_a_reply_without_usage_costs_an_unknown_amount_and_not_nothing(ask, store, usage):
     with FakeProvider({"row 2.": [ok(usage=usage if isinstance(usage, dict) else None)]}) as api:
         report = ask(api, rows(3))
     assert not store.get(request("row 2.").request_id).usage_known
@@ -290,7 +290,7 @@ def legacy(post: Any, alternatives: Any) -> Any:
     return ok(choices=choice(entry["token"], shape))
 
 
-def test_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escalates(evaluate):
+def test_row_22_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escalates(evaluate):
     """As hosts send it: status 200, the answer withheld or cut, and why in finish_reason."""
 
     def filters(post):
@@ -324,7 +324,7 @@ def test_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escalates(ev
     [(lambda top: [dict([next(iter(top.items()))])], 1), (lambda top: [None], 0), (lambda top: None, 0)],
     ids=["one", "none for the token", "no list"],
 )
-def test_with_fewer_than_two_alternatives_in_the_legacy_shape_the_other_signals_are_used_and_the_page_says_why(
+def test_row_14_with_fewer_than_two_alternatives_in_the_legacy_shape_the_other_signals_are_used_and_the_page_says_why(
     evaluate, top, count
 ):
     found = evaluate(lambda post: legacy(post, top))
@@ -339,7 +339,7 @@ def test_with_fewer_than_two_alternatives_in_the_legacy_shape_the_other_signals_
     assert "No value from margin, entropy, label probability where fewer than two alternatives came" in found.page
 
 
-def test_both_wire_shapes_in_one_run_are_told_row_by_row_and_give_the_predictions_of_either(evaluate):
+def test_row_13_both_wire_shapes_in_one_run_are_told_row_by_row_and_give_the_predictions_of_either(evaluate):
     mixed = evaluate(lambda post: legacy(post, lambda top: [top]) if post.text in ODD else None)
     shapes = mixed.table("replies.parquet")["shape"]
     assert dict(shapes) == {t: "legacy" if t in ODD else "content" for t in TEXTS}

@@ -78,7 +78,7 @@ def echo(post):
     return None
 
 
-def test_the_key_is_in_no_byte_that_a_run_writes_or_prints(project, monkeypatch, capfd):
+def test_row_53_the_key_is_in_no_byte_that_a_run_writes_or_prints(project, monkeypatch, capfd):
     """Canary: stdout, stderr, the store, every artefact and every page are searched for it."""
     with FakeProvider(echo) as api:
         codes = {
@@ -96,7 +96,7 @@ def test_the_key_is_in_no_byte_that_a_run_writes_or_prints(project, monkeypatch,
         assert KEY.encode() not in path.read_bytes(), path
 
 
-def test_the_key_is_in_no_error_that_ends_a_run(project, monkeypatch, capfd):
+def test_row_53_the_key_is_in_no_error_that_ends_a_run(project, monkeypatch, capfd):
     with FakeProvider(lambda post: http(401, message=f"Invalid key {KEY}")) as api:
         for options in ([], ["--json"]):
             assert run(project, api, monkeypatch, "collect", *options) == 2
@@ -128,7 +128,7 @@ def test_a_placeholder_for_a_key_damages_no_reply(store, monkeypatch, key):
     assert (redact(f"a {key}", key), redact(f"a {KEY}", KEY)) == (f"a {key}", f"a {MASK}")
 
 
-def test_a_real_key_is_refused_over_plain_http_before_anything_is_sent(project, monkeypatch, capfd):
+def test_row_59_a_real_key_is_refused_over_plain_http_before_anything_is_sent(project, monkeypatch, capfd):
     monkeypatch.setenv("TOGETHER_BASE_URL", "http://192.0.2.1:8000")
     code = main(
         [
@@ -169,14 +169,14 @@ def test_an_address_or_key_that_cannot_be_used_is_no_bug_and_nothing_is_sent(pro
     assert "bug" not in err
 
 
-def test_a_redirect_to_another_host_carries_no_key(ask):
+def test_row_59_a_redirect_to_another_host_carries_no_key(ask):
     with FakeProvider() as thief, FakeProvider(lambda post: redirect(f"{thief.url}/v1/chat/completions")) as api:
         with pytest.raises(AccessError):
             ask(api, [request("x")])
         assert not thief.posts
 
 
-def test_credentials_in_the_address_are_neither_sent_nor_kept(ask, store):
+def test_row_59_credentials_in_the_address_are_neither_sent_nor_kept(ask, store):
     with FakeProvider() as api:
         ask(api.url.replace("http://", "http://user:pass-word-1@"), [request("x")])
         assert "pass-word-1" not in str(api.posts[0].headers)
@@ -192,7 +192,7 @@ def change(project: Path, old: str, new: str) -> None:
     config.write_text(config.read_text().replace(old, new))
 
 
-def test_a_changed_model_is_told_before_spending_sends_its_own_requests_only_and_keeps_the_old_run(
+def test_row_35_a_changed_model_is_told_before_spending_sends_its_own_requests_only_and_keeps_the_old_run(
     project, monkeypatch, capfd
 ):
     told: list[str] = []
@@ -212,7 +212,7 @@ def test_a_changed_model_is_told_before_spending_sends_its_own_requests_only_and
     assert len(list((project / "runs" / "secretive").iterdir())) == 2
 
 
-def test_estimate_lists_what_changed_and_sends_nothing(project, monkeypatch, capfd):
+def test_row_35_estimate_lists_what_changed_and_sends_nothing(project, monkeypatch, capfd):
     with FakeProvider() as api:
         assert run(project, api, monkeypatch, "collect") == 0
         sent = len(api.posts)
@@ -245,7 +245,7 @@ def test_estimate_lists_what_changed_and_sends_nothing(project, monkeypatch, cap
 
 
 @pytest.mark.parametrize("option", ["--runs-dir", "--reports-dir"])
-def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_sent(project, monkeypatch, capfd, option):
+def test_row_29_a_folder_that_cannot_be_written_is_noticed_before_anything_is_sent(project, monkeypatch, capfd, option):
     (project / "file").write_text("in the way")
     for place in ("file", "file/below"):
         with FakeProvider() as api:
@@ -272,7 +272,7 @@ OTHERS = {
 
 
 @given(field=st.sampled_from(sorted(OTHERS)), data=st.data())
-def test_any_changed_field_changes_the_key(field, data):
+def test_row_61_any_changed_field_changes_the_key(field, data):
     changed = replace(PLAIN, **{field: data.draw(OTHERS[field])})
     same = changed.canonical == PLAIN.canonical
     assert (changed.request_id == PLAIN.request_id) == same
@@ -284,6 +284,6 @@ def test_the_row_that_a_request_serves_is_no_part_of_its_key():
 
 
 @given(a=OTHERS["messages"], b=OTHERS["messages"])
-def test_two_requests_share_a_key_only_when_they_are_equal(a, b):
+def test_row_61_two_requests_share_a_key_only_when_they_are_equal(a, b):
     one, two = replace(PLAIN, messages=a), replace(PLAIN, messages=b)
     assert (one.request_id == two.request_id) == (list(a) == list(b))

@@ -87,7 +87,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (CONFIG + "description: " + "x" * 600_000, "more than 500,000 bytes"),
     ],
 )  # fmt: skip
-def test_a_config_beyond_the_limits_is_refused_by_line_key_and_rule(estimate, config, said) -> None:
+def test_row_76_a_config_beyond_the_limits_is_refused_by_line_key_and_rule(estimate, config, said) -> None:
     code, err = estimate(config=config)
     assert (code, said in err) == (2, True), err
 
@@ -264,7 +264,7 @@ def test_no_escape_of_a_foreign_name_reaches_the_terminal(estimate, policy, tmp_
         main(["export", ESCAPE, "--format", ESCAPE])
 
 
-def test_a_terminal_of_ascii_gets_plain_characters(estimate, monkeypatch) -> None:
+def test_row_69_a_terminal_of_ascii_gets_plain_characters(estimate, monkeypatch) -> None:
     import sys
 
     from pipeline import terminal

@@ -81,13 +81,13 @@ def violations(name: str, grain: float | None, n: int, runs: int, ranks: bool = 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_promise_is_broken_in_at_most_a_tenth_of_the_draws(name, target):
+def test_row_51_a_promise_is_broken_in_at_most_a_tenth_of_the_draws(name, target):
     runs = 400 if name == "S4" else 200
     assert violations(name, None, 500, runs)[target] <= limit(runs)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_promise_holds_under_heavy_ties(target):
+def test_row_48_a_promise_holds_under_heavy_ties(target):
     # log-odds rounded to halves: a dozen distinct confidences hold nearly all rows
     assert violations("S1", 0.5, 400, 100)[target] <= limit(100)
 

@@ -129,7 +129,7 @@ def test_importing_the_runtime_loads_no_third_party_module() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_nothing_is_pickled_and_no_file_holds_two_nouns(name: str) -> None:
+def test_row_58_nothing_is_pickled_and_no_file_holds_two_nouns(name: str) -> None:
     path = MODULES[name]
     assert not {"pickle", "joblib", "cloudpickle", "marshal", "shelve"} & {n.split(".")[0] for n in imports(path)}
     assert len(path.read_text("utf-8").splitlines()) <= 400

@@ -77,7 +77,7 @@ def test_the_cap_is_the_commands_and_not_each_tasks(run: Run, capsys: pytest.Cap
         assert f"of ${cap:.6g} spent" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_tasks_that_are_dear_together_ask_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_46_tasks_that_are_dear_together_ask_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     dear = [f"--set={role}.usd_per_million_tokens.input=1500" for role in ("cheap", "strong")]
     with FakeProvider() as api:
         assert run(api, "estimate", "all", "--json", "--quiet", *dear) == 0
@@ -135,7 +135,7 @@ def hanging(post: Post) -> Step | None:
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_the_first_call_ends_with_the_command_that_resumes(
+def test_row_72_a_signal_during_the_first_call_ends_with_the_command_that_resumes(
     run: Run, zygote: Zygote, tmp_path: Path, signum: int, code: int
 ) -> None:
     import os

@@ -13,11 +13,23 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 
 def encoded(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """A table as UTF-8, every cell guarded, None blank."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    out = _Lines()
+    writer = csv.writer(out, lineterminator=_ENDS)
     writer.writerow([guarded(c) for c in columns])
     writer.writerows([guarded(v) for v in row] for row in rows)
     return out.getvalue().encode("utf-8", "replace")
+
+
+_ENDS = "\r\n"
+"""csv quotes only the line ends that it is told to write; a lone carriage return, unquoted, begins a row, and a formula, elsewhere."""
+
+
+class _Lines(io.StringIO):
+    """Rows that end in a line feed."""
+
+    def write(self, row: str) -> int:
+        """Append a row, whole as csv hands it over."""
+        return super().write(row.removesuffix(_ENDS) + "\n")
 
 
 def guarded(value: Any) -> Any:

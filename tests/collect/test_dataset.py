@@ -117,7 +117,7 @@ def test_parquet_is_read_by_column_and_a_wrong_type_is_named(tmp_path: Path) -> 
         read(config(tmp_path, "r.parquet"), canonical)
 
 
-def test_copies_share_a_split_and_are_counted_with_conflicts(tmp_path: Path) -> None:
+def test_row_39_copies_share_a_split_and_are_counted_with_conflicts(tmp_path: Path) -> None:
     texts = [("Buy  NOW", "spam"), ("buy now", "work"), ("Buy  NOW", "spam"), ("other", "work")]
     found = rows(tmp_path, "r.jsonl", "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in texts))
     assert len({e.split for e in found.examples[:3]}) == 1
@@ -127,7 +127,7 @@ def test_copies_share_a_split_and_are_counted_with_conflicts(tmp_path: Path) -> 
     assert (health["conflicting_labels"], health["leaked_between_splits"]) == (1, 0)
 
 
-def test_copies_in_different_groups_are_reported_as_leaks(tmp_path: Path) -> None:
+def test_row_39_copies_in_different_groups_are_reported_as_leaks(tmp_path: Path) -> None:
     split = Split()
     by_split: dict[str, str] = {}
     for i in range(100):

@@ -55,7 +55,7 @@ def test_labels_of_a_table_are_folded_as_on_the_main_path(tmp_path: Path) -> Non
     assert read(cased, SPLIT)["cheap_correct"].tolist() == [False, True], "m and M are two labels here"
 
 
-def test_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> None:
+def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> None:
     rows = {
         "confidence": [0.5, 1 + 2e-7, -1e-7], "label": pa.array([5, 1, 2], pa.int64()),
         "cheap_answer": pa.array(["5", "1", "1"]).dictionary_encode(), "group": pa.array([7, 7, 8]),
@@ -86,12 +86,12 @@ def test_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> None:
         ("example_id,confidence,cheap_correct\na,0.5,1\n,0.4,1\n", r"t\.csv:3: example_id is blank"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path, text: str, said: str) -> None:
+def test_row_75_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read(table(tmp_path, text), SPLIT)
 
 
-def test_per_cents_and_logprobs_are_converted_when_they_are_named(tmp_path: Path) -> None:
+def test_row_75_per_cents_and_logprobs_are_converted_when_they_are_named(tmp_path: Path) -> None:
     percent = table(tmp_path, "confidence,cheap_correct\n95%,1\n40,0\n")
     assert read(percent, SPLIT, confidence="percent")["confidence"].tolist() == [0.95, 0.4]
     logs = table(tmp_path, "confidence,cheap_correct\n-0.5,1\n-2,0\n,1\n")

@@ -92,7 +92,7 @@ def test_any_bytes_come_back_exactly(tmp_path_factory, body):
 
 
 @pytest.mark.parametrize("change", ["flip", "cut", "swap"])
-def test_a_damaged_reply_is_named_set_aside_and_asked_again(ask, store, change, capsys):
+def test_row_32_a_damaged_reply_is_named_set_aside_and_asked_again(ask, store, change, capsys):
     with FakeProvider() as api:
         ask(api, rows(20))
         with sqlite3.connect(store.path) as direct:

@@ -88,7 +88,7 @@ def test_no_confidence_at_all_is_an_answer_and_not_an_error():
     assert certificate.to_json()["p_value"] is None
 
 
-def test_missing_strong_answers_count_against_the_promise(rows):
+def test_row_50_missing_strong_answers_count_against_the_promise(rows):
     confidence, cheap, strong = rows
     gone = strong.copy()
     gone[::3] = np.nan
@@ -125,7 +125,7 @@ def test_an_unknown_cheap_answer_that_could_be_accepted_is_an_error(rows):
         assert a == b
 
 
-def test_ties_are_accepted_or_escalated_together():
+def test_row_48_ties_are_accepted_or_escalated_together():
     confidence = np.repeat([0.2, 0.6, 0.9, 1.0], 100)
     cheap, strong = np.repeat([0.0, 1.0, 1.0, 1.0], 100), np.ones(400)
     certificate = certify_match_strong(confidence, cheap, strong, within=0.02, delta=0.1)

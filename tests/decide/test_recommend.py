@@ -128,7 +128,7 @@ def test_rows_without_confidence_are_the_exception_of_cheap_only(rows):
     assert "null_confidence" in codes(found)
 
 
-def test_a_cheap_model_that_is_never_right_leaves_the_strong_one(rows):
+def test_row_47_a_cheap_model_that_is_never_right_leaves_the_strong_one(rows):
     found = advise(replace(rows, cheap_correct=np.zeros(len(rows))), kind="match_strong", within=0.02)
     assert found.verdict == "strong_only"
     assert "never right" in found.sentence
@@ -161,7 +161,7 @@ def test_unknown_costs_are_said_to_be_unknown_and_decide_nothing(rows):
     assert "unknown" in half.sentence
 
 
-def test_an_unreachable_target_is_a_first_class_answer_with_what_would_help(rows):
+def test_row_49_an_unreachable_target_is_a_first_class_answer_with_what_would_help(rows):
     found = advise(rows, kind="match_strong", within=0.001)
     assert (found.verdict, found.threshold) == ("uncertified", None)
     start = f"Keep sending everything to the strong model for now: on {len(rows.of('certify')):,} rows no threshold could be shown to stay within 0.1 points of it."
@@ -229,7 +229,7 @@ def test_the_strong_model_alone_may_be_what_reaches_a_system_accuracy(rows):
     assert "no threshold was shown to reach the target" in found.not_said
 
 
-def test_a_worse_strong_model_is_a_grave_warning(rows):
+def test_row_50_a_worse_strong_model_is_a_grave_warning(rows):
     found = advise(
         replace(rows, strong_correct=rows.cheap_correct * (np.arange(len(rows)) % 10 > 0)),
         kind="match_strong",

@@ -205,7 +205,7 @@ def test_drawing_the_cells_of_many_rows_independently_gives_the_same_bands(monke
                 assert np.all(np.abs(fast[limit] - exact[limit])[exact.n > 0] < 0.1 * width[exact.n > 0]), limit
 
 
-def test_proportions_of_0_and_1_have_exact_limits() -> None:
+def test_row_47_proportions_of_0_and_1_have_exact_limits() -> None:
     rows = made(60, 13, split="certify", cheap_correct=1.0, strong_correct=1.0, confidence=np.linspace(0.5, 0.9, 60))
     table = sweep(rows, [0.0, 0.7], replicates=50, seed=0).query("split == 'certify'").set_index("threshold")
     for threshold, kept in ((0.0, 60), (0.7, int((rows.confidence >= 0.7).sum()))):

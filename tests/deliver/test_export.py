@@ -81,7 +81,7 @@ def test_json_yaml_and_toml_hold_the_whole_policy_exactly(verdict: str) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.9, 0.95, 0.5, 0.0])
-def test_replaying_json_yaml_toml_env_and_litellm_gives_the_same_decisions(threshold: float) -> None:
+def test_row_52_replaying_json_yaml_toml_env_and_litellm_gives_the_same_decisions(threshold: float) -> None:
     made = certified("minimum", threshold=threshold, verdict="certified" if threshold else "cheap_only")
     policy = Policy(made)
     expected = [policy.decide(reply).action for reply in replies()]

@@ -160,7 +160,7 @@ def test_lines_that_carry_a_label_and_cannot_be_read_are_never_passed_over(
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", '{"a": 1}\n', base64.b64encode(b"x" * 300).decode() + "\n"])
-def test_a_log_without_a_readable_line_is_said_loudly_and_ends_with_7_when_labels_are_required(
+def test_row_74_a_log_without_a_readable_line_is_said_loudly_and_ends_with_7_when_labels_are_required(
     policy_file: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "log"
@@ -170,7 +170,7 @@ def test_a_log_without_a_readable_line_is_said_loudly_and_ends_with_7_when_label
     assert "NOTHING TESTED THE PROMISE" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_rotated_files_in_any_order_patterns_and_standard_input_are_one_log(
+def test_row_74_rotated_files_in_any_order_patterns_and_standard_input_are_one_log(
     policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault is in the newest third; read in the order of the names it would come first, or in the middle."""
@@ -253,7 +253,7 @@ def test_false_alarms_stay_within_the_stated_rate_however_often_each_line_is_del
     assert alarms <= LEVEL * runs + 3 * (runs * LEVEL * (1 - LEVEL)) ** 0.5
 
 
-def test_one_stray_reply_of_another_model_is_a_warning_and_many_or_a_kept_one_break_the_promise(
+def test_row_74_one_stray_reply_of_another_model_is_a_warning_and_many_or_a_kept_one_break_the_promise(
     policy_file: Path,
 ) -> None:
     policy, lines = Policy(json.loads(policy_file.read_text())), log(policy_file, 400, 0.0, 5)

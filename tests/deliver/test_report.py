@@ -197,7 +197,7 @@ def test_rows_stay_out_of_the_page_where_the_config_forbids_them(recorded: Recor
     assert not (made.report / "mistakes.csv").exists()
 
 
-def test_hostile_names_and_texts_stay_text(recorded: Recorded) -> None:
+def test_row_54_hostile_names_and_texts_stay_text(recorded: Recorded) -> None:
     made = recorded("hostile")
     for name in ("report.html", "certificate.html"):
         text = (made.report / name).read_text("utf-8")

@@ -60,7 +60,7 @@ def answered(draw: st.DrawFn) -> tuple[AnswerSet, str, str, str]:
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(answered(), cuts, st.sampled_from(["bytes", "no bytes key", "null"]))
-def test_any_tokenisation_of_any_text_aligns_by_bytes(
+def test_row_16_any_tokenisation_of_any_text_aligns_by_bytes(
     reply: tuple[AnswerSet, str, str, str], at: list[int], kind: str
 ) -> None:
     answers, label, before, after = reply

@@ -101,7 +101,7 @@ def status(body: object, answers: AnswerSet = MAIL, role: str = "cheap") -> tupl
         "w\u200bork",
     ],
 )
-def test_a_decorated_label_is_read_as_the_label(text: str) -> None:
+def test_row_18_a_decorated_label_is_read_as_the_label(text: str) -> None:
     found = MAIL.find(text)
     assert found is not None
     label, start, end = found
@@ -159,7 +159,7 @@ def test_a_decorated_label_is_read_as_the_label(text: str) -> None:
         "wоrk",  # a Cyrillic o is another letter under NFKC
     ],
 )
-def test_anything_but_a_whole_label_is_not_an_answer(text: str) -> None:
+def test_row_19_anything_but_a_whole_label_is_not_an_answer(text: str) -> None:
     assert MAIL.match(text) is None
 
 
