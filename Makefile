@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow fuzz lint types check docs format bench mutants compare-rules screenshots browser local-servers train lock clean
+        status new purge compare test test-slow fuzz lint types check docs format bench mutants compare-rules screenshots browser local-servers tools train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -106,6 +106,16 @@ browser: ## Install Debian's chromium for the browser tests
 local-servers: $(VENV)/ready-dev ## Compile real inference servers for the tests, once
 	@command -v c++ >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends g++; }
 	@$(PY) scripts/local_servers.py build
+.venv-tools/ready: requirements/tools.txt
+	@if command -v uv >/dev/null; then \
+	  uv venv -q --allow-existing --python "$(PYTHON)" .venv-tools && \
+	  uv pip install -q --python .venv-tools/bin/python --require-hashes -r requirements/tools.txt; \
+	else \
+	  { test -x .venv-tools/bin/python || "$(PYTHON)" -m venv .venv-tools; } && \
+	  .venv-tools/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/tools.txt; \
+	fi
+	@touch $@
+tools: .venv-tools/ready ## Make .venv-tools: LiteLLM and vLLM's semantic router, which tests let read our exports
 TRAINER = $(if $(filter retrieval_relevance autocomplete_ranking,$(TASK)),train_linear,train_tiny)
 train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transformers need the extra `train`)
 	@test -n "$(TASK)" -a "$(TASK)" != all || { echo 'name one task: make train TASK=email_triage' >&2; exit 2; }
@@ -114,6 +124,7 @@ train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transf
 lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
+	uv pip compile -q requirements/tools.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/tools.txt
 clean: ## Remove generated files, never the paid replies nor what was certified (ALL=1: that too)
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) scripts/clean.py $(if $(ALL),--all)

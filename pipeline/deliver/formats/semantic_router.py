@@ -10,6 +10,9 @@ from pipeline.deliver.formats.export_format import ExportFormat, headline
 from pipeline.deliver.formats.serialize import to_yaml
 from pipeline.errors import NotExportable
 
+PRIORITY = 100
+"""Of the decision; the router takes the largest among those whose rules fit, and a config of its form names one."""
+
 
 def render(policy: Policy, doubts: list[str]) -> str:
     """The configuration under its comment."""
@@ -47,16 +50,18 @@ def _router_config(policy: Policy, heading: str) -> tuple[dict[str, Any], str]:
         notes.append(f"Requests must carry what was calibrated: {policy.request()!r}.")
     decision = {
         "name": f"{policy.task}_cascade",
+        "priority": PRIORITY,
         "modelRefs": [{"model": model} for model in order],
         "algorithm": algorithm,
     }
     config = {
+        "version": "v0.3",
         "providers": {"models": [_router_model(document[role]) for role in ("cheap", "strong")]},
         "routing": {"decisions": [decision]},
     }
     lines = [
         heading,
-        "Merge into the router's config; add backend_refs to the models, and priority and rules to the decision.",
+        "Merge into the router's config; add backend_refs to the models, and rules to the decision.",
         *notes,
     ]
     return config, "\n".join(lines)
