@@ -13,7 +13,7 @@ from operator import mul
 from typing import Any, NamedTuple
 
 from cascade_threshold.alignment import Span
-from cascade_threshold.answers import SENTINEL, AnswerSet, read_answer
+from cascade_threshold.answers import SENTINEL, Answer, AnswerSet, read_answer
 from cascade_threshold.completion import Alternative, Reply, Token, parse
 from cascade_threshold.label_mass import CERTAIN, Candidates, LabelMass, candidates, label_mass
 from cascade_threshold.learned import features, learned_confidence
@@ -122,7 +122,8 @@ def measure(
     """Answer, status and signals of one reply. Never raises on any body.
 
     ``learned``: numbers of a fitted model (see `cascade_threshold.learned`). ``only``: compute this signal alone, as
-    production does; the value is the same bit for bit. ``role="strong"``: answer and status only, every signal is null.
+    production does; the value is the same bit for bit. ``role="strong"``: answer, status, and where logprobs came what
+    options and passages are ranked by; every signal is null.
     Raises KeyError for an unknown ``only`` and ValueError for unusable ``learned`` numbers.
     """
     reply = body_or_reply if isinstance(body_or_reply, Reply) else parse(body_or_reply)
@@ -134,9 +135,22 @@ def measure(
         reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
         return Measurement(
             found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), found.span,
-            None, None, None, reply, found.detail, None, found.reading,
+            _ranking_of_strong(reply, found, answers), None, None, reply, found.detail, None, found.reading,
         )  # fmt: skip
     return _measured(reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading)
+
+
+def _ranking_of_strong(reply: Reply, found: Answer, answers: AnswerSet) -> dict[str, float] | None:
+    """The label probabilities of a strong reply that carries logprobs, where something is ranked by them."""
+    if found.status != "ok" or answers.kind not in ("choose", "judge"):
+        return None
+    told = read_answer(reply, answers)  # as of a cheap reply, whose logprobs must be the answer's
+    if told.status != "ok" or told.span is None or told.label is None:
+        return None
+    spelled = told.spelled or answers
+    return _measured(
+        reply, told.span, told.label, answers, None, "label_probability", spelled, told.reading
+    ).label_probabilities
 
 
 def _measured(

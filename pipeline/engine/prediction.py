@@ -29,7 +29,7 @@ def prediction(
         "cheap_cached_tokens": cheap.reply.cached_tokens, "cheap_s": cheap_s,
         "strong_answer": None, "strong_status": None, "strong_correct": None, "strong_usd": None,
         "strong_cached_tokens": None, "strong_s": None,
-        "label_probabilities": None if ranked is None else list(ranked.items()),
+        "label_probabilities": None if ranked is None else list(ranked.items()), "strong_probabilities": None,
         **{f"signal_{name}": value for name, value in cheap.signals.items()},
     }  # fmt: skip
 
@@ -41,10 +41,12 @@ def with_strong(
     usd: float | None,
     cached_tokens: int | None = None,
     seconds: float | None = None,
+    probabilities: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The row with the reference's answer. People's answer is the label itself."""
+    """The row with the reference's answer. People's answer is the label itself. `probabilities` of the labels, where told."""
     graded = correctness(answer, status, row["label"])
     return {
         **row, "strong_answer": answer, "strong_status": status, "strong_correct": graded, "strong_usd": usd,
         "strong_cached_tokens": cached_tokens, "strong_s": seconds,
+        "strong_probabilities": None if probabilities is None else list(probabilities.items()),
     }  # fmt: skip

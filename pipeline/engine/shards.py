@@ -137,7 +137,7 @@ def _graded(
     shard: Shard, row: Mapping[str, Any], role: str, raw: RawReply, m: Measurement, usd: float | None
 ) -> dict[str, Any]:
     if role == "strong":
-        return with_strong(row, m.answer, m.status, usd, m.reply.cached_tokens, raw.seconds)
+        return with_strong(row, m.answer, m.status, usd, m.reply.cached_tokens, raw.seconds, m.label_probabilities)
     found = prediction(row, m, usd, raw.seconds)
     return found if shard.kind != "classify" else found | {"label_probabilities": None}  # nothing is ranked
 

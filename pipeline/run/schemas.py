@@ -87,6 +87,7 @@ PREDICTIONS = pa.schema(
         ("strong_weight", pa.float64()),
         *((f"signal_{name}", pa.float64()) for name in SIGNALS),
         ("label_probabilities", pa.list_(_PROBABILITY)),
+        ("strong_probabilities", pa.list_(_PROBABILITY)),
     ]
 )
 

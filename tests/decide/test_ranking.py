@@ -167,3 +167,26 @@ def test_options_are_ranked_by_probability_and_escalated_rows_start_with_the_str
     assert found["null_scores"] == 1
     sent_up = options(label, names, chances, strong, np.zeros(3, bool), seed=1)
     assert sent_up["cascade"]["mrr"]["value"] == pytest.approx((1 + 1 / 3 + 1) / 3)
+
+
+def test_a_strong_model_that_gives_logprobs_is_ranked_by_its_own_probability() -> None:
+    rng = np.random.default_rng(6)
+    n = 600
+    group = np.array([f"q{i // 12}" for i in range(n)], dtype=object)
+    relevant = (rng.random(n) < 0.4).astype(float)
+    cheap, theirs = (1 / (1 + np.exp(-rng.normal(k * (2 * relevant - 1), 1))) for k in (0.4, 1.5))
+    says = (theirs >= 0.5).astype(float)
+
+    def ranked(**more: object) -> dict[str, object]:
+        return passages(group, relevant, cheap, says, np.zeros(n, dtype=bool), relevance=cheap, strong_share=(0.1, 0.9), seed=0, **more)  # type: ignore[arg-type]  # fmt: skip
+
+    scored, bare = ranked(strong_score=theirs), ranked()
+    lists = [q for q in np.split(np.arange(n), n // 12) if relevant[q].any()]
+    expected = np.mean([ndcg_score([relevant[q]], [theirs[q]], k=10) for q in lists])
+    assert scored["strong"]["ndcg_at_10"]["value"] == pytest.approx(expected)  # type: ignore[index]
+    assert scored["strong_is"] == "its own P(yes)"
+    assert bare["strong_is"].startswith("bare verdict")  # type: ignore[attr-defined]
+    for who in ("strong", "cascade"):
+        assert scored[who]["ndcg_at_10"]["value"] > bare[who]["ndcg_at_10"]["value"] + 0.01  # type: ignore[index]
+    gone = np.where(np.arange(n) == 0, np.nan, theirs)
+    assert ranked(strong_score=gone)["strong_is"] == bare["strong_is"], "one answer without a score: no order of all"

@@ -183,3 +183,14 @@ def test_a_reply_cut_behind_its_letter_is_decided() -> None:
     assert read_answer(parse(spelled("B", ". Par", finish="length")), FOUR).answer == "B"
     assert read_answer(parse(spelled("Yes", ",", finish="length")), JUDGE).answer == "yes"
     assert read_answer(parse(spelled("A Cor", finish="length")), FOUR).status == "truncated"
+
+
+def test_a_strong_reply_with_logprobs_says_by_what_it_is_ranked() -> None:
+    others = [("Yes", math.log(0.8)), ("No", math.log(0.2))]
+    yes = chat("Yes, it does", [entry("Yes", math.log(0.8), others), entry(", it does", -0.1)])
+    cheap, strong = measure(yes, JUDGE), measure(yes, JUDGE, role="strong")
+    assert strong.label_probabilities == cheap.label_probabilities == pytest.approx({"yes": 0.8, "no": 0.2})
+    assert set(strong.signals.values()) == {None}
+    assert measure(yes, AnswerSet.classify(["yes", "no"]), role="strong").label_probabilities is None, (
+        "nothing is ranked"
+    )

@@ -33,6 +33,7 @@ LEVEL = 0.9
 FOLDS, FEWEST_OF_A_CLASS = 5, 10
 TIES = "expected value over all orders of tied ones"
 BARE_VERDICT = "bare verdict: yes before no, ties by their expected value"
+BY_PROBABILITY = "its own P(yes)"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def passages(
     strong_share: tuple[float, float],
     seed: int,
     gain: Floats | None = None,
+    strong_score: Floats | None = None,
 ) -> dict[str, Any]:
     """Metrics over queries of the cheap model alone, the cascade and the strong model; arrays of shape (n,).
 
@@ -114,7 +116,8 @@ def passages(
     probability of being relevant: `relevance` of a kept row (calibrated); of an escalated one a logistic regression on the cheap
     logit and the strong verdict, fitted on the escalated rows of other queries, or where these are too few `strong_share`, how
     often passages are relevant that the strong model answers with no and with yes (see `share_relevant`). A bare 1 or 0 would
-    lose the order. Where the strong answer is missing the cheap order stands. The strong model alone is its bare verdict.
+    lose the order. Where the strong answer is missing the cheap order stands. The strong model alone is its bare verdict, or
+    where each of its answers came with logprobs its own P(yes), `strong_score`, which then stands for the verdict throughout.
     Ties count by their expected value. Queries without a relevant passage have no average precision and no nDCG, and are counted.
     Where strong answers are missing throughout, its entries are None. Intervals are over queries, and `difference` is the cascade
     minus the cheap model on the same queries.
@@ -122,15 +125,19 @@ def passages(
     value = relevant if gain is None else gain
     _, code = np.unique(group.astype(str), return_inverse=True)
     silent = np.isnan(strong_says)
+    told = strong_score is not None and not silent.all() and not np.isnan(strong_score[~silent]).any()
+    verdict = strong_says if strong_score is None or not told else np.where(silent, np.nan, strong_score)
     orders: dict[str, tuple[Floats, ...]] = {"cheap": (score,)}
     if not silent.all():
         joined = np.where(
-            kept | silent, relevance, _joined(code, relevant, score, strong_says, ~kept & ~silent, strong_share)
+            kept | silent,
+            relevance,
+            _joined(code, relevant, score, verdict, strong_says, ~kept & ~silent, strong_share),
         )
         # a missing verdict stands between yes and no, in the cheap order
         orders |= {
             "cascade": (joined, score),
-            "strong": (np.where(silent, 0.5, strong_says), np.where(silent, score, 0.0)),
+            "strong": (np.where(silent, 0.5, verdict), np.where(silent, score, 0.0)),
         }
     queries = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
     measures: dict[str, Callable[[Ranked], float]] = {"ndcg_at_10": ndcg, "map": average_precision}
@@ -138,7 +145,7 @@ def passages(
     out: dict[str, Any] = {
         "kind": "passages", "queries": len(queries), "without_relevant": sum(not (value[q] > 0).any() for q in queries),
         "null_scores": int(np.isnan(score).sum()), "strong_missing": int((~kept & silent).sum()), "ties": TIES,
-        "strong_is": BARE_VERDICT, "difference": None, "sentence": None,
+        "strong_is": BY_PROBABILITY if told else BARE_VERDICT, "difference": None, "sentence": None,
     }  # fmt: skip
     found: dict[str, dict[str, Floats]] = {}
     for who in ("cheap", "cascade", "strong"):
@@ -159,15 +166,15 @@ def _joined(
     query: npt.NDArray[np.int64],
     relevant: Floats,
     score: Floats,
+    verdict: Floats,
     says: Floats,
     told: npt.NDArray[np.bool_],
     share: tuple[float, float],
 ) -> Floats:
-    """P(relevant) of the rows `told`, from cheap logit and strong verdict; fitted on other queries' rows, (n,)."""
+    """P(relevant) of the rows `told`, from cheap logit and strong verdict (or P(yes)); fitted on other queries' rows, (n,)."""
     out = np.where(says == 1, share[1], share[0])
-    logit = np.log(np.clip(np.nan_to_num(score, nan=0.5), 1e-6, 1 - 1e-6))
-    logit = logit - np.log1p(-np.clip(np.nan_to_num(score, nan=0.5), 1e-6, 1 - 1e-6))
-    terms = np.column_stack([logit, np.nan_to_num(says)])
+    bare = np.isin(verdict[told], (0.0, 1.0)).all()
+    terms = np.column_stack([_logit(score), np.nan_to_num(verdict) if bare else _logit(verdict)])
     fold = query % FOLDS
     for k in range(FOLDS):
         rest, mine = told & (fold != k), told & (fold == k)
@@ -176,6 +183,11 @@ def _joined(
             model = LogisticRegression(C=1.0, max_iter=1000).fit(terms[rest], relevant[rest])
             out[mine] = model.predict_proba(terms[mine])[:, 1]
     return out
+
+
+def _logit(score: Floats) -> Floats:
+    known = np.clip(np.nan_to_num(score, nan=0.5), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(known) - np.log1p(-known))
 
 
 def _bought(name: str, difference: Mapping[str, Any], *, escalated: int) -> str | None:
@@ -205,25 +217,30 @@ def options(
     kept: npt.NDArray[np.bool_],
     *,
     seed: int,
+    strong_probabilities: Sequence[Mapping[str, float] | None] | None = None,
 ) -> dict[str, Any]:
     """Top-1 accuracy and MRR of the cheap model alone, the cascade and the strong model, over n rows.
 
     `names` are each row's option letters, `probabilities` the cheap model's by letter, None where null: then nothing is
-    ranked, and the row scores 0. In a cascade an escalated row puts the strong answer first and keeps the cheap order
-    behind it. The strong model alone gives no order, so it has no MRR.
+    ranked, and the row scores 0. In a cascade an escalated row puts the strong answer first and keeps behind it the strong
+    model's order where each of its answers came with probabilities, else the cheap one. Without these the strong model
+    alone gives no order, so it has no MRR.
     """
-    chances = [
-        None if p is None else [p.get(n, 0.0) for n in letters] for letters, p in zip(names, probabilities, strict=True)
-    ]
+    silent = np.array([s is None for s in strong_answer], dtype=bool)
+    theirs = strong_probabilities or [None] * len(label)
+    told = not silent.all() and all(p is not None for p, s in zip(theirs, silent, strict=True) if not s)
+    chances, others = (
+        [None if p is None else [p.get(n, 0.0) for n in letters] for letters, p in zip(names, given, strict=True)]
+        for given in (probabilities, theirs)
+    )
     cheap = [_places(letters, p, y) for letters, p, y in zip(names, chances, label, strict=True)]
     cascade = [
-        c if k or s is None else _behind(letters, p, y, s)
-        for c, k, s, letters, p, y in zip(cheap, kept, strong_answer, names, chances, label, strict=True)
+        c if k or s is None else _behind(letters, q if told else p, y, s)
+        for c, k, s, letters, p, q, y in zip(cheap, kept, strong_answer, names, chances, others, label, strict=True)
     ]
-    silent = np.array([s is None for s in strong_answer], dtype=bool)
     out: dict[str, Any] = {
         "kind": "options", "rows": len(label), "null_scores": sum(p is None for p in probabilities),
-        "strong_missing": int((~kept & silent).sum()), "ties": TIES, "strong_is": "its answer alone, which gives no order",
+        "strong_missing": int((~kept & silent).sum()), "ties": TIES, "strong_is": "its answer, then its own probabilities" if told else "its answer alone, which gives no order",
         "difference": None, "sentence": None,
     }  # fmt: skip
     known = not silent.all()
@@ -237,7 +254,8 @@ def options(
         out["difference"] = {"top_1": _difference(moved[:, 0]), "mrr": _difference(moved[:, 1])}
         out["sentence"] = _bought("MRR", out["difference"]["mrr"], escalated=int((~kept).sum()))
     right = np.array([s == y for s, y in zip(strong_answer, label, strict=True)], dtype=float)[~silent]
-    out["strong"] = {"top_1": _mean(right), "mrr": None} if known else None
+    order = [_behind(letters, q, y, s)[1] for letters, q, y, s in zip(names, others, label, strong_answer, strict=True) if told and s is not None]  # fmt: skip
+    out["strong"] = {"top_1": _mean(right), "mrr": _mean(np.array(order)) if told else None} if known else None
     return out
 
 
@@ -303,11 +321,16 @@ def ranked_rows(
     part_frame = frame[frame["split"] == ("test" if (frame["split"] == "test").any() else "certify")]
     part, held = Rows.from_frame(part_frame), Rows.from_frame(frame[frame["split"] == "certify"])
     kept = accepted(part.confidence, threshold)
-    chances = [
-        None if p is None else {e["label"]: e["probability"] for e in p} for p in part_frame["label_probabilities"]
-    ]
+
+    def told(column: str) -> list[dict[str, float] | None]:
+        if column not in part_frame:
+            return [None] * len(part_frame)
+        return [None if p is None else {e["label"]: e["probability"] for e in p} for p in part_frame[column]]
+
+    chances, theirs = told("label_probabilities"), told("strong_probabilities")
     if letters is not None:
-        return options(part.label, [letters[i] for i in part.example_id], chances, part.strong_answer, kept, seed=seed)
+        names = [letters[i] for i in part.example_id]
+        return options(part.label, names, chances, part.strong_answer, kept, seed=seed, strong_probabilities=theirs)
 
     gains = {yes: 1.0} if grades is None else grades
     most = max(gains.values())
@@ -320,14 +343,16 @@ def ranked_rows(
             sum(p * gains.get(answer, 0.0) for answer, p in chance.items()) / most if chance.keys() & gains else np.nan
         )
 
-    score = np.array([np.nan if p is None else expected(p) for p in chances], dtype=np.float64)
+    score, strong_score = (
+        np.array([np.nan if p is None else expected(p) for p in given], dtype=np.float64) for given in (chances, theirs)
+    )
     if "signal_first_token" in part_frame:  # one logprob tells P(yes) too: p of a yes, 1 - p of a no
         alone = pd.to_numeric(part_frame["signal_first_token"]).to_numpy(np.float64, na_value=np.nan)
         score = np.where(np.isnan(score), np.where(part.cheap_answer == yes, alone, 1 - alone), score)
     sure = calibration.apply(calibrator, part.confidence)
-    label, told = says(part.label), says(held.label)
+    label, known = says(part.label), says(held.label)
     return passages(
         part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, seed=seed, gain=label * most,
         relevance=np.where(part.cheap_answer == yes, sure, 1 - sure) if grades is None else np.nan_to_num(score),
-        strong_share=share_relevant((told > 0).astype(np.float64), says(held.strong_answer)),
+        strong_score=strong_score, strong_share=share_relevant((known > 0).astype(np.float64), says(held.strong_answer)),
     )  # fmt: skip
