@@ -65,6 +65,7 @@ from pipeline.run.directory import (
     RUN,
     SWEEP,
     TOKENS,
+    sealed,
 )
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
@@ -180,7 +181,7 @@ def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
         for split in SPLITS if len(part := rows.of(split)) for by in (None, calibrator)
     ]  # fmt: skip
     made = Calibrated(task.decision.named(record), pd.concat(diagrams, ignore_index=True))
-    task.decision.write_json(CALIBRATION, made.record)
+    task.decision.write_json(CALIBRATION, sealed(made.record))
     task.decision.write_frame(RELIABILITY, made.reliability)
     return made
 
@@ -249,7 +250,7 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
         forms={role: WireForm.parse(measured.get("response_models", {}).get(f"{role}_form")) for role in task.roles},
     )  # fmt: skip
     made = Decided(record, document, swept)
-    decision.write_json(RECOMMENDATION, made.advice)
+    decision.write_json(RECOMMENDATION, sealed(made.advice))
     decision.write_json(POLICY, made.policy)
     decision.close(config, today)
     return made

@@ -31,6 +31,8 @@ from pipeline.run.directory import (
 
 OF_THE_RUN = (RUN, REPLIES, TOKENS, GRADED)
 """Artefacts that depend on the replies alone; they lie beside the decisions."""
+TABLES = (GRADED, REPLIES, TOKENS)
+"""Of these, what a page shows beside a decision; a table of predictions has graded rows alone."""
 MADE = (PREDICTIONS, CALIBRATION, RELIABILITY, SWEEP, RECOMMENDATION, POLICY)
 """Artefacts of a decision."""
 TESTS_VERSION = 1
@@ -105,7 +107,7 @@ class Decision(Folder):
         content = self.named(
             {
                 "schema": "cascade-decision/1", "config": config.public(), "first_decided": self.first_decided or today,
-                "made_from": {GRADED: file_digest(self.run.existing(GRADED))},
+                "made_from": {name: file_digest(self.run.existing(name)) for name in TABLES if self.run.has(name)},
                 "digests": {name: file_digest(self.existing(name)) for name in MADE},
             }
         )  # fmt: skip
