@@ -106,7 +106,9 @@ def collect(args: Args) -> Any:
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
         with stages.begun(task):
-            stages.collect(task, allowance)
+            found = stages.collect(task, allowance)
+        if found.stopped is not None:
+            raise found.stopped
         return _done(task)
 
     return each(args, one, spends=True)

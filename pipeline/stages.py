@@ -37,8 +37,8 @@ from pipeline.decide.curves.at_threshold import mix_by_split
 from pipeline.decide.curves.ranking import ranked_rows
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend as recommendation
+from pipeline.decide.sampling import Sampling
 from pipeline.decide.scores.calibration_record import Calibrated, calibration_record
-from pipeline.decide.scores.chosen_signal import chosen_signal, default_signal, with_confidence
 from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
 from pipeline.decide.sweep import with_estimates
@@ -48,7 +48,7 @@ from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
 from pipeline.deliver.report.artefacts import Artefacts
-from pipeline.engine import reading, unreadable
+from pipeline.engine import reading
 from pipeline.engine.reading import Graded
 from pipeline.errors import DataError, TooManyFailures, UsageError
 from pipeline.run import provenance, schemas
@@ -70,6 +70,9 @@ from pipeline.run.directory import (
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions, as_table
+from pipeline.sampled import collection as lazy_collection
+from pipeline.sampled import confidence
+from pipeline.sampled.answers import SampledAnswers, sampling_of
 
 Found = TypeVar("Found")
 
@@ -113,8 +116,13 @@ def require_parts(task: TaskInput) -> None:
 
 
 def collect(task: TaskInput, allowance: Allowance) -> Graded:
-    """Send what the store does not hold yet; write replies.parquet, tokens.parquet and graded.parquet."""
+    """Send what the store does not hold yet; write replies.parquet, tokens.parquet and graded.parquet.
+
+    Strong answers that are sampled are bought block by block, as far as the certificate and its figures need them.
+    """
     task.run.update(counts=task.dataset.health)
+    if lazy_collection.sampled(task):
+        return lazy_collection.collect(task, allowance)
     if not all(map(task.is_read_from_file, task.roles)):
         with ResponseStore(task.store_path) as store:
             collection.collect(task, store, allowance, task.run.update)
@@ -126,7 +134,7 @@ def graded(task: TaskInput) -> Graded:
     if task.table is None:
         if not task.run.has(REPLIES) and all(map(task.is_read_from_file, task.roles)):
             raise UsageError(f"{task.config.task}: no reply of the cheap model was read; run the stage `collect` first")
-        return reading.read(task, task.run)
+        return lazy_collection.read(task) if lazy_collection.sampled(task) else reading.read(task, task.run)
     said = task.config.predictions or PredictionsTable()
     frame = predictions_file.read(
         task.table, task.split, task.answers, confidence=said.confidence, columns=said.columns
@@ -136,25 +144,16 @@ def graded(task: TaskInput) -> Graded:
 
 
 def measure(task: TaskInput, rows: Graded) -> Predictions:
-    """Place rows in splits and choose the signal on the fit split; write predictions.parquet."""
-    config, frame, facts = task.config, rows.frame, rows.facts
-    if task.table is not None:
-        found = Predictions.of(frame, predictions_file.SIGNAL, [])
-    else:
-        if set(facts["statuses"]["cheap"]) == {"failed"}:
-            raise UsageError(f"{config.task}: no reply of the cheap model is kept; run the stage `collect` first")
-        if config.report.examples == "none":
-            facts["unreadable_texts"] = {role: [] for role in facts["unreadable_texts"]}
-        unreadable.require_readable(config.task, facts)
-        fit, wanted = frame[frame["split"] == "fit"], config.signal
-        if not len(fit):
-            fit, wanted = frame, default_signal(frame) if wanted == "auto" else wanted
-        signal, table = chosen_signal(
-            fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts["reasons"], seed=config.seed
-        )  # fmt: skip
-        found = Predictions.of(with_confidence(frame, signal), signal, table)
+    """Place rows in splits and choose the signal on the fit split; write predictions.parquet.
+
+    Where strong answers are sampled, those that the coin and the walk do not want are left out.
+    """
+    found = confidence.with_signal(task, rows)
+    if (sampled := SampledAnswers.of(task, found)) is not None:
+        found = sampled.applied(found)
+        task.run.update(strong_sampling=found.strong_sampling)
     found.write(task.decision)
-    task.run.update(measured=facts)
+    task.run.update(measured=rows.facts)
     refuse_failures(task, found)
     return found
 
@@ -204,12 +203,13 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     replies = None
     if task.table is None:
         replies = ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
+    sampling = sampling_of(found)
     certificate = certify(
-        held, config.tested_target, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable,
+        held, config.tested_target, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable, sampling=sampling,
         prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
     if Goal.of(config.tested_target).promises and len(held):  # a question that was refused has told nothing
-        asked = looked(task, held, found.signal)
+        asked = looked(task, held, found.signal, sampling)
         planned = None if config.looks is None else config.looks.planned
         certificate = replace(certificate, look=asked.number, looks_delta=asked.delta, looks_planned=planned)
     if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
@@ -252,7 +252,7 @@ def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], sw
     made = Decided(record, document, swept)
     decision.write_json(RECOMMENDATION, sealed(made.advice))
     decision.write_json(POLICY, made.policy)
-    decision.close(config, today)
+    decision.close(config, today, found.strong_sampling)
     return made
 
 
@@ -263,7 +263,10 @@ def report(task: TaskInput, found: Artefacts | None = None) -> Path:
 
 
 def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
-    """All stages in order: the main job. With a table of predictions nothing is collected. The page's path, and what it says."""
+    """All stages in order: the main job. With a table of predictions nothing is collected. The page's path, and what it says.
+
+    Raises CapReached after the page is written where --max-usd ended a sampled purchase on its way.
+    """
     with begun(task):
         rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
         found = timed(task, measure, task, rows)
@@ -274,7 +277,12 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         at_hand = Artefacts.of_values(
             record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table, rows.replies, task.run.path(TOKENS) if task.run.has(TOKENS) else None,
         )  # fmt: skip
-        return report(task, at_hand), decided
+        page = report(task, at_hand)
+        if rows.stopped is not None:
+            raise type(rows.stopped)(
+                f"{rows.stopped}; the answers that were bought until then are evaluated in {page}: what was not bought counts against the promise"
+            )
+        return page, decided
 
 
 def timed(task: TaskInput, stage: Callable[..., Found], *given: Any) -> Found:
@@ -292,9 +300,13 @@ def judged(task: TaskInput, found: Predictions) -> Rows:
     return rows if task.labeled else rows.graded_by_agreement()
 
 
-def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any]) -> Look:
-    """This look at the certify rows: another target, signal, prompt or model is another look at them."""
+def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any], sampling: Sampling | None = None) -> Look:
+    """This look at the certify rows: another target, signal, prompt, model or rate of strong answers is another look."""
     target = task.config.tested_target
-    question = digest([target.model_dump(mode="json"), signal["name"], signal["version"], *task.asked])
+    rates = [] if sampling is None else [{"strong.sample": [sampling.q, sampling.q_e]}]
+    question = digest([target.model_dump(mode="json"), signal["name"], signal["version"], *task.asked, *rates])
+    if task.table is not None and sampling is not None:  # rows are the same whichever of their answers the coin wants
+        whole = task.run.read_table(GRADED).set_index("example_id").loc[list(held.example_id)].reset_index()
+        held = replace(held, strong_correct=Rows.from_frame(whole).strong_correct)
     contents = held.contents() if task.table is not None else task.contents(held.example_id)
     return look(task.options.runs_dir, sketch(contents), question, target.delta)

@@ -35,8 +35,9 @@ ALL_OF_THEM = {
     "pipeline.commands",
     "pipeline.compare_command",
     "pipeline.stages",
+    "pipeline.sampled",
 }
-LEVELS = 9
+LEVELS = 10
 
 
 def module(path: Path) -> str:

@@ -11,7 +11,7 @@ from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
 from pipeline.collect.preflight import doctor as preflight
 from pipeline.collect.preflight import estimate as estimates
-from pipeline.collect.preflight import probe
+from pipeline.collect.preflight import probe, sampled_calls
 from pipeline.collect.preflight.questions import Advice, advice
 from pipeline.collect.providers import services
 from pipeline.collect.providers.provider import Provider
@@ -23,6 +23,7 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store import old_keys
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
+from pipeline.config.strong_answers import StrongAnswers
 from pipeline.errors import CascadeError, DiskFull, UsageError
 from pipeline.run.lock import locked
 
@@ -64,6 +65,13 @@ def concurrency(task: TaskInput, role: str) -> int:
 def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: Note) -> None:
     """Send what the store does not hold; `note` is told what that took, also when it is stopped. Where nothing is paid,
     recorded replies are read from their file, without the store.
+    """
+    prepare(task, store, allowance, note)
+    send(task, store, allowance, note, {role: task.requests(role) for role in task.roles})
+
+
+def prepare(task: TaskInput, store: ResponseStore, allowance: Allowance, note: Note) -> None:
+    """What must be so before anything is sent; `note` is told what the tests found.
 
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
@@ -90,17 +98,24 @@ def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: N
                 allowance=allowance,
             )
             note(probes=found)
-    for role in [role for role in task.roles if task.services[role].batch]:
+
+
+def send(
+    task: TaskInput, store: ResponseStore, allowance: Allowance, note: Note, requests: Mapping[str, Sequence[Request]]
+) -> None:
+    """Send those of the requests, by role, that the store does not answer; `note` is told what that took."""
+    for role in [role for role in requests if task.services[role].batch]:
         try:
-            _account(task, {role: _send_batches(task, role, store, allowance)}, allowance, note)
+            _account(task, {role: _send_batches(task, role, store, allowance, requests[role])}, allowance, note)
         except CascadeError as error:
             if isinstance(report := getattr(error, "report", None), SendReport):
                 with suppress(DiskFull):  # why it stopped is what matters, not that run.json cannot say it
                     _account(task, {role: report}, allowance, note)
             raise
-    if roles := [role for role in task.roles if not (task.services[role].batch or task.is_read_from_file(role))]:
+    one_by_one = [role for role in requests if not (task.services[role].batch or task.is_read_from_file(role))]
+    if plain := {role: requests[role] for role in one_by_one}:
         try:
-            _account(task, _send(task, roles, store, allowance), allowance, note)
+            _account(task, _send(task, plain, store, allowance), allowance, note)
         except CascadeError as error:
             with suppress(DiskFull):
                 _account(task, getattr(error, "reports", {}), allowance, note)
@@ -134,11 +149,12 @@ def _common(task: TaskInput, role: str = "") -> dict[str, Any]:
     }
 
 
-def _send_batches(task: TaskInput, role: str, store: ResponseStore, allowance: Allowance) -> SendReport:
+def _send_batches(
+    task: TaskInput, role: str, store: ResponseStore, allowance: Allowance, wanted: Sequence[Request]
+) -> SendReport:
     from pipeline.collect.sending.batch_sender import send_batches
 
     one = batch_provider(task, role, store)
-    wanted = task.requests(role)
     return send_batches(
         wanted,
         one,
@@ -150,24 +166,26 @@ def _send_batches(task: TaskInput, role: str, store: ResponseStore, allowance: A
     )
 
 
-def _send(task: TaskInput, roles: Sequence[str], store: ResponseStore, allowance: Allowance) -> dict[str, SendReport]:
+def _send(
+    task: TaskInput, requests: Mapping[str, Sequence[Request]], store: ResponseStore, allowance: Allowance
+) -> dict[str, SendReport]:
     """The roles at once, within one limit and one cap."""
     rate, read = float(task.config.max_failure_rate), reader(task)
     wanted = {
         role: ToSend(
-            task.requests(role), provider(task, role, store), price, read, float(task.config.max_unreadable), rate * len(task.dataset), rate
+            requests[role], provider(task, role, store), price, read, float(task.config.max_unreadable), rate * len(task.dataset), rate
         )
-        for role, price in prices(task).items() if role in roles
+        for role, price in prices(task).items() if role in requests
     }  # fmt: skip
     for role, sent in wanted.items():
         if isinstance(sent.provider, Recorded):  # beside a role that is paid for
-            sent.provider.require_match((e.id for e in task.dataset.examples if task.wants(role, e)), role)
+            sent.provider.require_match((request.example_id for request in requests[role]), role)
             for note in sent.provider.notes():
                 task.say(note)
     return send_roles(
         wanted,
         store,
-        concurrency=min(concurrency(task, role) for role in roles),
+        concurrency=min(concurrency(task, role) for role in requests),
         max_usd=allowance.cap,
         spent=allowance.spent,
         **_common(task),
@@ -207,7 +225,7 @@ def first_requests(task: TaskInput, store: ResponseStore) -> dict[str, list[Requ
 def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
     """What a run would send and cost; sends nothing."""
     _adopt(task, store)
-    return estimates.estimate(
+    found = estimates.estimate(
         {role: task.requests(role) for role in task.roles},
         prices(task),
         store,
@@ -217,6 +235,12 @@ def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
         batch=[role for role, service in task.services.items() if service.batch],
         answer_bytes=_answer_bytes(task),
     )
+    said, certify = task.config.strong, sum(e.split == "certify" for e in task.dataset.examples)
+    if not isinstance(said, StrongAnswers) or task.config.target.kind in ("system_accuracy", "total_cost"):
+        return found
+    rate = said.rate(certify, task.config.requests_per_year)
+    asked = sum(e.split != "fit" for e in task.dataset.examples)
+    return estimates.sampled(found, sampled_calls.every_rate(certify, asked), rate)
 
 
 def questions(task: TaskInput) -> list[Advice]:

@@ -20,7 +20,8 @@ from pipeline.collect.request import Request, letters, prompt_digest, request_fo
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.split import Split
-from pipeline.config.task import Human, Model, TaskConfig
+from pipeline.config.strong_answers import Human
+from pipeline.config.task import Model, TaskConfig
 from pipeline.errors import ConfigError, DataError, UsageError
 from pipeline.run.decision import Decision, decision_id
 from pipeline.run.digests import digest, file_digest

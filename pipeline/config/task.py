@@ -29,6 +29,7 @@ from pipeline.config.part import Number, Part, Share
 from pipeline.config.price import HourPrice, TokenPrice
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
+from pipeline.config.strong_answers import Human, StrongAnswers, StrongTable, strong_side
 from pipeline.config.vocabulary import SPLITS, TARGETS
 from pipeline.redact import bare_address
 
@@ -147,29 +148,13 @@ class Model(Part):
         return found
 
 
-class Strong(Model):
+class Strong(Model, StrongAnswers):
     """The strong model, the reference."""
 
     splits: tuple[SplitName, ...] = SPLITS
     """Splits whose rows get a strong answer; `fit` needs none where rows have labels."""
     human: Literal[False] = False
     """True: people are the strong side, see Human."""
-
-
-class Human(Part):
-    """People in place of a strong model: their answer is the label."""
-
-    human: Literal[True]
-    """People are the strong side."""
-    usd_per_request: Annotated[Number, Field(ge=0)]
-    """What one of their answers costs."""
-    splits: tuple[SplitName, ...] = SPLITS
-    """Splits whose rows they answer."""
-
-
-def _strong_side(value: Any) -> str:
-    human = value.get("human") if isinstance(value, dict) else getattr(value, "human", False)
-    return "<people>" if human is True else "<model>"
 
 
 class Target(Part):
@@ -268,7 +253,12 @@ class TaskConfig(Part):
     cheap: Model | None = None
     """The model that answers first."""
     strong: (
-        Annotated[Annotated[Strong, Tag("<model>")] | Annotated[Human, Tag("<people>")], Discriminator(_strong_side)]
+        Annotated[
+            Annotated[Strong, Tag("<model>")]
+            | Annotated[Human, Tag("<people>")]
+            | Annotated[StrongTable, Tag("<table>")],
+            Discriminator(strong_side),
+        ]
         | None
     ) = None
     """The model, or the people, that unsure requests are handed to."""
@@ -329,6 +319,8 @@ class TaskConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if isinstance(self.strong, StrongAnswers):
+            self.strong.require(self.target.kind, self.target.usd_per_1000 is not None, self.requests_per_year)
         if self.kind == "classify" and self.labels is None and self.dataset is not None:
             raise ValueError(
                 "kind classify needs `labels`, the closed set of answers; open-ended generation has no answer set, "
@@ -346,7 +338,7 @@ class TaskConfig(Part):
             )
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
             raise ValueError(f"without dataset.label only target agree_with_strong is possible, not {self.target.kind}")
-        if self.dataset is not None and not self.dataset.label and self.strong is not None:
+        if self.dataset is not None and not self.dataset.label and isinstance(self.strong, Strong | Human):
             if isinstance(self.strong, Human):
                 raise ValueError("people's answers are the labels, so strong.human needs dataset.label, their column")
             if self.dataset.split.fit > 0 and "fit" not in self.strong.splits:
@@ -365,6 +357,14 @@ class TaskConfig(Part):
             if extra and known:
                 raise ValueError(f"{where} names {sorted(extra)[0]!r}, which is not one of the labels {sorted(known)}")
         return self
+
+    @property
+    def requests_per_year(self) -> float | None:
+        """What production sends in a year, as far as the config says."""
+        said = self.strong.requests_per_year if isinstance(self.strong, StrongAnswers) else None
+        if said is not None:
+            return float(said)
+        return None if self.volume is None else 12.0 * self.volume.requests_per_month
 
     @property
     def answers(self) -> tuple[str, ...] | None:

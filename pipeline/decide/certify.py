@@ -23,6 +23,7 @@ from pipeline.decide.advice.number_text import limit
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
+from pipeline.decide.sampling import Sampling, counts
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import budget, p_values, threshold_search, total_cost
 from pipeline.decide.testing.certificate import Certificate
@@ -129,6 +130,7 @@ def certify(
     max_unreadable: float = unreadable.LIMIT,
     unread: Unreadable | None = None,
     prevalence: Mapping[str, float] | None = None,
+    sampling: Sampling | None = None,
     seed: int,
 ) -> Certificate:
     """The certificate of any target on the rows of the certify split.
@@ -142,6 +144,7 @@ def certify(
     max_unreadable  share of the strong replies that may be unreadable before no target that compares with the strong model is
                     certified; `unread` counts them over all rows, None over these
     prevalence      production's share of each label: what total_cost minimises; a promise is about the rows' own mix
+    sampling        the rates at which strong answers were bought, for rows whose `drawn` says which; None: all were
     seed            of the bootstraps of total_cost and of a budget in dollars; a promise depends on no seed
 
     Where groups have several rows the promise is about groups: see `pipeline.decide.testing.clusters`; `method` says which way was
@@ -179,13 +182,16 @@ def certify(
     if goal.kind == "budget":
         found = _budget(drawn.rows, goal, levels, drawn.strong_correct, seed)
     else:
-        found = threshold_search.of_sample(drawn, goal, levels=levels, fit=fit).certificate()
+        weight = None if sampling is None or sampling.q == 0 else 1 / sampling.q
+        found = threshold_search.of_sample(drawn, goal, levels=levels, fit=fit, weight=weight).certificate()
     if goal.paired and found.threshold is not None and found.n_accepted <= goal.limit * found.n:
         found = replace(
             found, threshold=None, escalation_rate=1.0, n_accepted=0, p_value=None, statistic=None, details={},
             reason=f"what passed keeps {found.n_accepted:,} of {found.n:,} rows, no more than the {limit(goal.limit)} that may be lost: "
             "all of these might be wrong, so it says nothing",
         )  # fmt: skip
+    if sampling is not None and rows.sampled:
+        found = replace(found, details={**found.details, **counts(drawn.rows, found.threshold, sampling)})
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)

@@ -35,11 +35,14 @@ class Handled:
     @classmethod
     def by(cls, rows: Rows, threshold: float | None) -> Handled:
         """Under a threshold on the rows' own confidence; None: the strong model answers all, and the cheap one is not called."""
+        strong_usd = rows.strong_usd
+        if rows.sampled:  # an answer that the coin drew stands for others
+            strong_usd = np.where(rows.strong_weight > 0, rows.strong_weight * strong_usd, 0.0)
         if threshold is None:
-            return cls(np.ones(len(rows), dtype=bool), rows.strong_correct, rows.strong_usd)
+            return cls(np.ones(len(rows), dtype=bool), rows.strong_estimate, strong_usd)
         escalated = ~(rows.confidence >= threshold)
-        correct = np.where(escalated, rows.strong_correct, rows.cheap_correct)
-        return cls(escalated, correct, rows.cheap_usd + np.where(escalated, rows.strong_usd, 0.0))
+        correct = np.where(escalated, rows.strong_estimate, rows.cheap_correct)
+        return cls(escalated, correct, rows.cheap_usd + np.where(escalated, strong_usd, 0.0))
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Paired:
 
     accuracy: Estimate
     p_value: float | None
-    """McNemar's exact test of no difference in accuracy; None with groups, whose rows are not independent."""
+    """McNemar's exact test of no difference in accuracy; None with groups, whose rows are not independent, and where strong
+    answers were sampled."""
     escalation_rate: Estimate
     usd_per_1000: Estimate
     first: dict[str, float | None]
@@ -63,13 +67,18 @@ class Paired:
 def paired(first: Handled, second: Handled, group: npt.NDArray[np.object_], *, split: str, seed: int = 0) -> Paired:
     """Compare two decisions on the rows that both handled, in one order. `group` (n,): rows that are drawn together."""
     groups = None if blocks_of(group, seed=seed) is None else group
-    accuracy = paired_difference(second.correct, first.correct, level=LEVEL, split=split, group=groups)
+    plain = all(np.isin(x[~np.isnan(x)], (0.0, 1.0)).all() for x in (first.correct, second.correct))
+    accuracy = (
+        paired_difference(second.correct, first.correct, level=LEVEL, split=split, group=groups)
+        if plain
+        else mean_difference(first.correct, second.correct, group, split=split, seed=seed)
+    )
     moved = paired_difference(
         second.escalated.astype(float), first.escalated.astype(float), level=LEVEL, split=split, group=groups
     )
     return Paired(
         accuracy,
-        mcnemar(first.correct, second.correct) if groups is None else None,
+        mcnemar(first.correct, second.correct) if groups is None and plain else None,
         moved,
         mean_difference(1000 * first.usd, 1000 * second.usd, group, split=split, seed=seed),
         _figures(first, second),

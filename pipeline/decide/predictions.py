@@ -41,10 +41,16 @@ class Rows:
     strong_s: Floats
     strong_status: Texts = field(default_factory=lambda: np.zeros(0, dtype=object))
     """Of the strong model's replies; None throughout where it is not known."""
+    drawn: Floats = field(default_factory=lambda: np.zeros(0))
+    """1 where the coin drew the row for the certificate, 0 where not; NaN throughout where every strong answer is bought."""
+    strong_weight: Floats = field(default_factory=lambda: np.zeros(0))
+    """How many rows a strong answer stands for in figures, 0 where they may not use it; 1 where every one is bought."""
 
     def __post_init__(self) -> None:
-        if len(self.strong_status) != len(self):
-            object.__setattr__(self, "strong_status", np.full(len(self), None, dtype=object))
+        for name, missing in (("strong_status", None), ("drawn", np.nan), ("strong_weight", 1.0)):
+            if len(getattr(self, name)) != len(self):
+                kind = object if missing is None else np.float64
+                object.__setattr__(self, name, np.full(len(self), missing, dtype=kind))
 
     def __len__(self) -> int:
         return len(self.confidence)
@@ -66,6 +72,57 @@ class Rows:
     def strong_read(self) -> Floats:
         """`strong_correct` with unreadable replies unknown, as a promise counts them: production may read what we could not."""
         return np.where(self.strong_unreadable, np.nan, self.strong_correct)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether strong answers were bought by the coin, so that those that are there are no picture of all."""
+        return len(self) > 0 and not bool(np.isnan(self.drawn).all())
+
+    def with_strong_of(self, wanted: npt.NDArray[np.bool_]) -> Rows:
+        """The rows without the strong answers that are not wanted, shape (n,)."""
+
+        def number(x: Floats) -> Floats:
+            return np.where(wanted, x, np.nan)
+
+        def text(x: Texts) -> Texts:
+            kept = np.full(len(x), None, dtype=object)
+            kept[wanted] = x[wanted]
+            return kept
+
+        return replace(
+            self,
+            strong_correct=number(self.strong_correct),
+            strong_usd=number(self.strong_usd),
+            strong_s=number(self.strong_s),
+            strong_answer=text(self.strong_answer),
+            strong_status=text(self.strong_status),
+        )
+
+    def estimated(self, strong: Floats, proxy: Floats) -> Floats:
+        """An unbiased estimate of `strong` (n,) for every row, from those that were bought: proxy + weight (strong - proxy).
+
+        Where every answer is bought it is `strong` itself. NaN where a bought answer never came. Horvitz and Thompson 1952
+        (JASA 47), with the cheap model's own outcome as the proxy.
+        """
+        if not self.sampled:
+            return strong
+        used = self.strong_weight > 0
+        return np.where(used, proxy + self.strong_weight * (strong - proxy), proxy)
+
+    def with_missing(self, value: float) -> Floats:
+        """What a row counts as in an estimate whose bought strong answer never came, if that was `value`, shape (n,)."""
+        proxy = np.nan_to_num(self.cheap_correct, nan=0.0)
+        return self.estimated(np.full(len(self), value), proxy)
+
+    @property
+    def strong_estimate(self) -> Floats:
+        """`strong_correct`, estimated where answers were sampled; a cheap answer that is unknown stands as wrong."""
+        return self.estimated(self.strong_correct, np.nan_to_num(self.cheap_correct, nan=0.0))
+
+    @property
+    def agree_estimate(self) -> Floats:
+        """`agree`, estimated where answers were sampled: a right cheap answer stands as agreeing."""
+        return self.estimated(self.agree, np.nan_to_num(self.cheap_correct, nan=1.0))
 
     def contents(self) -> list[str]:
         """What tells rows of a table from others, whatever they are called: confidence and correctness."""
@@ -117,6 +174,18 @@ class Rows:
             column = frame[name].astype(object)
             return column.where(column.notna(), None).to_numpy(dtype=object)
 
-        numeric = {"confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "cheap_s", "strong_s"}
-        columns: dict[str, Any] = {f.name: (numbers if f.name in numeric else texts)(f.name) for f in fields(cls)}
-        return cls(**columns)
+        numeric = {
+            "confidence",
+            "cheap_correct",
+            "strong_correct",
+            "cheap_usd",
+            "strong_usd",
+            "cheap_s",
+            "strong_s",
+            "drawn",
+        }
+        columns: dict[str, Any] = {
+            f.name: (numbers if f.name in numeric else texts)(f.name) for f in fields(cls) if f.name != "strong_weight"
+        }
+        sampled = "drawn" in frame
+        return cls(**columns, strong_weight=np.nan_to_num(numbers("strong_weight"), nan=0.0) if sampled else np.ones(n))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.decide.advice import unreadable, verdict_text
@@ -28,7 +29,10 @@ from pipeline.decide.testing import sample_size, total_cost
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, finite
 from pipeline.decide.testing.paired_interval import paired_difference
+from pipeline.decide.testing.sampled_interval import sampled_difference
 from pipeline.decide.thresholds import accepted
+
+Floats = npt.NDArray[np.float64]
 
 SCHEMA = "cascade-recommendation/1"
 VERDICTS = ("certified", "uncertified", "cheap_only", "strong_only", "optimized")
@@ -190,7 +194,7 @@ def recommend(
                 accepted(part.confidence, threshold),
                 split=split,
                 human=human,
-                weights=weights,
+                weights=_of_answers(part, accepted(part.confidence, threshold), weights),
                 groups=goal.label_groups,
             )
         ),
@@ -285,9 +289,24 @@ def _paired(part: Rows, split: str, threshold: float | None, *, human: bool, gro
     if threshold is None:
         return None
     strong = np.ones(len(part)) if human else part.strong_correct
+    if part.sampled and not human:
+        return sampled_difference(
+            part,
+            accepted(part.confidence, threshold),
+            level=level_of(split),
+            split=split,
+            group=part.group if grouped else None,
+        )
     cascade = np.where(accepted(part.confidence, threshold), part.cheap_correct, strong)
     group = part.group if grouped else None
     return paired_difference(cascade, strong, level=level_of(split), split=split, group=group)
+
+
+def _of_answers(part: Rows, kept: npt.NDArray[np.bool_], weights: Floats | None) -> Floats | None:
+    """How much a row's final answer counts (n,): one that was sampled, for the rows that it stands for; None: all alike."""
+    if not part.sampled:
+        return weights
+    return np.where(kept, 1.0, part.strong_weight) * (1.0 if weights is None else weights)
 
 
 def _never_right(held: Rows) -> bool:
@@ -309,19 +328,21 @@ def _strong_may_answer_all(held: Rows, goal: Goal, human: bool) -> bool:
 
 def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | None:
     """Mean dollars of a row by the cascade and by the strong model alone, over rows where both are known."""
-    known = ~np.isnan(held.cheap_usd) & ~np.isnan(held.strong_usd)
+    known = ~np.isnan(held.cheap_usd) & ~np.isnan(held.strong_usd) & (held.strong_weight > 0)
     if not known.any():
         return None
-    kept = held.confidence[known] >= threshold
+    kept, stands = held.confidence[known] >= threshold, held.strong_weight[known]
     strong = held.strong_usd[known]
-    return float(np.mean(held.cheap_usd[known] + np.where(kept, 0.0, strong))), float(strong.mean())
+    cascade = held.cheap_usd[known] + np.where(kept, 0.0, strong)
+    return float(np.average(cascade, weights=stands)), float(np.average(strong, weights=stands))
 
 
 def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str, dict[str, Estimate]]:
     """Each model alone on the same rows: accuracy, dollars, seconds."""
     group = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
     level = expected["cheap_accuracy"].level
-    waits = {"cheap": waiting(part.cheap_s, split, group, level), "strong": waiting(part.strong_s, split, group, level)}
+    strong_s = np.full(len(part), np.nan) if part.sampled else part.strong_s  # a time stands for no other row's
+    waits = {"cheap": waiting(part.cheap_s, split, group, level), "strong": waiting(strong_s, split, group, level)}
     return {
         f"{role}_only": {
             "accuracy": expected[f"{role}_accuracy"],

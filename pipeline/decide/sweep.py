@@ -51,6 +51,7 @@ def sweep(
     <x>_lower, <x>_upper           pointwise band of x at `level`
     <x>_sim_lower, <x>_sim_upper   simultaneous band: holds for all thresholds of a split together
 
+    Where strong answers were sampled by the coin they count for the rows that they stand for, and times are NaN.
     Where groups have several rows, bands resample groups. Unknown numbers are NaN. `attrs` names band kinds, level,
     replicates, seed and the unit that was resampled. Raises ValueError on levels or weights that are NaN.
     """
@@ -113,8 +114,10 @@ def _curves(segments: Segments, rows: Rows) -> dict[str, Floats]:
     return {
         "n": np.full(segments.levels, len(rows)),
         "n_accepted": (len(rows) - gone).astype(np.int64),
-        "n_unknown": _missing(segments, rows.cheap_correct, rows.strong_correct),
-        "n_cost_unknown": _missing(segments, rows.cheap_usd, rows.cheap_usd + rows.strong_usd),
+        "n_unknown": _missing(segments, rows.cheap_correct, rows.strong_estimate),
+        "n_cost_unknown": _missing(
+            segments, rows.cheap_usd, rows.cheap_usd + np.where(rows.strong_weight > 0, rows.strong_usd, 0.0)
+        ),
         "coverage": curve["coverage"],
         "escalation_rate": escalation,
         "accepted_accuracy": curve["accepted_accuracy"],
@@ -131,6 +134,8 @@ def _missing(segments: Segments, if_kept: Floats, if_escalated: Floats) -> npt.N
 
 
 def _latency(segments: Segments, rows: Rows) -> dict[str, Floats]:
+    if rows.sampled:  # a time stands for no other row's
+        return dict.fromkeys(("latency_p50_s", "latency_p95_s"), np.full(segments.levels, np.nan))
     quantiles = cascade_quantiles(segments.segment, rows.cheap_s, rows.strong_s, segments.levels, (0.5, 0.95))
     silent = np.zeros(segments.levels, dtype=bool)  # a part has rows and no time of any: the other cannot stand for it
     for kept, times in ((True, rows.cheap_s), (False, rows.cheap_s + rows.strong_s)):

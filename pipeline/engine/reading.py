@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cascade_threshold.answers import AnswerSet
+from cascade_threshold.signals import measure
+from pipeline.collect.request import Request
 from pipeline.collect.sending.role import SendReport
+from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.engine import engines, reply_stats, shards
 from pipeline.engine.manifest import Manifest
+from pipeline.engine.prediction import correctness
 from pipeline.engine.shard_plan import planned
+from pipeline.errors import CascadeError
 from pipeline.run import schemas
 from pipeline.run.directory import GRADED, REPLIES, Run
 
@@ -34,13 +40,18 @@ class Graded:
     facts: dict[str, Any] = field(default_factory=dict)
     replies: pa.Table | None = None
     """The columns COUNTED of replies.parquet; None of a table of predictions."""
+    stopped: CascadeError | None = None
+    """Why not every answer that was wanted was asked for; None: all were."""
 
 
-def read(task: TaskInput, run: Run) -> Graded:
-    """Parse every kept reply of the task once; write replies.parquet, tokens.parquet and graded.parquet."""
+def read(task: TaskInput, run: Run, *, strong: Collection[str] | None = None) -> Graded:
+    """Parse every kept reply of the task once; write replies.parquet, tokens.parquet and graded.parquet.
+
+    `strong`: ids of the rows that the strong model was asked about; None: all that get an answer of it.
+    """
     metadata = {"schema": "cascade-tables/1", "task": task.config.task, "run_id": run.run_id}
     options = task.options
-    with planned(task, run) as plan:
+    with planned(task, run, strong) as plan:
         done = list(engines.run(options.engine, shards.read, plan, workers=options.workers))
         found = {name: list(shards.results(plan.made, done, name)) for name in shards.RESULTS}
         for name, schema in shards.RESULTS.items():
@@ -66,3 +77,18 @@ def _told(role: str, replies: pa.Table, done: Iterable[Manifest]) -> dict[str, A
     )  # fmt: skip
     report.usd = pc.sum(mine["usd"]).as_py() or 0.0
     return report.record()
+
+
+def strong_answers(
+    task: TaskInput, store: ResponseStore, requests: Iterable[Request]
+) -> dict[str, tuple[str | None, str, bool | None]]:
+    """Answer, status and correctness of the kept strong replies to some requests, by example id."""
+    named = {request.request_id: request for request in requests}
+    examples = {e.id: e for e in task.dataset.examples} if named else {}
+    out = {}
+    for reply in store.replies(list(named)):
+        example = examples[named[reply.request_id].example_id]
+        answers = task.answers or AnswerSet.choose(example.options or ())
+        m = measure(reply.body, answers, role="strong")
+        out[example.id] = (m.answer, m.status, correctness(m.answer, m.status, example.label))
+    return out

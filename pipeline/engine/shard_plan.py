@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,15 @@ class ShardPlan:
     folder: str
     fetch: dict[str, Fetch]
     made: list[Shard]
+    strong: Collection[str] | None = None
+    """Ids of the rows that the strong model was asked about; None: all that get an answer of it."""
 
     def __iter__(self) -> Iterator[Shard]:
         asked = {role: self._asked(role) for role in self.task.roles}
         human = self.task.human
         keys = {role: {r.example_id: r.request_id for r in self.task.requests(role)} for role in self.task.roles}
+        if self.strong is not None:
+            keys["strong"] = {name: key for name, key in keys["strong"].items() if name in self.strong}
         for number, examples in enumerate(chunks(self.task.dataset.examples, shards.SHARD)):
             source = address.joined(self.folder, f"rows-{number:05d}.parquet")
             with address.written(source) as path, schemas.table_writer(path, schemas.SHARD) as table:
@@ -77,7 +81,8 @@ class ShardPlan:
             told[role] = dict(zip((e.id for e in wanted), self.fetch[role](wanted), strict=True))
         table.add(
             (
-                e.id, e.group, e.segment, e.label, None if e.options is None else json.dumps(e.options), self.task.wants("strong", e),
+                e.id, e.group, e.segment, e.label, None if e.options is None else json.dumps(e.options),
+                self.task.wants("strong", e) and (self.strong is None or e.id in self.strong),
                 *(value for role in ROLES for value in (keys.get(role, {}).get(e.id), *told[role].get(e.id, NONE))),
             )
             for e in examples
@@ -86,11 +91,11 @@ class ShardPlan:
 
 
 @contextmanager
-def planned(task: TaskInput, run: Run) -> Iterator[ShardPlan]:
-    """The task's shards, in a folder that is gone afterwards."""
+def planned(task: TaskInput, run: Run, strong: Collection[str] | None = None) -> Iterator[ShardPlan]:
+    """The task's shards, in a folder that is gone afterwards. `strong`: see `ShardPlan`."""
     with ExitStack() as stack:
         fetch = {role: _fetch(task, role, stack) for role in task.roles}
-        yield ShardPlan(task, stack.enter_context(_folder(task, run)), fetch, [])
+        yield ShardPlan(task, stack.enter_context(_folder(task, run)), fetch, [], strong)
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def decision_id(config: TaskConfig, run_id: str, graded: str, signals: Mapping[s
                                                      "max_unreadable", "max_failure_rate")},
             "layout": data.get("split"), "prevalence": data.get("prevalence"),
             "prices": {role: [side.get(name) for name in prices] for role, side in sides.items()},
-            "sampling": [sides["strong"].get("sample"), sides["strong"].get("splits")],
+            "sampling": [sides["strong"].get("sample"), sides["strong"].get("splits"),
+                         config.requests_per_year if sides["strong"].get("sample") == "auto" else None],
             "positive": (said.get("judge") or {}).get("positive"), "signals": dict(signals), "tests": TESTS_VERSION,
         }
     )[:8]  # fmt: skip
@@ -102,11 +103,15 @@ class Decision(Folder):
         except (UsageError, KeyError):
             return None
 
-    def close(self, config: TaskConfig, today: str) -> None:
-        """Write decision.json: the digests of all artefacts and of what they were made from, and its own."""
+    def close(self, config: TaskConfig, today: str, strong_sampling: Mapping[str, Any] | None = None) -> None:
+        """Write decision.json: the digests of all artefacts and of what they were made from, and its own.
+
+        strong_sampling  how strong answers were sampled; None where every one is bought
+        """
         content = self.named(
             {
                 "schema": "cascade-decision/1", "config": config.public(), "first_decided": self.first_decided or today,
+                "strong_sampling": None if strong_sampling is None else dict(strong_sampling),
                 "made_from": {name: file_digest(self.run.existing(name)) for name in TABLES if self.run.has(name)},
                 "digests": {name: file_digest(self.existing(name)) for name in MADE},
             }

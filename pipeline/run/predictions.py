@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from pipeline.run import schemas
 from pipeline.run.directory import PREDICTIONS, Folder
+
+Floats = npt.NDArray[np.float64]
+
+STRONG = ("strong_answer", "strong_status", "strong_correct", "strong_usd", "strong_cached_tokens", "strong_s")
+"""Columns of the strong side: null where no answer was wanted."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Predictions:
     """The chosen signal {name, version, params}."""
     signal_table: list[dict[str, Any]]
     """What it was chosen from."""
+    strong_sampling: dict[str, Any] | None = None
+    """How strong answers were sampled (run.json's `strong_sampling`, and the largest coin drawn in each split); None: all are bought."""
 
     @property
     def table(self) -> pa.Table:
@@ -43,6 +52,20 @@ class Predictions:
             frame.assign(strong_wanted=all_wanted, strong_weight=np.where(wanted, 1.0, np.nan)), signal, signal_table
         )
 
+    def sampled(
+        self, coin: Floats, wanted: npt.NDArray[np.object_], weight: Floats, record: Mapping[str, Any]
+    ) -> Predictions:
+        """The rows with the strong answers that are `wanted` (n,) alone; `coin` (n,) is NaN for rows that cannot be drawn.
+
+        The frame's column `drawn` tells which rows the coin drew; it follows from `coin` and is not written.
+        """
+        frame = self.frame.assign(strong_wanted=wanted, strong_weight=weight, coin=coin)
+        without = np.array([why is None for why in wanted], dtype=bool)
+        for column in STRONG:
+            if column in frame:
+                frame[column] = frame[column].astype(object).mask(without, None)
+        return replace(self, frame=_with_drawn(frame, record), strong_sampling=dict(record))
+
     def write(self, folder: Folder) -> None:
         """Write predictions.parquet, with the signal in its metadata."""
         metadata = {
@@ -50,6 +73,8 @@ class Predictions:
             "signal": json.dumps(self.signal),
             "signal_table": json.dumps(self.signal_table),
         }
+        if self.strong_sampling is not None:
+            metadata["strong_sampling"] = json.dumps(self.strong_sampling)
         folder.write_table(PREDICTIONS, self.table, metadata)
 
     @classmethod
@@ -58,7 +83,17 @@ class Predictions:
         table = folder.read_arrow(PREDICTIONS)
         metadata = table.schema.metadata or {}
         signal = json.loads(metadata[b"signal"]), json.loads(metadata[b"signal_table"])
-        return cls(table.to_pandas(), *signal)
+        said = metadata.get(b"strong_sampling")
+        if said is None:
+            return cls(table.to_pandas(), *signal)
+        record = json.loads(said)
+        return cls(_with_drawn(table.to_pandas(), record), *signal, record)
+
+
+def _with_drawn(frame: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame with `drawn`: 1 where the row's coin is at most the largest that was drawn in its split, else 0."""
+    largest = frame["split"].map(record["drawn_up_to"]).astype("float64").fillna(-1.0)
+    return frame.assign(drawn=(frame["coin"].fillna(np.inf) <= largest).astype("float64"))
 
 
 def as_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:

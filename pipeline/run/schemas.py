@@ -85,13 +85,14 @@ PREDICTIONS = pa.schema(
         ("confidence", pa.float64()),
         ("strong_wanted", pa.string()),
         ("strong_weight", pa.float64()),
+        ("coin", pa.float64()),
         *((f"signal_{name}", pa.float64()) for name in SIGNALS),
         ("label_probabilities", pa.list_(_PROBABILITY)),
         ("strong_probabilities", pa.list_(_PROBABILITY)),
     ]
 )
 
-DECIDED = ("split", "confidence", "strong_wanted", "strong_weight")
+DECIDED = ("split", "confidence", "strong_wanted", "strong_weight", "coin")
 """What a decision adds to graded rows."""
 
 GRADED = pa.schema([field for field in PREDICTIONS if field.name not in DECIDED])

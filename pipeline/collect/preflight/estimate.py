@@ -105,6 +105,26 @@ def _estimate_role(
     }  # fmt: skip
 
 
+def sampled(report: Mapping[str, Any], rates: Sequence[Mapping[str, float]], rate: float) -> dict[str, Any]:
+    """The estimate with what each rate of the coin is expected to buy and to escalate, under `strong_rates`.
+
+    Below a rate of 1 the strong role's `usd` and `to_send` are what is expected of it; `usd_at_most` stays that of all rows.
+    """
+    out, strong = (
+        {**report, "strong_rates": [dict(r) for r in rates], "strong_rate": rate},
+        dict(report["roles"]["strong"]),
+    )
+    if rate == 1 or not strong["to_send"]:
+        return out
+    calls = next(r["calls"] for r in rates if r["rate"] == rate)
+    share = min(1.0, max(0.0, calls - strong["from_store"] - strong["in_batch"]) / strong["to_send"])
+    less = {name: round(strong[name] * share) for name in ("to_send", "input_tokens", "output_tokens")}
+    strong |= {**less, "usd": strong["usd"] * share}
+    roles = {**report["roles"], "strong": strong}
+    totals = {name: sum(r[name] for r in roles.values()) for name in ("usd", "to_send")}
+    return {**out, "roles": roles, **totals}
+
+
 @dataclass
 class _Kept:
     """What the kept replies of a role tell about those to come, the trial's among them."""
@@ -165,6 +185,11 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
             f"{role}: {r['model']} · {r['rows']:,} rows · {r['to_send']:,} to send ({r['from_store']:,} in the store{batch}, {r['identical']:,} identical) · about "
             f"{r['input_tokens']:,} tokens in, {r['output_tokens']:,} out (estimated from {r['basis']}) · {_dollars(r)} ({r['price']}{as_of})"
         )
+    if rates := report.get("strong_rates"):
+        each = "; ".join(f"{_rate(r['rate'])} {r['calls']:,.0f} (escalates {r['escalation_rate']:.0%})" for r in rates)
+        out.append(
+            f"strong answers that strong.sample is expected to buy, never a promise: {each}; here {_rate(report['strong_rate'])}"
+        )
     saved = report["saved"]
     if any(saved.values()):
         batch = f"{saved['in_batch']:,} in a batch that is not fetched yet, " if saved["in_batch"] else ""
@@ -176,6 +201,10 @@ def estimate_lines(report: Mapping[str, Any]) -> list[str]:
     total = f"in all: {report['to_send']:,} requests, about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"
     out.append(total if report["paid"] else f"{total} with the API; this provider costs nothing")
     return out
+
+
+def _rate(rate: float) -> str:
+    return "all" if rate == 1 else f"{rate:g}"
 
 
 def _dollars(of: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from pipeline.decide.advice.warnings import Caveat
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.paired_interval import paired_difference
+from pipeline.decide.testing.sampled_interval import sampled_difference
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool, gr
     """Sentences about the recommended threshold. `rows` are all rows; `grouped`: groups are what is counted."""
     test = rows.of("test")
     shown = test if len(test) else rows.of("certify")
-    if threshold is not None and len(test):
+    if threshold is not None and len(test) and not test.sampled:
         yield from _splits_disagree(rows.of("certify"), test, threshold, human)
     yield from _surest_are_worst(rows.of("certify"))
     if threshold is not None and goal.kind == "match_strong" and not human:
@@ -130,7 +131,11 @@ def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grou
     for name in sorted({v for v in values if v is not None}):
         mine = np.asarray(values == name, dtype=bool)
         group = shown.group[mine] if grouped else None
-        at = paired_difference(cascade[mine], shown.strong_correct[mine], level=LEVEL, split="", group=group)
+        if shown.sampled:
+            part = shown.take(mine)
+            at = sampled_difference(part, accepted(part.confidence, threshold), level=LEVEL, split="", group=group)
+        else:
+            at = paired_difference(cascade[mine], shown.strong_correct[mine], level=LEVEL, split="", group=group)
         if at.n >= FEWEST and at.value is not None and at.value < -within:
             found.append((at.value, name, at.n, at.upper is not None and at.upper < -within))
     if not found:

@@ -14,6 +14,8 @@ from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.paired_interval import mean_of_groups, paired_difference
+from pipeline.decide.testing.sampled_interval import sampled_difference
+from pipeline.decide.testing.share_interval import estimated_share_interval
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -110,12 +112,15 @@ def outcome(
     strong = np.ones(len(part)) if human else part.strong_correct
     level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
     group = part.group if grouped else None
+    if goal.kind == "match_strong" and part.sampled and not human:
+        figure = sampled_difference(part, kept, level=level, split=split, group=group)
+        return None if figure.value is None else Outcome(goal, figure, -goal.limit, human)
     if goal.kind == "match_strong":
         cascade = np.where(kept, part.cheap_correct, strong)
         figure = paired_difference(cascade, strong, level=level, split=split, group=group)
         return None if figure.value is None else Outcome(goal, figure, -goal.limit, human)
     if goal.kind == "agree_with_strong":
-        good, bound = np.where(kept, part.cheap_correct if human else part.agree, 1.0), 1 - goal.limit
+        good, bound = np.where(kept, part.cheap_correct if human else part.agree_estimate, 1.0), 1 - goal.limit
     elif goal.kind == "accepted_accuracy":
         good, bound = np.where(kept, part.cheap_correct, np.nan), goal.limit
     elif goal.kind == "system_accuracy":
@@ -136,5 +141,10 @@ def share(good: Floats, *, level: float, split: str, group: npt.NDArray[np.objec
         return Estimate(None, None, None, level, 0, split)
     if group is not None:
         return mean_of_groups(values, group[known], level=level, split=split)
+    mean = float(values.mean())
+    if not np.isin(values, (0.0, 1.0)).all():  # some stand for several rows
+        low, high = estimated_share_interval(values, np.ones(n, dtype=bool), bought=n, level=level)
+        mean = min(max(mean, 0.0), 1.0)
+        return Estimate(mean, min(low, mean), max(high, mean), level, n, split)
     lower, upper = clopper_pearson(values.sum(), n, level)
-    return Estimate(float(values.mean()), float(lower), float(upper), level, n, split)
+    return Estimate(mean, float(lower), float(upper), level, n, split)

@@ -53,7 +53,8 @@ def recommendation_record(
     production's label mix, where the rows have another; `spending`: None of a table of predictions.
     """
     threshold = None if found.threshold is None else float(found.threshold)
-    rules = _usual_rules(found, rows, target, texts, human, labeled, seed)
+    # rules are compared and tested row by row, which needs every strong answer
+    rules = [] if rows.sampled else _usual_rules(found, rows, target, texts, human, labeled, seed)
     told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
     return {
         **told.to_json(), "calibrated_threshold": calibrator(threshold),

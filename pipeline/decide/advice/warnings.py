@@ -67,6 +67,7 @@ def caveats(
     )
     yield from _of_confidence(rows.of("certify"))
     yield from _of_costs(rows, expected, human)
+    yield from _of_sampling(rows, certificate)
     yield from _of_the_promise(certificate, reweighted)
 
 
@@ -163,6 +164,9 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
         return
     both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_read)  # what we could not read makes no model worse
     gain = (held.strong_correct - held.cheap_correct)[both]
+    if held.sampled:  # wrong cheap answers are all that was asked about without a coin
+        estimated = (held.strong_estimate - held.cheap_correct)[held.cheap_correct >= 0]
+        gain = estimated[~np.isnan(estimated)] if (held.drawn == 1).any() else estimated[:0]
     if len(gain) >= FEW_ROWS and gain.mean() < 0:
         sure = gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0
         chance = "" if sure else ", though that may be chance"
@@ -171,12 +175,13 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
             3 if sure else 2,
             f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 3) or -round(float(gain.mean()), 5))} on the certify rows{chance}; escalating then costs money and accuracy.",
         )
-    missing = float(np.isnan(held.strong_correct).mean()) if len(held) else 0.0
+    wanted = held.strong_weight > 0
+    missing = float(np.isnan(held.strong_correct[wanted]).mean()) if wanted.any() else 0.0
     if missing > 0 and len(known):
         yield Caveat(
             "missing_strong",
             2 if missing > 0.01 and paired else 1,
-            f"{percent(missing)} of the certify rows have no strong answer that can be graded; "
+            f"{percent(missing)} of the certify rows {'that were asked about ' if held.sampled else ''}have no strong answer that can be graded; "
             + ("they count against the promise." if paired else "nothing is said about the escalated ones among them."),
         )
 
@@ -227,6 +232,7 @@ def _auroc(
 
 def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[Caveat]:
     told = rows.take(rows.split != "fit")  # fit rows need no strong answer, so its price is not missing
+    told = told.take(told.strong_weight > 0) if rows.sampled else told
     unknown = float((np.isnan(told.cheap_usd) | np.isnan(told.strong_usd)).mean()) if len(told) else 0.0
     if unknown == 1:
         yield Caveat("costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving.")
@@ -242,6 +248,28 @@ def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterato
         yield Caveat(
             "costs_more", 3, f"The cascade costs {usd(mine)} per 1,000 where {other} alone costs {usd(strong)}."
         )
+
+
+def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[Caveat]:
+    """How many strong answers were bought, and what each kind counts for."""
+    details, told = certificate.details, rows.take(rows.split != "fit")
+    if "q" not in details or not rows.sampled:
+        return
+    bought = int((~np.isnan(told.strong_correct) | np.array([s is not None for s in told.strong_status])).sum())
+    weight = details["win_weight"]
+    if (certificate.target or {}).get("kind") == "agree_with_strong":
+        counts = "Answers are compared on the rows that the coin drew."
+    elif weight is None:
+        counts = "Losses are counted in full, and no win is looked for."
+    else:
+        counts = (
+            f"Losses are counted in full; each win counts {weight:.3g}. What was not bought counts against the promise."
+        )
+    yield Caveat(
+        "sampled_strong",
+        1,
+        f"{bought:,} of {len(told):,} strong answers were bought (coin {details['q']:g}, fixed beforehand). {counts}",
+    )
 
 
 def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Caveat]:

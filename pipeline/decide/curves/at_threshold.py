@@ -14,7 +14,7 @@ from scipy import stats
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.mean_interval import ratio_interval
-from pipeline.decide.testing.share_interval import share_interval
+from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -65,6 +65,9 @@ class Expectation:
     be what is hard; larger gaps are plans, not failures. Means of dollars have intervals that allow for skewness, over groups where
     there are any (`mean_interval`), quantiles of seconds distribution-free ones from order statistics. `alone`: no cascade is run, everything goes straight to the strong model,
     so neither the dollars nor the seconds of the cheap call are spent.
+
+    Where strong answers were sampled by the coin, what depends on them is estimated from the rows that it drew, each counted
+    for those that it stands for (`Rows.estimated`, `estimated_share_interval`); seconds are unknown then.
     """
 
     def __init__(
@@ -83,8 +86,15 @@ class Expectation:
         self._rows, self._split, self._weights = rows, split, weights
         self._group = blocks_of(rows.group, seed=seed, at_most=max(1, len(rows)))
         self.kept, self._alone = accepted(rows.confidence, threshold), alone
-        self.strong_correct = np.ones(len(rows)) if human else rows.strong_correct
-        self.agree = rows.cheap_correct if human else rows.agree
+        self.strong_correct = np.ones(len(rows)) if human else rows.strong_estimate
+        self.agree = rows.cheap_correct if human else rows.agree_estimate
+        self._sampled = rows.sampled and not human
+        self._bought = int((rows.strong_weight > 0).sum())
+        self._ends = (
+            (rows.with_missing(0.0), rows.with_missing(1.0))
+            if self._sampled
+            else (np.zeros(len(rows)), np.ones(len(rows)))
+        )
 
     def totals(self, costs: tuple[Floats, Floats]) -> dict[str, Estimate]:
         """Calls and errors together in USD per 1,000: as recommended, and of each model alone on the same rows.
@@ -113,18 +123,21 @@ class Expectation:
         """Every figure of the recommendation, by name. Accuracies of a model alone are of the rows `compared`."""
         rows, kept = self._rows, self.kept
         waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
+        if self._sampled:  # a time stands for no other row's
+            waited = np.full(len(rows), np.nan)
+        blind = self._sampled and bool(kept.any()) and not (rows.drawn == 1).any()
         return {
             "coverage": self._share(kept.astype(np.float64)),
             "escalation_rate": self._share((~kept).astype(np.float64)),
             "accepted_accuracy": self._share(rows.cheap_correct, kept),
             "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
-            "strong_accuracy": self._share(self.strong_correct),
+            "strong_accuracy": self._unknown() if blind else self._share(self.strong_correct),
             "cheap_accuracy": self._share(np.where(self.compared, rows.cheap_correct, np.nan)),
             "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
             "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
-            "usd_per_1000": (self._mean(rows.strong_usd) if self._alone else self._spent()).times(1000),
+            "usd_per_1000": (self._mean(rows.strong_usd, strong=True) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
-            "strong_usd_per_1000": self._mean(rows.strong_usd).times(1000),
+            "strong_usd_per_1000": self._mean(rows.strong_usd, strong=True).times(1000),
             **waiting(
                 waited if self._told(waited) else np.full(len(rows), np.nan), self._split, self._group, self._level
             ),
@@ -150,7 +163,7 @@ class Expectation:
                 if mean is None:
                     return self._unknown()
                 value += mass / float(weights.sum()) * mean
-        return self._interval(min(value, 1.0), final, np.ones(len(final), dtype=bool))
+        return self._interval(value, final, np.ones(len(final), dtype=bool))
 
     def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
         """How much each of these rows counts."""
@@ -166,27 +179,39 @@ class Expectation:
 
     def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_]) -> Estimate:
         """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`."""
+        value = min(max(value, 0.0), 1.0)
         missing = among & np.isnan(x)
         known = among & ~missing
         ends = (x, x)
         if 0 < missing.sum() <= MOST_MISSING * among.sum():
-            ends, known = (np.nan_to_num(x, nan=0.0), np.nan_to_num(x, nan=1.0)), among
-        lower, upper = (
-            share_interval(end, known, weights=self._weights, group=self._group, level=self._level)[i]
-            for i, end in enumerate(ends)
-        )
+            worst, best = (np.where(np.isnan(x), end, x) for end in self._ends)
+            ends, known = (worst, best), among
+        if self._sampled and not np.isin(ends[0][known], (0.0, 1.0)).all():
+            limits = [
+                estimated_share_interval(
+                    end, known, bought=self._bought, weights=self._weights, group=self._group, level=self._level
+                )
+                for end in ends
+            ]
+        else:
+            limits = [
+                share_interval(end, known, weights=self._weights, group=self._group, level=self._level) for end in ends
+            ]
+        lower, upper = limits[0][0], limits[1][1]
         n = int((among & ~missing).sum())
         return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)
 
-    def _mean(self, x: Floats) -> Estimate:
-        known = ~np.isnan(x)
+    def _mean(self, x: Floats, *, strong: bool = False) -> Estimate:
+        """Mean over the rows where `x` is known; of `strong` answers that were sampled, each for the rows that it stands for."""
+        stands = self._rows.strong_weight if strong and self._sampled else np.ones(len(x))
+        known = ~np.isnan(x) & (stands > 0)
         n = int(known.sum())
         if n == 0:
             return self._unknown()
         if np.ptp(x[known]) == 0:  # exact, where sums would round
             same = float(x[known][0])
             return Estimate(same, same, same, self._level, n, self._split)
-        weights = np.where(known, self._counts(slice(None)), 0.0)
+        weights = np.where(known, self._counts(slice(None)) * stands, 0.0)
         total, amounts = float(weights.sum()), np.where(known, x, 0.0)
         if total <= 0:
             return self._unknown()
@@ -215,10 +240,11 @@ class Expectation:
         strong dollars of the escalated rows, each over the rows where they are known; unknown where none is."""
         cheap, strong, away = self._rows.cheap_usd, self._rows.strong_usd, ~self.kept
         whole = cheap + np.where(away, strong, 0.0)
-        if not np.isnan(whole).any():
+        if not np.isnan(whole).any() and not self._sampled:
             return self._mean(whole)
         weights = self._counts(slice(None))
-        of_cheap, of_strong = weights * ~np.isnan(cheap), weights * (away & ~np.isnan(strong))
+        stands = self._rows.strong_weight if self._sampled else 1.0
+        of_cheap, of_strong = weights * ~np.isnan(cheap), weights * stands * (away & ~np.isnan(strong))
         asked, known, total = (float(w.sum()) for w in (of_cheap, of_strong, weights))
         escalated = float(weights[away].sum())
         if asked <= 0 or (escalated > 0 and known <= 0):

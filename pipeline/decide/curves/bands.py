@@ -124,8 +124,8 @@ def _block_draws(segments: Segments, rows: Rows, blocks: npt.NDArray[np.int64], 
         (np.ones(len(rows)), segments.cell),
         (weight * np.nan_to_num(rows.cheap_usd), cells + whole),
         (weight * cheap_known, cells + 1 + whole),
-        (weight * np.nan_to_num(rows.strong_usd), cells + 2 + segments.segment),
-        (weight * strong_known, cells + 2 + size + segments.segment),
+        (weight * rows.strong_weight * np.nan_to_num(rows.strong_usd), cells + 2 + segments.segment),
+        (weight * rows.strong_weight * strong_known, cells + 2 + size + segments.segment),
     ]
     values, columns = (np.concatenate(x) for x in zip(*parts, strict=True))
     width = cells + 2 + 2 * size
@@ -155,13 +155,14 @@ class _SegmentDollars:
         weight = segments.flags["rows"][segments.cell]
         usd = (rows.cheap_usd, rows.strong_usd)
         known = [weight * ~np.isnan(u) for u in usd]
+        known[1] = known[1] * rows.strong_weight
         n_known = [segments.per_segment(k) for k in known]
         mean = [
             _ratio(segments.per_segment(k * np.nan_to_num(u)), m) for k, u, m in zip(known, usd, n_known, strict=True)
         ]
         off = [np.nan_to_num(u - m[segments.segment]) for u, m in zip(usd, mean, strict=True)]
         cheap_sd = np.sqrt(_ratio(segments.per_segment(known[0] * off[0] ** 2), n_known[0]))
-        both = np.minimum(known[0], known[1])
+        both = known[1] * ~np.isnan(rows.cheap_usd)
         slope = _ratio(_ratio(segments.per_segment(both * off[0] * off[1]), segments.per_segment(both)), cheap_sd)
         variance = _ratio(segments.per_segment(known[1] * off[1] ** 2), n_known[1])
         share = (_ratio(n_known[0], observed), _ratio(n_known[1], observed))

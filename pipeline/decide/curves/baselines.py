@@ -48,14 +48,15 @@ def baselines(
     Evaluated on the rows where both models' correctness is known (n of them); NaN without any. Unknown dollars count as
     the mean of the known ones, NaN where none is known. Rows of equal score are sent up in random order, in expectation.
     `weights` (n,): how much each row of `rows_eval` counts, in its share of the escalated too; None counts all alike.
+    Where strong answers were sampled the gain of a row is estimated, so there is no oracle, which would have to know it.
     Without fit rows the router is cross-fitted over the groups of `rows_eval`. It is absent without texts, or where the fit rows hold fewer than five errors or five right answers.
     """
     share = np.asarray(rates, dtype=np.float64)
-    graded = ~np.isnan(rows_eval.cheap_correct) & ~np.isnan(rows_eval.strong_correct)
+    graded = ~np.isnan(rows_eval.cheap_correct) & ~np.isnan(rows_eval.strong_estimate)
     rows = rows_eval.take(graded)
     weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)[graded]
-    gain = rows.strong_correct - rows.cheap_correct
-    scores = {"random": np.zeros(len(rows)), "oracle": gain}
+    gain = rows.strong_estimate - rows.cheap_correct
+    scores = {"random": np.zeros(len(rows))} | ({} if rows.sampled else {"oracle": gain})
     if texts_fit is not None and texts_eval is not None:
         texts = [t for t, g in zip(texts_eval, graded, strict=True) if g]
         predicted = (
@@ -65,7 +66,7 @@ def baselines(
         )
         if predicted is not None:
             scores["router"] = predicted
-    cheap_usd, strong_usd = _filled(rows.cheap_usd, weight), _filled(rows.strong_usd, weight)
+    cheap_usd, strong_usd = _filled(rows.cheap_usd, weight), _filled(rows.strong_usd, weight * rows.strong_weight)
     tables = []
     for name, score in scores.items():
         extra = strong_usd - cheap_usd if name == "router" else strong_usd
@@ -134,5 +135,5 @@ def _mean(values: Floats, weight: Floats) -> float:
 
 
 def _filled(usd: Floats, weight: Floats) -> Floats:
-    known = ~np.isnan(usd)
+    known = ~np.isnan(usd) & (weight > 0)
     return np.where(known, usd, _mean(usd[known], weight[known]))

@@ -33,7 +33,9 @@ class Segments:
     levels                  L
     count (c,)              rows per cell
     flags {name: (c,)}      the weight of a cell's rows where they count for: rows, cheap_right, cheap_known,
-                            strong_right, strong_known; else 0
+                            strong_right, strong_known; else 0. Where strong answers were sampled strong_right is what the
+                            rows are estimated to be right (`Rows.estimated`), and all rows count as known but those whose
+                            bought answer never came
     ends (L + 1,)           number of cells up to and including each segment
     segment, cell (n,)      of each row
     """
@@ -49,22 +51,32 @@ class Segments:
     def of(cls, rows: Rows, levels: Floats, weights: Floats | None = None) -> Segments:
         """Count `rows` between ascending `levels` (L,), each with its weight (n,) or 1. Few distinct weights are meant."""
         segment = segment_of(rows.confidence, levels)
-        distinct, kind = (np.ones(1), np.int64(0)) if weights is None else np.unique(weights, return_inverse=True)
+        each = np.stack([np.ones(len(rows)) if weights is None else weights, rows.strong_weight])
+        distinct, kind = (
+            (np.ones((2, 1)), np.int64(0))
+            if weights is None and not rows.sampled
+            else np.unique(each, axis=1, return_inverse=True)
+        )
+        kinds = distinct.shape[1]
         code = 3 * _codes(rows.cheap_correct) + _codes(rows.strong_correct)
-        key = (segment * 9 + code) * len(distinct) + kind
-        counts = np.bincount(key, minlength=9 * (len(levels) + 1) * len(distinct))
+        key = (segment * 9 + code) * kinds + kind
+        counts = np.bincount(key, minlength=9 * (len(levels) + 1) * kinds)
         used = np.flatnonzero(counts)
         place = np.zeros(len(counts), dtype=np.int64)
         place[used] = np.arange(len(used))
-        of_segment, rest = np.divmod(used, 9 * len(distinct))
-        cheap, strong = np.divmod(rest // len(distinct), 3)
-        weight = distinct[rest % len(distinct)]
+        of_segment, rest = np.divmod(used, 9 * kinds)
+        cheap, strong = np.divmod(rest // kinds, 3)
+        weight, stands = distinct[:, rest % kinds]
+        right, known = strong == 1, strong < UNKNOWN
+        if rows.sampled:
+            right = np.where(stands > 0, (cheap == 1) + stands * (right * 1.0 - (cheap == 1)), cheap == 1)
+            known = known | (stands == 0)
         flags = {
             "rows": weight,
             "cheap_right": weight * (cheap == 1),
             "cheap_known": weight * (cheap < UNKNOWN),
-            "strong_right": weight * (strong == 1),
-            "strong_known": weight * (strong < UNKNOWN),
+            "strong_right": weight * right * known,
+            "strong_known": weight * known,
         }
         ends = np.searchsorted(of_segment, np.arange(len(levels) + 1), side="right")
         return cls(len(levels), counts[used].astype(np.float64), flags, ends, segment, place[key])
@@ -125,8 +137,9 @@ class Dollars:
     def of(cls, segments: Segments, rows: Rows) -> Dollars:
         """Sums of one table, r = 1."""
         weight = segments.flags["rows"][segments.cell]
-        cheap, strong = (weight * np.nan_to_num(u) for u in (rows.cheap_usd, rows.strong_usd))
-        cheap_known, strong_known = (weight * ~np.isnan(u) for u in (rows.cheap_usd, rows.strong_usd))
+        of_strong = weight * rows.strong_weight
+        cheap, strong = weight * np.nan_to_num(rows.cheap_usd), of_strong * np.nan_to_num(rows.strong_usd)
+        cheap_known, strong_known = weight * ~np.isnan(rows.cheap_usd), of_strong * ~np.isnan(rows.strong_usd)
         return cls(
             np.array([cheap.sum()]),
             np.array([cheap_known.sum()]),

@@ -129,19 +129,34 @@ def fixed_scale() -> Floats:
 
 
 def evidence(
-    laid: Candidates, rows: Rows, strong_correct: Floats, agree: Floats, goal: Goal, group: Codes, *, in_sequence: bool
+    laid: Candidates,
+    rows: Rows,
+    strong_correct: Floats,
+    agree: Floats,
+    goal: Goal,
+    group: Codes,
+    *,
+    in_sequence: bool,
+    weight: float | None = None,
 ) -> Evidence:
     """Each group enters by the mean of a value per row whose expectation is at least 0 where the promise is broken.
 
     What is missing counts against the promise, as in `pipeline.decide.testing.p_values`. `in_sequence`: one fixed
-    sequence, of which nothing is computed beyond its first failure but some candidates that tell which came closest.
+    sequence, of which nothing is computed beyond its first failure but some candidates that tell which came closest. Where
+    answers are sampled, what the coin drew counts for `weight` rows: it makes values smaller, or for agreement larger.
     """
     wrong, n = ~(rows.cheap_correct == 1), len(rows)
+    drawn = rows.drawn == 1 if rows.sampled else np.ones(n, dtype=bool)
+    if not rows.sampled:
+        weight = 1.0
+    elif weight is None:
+        weight = n / int(drawn.sum()) if drawn.any() else 0.0
     if goal.kind == "match_strong":
-        loss, win = wrong & ~(strong_correct == 0), ~wrong & (strong_correct == 0)
-        kept, sent, largest = loss * 1.0 - win - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
+        loss, win = wrong & ~(strong_correct == 0), drawn & ~wrong & (strong_correct == 0)
+        kept, sent, largest = loss * 1.0 - weight * win - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
     elif goal.kind == "agree_with_strong":
-        kept, sent, largest = ~(agree == 1) - goal.limit, np.full(n, -goal.limit), 1 - goal.limit
+        other = drawn & ~(agree == 1)
+        kept, sent, largest = weight * other - goal.limit, np.full(n, -goal.limit), max(weight, 1.0) - goal.limit
     elif goal.kind == "accepted_accuracy":
         kept, sent, largest = wrong - (1 - goal.limit), np.zeros(n), goal.limit
     else:

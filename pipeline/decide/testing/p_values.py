@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import counted, shortened
+from pipeline.decide.testing import weighted_score
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Candidates
 from pipeline.decide.testing.paired_score import PairedTest, gamma_for, score
+from pipeline.decide.testing.weighted_score import WeightedTest, weighted_test
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,16 +84,64 @@ def against_strong(
     )
 
 
-def among_all(laid: Candidates, bad: npt.NDArray[np.bool_], within: float, what: str) -> Evidence:
-    """H: the share of all rows that are accepted and `bad` is `within` or more. Statistic: that share as observed."""
-    _check_share("within", within)
-    errors = laid.cumulative(bad)
+def against_sampled_strong(
+    laid: Candidates,
+    cheap_correct: Floats,
+    strong_correct: Floats,
+    drawn: npt.NDArray[np.bool_],
+    within: float,
+    delta: float,
+) -> Evidence:
+    """As `against_strong` where strong answers are known of wrong cheap answers and of the rows `drawn` (n,) by a coin.
+
+    Losses are counted on all rows; a win counts where the coin drew the row, for n / drawn rows.
+    """
+    wrong = ~(cheap_correct == 1)
+    losses = laid.cumulative(wrong & ~(strong_correct == 0))
+    wins = laid.cumulative(drawn & ~wrong & (strong_correct == 0))
+    n, sampled = max(laid.n, 1), int(drawn.sum())
+    test = weighted_test(n, sampled, within, delta)
+
+    def planned(size: float) -> Floats:
+        rows = max(1, round(laid.n * size))
+        coins = min(round(sampled * size), rows)
+        unlucky = _POWER_Z * np.sqrt(size * (losses + wins * (n / max(sampled, 1)) ** 2))
+        worse = np.minimum(np.ceil(size * losses + unlucky), rows)
+        better = np.clip(np.floor(size * wins), 0, coins)
+        return WeightedTest(rows, coins, within, gamma=test.gamma, largest_exact_order=0).p_values(worse, better)
+
+    shown = losses / n if sampled == 0 else weighted_score.score(losses, wins, n, sampled, within)
     return Evidence(
-        p_values=too_few_errors_p(errors, laid.n, within),
-        statistic=errors / laid.n,
-        test="exact binomial test",
-        describe=lambda i: f"{counted(errors[i], 'kept answer')} {what}, of {counted(laid.n, 'row')}",
-        planned=lambda size: _planned_errors(errors, np.full(len(errors), laid.n), size, within),
+        p_values=test.sequence(losses, wins, delta),
+        statistic=shown,
+        test=test.method,
+        describe=lambda i: (
+            f"{counted(losses[i], 'row')} lost against the strong model, of {laid.n:,}, and {wins[i]:,} won of the {sampled:,} that the coin drew"
+        ),
+        planned=planned,
+    )
+
+
+def among_all(
+    laid: Candidates,
+    bad: npt.NDArray[np.bool_],
+    within: float,
+    what: str,
+    among: npt.NDArray[np.bool_] | None = None,
+) -> Evidence:
+    """H: the share of all rows that are accepted and `bad` is `within` or more. Statistic: that share as observed.
+
+    `among` (n,): the rows that are looked at, drawn by a coin; None: all.
+    """
+    _check_share("within", within)
+    n = laid.n if among is None else int(among.sum())
+    errors = laid.cumulative(bad if among is None else bad & among)
+    return Evidence(
+        p_values=too_few_errors_p(errors, n, within),
+        statistic=errors / max(n, 1),
+        test="exact binomial test" if among is None else "exact binomial test of the rows that the coin drew",
+        describe=lambda i: f"{counted(errors[i], 'kept answer')} {what}, of {counted(n, 'row')}",
+        planned=lambda size: _planned_errors(errors, np.full(len(errors), n), size, within),
     )
 
 

@@ -50,6 +50,39 @@ def share_interval(
     return _of_strata(share, x, among, weight, distinct, level)
 
 
+def estimated_share_interval(
+    x: Floats,
+    among: npt.NDArray[np.bool_],
+    *,
+    bought: int,
+    weights: Floats | None = None,
+    group: Codes | None = None,
+    level: float,
+) -> tuple[float, float]:
+    """Limits of a share that is the (weighted) mean of `x` (n,) over the rows `among`, where `x` lies beyond [0, 1] as well.
+
+    Such values are unbiased row by row: an answer that was sampled stands for several rows. The limits are Clopper-Pearson's at
+    the number of rows whose share varies as much as the mean does; [0, 1] where there are no rows.
+
+    bought  strong answers that the values rest on: where nothing varies they are what was seen
+    group   (n,) number of each row's group, whose totals are what varies; None where each row is one by itself
+    """
+    weight = np.where(among, 1.0 if weights is None else weights, 0.0)
+    if weight.sum() <= 0:
+        return 0.0, 1.0
+    mean = float(weight @ np.where(among, x, 0.0) / weight.sum())
+    off = weight / weight.sum() * np.where(among, x - mean, 0.0)
+    if group is not None:
+        off = np.bincount(group, off)[np.bincount(group, weight) > 0]
+    units = len(off) if group is not None else int(np.count_nonzero(weight))
+    share = min(max(mean, 0.0), 1.0)
+    variance = float(off @ off) * units / max(units - 1, 1)
+    rows = share * (1 - share) / variance if variance > 1e-18 and 0 < share < 1 else float(bought)
+    rows = max(min(rows, float(units)), 1.0)
+    lower, upper = clopper_pearson(share * rows, rows, level)
+    return float(lower), float(upper)
+
+
 def effective_rows(share: Floats, variance: Floats, groups: Floats | float, level: float) -> Floats:
     """Independent rows whose share varies as much, with Student's factor for so many groups; the groups where nothing varies.
 

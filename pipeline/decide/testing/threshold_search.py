@@ -188,9 +188,17 @@ def sample(rows: Rows, goal: Goal, *, fit: Rows | None, human: bool) -> Sample:
     return Sample(rows, np.ones(len(rows)) if human else rows.strong_read, human, plan)
 
 
-def of_sample(drawn: Sample, goal: Goal, *, levels: npt.ArrayLike | None = None, fit: Rows | None = None) -> Trial:
+def of_sample(
+    drawn: Sample,
+    goal: Goal,
+    *,
+    levels: npt.ArrayLike | None = None,
+    fit: Rows | None = None,
+    weight: float | None = None,
+) -> Trial:
     """The trial of any of the first four goals over every distinct confidence, or over `levels` fixed beforehand and 0.0.
 
+    `weight`: rows that a win of a sampled row stands for, where group means are tested; None takes the share drawn.
     `fit`: rows that do not certify; a fallback sequence starts where they promise most, without them at the usual shares.
     """
     rows, strong, human = drawn.rows, drawn.strong_correct, drawn.human
@@ -205,7 +213,7 @@ def of_sample(drawn: Sample, goal: Goal, *, levels: npt.ArrayLike | None = None,
     if drawn.group is not None:
         agree = rows.cheap_correct if human else rows.agree
         found = clusters.evidence(
-            laid, rows, strong, agree, goal, drawn.group, in_sequence=weights is None and laid.distinct
+            laid, rows, strong, agree, goal, drawn.group, in_sequence=weights is None and laid.distinct, weight=weight
         )
     else:
         found = _evidence(laid, rows, strong, goal, human)
@@ -237,8 +245,13 @@ def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: b
     if goal.kind == "match_strong" and human:
         # people are right by definition, so no row can be won and losses alone are counted
         found = evidence.among_all(laid, ~(cheap == 1), goal.limit, "wrong")
+    elif goal.kind == "match_strong" and rows.sampled:
+        found = evidence.against_sampled_strong(laid, cheap, strong, rows.drawn == 1, goal.limit, goal.delta)
     elif goal.kind == "match_strong":
         found = evidence.against_strong(laid, cheap, strong, goal.limit, goal.delta)
+    elif goal.kind == "agree_with_strong" and rows.sampled and not human:
+        among = rows.drawn == 1
+        found = evidence.among_all(laid, ~(rows.agree == 1), goal.limit, "not the strong model's", among)
     elif goal.kind == "agree_with_strong":
         found = evidence.among_all(laid, ~((cheap if human else rows.agree) == 1), goal.limit, "not the strong model's")
     elif goal.kind == "accepted_accuracy":

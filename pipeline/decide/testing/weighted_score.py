@@ -139,7 +139,7 @@ class WeightedTest:
     def _reach(self, wins: Ints) -> Ints:
         """Wins that the table for each outcome reaches: a function of its wins alone, so a p-value never depends on the others."""
         doublings = np.ceil(np.log2(np.maximum(wins + 2, FIRST_TABLE) / FIRST_TABLE)).astype(np.int64)
-        reach: Ints = np.minimum(FIRST_TABLE << doublings, self.sampled)
+        reach = np.asarray(np.minimum(FIRST_TABLE << doublings, self.sampled), dtype=np.int64)
         for size in np.unique(reach)[::-1]:
             while size > FIRST_TABLE and self._cells(int(size)) > MOST_CELLS:
                 reach[reach == size] = size = size // 2
@@ -148,7 +148,9 @@ class WeightedTest:
     def _last(self, wins: npt.ArrayLike) -> npt.NDArray[np.intp]:
         """Index of the last nuisance value to be searched: the first beyond the bound of P(win)."""
         bound = upper_bound(wins, self.sampled, self.gamma)
-        return np.minimum(np.searchsorted(self._grid, bound, side="left"), len(self._grid) - 1)
+        return np.asarray(
+            np.minimum(np.searchsorted(self._grid, bound, side="left"), len(self._grid) - 1), dtype=np.intp
+        )
 
     def _shape(self, most_wins: int) -> tuple[int, int]:
         win = float(self._grid[int(self._last(most_wins))])

@@ -113,13 +113,15 @@ def monitor_facts(
     target: Mapping[str, Any],
     delta: float,
     weights: Iterable[float] | None = None,
+    drawn: Iterable[bool] | None = None,
 ) -> dict[str, Any]:
     """What `monitor` holds production against, from the certify rows; the sequences have one entry a row.
 
     `confidence`: NaN or None where null; `cheap_correct`, `strong_correct`, `agrees` (the cheap answer is the strong
     one's): 1, 0, or NaN or None where unknown, and then counted as 0. See `accepted_bounds` for the two bounds. `weights`:
     how much a row counts where production's label mix is another than that of the rows: production is what is watched.
-    Counts are then those of Kish's effective number of rows.
+    Counts are then those of Kish's effective number of rows. `drawn`: the rows by which the strong model is judged, where the
+    others' answers were bought because the cheap one was wrong.
     """
     values = [None if c is None or math.isnan(c) else float(c) for c in confidence]
     states = list(statuses)
@@ -127,7 +129,10 @@ def monitor_facts(
     seen = sorted((v, w) for v, w in zip(values, counts, strict=True) if v is not None and w > 0)
     total, n = sum(counts), int(_effective(counts))
     accepted = [threshold is not None and v is not None and v >= threshold for v in values]
-    errors, disagreements = accepted_bounds(accepted, cheap_correct, strong_correct, agrees, target, delta, counts)
+    picked = None if drawn is None else list(drawn)
+    errors, disagreements = accepted_bounds(
+        accepted, cheap_correct, strong_correct, agrees, target, delta, counts, picked
+    )
 
     mass: defaultdict[str, float] = defaultdict(float)
     for status, weight in zip(states, counts, strict=True):
@@ -159,6 +164,7 @@ def accepted_bounds(
     target: Mapping[str, Any],
     delta: float,
     weights: Sequence[float] | None = None,
+    drawn: Sequence[bool] | None = None,
 ) -> tuple[float | None, float | None]:
     """The error rate, and the rate of disagreement with the strong model, that accepted answers may have.
 
@@ -172,6 +178,7 @@ def accepted_bounds(
         others              nothing more
 
     Disagreement: likewise, with within / c for match_strong and agree_with_strong, which no smaller rate can break.
+    With `drawn` the strong model's errors and the disagreement are those of these rows alone.
     With `weights` rows count by them, and bounds are those of the effective number of rows.
     None where nothing is accepted or the answers are unknown.
     """
@@ -180,12 +187,13 @@ def accepted_bounds(
     if m == 0:
         return None, None
     kind, share = target.get("kind"), m / n
-    shown, differs = _upper(accepted, cheap_correct, delta, counts), _upper(accepted, agrees, delta, counts)
+    compared = list(accepted) if drawn is None else [a and d for a, d in zip(accepted, drawn, strict=True)]
+    shown, differs = _upper(accepted, cheap_correct, delta, counts), _upper(compared, agrees, delta, counts)
     strong = None if strong_correct is None else list(strong_correct)
     allowed = 0.0
     if kind == "accepted_accuracy":
         return 1 - float(target["at_least"]), differs
-    if kind == "match_strong" and (theirs := _upper(accepted, strong, delta, counts)) is not None:
+    if kind == "match_strong" and (theirs := _upper(compared, strong, delta, counts)) is not None:
         allowed = theirs + float(target["within"]) / share
     if kind == "system_accuracy" and strong is not None:
         lost = sum(w for g, a, w in zip(strong, accepted, counts, strict=True) if not a and g == 0) / n

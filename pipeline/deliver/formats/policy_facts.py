@@ -43,7 +43,8 @@ def policy(
     facts = monitor_facts(
         confidence=held.confidence, statuses=statuses[rows.split == "certify"].fillna("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
         strong_correct=held.strong_correct, agrees=held.agree, target=config.tested_target.model_dump(mode="json"),
-        delta=config.tested_target.delta, weights=None if prevalence is None else mix_weights(held.label, prevalence),
+        delta=config.tested_target.delta, drawn=held.drawn == 1 if held.sampled else None,
+        weights=None if prevalence is None else mix_weights(held.label, prevalence),
     )  # fmt: skip
     return policy_document(
         task=config.task, kind=config.kind, provider=provider, verdict=advice["verdict"], threshold=advice["threshold"],

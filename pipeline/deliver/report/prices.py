@@ -31,6 +31,7 @@ def prices(
     """
     inside = rows.of(of["split"])
     cheap, strong = rows.numbers["cheap_usd"][inside], rows.numbers["strong_usd"][inside]
+    stands_for = rows.stands_for[inside]
     thresholds = of["columns"]["threshold"]
     n = len(cheap)
     if not np.isfinite(cheap).any() or not np.isfinite(strong).any():
@@ -50,7 +51,8 @@ def prices(
         known = ~np.isnan(amounts)
         if role == "cheap":
             return np.asarray(asked * np.average(amounts[known], weights=weights[known]))
-        parts = (np.where(known, weights * amounts, 0.0), np.where(known, weights, 0.0))
+        each = weights * stands_for
+        parts = (np.where(known, each * amounts, 0.0), np.where(known, each, 0.0))
         sums, counts = (np.concatenate([[0.0], np.cumsum(v[order])])[cut] for v in parts)
         return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
 

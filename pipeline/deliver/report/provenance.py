@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.task import TaskConfig
+from pipeline.config.task import Model, TaskConfig
 
 RECORDED = ("command", "provider", "base_url", "started", "finished", "digests", "versions", "stages", "look", "git")
 SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts")
@@ -25,7 +25,7 @@ def models(record: Mapping[str, Any], policy: Mapping[str, Any] | None, config: 
         wanted = getattr(config, role)
         human = bool(recorded.get("human") or getattr(wanted, "human", False))
         price = recorded.get("price") or recorded.get("usd_per_million_tokens")
-        if price is None and wanted is not None and not human:
+        if price is None and isinstance(wanted, Model):
             price = wanted.prices["usd_per_million_tokens"]
         seen = recorded.get("response_models_seen") or of_policy.get("response_models_seen")
         out[role] = {

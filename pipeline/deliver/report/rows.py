@@ -27,7 +27,7 @@ MOST_MISTAKES = 50
 EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0)
 
 _TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
-_NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd")
+_NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "coin", "strong_weight")
 COLUMNS = ("example_id", "group", *_TEXTS, *_NUMBERS)
 
 
@@ -97,6 +97,16 @@ class ReportRows:
     def right(self) -> Floats:
         """Whether the cheap answer is right; where no row has a label, whether the strong model gave the same."""
         return self.numbers["cheap_correct"] if self.gold else self.agree
+
+    @property
+    def sampled(self) -> bool:
+        """Whether strong answers were bought by the coin, so that those that are there are no picture of all."""
+        return bool(np.isfinite(self.numbers["coin"]).any())
+
+    @property
+    def stands_for(self) -> Floats:
+        """How many rows a strong answer stands for in figures, 0 where they may not use it; 1 where every one is bought."""
+        return np.nan_to_num(self.numbers["strong_weight"], nan=0.0) if self.sampled else np.ones(len(self))
 
     @property
     def gold(self) -> bool:
@@ -171,6 +181,10 @@ def groups(
     kept = rows.kept(threshold)[inside]
     cheap, strong = rows.numbers["cheap_correct"][inside], rows.numbers["strong_correct"][inside]
     cascade = np.where(kept, cheap, strong)
+    if rows.sampled:  # a group of which some answers were not bought tells nothing that needs them
+        strong, cascade = (
+            np.where(np.bincount(codes, np.isnan(x), size)[codes] > 0, np.nan, x) for x in (strong, cascade)
+        )
 
     kept_wrong = np.where(kept, 1 - cheap, np.nan)
     cluster = None if rows.group is None else rows.group[inside]
