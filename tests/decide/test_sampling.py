@@ -7,10 +7,11 @@ import pytest
 from decide.sampled import GOAL, bought, pooled, rates, tossed
 from populations import Population
 
+from pipeline.config.strong_answers import StrongAnswers
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation
 from pipeline.decide.purchase import purchase
-from pipeline.decide.sampling import Sampling, coins, draw
+from pipeline.decide.sampling import coins, draw
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.clusters import betting_p
 from pipeline.decide.testing.sampled_interval import sampled_difference
@@ -129,13 +130,27 @@ def test_every_row_of_a_floored_label_is_bought_and_wins_count_by_the_coin_alone
 
 
 def test_auto_weighs_calls_against_a_years_escalations():
-    assert Sampling.of("all", 1000, None) is None
-    assert Sampling.of(0.25, 1000, None) == Sampling(0.25, 0.25, "0.25")
-    assert Sampling.of(0.1, 1000, None).q_e == 0.25
+    assert StrongAnswers().rate(1000, 100_000) == 1
+    assert StrongAnswers(sample=0.25).rate(1000, None) == 0.25
+    auto = StrongAnswers(sample="auto")
     # sqrt(100,000 / (5 x 1,000^1.5)) = .795, sqrt(10,000 / ...) = .25, sqrt(300 / ...) = .044
-    assert Sampling.of("auto", 1000, 100_000) is None
-    assert Sampling.of("auto", 1000, 10_000).q == 0.25
-    assert Sampling.of("auto", 1000, 300).q == 0.0
+    assert [auto.rate(1000, year) for year in (100_000, 10_000, 300)] == [1.0, 0.25, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "target", "dollars"),
+    [
+        (0.25, "system_accuracy", False),
+        (0.5, "total_cost", False),
+        (0.1, "budget", True),
+        ("auto", "match_strong", False),
+    ],
+)
+def test_a_sample_is_refused_where_it_could_not_keep_the_promise(said, target, dollars):
+    with pytest.raises(ValueError, match=r"every strong answer|requests_per_year"):
+        StrongAnswers(sample=said).require(target, dollars, None)
+    StrongAnswers().require(target, dollars, None)
+    StrongAnswers(sample=0.25).require("accepted_accuracy", False, None)
 
 
 def figures(rows, threshold):
