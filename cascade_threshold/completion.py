@@ -282,14 +282,22 @@ def _usage(body: Mapping[str, Any], text: str | None) -> Usage:
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
     """The first of several spellings of a count that is there."""
-    return next((count for name in names if (count := _count(usage.get(name))) is not None), None)
+    for name in names:
+        value = usage.get(name)
+        if value is not None and (count := _count(value)) is not None:
+            return count
+    return None
 
 
 def _detail(usage: Mapping[str, Any], name: str, *details: str) -> int | None:
     """A count that stands in usage itself or in details within it; where both tell, the larger."""
-    places = [usage, *(usage.get(detail) for detail in details)]
-    told = [_count(place.get(name)) for place in places if isinstance(place, dict)]
-    return max((count for count in told if count is not None), default=None)
+    value = usage.get(name)
+    most = None if value is None else _count(value)
+    for detail in details:
+        place = usage.get(detail)
+        if isinstance(place, dict) and (count := _count(place.get(name))) is not None:
+            most = count if most is None else max(most, count)
+    return most
 
 
 def _count(value: Any) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pipeline.collect.providers import recorded_line
-from pipeline.collect.sending.response_class import judge, judge_body
+from pipeline.collect.sending.response_class import NO_USAGE, judge, judge_body
 from pipeline.collect.store.stored_reply import StoredReply
 
 RECORDED = "recorded"
@@ -53,7 +53,7 @@ def read(raw: RawReply) -> tuple[RawReply, Mapping[str, Any] | bytes, str]:
     status, body = response["status_code"], response["body"]
     whole = isinstance(body, dict) and 200 <= status < 300
     found = None if whole else recorded_line.attempt(response, "")
-    outcome = judge_body(body, "") if found is None else judge(found)
+    outcome = judge_body(body, "", NO_USAGE) if found is None else judge(found)
     if outcome.state != "ok":
         return NONE, b"", outcome.reason
     return raw._replace(state="ok", http_status=status), body if found is None else found.body, ""

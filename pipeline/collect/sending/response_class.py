@@ -99,11 +99,11 @@ def _success(body: bytes, address: str) -> Outcome:
     return judge_body(value, address)
 
 
-def judge_body(value: Any, address: str) -> Outcome:
-    """The meaning of the parsed body of a reply with a status of success."""
+def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
+    """The meaning of the parsed body of a reply with a status of success; its usage is read unless one is given."""
     if not isinstance(value, dict):
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON object")
-    usage = usage_of(value)
+    usage = usage_of(value) if usage is None else usage
     if value.get("error") and not value.get("choices"):
         return Outcome(
             Action.RETRY,
