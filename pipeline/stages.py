@@ -44,6 +44,7 @@ from pipeline.decide.sweep import sweep as curves
 from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import parts
+from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
@@ -194,24 +195,41 @@ def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.
     return made
 
 
-def recommend(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], swept: pd.DataFrame) -> Decided:
-    """The lowest threshold that passes an exact test on the certify split; write recommendation.json and policy.json."""
+def certified(task: TaskInput, found: Predictions) -> Certificate:
+    """The lowest threshold that passes an exact test on the certify split, or none; the look at these rows is counted."""
     refuse_failures(task, found)
-    config, seed, human = task.config, task.config.seed, task.human is not None
-    rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
-    fit, held = rows.of("fit"), rows.of("certify")
-    replies = None
-    if task.table is None:
-        replies = ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
-    sampling = sampling_of(found)
+    config, rows, sampling = task.config, Rows.from_frame(found.frame), sampling_of(found)
+    held, replies = rows.of("certify"), reply_counts(task)
     certificate = certify(
-        held, config.tested_target, human=human, fit=fit, seed=seed, max_unreadable=config.max_unreadable, sampling=sampling,
+        held, config.tested_target, human=task.human is not None, fit=rows.of("fit"), seed=config.seed, max_unreadable=config.max_unreadable, sampling=sampling,
         prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
     if Goal.of(config.tested_target).promises and len(held):  # a question that was refused has told nothing
         asked = looked(task, held, found.signal, sampling)
         planned = None if config.looks is None else config.looks.planned
         certificate = replace(certificate, look=asked.number, looks_delta=asked.delta, looks_planned=planned)
+    return certificate
+
+
+def reply_counts(task: TaskInput) -> ReplyCounts | None:
+    """What was counted over the replies; None of a table of predictions."""
+    if task.table is not None:
+        return None
+    return ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
+
+
+def recommend(
+    task: TaskInput,
+    found: Predictions,
+    fitted: Mapping[str, Any],
+    swept: pd.DataFrame,
+    certificate: Certificate | None = None,
+) -> Decided:
+    """What the certificate means in production; write recommendation.json and policy.json."""
+    certificate = certificate or certified(task, found)
+    config, seed, human = task.config, task.config.seed, task.human is not None
+    rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
+    replies = reply_counts(task)
     if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
         swept = sweep(task, found, also=certificate.threshold)  # one of many candidates
     outcome = recommendation(
@@ -271,8 +289,9 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
         found = timed(task, measure, task, rows)
         fitted = timed(task, calibrate, task, found)
-        swept = timed(task, sweep, task, found)
-        decided = timed(task, recommend, task, found, fitted.record, swept)
+        certificate = certified(task, found)
+        swept = timed(task, sweep, task, found, certificate.threshold)
+        decided = timed(task, recommend, task, found, fitted.record, swept, certificate)
         record = task.run.update(finished=provenance.now())
         at_hand = Artefacts.of_values(
             record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table, rows.replies, task.run.path(TOKENS) if task.run.has(TOKENS) else None,
