@@ -28,7 +28,11 @@ REASONS = {
     "docker": "needs docker",
     "long": "runs for minutes, and is a step of .ci/run or of a test of its own",
 }
-RUN_BY = {"docs/extending.md": "tests/test_extensions.py", "docs/weekly.md": "tests/test_weekly.py"}
+RUN_BY = {
+    "docs/extending.md": "tests/test_extensions.py",
+    "docs/weekly.md": "tests/test_weekly.py",
+    "docs/journeys.md": "tests/test_journeys.py",
+}
 """Pages whose blocks another test runs in its own way."""
 _FENCE = re.compile(r"^( *)(`{3,})(\S*)\s*$")
 _MARK = re.compile(r"^\s*<!-- not run: (.*?) -->\s*$")

@@ -340,7 +340,8 @@ def test_ids_times_and_constants_stay_out_of_a_proposed_prompt(
     )
     assert 'user: "{Body Text}"' in made
     assert 'label: "Class Name"' in made
-    assert "Ticket ID" not in made
+    assert 'id: "Ticket ID"' in made
+    assert "{Ticket ID}" not in made
     assert "Sent-On" not in made
     assert "looks like a row" not in capsys.readouterr().out
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_threshold.label_text import NO_NAMES, YES_NAMES
+from cascade_threshold.label_text import NO_NAMES, YES_NAMES, fold
 from pipeline.collect.data.category_rows import APPLIES, CATEGORY, GROUP, category_rows, label_column
-from pipeline.collect.data.table_columns import Column, column_of, columns_of, kept_out, named
+from pipeline.collect.data.table_columns import Column, column_of, columns_of, identifies, kept_out, named
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError, UsageError
 
@@ -233,7 +233,8 @@ def _roles(columns: list[Column], named_label: str | None = None, named_texts: S
             or (few[-1] if few else None),
         )
     identity = named(columns, ID_NAMES, taken)
-    take("id", identity if identity is not None and identity.unique else None)
+    named_so = next((c for c in columns if c.name not in {*taken, *named_texts} and identifies(c)), None)
+    take("id", identity if identity is not None and identity.unique else named_so)
     take("group", named(columns, GROUP_NAMES, taken))
     segment = named(columns, SEGMENT_NAMES, taken)
     take("segment", segment if segment is not None and len(segment.distinct) <= 30 else None)
@@ -257,12 +258,22 @@ def _roles(columns: list[Column], named_label: str | None = None, named_texts: S
     return roles
 
 
+def _spellings(label: Column) -> dict[str, list[str]]:
+    """The labels, the commonest first, each with the other spellings of it (white space at the ends, capitals)."""
+    found: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
+    for value, _ in label.distinct.most_common():
+        first = shown.setdefault(fold(value.strip(), "casefold"), value.strip())
+        found.setdefault(first, []).extend([value] if value.strip() != first else [])
+    return found
+
+
 def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) -> str:
     quote = json.dumps
     longest = max((len(v.encode()) for v in roles["label"].distinct), default=0) if roles["kind"] == "classify" else 0
     params = f"{{temperature: 0, max_tokens: {max(8, longest // 3 + 4)}, reasoning: {{enabled: false}}}}"
     kind, texts = roles["kind"], roles["texts"]
-    labels = sorted(roles["label"].distinct, key=lambda v: -roles["label"].distinct[v])
+    labels = list(_spellings(roles["label"]))
     lines = [
         f"# Proposed from {Path(path).name}. Check every line marked CHECK, then: python -m pipeline estimate {name}",
         f"task: {name}",
@@ -319,6 +330,7 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
 
 def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str]:
     label = roles["label"]
+    spellings = _spellings(label)
     common = ", ".join(f"{v!r} {n}" for v, n in label.distinct.most_common(6))
     texts = ", ".join(c.name for c in roles["texts"]) or "none found: name the columns in prompt.user"
     unused = [
@@ -330,9 +342,18 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
         f"{rows:,} rows; kind {roles['kind']}; text from: {texts}",
         f"label column {label.name!r}: {len(label.distinct)} values ({common})",
     ]
+    also = [f"{other!r} as {first!r}" for first, others in spellings.items() for other in others]
+    if also and roles["kind"] == "classify":
+        said.append(
+            f"spellings that are read as one label: {', '.join(also[:6])}; list both under labels if they are two"
+        )
     if label.blank:
         said.append(f"{label.blank:,} rows have a blank label: label them or leave them out, a run refuses them")
-    rare = [v for v, n in label.distinct.items() if n < 20]
+    counts = {
+        first: sum(n for v, n in label.distinct.items() if fold(v.strip(), "casefold") == fold(first, "casefold"))
+        for first in spellings
+    }
+    rare = [v for v, n in counts.items() if n < 20]
     if rare and roles["kind"] == "classify":
         said.append(f"{len(rare)} labels have fewer than 20 rows: nothing can be said about them one by one")
     repeated = [sum(n - 1 for n in c.distinct.values()) for c in roles["texts"]]

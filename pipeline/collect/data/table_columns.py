@@ -12,6 +12,9 @@ from cascade_threshold import json_text
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError
 
+ID_WORDS = ("id", "uid", "uuid", "guid", "key", "index", "no", "nr", "num", "number", "ref")
+"""Last words of a name such as "Ticket No", whose column is an id where every row has a value of its own."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -86,4 +89,10 @@ def kept_out(column: Column) -> bool:
     ids = bool(re.search(r"(?:^|[\W_])(?:id|uuid|guid|key|index)$", column.name.casefold())) or all(
         re.fullmatch(r"[0-9a-fA-F-]{16,}", v) for v in sample
     )
-    return numbers or times or ids
+    return numbers or times or ids or identifies(column)
+
+
+def identifies(column: Column) -> bool:
+    """Whether a column names the rows: a short value of its own for each, under a name such as "Ticket No"."""
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column.name))
+    return bool(words) and words[-1].casefold() in ID_WORDS and column.unique and column.length <= 40

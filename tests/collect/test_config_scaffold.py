@@ -1,0 +1,62 @@
+"""`new` on tables as they come: which column names the rows, and labels that are spelled in several ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.collect.data.config_scaffold import propose
+
+
+def proposed(folder: Path, header: str, *rows: str) -> tuple[dict[str, Any], str]:
+    """The config that is proposed for a table of 60 rows, and what is to be checked."""
+    lines = [row.replace("#", str(i)) for i in range(60) for row in [rows[i % len(rows)]]]
+    (folder / "rows.csv").write_text("\n".join([header, *lines]) + "\n", "utf-8")
+    found = propose("mine", str(folder / "rows.csv"), folder / "configs")
+    return YAML(typ="safe").load(found.text), "\n".join(found.checks)
+
+
+def test_labels_that_differ_in_capitals_and_white_space_are_one_label_and_that_is_said(tmp_path: Path) -> None:
+    config, checks = proposed(
+        tmp_path,
+        "text,label",
+        "mail #,spam",
+        "mail #,work",
+        "mail #,spam",
+        "mail #, Work ",
+        "mail #,work",
+        "mail #,SPAM",
+    )
+    assert config["labels"] == ["spam", "work"]
+    assert "spam, work." in config["prompt"]["system"]
+    assert "' Work ' as 'work'" in checks
+    assert "'SPAM' as 'spam'" in checks
+
+
+def test_other_accents_and_other_words_stay_labels_of_their_own(tmp_path: Path) -> None:
+    config, checks = proposed(tmp_path, "text,label", "mail #,café", "mail #,cafe", "mail #,cafes")
+    assert sorted(config["labels"]) == ["cafe", "cafes", "café"]
+    assert "as one label" not in checks
+
+
+@pytest.mark.parametrize("name", ["Ticket No", "ticket_number", "ticketId", "REF", "case nr"])
+def test_a_short_value_of_its_own_for_each_row_under_such_a_name_is_the_id(tmp_path: Path, name: str) -> None:
+    config, _ = proposed(tmp_path, f"{name},text,label", "T#,mail number #,spam", "T#,mail number #,work")
+    assert config["dataset"]["id"] == name
+    assert config["prompt"]["user"] == "{text}"
+
+
+def test_such_a_name_over_values_that_repeat_or_are_long_is_no_id(tmp_path: Path) -> None:
+    config, _ = proposed(tmp_path, "case no,text,label", "A,mail number #,spam", "B,mail number #,work")
+    assert "id" not in config["dataset"]
+    config, _ = proposed(
+        tmp_path,
+        "why not or why no,label",
+        f"{'a long reason of its own ' * 3}#,spam",
+        f"{'a long reason of its own ' * 3}#,work",
+    )
+    assert "id" not in config["dataset"]
+    assert config["prompt"]["user"] == "{why not or why no}"
