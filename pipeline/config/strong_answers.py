@@ -70,6 +70,7 @@ class StrongTable(StrongAnswers):
     """The strong side of a table of predictions, which brings its answers: no model is named."""
 
     human: Literal[False] = False
+    """True: people are the strong side, see Human."""
 
 
 class Human(Part):
