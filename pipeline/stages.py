@@ -112,6 +112,8 @@ def require_parts(task: TaskInput) -> None:
         goal,
         human=task.human is not None,
     )
+    if found is None:
+        found = parts.absent_segment([e.segment for e in examples], [e.split for e in examples], goal)
     if found is not None:
         raise DataError(f"{task.config.source}: {found}; nothing was spent")
 

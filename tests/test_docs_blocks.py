@@ -79,9 +79,16 @@ with open("my_rows.csv", "w", newline="") as f:
     out.writeheader()
     out.writerows(json.loads(line) for line in lines)
 """
+POSTS = """
+import json
+with open("posts.jsonl", "w") as f:
+    for i in range(300):
+        f.write(json.dumps({"id": f"p{i}", "text": f"Post {i} says so.", "categories": [c for k, c in enumerate(("spam", "threat"), 2) if i % k == 0]}) + "\\n")
+"""
 PREPARE: dict[str, tuple[str, ...]] = {
     "README.md": (ROWS, POLICY),
     "docs/ci.md": (TABLE,),
+    "docs/moderation.md": (POSTS,),
     "docs/monitoring.md": (POLICY,),
     "docs/production.md": (POLICY, RECORDED),
     "docs/your-own-data.md": (TICKETS, OUTPUTS),

@@ -157,6 +157,9 @@ class Strong(Model, StrongAnswers):
     """True: people are the strong side, see Human."""
 
 
+Floor = Annotated[Number, Field(gt=0, lt=1)]
+
+
 class Target(Part):
     """What the threshold must keep, and with what certainty."""
 
@@ -174,10 +177,13 @@ class Target(Part):
     """total_cost: what an error costs; one number, or by true label, or by true label and answer given."""
     certainty: Annotated[Number, Field(ge=0.5, lt=1)] = 0.9
     """Probability with which a certified promise holds."""
-    label_floors: dict[StrictStr, Annotated[Number, Field(gt=0, lt=1)]] | None = None
+    label_floors: dict[StrictStr, Floor] | None = None
     """Least recall of the cascade, by label or by a name of label_groups."""
     label_groups: dict[StrictStr, tuple[StrictStr, ...]] | None = None
     """Several labels under one name for label_floors: being told for any of them is enough."""
+    segment_floors: dict[StrictStr, Floor | dict[StrictStr, Floor]] | None = None
+    """Least share of a segment's rows that the cascade answers right; with labels below it, their recall in that segment:
+    {threat: {yes: 0.9}} where a yes/no table's category is the segment."""
 
     @model_validator(mode="after")
     def _fields(self) -> Self:
@@ -187,8 +193,9 @@ class Target(Part):
                 raise ValueError(f"{name} does not belong to target {self.kind}, which takes {' or '.join(mine)}")
         if sum(getattr(self, name) is not None for name in mine) != 1:
             raise ValueError(f"target {self.kind} needs {' or '.join(mine)}")
-        if self.label_floors and self.kind in ("budget", "total_cost", "agree_with_strong"):
-            raise ValueError(f"label_floors cannot be combined with target {self.kind}")
+        for name in ("label_floors", "segment_floors"):
+            if getattr(self, name) and self.kind in ("budget", "total_cost", "agree_with_strong"):
+                raise ValueError(f"{name} cannot be combined with target {self.kind}")
         return self
 
     @property
@@ -347,11 +354,17 @@ class TaskConfig(Part):
                     "add fit to strong.splits"
                 )
         known = set(self.answers or ())
-        groups = self.target.label_groups or {}
+        groups, floors = self.target.label_groups or {}, self.target.segment_floors or {}
+        if floors and self.dataset is not None and not self.dataset.segment:
+            raise ValueError("target.segment_floors needs dataset.segment, the column that names a row's segment")
         for where, names in (
             ("dataset.prevalence", self.dataset and self.dataset.prevalence),
             ("target.label_floors", set(self.target.label_floors or ()) - set(groups)),
             ("target.label_groups", {label for members in groups.values() for label in members}),
+            (
+                "target.segment_floors",
+                {label for floor in floors.values() if isinstance(floor, dict) for label in floor},
+            ),
         ):
             extra = set(names or ()) - known
             if extra and known:

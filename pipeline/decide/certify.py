@@ -25,7 +25,7 @@ from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
 from pipeline.decide.sampling import Sampling, counts
 from pipeline.decide.target import Goal, TargetLike
-from pipeline.decide.testing import budget, p_values, threshold_search, total_cost
+from pipeline.decide.testing import budget, p_values, parts, threshold_search, total_cost
 from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.testing.threshold_search import Trial, lay_out
 
@@ -155,6 +155,8 @@ def certify(
     unknown = set(goal.label_floors or ()) - known
     if unknown:
         raise ValueError(f"label_floors names {sorted(unknown)[0]!r}, which is not one of the labels")
+    if len(rows) and (fault := parts.absent_segment(list(rows.segment), ["certify"] * len(rows), goal)) is not None:
+        raise UsageError(fault)
     if len(rows) == 0:
         reason = "there are no rows to certify with"
         return Certificate(None, 1.0, None, None, 0, 0, "none", reason, goal.to_json(), goal.delta, look)

@@ -321,9 +321,9 @@ def _strong_reaches(held: Rows, goal: Goal) -> bool:
 
 def _strong_may_answer_all(held: Rows, goal: Goal, human: bool) -> bool:
     """Whether sending everything to the strong model breaks no promise that the cascade would keep."""
-    if human or (goal.kind != "system_accuracy" and not goal.label_floors):
+    if human or (goal.kind != "system_accuracy" and not goal.floored):
         return True
-    return goal.kind == "system_accuracy" and not goal.label_floors and _strong_reaches(held, goal)
+    return goal.kind == "system_accuracy" and not goal.floored and _strong_reaches(held, goal)
 
 
 def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 KINDS = ("match_strong", "agree_with_strong", "accepted_accuracy", "system_accuracy", "budget", "total_cost")
 _FIELDS = (
-    "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups",
+    "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups", "segment_floors",
 )  # fmt: skip
 ErrorCosts = float | Mapping[str, float | Mapping[str, float]]
 
@@ -39,6 +39,8 @@ class Goal:
     label_floors: Mapping[str, float] | None = None
     label_groups: Mapping[str, Sequence[str]] | None = None
     """Names that `label_floors` may use for several labels together: being told for one of them is enough."""
+    segment_floors: Mapping[str, float | Mapping[str, float]] | None = None
+    """Least share right by segment, or by segment and label the least recall of that label there."""
 
     def __post_init__(self) -> None:
         wanted = {
@@ -71,6 +73,22 @@ class Goal:
     def paired(self) -> bool:
         """Whether candidates are tested in one fixed sequence, each per cent of the rows, rather than by fallback."""
         return self.kind in ("match_strong", "agree_with_strong")
+
+    @property
+    def floored(self) -> bool:
+        """Whether parts of the rows have floors of their own."""
+        return bool(self.label_floors or self.segment_floors)
+
+    @property
+    def floors_by_segment(self) -> dict[str, tuple[str, str | None, float]]:
+        """Each floor of a segment by the name it is shown under: segment, label (None: all rows of it), least share."""
+        found: dict[str, tuple[str, str | None, float]] = {}
+        for segment, floor in (self.segment_floors or {}).items():
+            if isinstance(floor, Mapping):
+                found |= {f"{label} in {segment}": (segment, label, float(least)) for label, least in floor.items()}
+            else:
+                found[segment] = (segment, None, float(floor))
+        return found
 
     @property
     def promises(self) -> bool:

@@ -355,6 +355,12 @@ def _failures(data: Mapping[str, Any]) -> dict[str, Table]:
             ]
             for r in found["floors"]
         ]
+    if found["rates"] and kept:
+        out["Rates of each label"] = [
+            [f.plain(r["name"], 40) + (f" {len(r['members'])}" if len(r["members"]) > 1 else "")]
+            + [f.estimate(r[kind]) for kind in ("precision", "recall", "flag_rate")]
+            for r in found["rates"]
+        ]
     confusion = found["confusion"]
     if confusion and confusion["labels"]:
         out["Confusion of kept answers"] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.decide.advice.number_text import (
     SPACE,
@@ -113,8 +114,12 @@ def _claim(story: Story, target: Goal) -> str:
     else:
         text = f"at most {limit(target.escalation_rate)} of requests go to {other}"
     floors = target.label_floors or {}
-    return text + "".join(
+    text += "".join(
         f", and at least {limit(floor)} of {shortened(label)} are recognised" for label, floor in floors.items()
+    )
+    return text + "".join(
+        f", and at least {limit(least)} of {shortened(name)} are {'right' if label is None else 'recognised'}"
+        for name, (_, label, least) in target.floors_by_segment.items()
     )
 
 
@@ -130,14 +135,26 @@ def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, h
         "system_accuracy": f"make at least {limit(goal.at_least)} of all answers right",
         "budget": "keep to the budget",
     }[goal.kind]
-    floors = " and to keep the floors of recall" if goal.label_floors else ""
+    floors = " and to keep every floor" if goal.floored else ""
     rows = counted(certificate.n, certificate.unit.removesuffix("s"))
     text = f"on {rows} no threshold could be shown to {shown}{floors}"
     if goal.kind == "budget":
         return f"{text} ({certificate.reason})."
+    if (floor := certificate.details.get("floor")) is not None:
+        return f"{text}. {_floor_missed(floor)}"
     if further is None:
         return f"{text}. At these error rates more labels alone would not change that."
     return f"{text}. About {roughly(further)} more labeled row{'' if further == 1 else 's'} might change that."
+
+
+def _floor_missed(floor: Mapping[str, Any]) -> str:
+    """The floor that fails, and how many rows of it would help: more of any others would not."""
+    name, rows = shortened(floor["name"]), floor["rows"]
+    seen = f"The floor of {limit(floor['at_least'])} for {name} fails: {floor['right']:,} of {counted(rows, 'row')} of it right."
+    if floor["further"] is None:
+        return f"{seen} At this rate more rows of it alone would not change that."
+    more = f"{roughly(floor['further'])} more row{'' if floor['further'] == 1 else 's'} of {name}"
+    return f"{seen} About {more} might change that; rows of anything else would not."
 
 
 def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:

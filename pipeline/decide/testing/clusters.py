@@ -61,7 +61,7 @@ def plan(rows: Rows, goal: Goal, fit: Rows | None) -> Plan:
     n = len(sizes)
     if n == len(rows):
         return Plan(None, numbered, n)
-    if goal.kind == "budget" or goal.label_floors:
+    if goal.kind == "budget" or goal.floored:
         return Plan(ONE_ROW, numbered, n)
     correlation = _correlation_of_errors(fit) if fit is not None and len(fit) else ASSUMED_CORRELATION
     variance = float(np.mean((1 + (sizes - 1) * correlation) / sizes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +40,14 @@ class Evidence:
     test: str
     describe: Callable[[int], str]
     planned: Callable[[float], Floats]
+    floor: Callable[[int], dict[str, Any] | None] | None = None
+    """At a candidate, the floor that fails and decides: name, rows, right, at_least, p_value, and how many further rows of it
+    would probably do (None: no number would). None where the main promise is what fails."""
 
 
 SHOWN = 50
 """Candidates looked at for the closest one where none passes."""
+MOST_FACTOR = 200.0
 _POWER_Z = 0.84
 """Standard errors between a median outcome and one that 80 % of sets do better than."""
 
@@ -173,7 +178,8 @@ def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, a
 
 @dataclass(frozen=True)
 class Floor:
-    """The least recall of a label: which rows carry it (n,), and whether each model recognises them, NaN unknown."""
+    """The least share of some rows that must be right, such as those of a label (then it is its recall): which rows these
+    are (n,), and whether each model is right there, NaN unknown."""
 
     rows: npt.NDArray[np.bool_]
     cheap_correct: Floats
@@ -185,11 +191,12 @@ def with_floors(
     main: Evidence,
     laid: Candidates,
     floors: Mapping[str, Floor],
+    delta: float,
 ) -> Evidence:
-    """H: the main promise is broken, or the cascade's recall of some label is at its floor or lower.
+    """H: the main promise is broken, or the cascade is right in some floor's rows at its least share or less often.
 
-    The claim is that all hold, so the largest p-value decides and delta is not split (intersection-union test). A label
-    without rows has p = 1.
+    The claim is that all hold, so the largest p-value decides and delta is not split (intersection-union test). A floor
+    without rows has p = 1. `delta` is only planned with.
     """
     tests = {}
     for name, floor in floors.items():
@@ -201,7 +208,7 @@ def with_floors(
     def describe(i: int) -> str:
         hardest = max(tests, key=lambda name: tests[name][2][i])
         errors, rows, p = tests[hardest]
-        found = f"recall of {shortened(hardest)}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
+        found = f"{shortened(hardest)}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
         return f"{main.describe(i)}; tightest floor, {found}"
 
     def planned(size: float) -> Floats:
@@ -211,8 +218,30 @@ def with_floors(
         ]
         return np.asarray(np.max([main.planned(size), *floored], axis=0), dtype=np.float64)
 
-    words = f"{main.test}; exact binomial tests of label recall, the largest p decides"
-    return Evidence(np.asarray(p_values), main.statistic, words, describe, planned)
+    def missed(i: int) -> dict[str, Any] | None:
+        hardest = max(tests, key=lambda name: tests[name][2][i])
+        errors, rows, p = tests[hardest]
+        if not (p[i] > delta and p[i] >= np.nan_to_num(main.p_values[i], nan=0.0)):
+            return None
+        wrong, least = int(errors[i]), floors[hardest].at_least
+        return {
+            "name": hardest, "rows": rows, "right": rows - wrong, "at_least": least, "p_value": float(p[i]),
+            "further": _further_of_floor(wrong, rows, 1 - least, delta),
+        }  # fmt: skip
+
+    words = f"{main.test}; exact binomial tests of the floors, the largest p decides"
+    return Evidence(np.asarray(p_values), main.statistic, words, describe, planned, missed)
+
+
+def _further_of_floor(errors: int, rows: int, limit: float, delta: float) -> int | None:
+    """Further rows with which a floor would probably pass, were its error rate as seen; None where no number up to
+    `MOST_FACTOR` times as many would do. A floor without rows needs as many as pass without an error."""
+    if rows == 0:
+        return int(np.ceil(np.log(delta) / np.log(1 - limit)))
+    sizes = np.geomspace(1.0, MOST_FACTOR, 120)
+    wrong, seen = np.array([errors]), np.array([rows])
+    passes = [s for s in sizes if _planned_errors(wrong, seen, float(s), limit)[0] <= delta]
+    return max(1, int(np.ceil(rows * (passes[0] - 1)))) if passes else None
 
 
 def _planned_errors(errors: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], size: float, limit: float) -> Floats:

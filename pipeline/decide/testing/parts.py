@@ -41,3 +41,13 @@ def fault(
             "label more groups, ask for less, or leave dataset.group out if rows are independent"
         )
     return None
+
+
+def absent_segment(segment: Sequence[str | None], split: Sequence[str], goal: Goal) -> str | None:
+    """A segment with a floor that no certify row has, with those there are; None where there is none."""
+    there = {s for s, part in zip(segment, split, strict=True) if part == "certify" and s is not None}
+    absent = sorted({name for name, _, _ in goal.floors_by_segment.values()} - there)
+    if not absent:
+        return None
+    known = ", ".join(sorted(there)[:10]) or "none"
+    return f"target.segment_floors names {absent[0]!r}, which no certify row has; segments there: {known}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,8 +106,14 @@ class Trial:
             reason=reason,
             target=self.goal.to_json(),
             delta=delta,
-            details={} if index is None else {"passed": self.passed()},
+            details=self._details(index, shown),
         )
+
+    def _details(self, index: int | None, shown: int | None) -> dict[str, Any]:
+        if index is not None:
+            return {"passed": self.passed()}
+        missed = None if shown is None or self.found.floor is None else self.found.floor(shown)
+        return {} if missed is None else {"floor": missed}
 
 
 def lay_out(
@@ -258,16 +265,20 @@ def _evidence(laid: Candidates, rows: Rows, strong: Floats, goal: Goal, human: b
         found = evidence.among_accepted(laid, cheap, goal.limit)
     else:
         found = evidence.of_system(laid, cheap, strong, goal.limit)
-    if not goal.label_floors:
+    if not goal.floored:
         return found
     groups_ = goal.label_groups or {}
     floors = {
         name: _floor_of_group(rows, cheap, strong, groups_[name], at_least, human)
         if name in groups_
         else Floor(np.asarray(rows.label == name, dtype=bool), cheap, strong, at_least)
-        for name, at_least in goal.label_floors.items()
+        for name, at_least in (goal.label_floors or {}).items()
     }
-    return evidence.with_floors(found, laid, floors)
+    for name, (segment, label, at_least) in goal.floors_by_segment.items():
+        mine = np.asarray(rows.segment == segment, dtype=bool)
+        part = mine if label is None else mine & np.asarray(rows.label == label, dtype=bool)
+        floors[name] = Floor(part, cheap, strong, at_least)
+    return evidence.with_floors(found, laid, floors, goal.delta)
 
 
 def _floor_of_group(

@@ -51,6 +51,7 @@ def policy_document(
     versions: Mapping[str, str],
     decision_id: str | None = None,
     review_by: str | None = None,
+    label_rates: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The content of policy.json, with its digest. What is unknown is null; numpy scalars become Python's.
 
@@ -58,6 +59,7 @@ def policy_document(
     `calibrator`: `Calibrator.to_numbers()`; None means the confidence itself.
     `cheap`, `strong`: model, params, usd_per_million_tokens, response_models_seen; for cheap also top_logprobs,
     fewest_alternatives and logprobs_form; for demonstration models stands_in_for; for people in place of a model human and usd_per_request.
+    `label_rates`: precision, recall and flag rate of the cascade by label and by group of labels, as `label_rates` gives them.
     `expected`, `certificate`, `monitor`: entries by the names in EXPECTED, CERTIFICATE and MONITOR; see `monitor_facts`.
 
     A verdict without a promise to keep carries no threshold: for uncertified and strong_only it is None, for cheap_only
@@ -86,6 +88,7 @@ def policy_document(
         "dataset_sha256": dataset_sha256,
         "expected": {name: _ESTIMATE | dict((expected or {}).get(name) or {}) for name in EXPECTED},
         "certificate": dict.fromkeys(CERTIFICATE) | dict(certificate or {}),
+        "label_rates": [dict(entry) for entry in label_rates],
         "monitor": dict.fromkeys(MONITOR) | dict(monitor or {}),
         "versions": dict(versions),
         "decision_id": decision_id,

@@ -51,7 +51,7 @@ def policy(
         signal=fitted["signal"] | {"whole_output": measured.get("whole_output")}, calibrator=fitted["calibrator"],
         labels=config.answers, cheap=_side(config, models, measured, forms, "cheap"), strong=_side(config, models, measured, forms, "strong"),
         prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"), expected=advice["expected"],
-        certificate=advice["certificate"], monitor=facts, versions=versions,
+        certificate=advice["certificate"], label_rates=advice["label_rates"], monitor=facts, versions=versions,
         decision_id=decision_id, review_by=(newest + dt.timedelta(days=config.review_after_days)).isoformat(),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config.task import TaskConfig
 from pipeline.decide.advice.warnings import CHECK_DATA
+from pipeline.decide.target import Goal
 from pipeline.deliver.report import first_screen, health, prices, provenance, records, tokens, trust
 from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
@@ -293,12 +294,20 @@ def _failures(
         "labels": report_rows.groups(rows, "label", split, threshold, floors, margin)
         if rows.texts["label"].values
         else None,
-        "floors": report_rows.recall_floors(rows, split, threshold, floors or {}, config.target.label_groups or {}),
+        "floors": report_rows.recall_floors(
+            rows,
+            split,
+            threshold,
+            floors or {},
+            config.target.label_groups or {},
+            Goal.of(config.target).floors_by_segment,
+        ),
         "segments": report_rows.groups(rows, "segment", split, threshold, margin=margin)
         if len(rows.texts["segment"].values) > 1
         else None,
         "confusion": report_rows.confusion(rows, split, threshold) if config.kind != "choose" else None,
         "mistakes": report_rows.mistakes(rows, threshold, texts) if shown else None,
+        "rates": list(found.advice.label_rates),
         "examples_shown": shown,
         "label_noise": report_rows.label_noise(rows, split, threshold) if rows.gold else None,
     }

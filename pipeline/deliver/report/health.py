@@ -55,6 +55,7 @@ def health(
         if measured.get("exact_zeros") is None or not used
         else rate(measured["exact_zeros"], used, "all"),
         "long_answers": measured.get("long_answers"),
+        "readings": {role: dict(found) for role, found in (measured.get("readings") or {}).items() if found},
         "confidence": None,
         "labels": None,
         "previous_confidence": None,

@@ -130,6 +130,7 @@ class Recommendation(Record):
     unreadable: dict[str, Any] | None
     usual_rules: tuple[UsualRule, ...]
     baselines: tuple[dict[str, Any], ...]
+    label_rates: tuple[dict[str, Any], ...]
     ranking: dict[str, Any] | None
     caching: dict[str, Any] | None
     labels_needed: int | None

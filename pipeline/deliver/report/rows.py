@@ -219,8 +219,12 @@ def recall_floors(
     threshold: float | None,
     floors: Mapping[str, float],
     members: Mapping[str, Sequence[str]],
+    segments: Mapping[str, tuple[str, str | None, float]],
 ) -> list[dict[str, Any]]:
-    """How often rows of a label, or of one of several, get an answer among them, beside the least that was asked for."""
+    """How often rows of a label, or of one of several, get an answer among them, beside the least that was asked for.
+
+    `segments`: by name, floors of a segment's rows (with a label, of its rows of that label): how often these are right.
+    """
     inside, kept = rows.of(split), rows.kept(threshold)
     out = []
     for name, floor in floors.items():
@@ -235,6 +239,16 @@ def recall_floors(
         recall = share(told[mine].astype(float), None if rows.group is None else rows.group[mine], split)
         broken = recall["value"] is not None and recall["value"] < floor
         out.append({"name": name, "labels": list(labels), "floor": floor, "recall": recall, "broken": broken})
+    right = np.where(kept, rows.numbers["cheap_correct"], rows.numbers["strong_correct"])
+    for name, (segment, label, floor) in segments.items():
+        mine = inside & rows.texts["segment"].is_(segment)
+        if label is not None:
+            mine &= rows.texts["label"].is_(label)
+        held = share(right[mine], None if rows.group is None else rows.group[mine], split)
+        broken = held["value"] is not None and held["value"] < floor
+        out.append(
+            {"name": name, "labels": [] if label is None else [label], "floor": floor, "recall": held, "broken": broken}
+        )
     return out
 
 
