@@ -138,11 +138,13 @@ def test_cases_04_and_05_a_rows_own_fault_is_that_rows_and_the_job_ends(
         more = ("--yes", "--set", "max_failure_rate=0.1", "--quiet")
         code, _, err = command(folder, "evaluate", "c.yaml", *more, env=keyed(port))
         assert code == 0, err
-        posts = len(ledger.read_text("utf-8").splitlines())
-        assert command(folder, "evaluate", "c.yaml", *more, env=keyed(port))[0] == 0
-        assert len(ledger.read_text("utf-8").splitlines()) == posts, "the rows have had their tries"
+        posts = []
+        for _ in range(2):  # a row that had all its tries gets one more in a later run, and then none
+            assert command(folder, "collect", "c.yaml", *more, env=keyed(port))[0] == 0
+            posts.append(len(ledger.read_text("utf-8").splitlines()))
+        assert posts[1] == posts[0], "the rows have had their tries"
     statuses = report_of(folder)["health"]["statuses"]  # type: ignore[index]
-    assert statuses["cheap"]["failed"] == 12
+    assert statuses["cheap"]["failed"] == {"waf": 12, "poison500": 3}[mode]
     (run,) = (folder / "runs").rglob("run.json")
     assert reason in run.read_text("utf-8")
 

@@ -101,7 +101,8 @@ def written() -> Any:
 
 def test_every_key_of_a_config_and_every_command_is_in_its_reference_with_a_meaning(written: Any) -> None:
     from pipeline.__main__ import COMMANDS
-    from pipeline.config.task import Dataset, Model, Target, TaskConfig
+    from pipeline.config.target import Target
+    from pipeline.config.task import Dataset, Model, TaskConfig
 
     page = written.configuration()
     for part in (TaskConfig, Dataset, Model, Target):

@@ -23,14 +23,15 @@ from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price, price_of
 from pipeline.config import providers
 from pipeline.config.judge import Judge
-from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName, TargetName
+from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName
 from pipeline.config.params import require_params
 from pipeline.config.part import Number, Part, Share
 from pipeline.config.price import HourPrice, TokenPrice
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import Split
 from pipeline.config.strong_answers import Human, StrongAnswers, StrongTable, strong_side
-from pipeline.config.vocabulary import SPLITS, TARGETS
+from pipeline.config.target import Target
+from pipeline.config.vocabulary import SPLITS
 from pipeline.redact import bare_address
 
 ADDRESSES = frozenset({"path", "replies", "weights", "base_url"})
@@ -155,53 +156,6 @@ class Strong(Model, StrongAnswers):
     """Splits whose rows get a strong answer; `fit` needs none where rows have labels."""
     human: Literal[False] = False
     """True: people are the strong side, see Human."""
-
-
-Floor = Annotated[Number, Field(gt=0, lt=1)]
-
-
-class Target(Part):
-    """What the threshold must keep, and with what certainty."""
-
-    kind: TargetName = "match_strong"
-    """What is promised; see choosing a target."""
-    within: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """match_strong, agree_with_strong: most that may be lost; 0.02 is two points."""
-    at_least: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """accepted_accuracy, system_accuracy: the least accuracy."""
-    escalation_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """budget: largest share of escalated requests."""
-    usd_per_1000: Annotated[Number, Field(gt=0)] | None = None
-    """budget: most dollars for 1,000 requests."""
-    usd_per_error: Annotated[Number, Field(gt=0)] | dict[StrictStr, Number | dict[StrictStr, Number]] | None = None
-    """total_cost: what an error costs; one number, or by true label, or by true label and answer given."""
-    certainty: Annotated[Number, Field(ge=0.5, lt=1)] = 0.9
-    """Probability with which a certified promise holds."""
-    label_floors: dict[StrictStr, Floor] | None = None
-    """Least recall of the cascade, by label or by a name of label_groups."""
-    label_groups: dict[StrictStr, tuple[StrictStr, ...]] | None = None
-    """Several labels under one name for label_floors: being told for any of them is enough."""
-    segment_floors: dict[StrictStr, Floor | dict[StrictStr, Floor]] | None = None
-    """Least share of a segment's rows that the cascade answers right; with labels below it, their recall in that segment:
-    {threat: {yes: 0.9}} where a yes/no table's category is the segment."""
-
-    @model_validator(mode="after")
-    def _fields(self) -> Self:
-        mine = TARGETS[self.kind]
-        for name in dict.fromkeys(name for needed in TARGETS.values() for name in needed):
-            if name not in mine and getattr(self, name) is not None:
-                raise ValueError(f"{name} does not belong to target {self.kind}, which takes {' or '.join(mine)}")
-        if sum(getattr(self, name) is not None for name in mine) != 1:
-            raise ValueError(f"target {self.kind} needs {' or '.join(mine)}")
-        for name in ("label_floors", "segment_floors"):
-            if getattr(self, name) and self.kind in ("budget", "total_cost", "agree_with_strong"):
-                raise ValueError(f"{name} cannot be combined with target {self.kind}")
-        return self
-
-    @property
-    def delta(self) -> float:
-        """Allowed probability that the promise is broken: 1 - certainty, free of binary noise."""
-        return round(1 - float(self.certainty), 12)
 
 
 class PredictionsTable(Part):

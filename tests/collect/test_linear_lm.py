@@ -25,7 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from datasets.train_linear import EXAMINES, Size, fit, write
 from pipeline.collect.request import lettered
 from pipeline.config.prompt import Prompt
-from pipeline.config.task import Dataset, Target, TaskConfig
+from pipeline.config.target import Target
+from pipeline.config.task import Dataset, TaskConfig
 from pipeline.demo.linear_lm import (
     KIND,
     LinearLM,

@@ -7,7 +7,7 @@ import pytest
 from decide.evaluated import evaluated, texts
 from scipy import stats
 
-from pipeline.config.task import Target
+from pipeline.config.target import Target
 from pipeline.decide.certify import (
     certify,
     certify_accepted_accuracy,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from cascade_threshold.errors import UsageError
-from pipeline.config.task import Target
+from pipeline.config.target import Target
 from pipeline.decide.certify import certify
 from pipeline.decide.recommend import recommend
 from pipeline.decide.target import Goal

@@ -9,7 +9,7 @@ import pytest
 from decide.evaluated import evaluated, texts
 from scipy import stats
 
-from pipeline.config.task import Target
+from pipeline.config.target import Target
 from pipeline.decide.advice import number_text
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
