@@ -96,7 +96,9 @@ format: $(VENV)/ready-dev ## Rewrite to style
 mutants: $(VENV)/ready-dev ## Break the code one line at a time; the named tests must notice
 	@$(PY) scripts/mutants.py $(ARGS)
 bench: $(VENV)/ready-dev ## Speed, as ratios measured in one run
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+	@for script in $(filter-out %/bench_scale.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(PY) $$script || exit 1; done
+bench-scale: $(VENV)/ready-dev ## From replies or a table to the report: ARGS="--rows 10000 100000 --predictions 1000000"
+	@PYTHONPATH=. $(PY) benchmarks/bench_scale.py $(ARGS)
 compare-rules: $(VENV)/ready-dev ## How often each usual rule breaks its promise, and what it costs
 	@$(PY) scripts/compare_rules.py $(ARGS)
 screenshots: $(VENV)/ready-dev ## Pictures of the report for the README

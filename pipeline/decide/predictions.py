@@ -125,9 +125,10 @@ class Rows:
         return self.estimated(self.agree, np.nan_to_num(self.cheap_correct, nan=1.0))
 
     def contents(self) -> list[str]:
-        """What tells rows of a table from others, whatever they are called: confidence and correctness."""
-        columns = (self.confidence, self.cheap_correct, self.strong_correct)
-        return ["\x1f".join(f"{value:.12g}" for value in row) for row in zip(*columns, strict=True)]
+        """What tells rows of a table from others, whatever they are called: confidence and correctness, each pair once."""
+        columns = {"p": self.confidence, "cheap": self.cheap_correct, "strong": self.strong_correct}
+        distinct = pd.DataFrame(columns).drop_duplicates().to_numpy().tolist()
+        return ["\x1f".join(f"{value:.12g}" for value in row) for row in distinct]
 
     def with_unreadable(self, right: bool) -> Rows:
         """The rows as if every unreadable strong reply were right, or wrong: the two ends of what it may have been."""

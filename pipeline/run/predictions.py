@@ -47,7 +47,7 @@ class Predictions:
     def of(cls, frame: pd.DataFrame, signal: dict[str, Any], signal_table: list[dict[str, Any]]) -> Predictions:
         """Rows with split and confidence; which of them want a strong answer is what has a status of one."""
         wanted = frame["strong_status"].notna() if "strong_status" in frame else pd.Series(False, index=frame.index)
-        all_wanted = pd.Series(["all" if w else None for w in wanted], index=frame.index, dtype=object)
+        all_wanted = pd.Series(None, index=frame.index, dtype=object).mask(wanted, "all")
         return cls(
             frame.assign(strong_wanted=all_wanted, strong_weight=np.where(wanted, 1.0, np.nan)), signal, signal_table
         )
@@ -103,6 +103,8 @@ def as_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
 
 
 def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
+    if column.isna().all():
+        return pa.nulls(len(column), type=kind)
     if pa.types.is_list(kind):
         return pa.array([list(v) if isinstance(v, list | np.ndarray) else None for v in column], type=kind)
     return pa.array(column, type=kind, from_pandas=True)

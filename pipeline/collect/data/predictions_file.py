@@ -12,6 +12,7 @@ import pandas as pd
 
 from cascade_threshold.answer_set import AnswerSet
 from cascade_threshold.label_text import fold, label_text
+from pipeline.collect.data import typed_predictions
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.config.split import Split
@@ -48,6 +49,11 @@ def read(
     written, "probability", "percent" or "logprob"; `columns`: the table's own name of a column, by ours; `answers`: the
     closed set, else the labels that occur. Raises DataError with row, value, rule and remedy.
     """
+    plain = typed_predictions.table(path, columns or {}) if confidence == "probability" else None
+    if plain is not None:
+        frame = typed_predictions.frame(plain)
+        _check_direction(frame, path)
+        return _grouped(frame, split, str(path))
     frame, places, decimal = _table(path, columns or {})
     if "confidence" not in frame:
         raise DataError(
@@ -232,33 +238,42 @@ def _check_direction(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFrame:
-    if "group" not in frame:
-        frame["group"] = frame["example_id"]
-    frame["group"] = [
-        e if _blank(g) else _text(g, "group", p)
-        for g, e, p in zip(frame["group"], frame["example_id"], places, strict=True)
-    ]
+    if "group" in frame:
+        frame["group"] = [
+            e if _blank(g) else _text(g, "group", p)
+            for g, e, p in zip(frame["group"], frame["example_id"], places, strict=True)
+        ]
     if "segment" in frame:
         frame["segment"] = [
             None if _blank(v) else _text(v, "segment", p) for v, p in zip(frame["segment"], places, strict=True)
         ]
-    if "split" not in frame:
-        frame["split"] = [split_of(g, split) for g in frame["group"]]
-    for value, place in zip(frame["split"], places, strict=True):
+    for value, place in zip(frame.get("split", ()), places, strict=False):
         if value not in SPLITS:
             raise DataError(f"{place}: split is {value!r}; it must be {', '.join(SPLITS)}, or the column left out")
-    across = frame.groupby("group")["split"].nunique()
+    return _grouped(frame, split, places[0].split(",")[0].rsplit(":", 1)[0])
+
+
+def _grouped(frame: pd.DataFrame, split: Split, where: str) -> pd.DataFrame:
+    """Rows with group, split and the statuses that follow from what is known of them."""
+    alone = "group" not in frame
+    if "group" not in frame:
+        frame["group"] = frame["example_id"]
+    if "split" not in frame:
+        frame["split"] = "certify" if split.certify == 1 else [split_of(g, split) for g in frame["group"]]
+    across = pd.Series(dtype=np.int64) if alone else frame.groupby("group")["split"].nunique()
     if (across > 1).any():
         raise DataError(
-            f"{places[0].split(',')[0].rsplit(':', 1)[0]}: group {across.idxmax()!r} lies in more than one split; rows of a group belong together"
+            f"{where}: group {across.idxmax()!r} lies in more than one split; rows of a group belong together"
         )
     for role in ("cheap", "strong"):
         if f"{role}_status" not in frame:
             known = frame.get(f"{role}_correct", pd.Series([None] * len(frame))).notna()
             answered = frame[f"{role}_answer"].map(lambda v: not _blank(v)) if f"{role}_answer" in frame else known
-            frame[f"{role}_status"] = ["ok" if there else None for there in known | answered]
+            status = np.full(len(frame), None, dtype=object)
+            status[(known | answered).to_numpy(dtype=bool)] = "ok"
+            frame[f"{role}_status"] = status
     if (
         "strong_wanted" not in frame
     ):  # a row without a strong answer was not asked about, so no figure blames a model for it
-        frame["strong_wanted"] = [status is not None for status in frame["strong_status"]]
+        frame["strong_wanted"] = frame["strong_status"].notna()
     return frame

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from pipeline.decide.advice.number_text import counted, signed
 from pipeline.decide.predictions import Rows
@@ -93,6 +94,9 @@ def intraclass_correlation(group: Codes, values: Floats) -> float:
 
 def codes(group: npt.NDArray[np.object_]) -> Codes:
     """Number of each row's group, from 0, by first appearance, shape (n,). A row without a group (None) is one by itself."""
+    numbered, _ = pd.factorize(group)
+    if not (numbered < 0).any():
+        return numbered.astype(np.int64)
     known: dict[object, int] = {}
     return np.array(
         [known.setdefault(g if g is not None else (None, i), len(known)) for i, g in enumerate(group)], dtype=np.int64

@@ -1,0 +1,94 @@
+"""TypedPredictions: a Parquet table whose columns are numbers, booleans and plain texts, read without an object per value.
+
+It makes what `predictions_file.read` makes of the same table, or nothing: whatever needs a rule, a conversion or a message
+(other types, blanks, values out of range, ids that occur twice) is left to the reader that goes row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config.vocabulary import SPLITS
+
+TEXTS = ("example_id", "group", "segment", "split")
+NUMBERS = ("confidence", "cheap_usd", "strong_usd")
+TRUTHS = ("cheap_correct", "strong_correct")
+FEWEST = 10_000
+"""Rows from which on it is worth it."""
+
+
+def table(path: Path, columns: Mapping[str, str]) -> pa.Table | None:
+    """The columns that are used, under our names; None where the file is anything but plain."""
+    if path.suffix.lower() != ".parquet" or columns:
+        return None
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            known = (*TEXTS, *NUMBERS, *TRUTHS)
+            plain = (
+                set(names) <= set(known)
+                and len(set(names)) == len(names)
+                and {"example_id", "confidence", "cheap_correct"} <= set(names)
+            )
+            if not plain or file.metadata.num_rows < FEWEST or not all(_is_plain(field) for field in file.schema_arrow):
+                return None
+            found = file.read()
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    return found if _is_valid(found) else None
+
+
+def _is_plain(field: pa.Field) -> bool:
+    if field.name in TEXTS:
+        return bool(pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
+    if field.name in NUMBERS:
+        return bool(pa.types.is_float64(field.type))
+    return bool(pa.types.is_boolean(field.type))
+
+
+def _is_valid(found: pa.Table) -> bool:
+    """Whether every value is one that is taken as it stands."""
+    ids = found["example_id"]
+    if ids.null_count or _any(pc.equal(pc.utf8_trim_whitespace(ids), "")) or pc.count_distinct(ids).as_py() < len(ids):
+        return False
+    for name in (name for name in TEXTS[1:] if name in found.column_names):
+        column = found[name]
+        if column.null_count or _any(pc.equal(pc.utf8_trim_whitespace(column), "")):
+            return False
+    if "split" in found.column_names and not pc.all(pc.is_in(found["split"], pa.array(SPLITS))).as_py():
+        return False
+    for name in ("cheap_usd", "strong_usd"):
+        if name in found.column_names and not _within(found[name], 0.0, np.finfo(np.float64).max):
+            return False
+    return _within(found["confidence"], 0.0, 1.0)
+
+
+def _any(column: pa.ChunkedArray) -> bool:
+    return bool(pc.any(column).as_py())
+
+
+def _within(column: pa.ChunkedArray, low: float, high: float) -> bool:
+    values = column.to_numpy()
+    known = values[~np.isnan(values)]
+    return bool(len(known) == 0 or (known.min() >= low and known.max() <= high))
+
+
+def frame(found: pa.Table) -> pd.DataFrame:
+    """The table as a frame, texts as objects, correctness as `boolean`, in the order of its columns."""
+    out: dict[str, object] = {}
+    for name in found.column_names:
+        column = found[name]
+        if name in TRUTHS:
+            out[name] = pd.array(column.to_numpy(zero_copy_only=False), dtype="boolean")
+        elif name in NUMBERS:
+            out[name] = column.to_numpy()
+        else:
+            out[name] = pd.Series(column.to_numpy(zero_copy_only=False), dtype=object)
+    return pd.DataFrame(out)
