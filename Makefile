@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow fuzz lint types check docs format bench mutants compare-rules screenshots browser local-servers tools train lock clean
+        status new purge compare test test-slow test-lowest test-soak fuzz lint types check docs format bench mutants compare-rules screenshots browser local-servers tools train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -39,6 +39,19 @@ $(VENV)/ready-dev: $(VENV)/ready requirements/dev.txt
 	  uv pip install -q --python $(PY) --require-hashes -r requirements/dev.txt; \
 	else \
 	  $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	fi
+	@touch $@
+
+LOWEST := .venv-lowest
+$(LOWEST)/ready: requirements/lowest.txt pyproject.toml
+	@if command -v uv >/dev/null; then \
+	  uv venv -q --allow-existing --python "$(PYTHON)" $(LOWEST) && \
+	  uv pip install -q --python $(LOWEST)/bin/python --require-hashes -r requirements/lowest.txt && \
+	  uv pip install -q --python $(LOWEST)/bin/python --no-deps --no-build-isolation -e . ; \
+	else \
+	  { test -x $(LOWEST)/bin/python || "$(PYTHON)" -m venv $(LOWEST); } && \
+	  $(LOWEST)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/lowest.txt && \
+	  $(LOWEST)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
 	@touch $@
 
@@ -82,6 +95,10 @@ test: $(VENV)/ready-dev ## Tests, under four minutes
 	@$(PY) -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
 test-slow: $(VENV)/ready-dev ## The long tests
 	@$(PY) -m pytest -q -n auto --dist loadfile -m slow $(ARGS)
+test-lowest: $(LOWEST)/ready ## The fast tests with the lowest versions that pyproject.toml allows, in an environment of its own
+	@$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile -m "not slow" -o filterwarnings=default $(ARGS)
+test-soak: $(VENV)/ready-dev ## Twenty kills over 10,000 requests of two tasks, one reply in twenty a fault; some minutes
+	@$(PY) tests/soak.py $(ARGS)
 fuzz: $(VENV)/ready-dev ## The property tests, each with ten times the examples and another seed
 	@$(PY) -m pytest -q -n auto --dist loadfile -m hypothesis --hypothesis-profile fuzz --hypothesis-seed random $(ARGS)
 lint: $(VENV)/ready-dev ## Style
@@ -126,7 +143,11 @@ train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transf
 lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
+<<<<<<< HEAD
 	uv pip compile -q requirements/tools.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/tools.txt
+=======
+	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --resolution lowest-direct --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/lowest.txt
+>>>>>>> 7a1eccb (make test-soak and make test-lowest; artefacts of two runs are compared in one place)
 clean: ## Remove generated files, never the paid replies nor what was certified (ALL=1: that too)
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) scripts/clean.py $(if $(ALL),--all)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
+import artefact_values
 import pytest
 from asking import KEY, rows
 from fake_batch import FakeBatchApi, complete, go_on
@@ -245,30 +245,9 @@ def pipeline(
     return start(["pipeline", *words], {**environment(api), **environ})
 
 
-TIMES = {"seconds", "attempts", "received_at", "cheap_s", "strong_s"}
-
-
 def artefacts(runs: Path) -> Iterator[tuple[str, object]]:
-    """Everything a run and its decision leave that must not depend on how it went; without what tells of time, latencies included."""
     (run,) = [p.parent for p in runs.glob("first/*/run.json")]
-    assert len([p for p in run.iterdir() if p.is_dir()]) <= 1, "one decision"
-    for path in sorted(p for p in run.rglob("*") if p.is_file()):
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            yield path.name, frame.drop(columns=[c for c in frame if c in TIMES or c.startswith("latency")]).to_json()
-        elif path.name in ("recommendation.json", "calibration.json"):
-            yield path.name, without_latency(json.loads(path.read_text()))
-        elif path.name == "policy.json":
-            policy = json.loads(path.read_text())
-            del policy["digest"]  # over everything, latencies included; `digests` are part by part
-            yield path.name, without_latency(policy)
-
-
-def without_latency(value: object) -> object:
-    if isinstance(value, dict):
-        # a decision's id is of the measurements too, seconds included
-        return {k: without_latency(v) for k, v in value.items() if "latency" not in k and k != "decision_id"}
-    return [without_latency(v) for v in value] if isinstance(value, list) else value
+    yield from artefact_values.artefacts(run)
 
 
 def test_row_26_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(tmp_path, project):
