@@ -24,6 +24,7 @@ from pipeline.config.providers import PROVIDERS
 from pipeline.config.vocabulary import FORMATS
 from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, Stopped, UsageError
 from pipeline.redact import keep_address_secret, redact, without_keys
+from pipeline.run import cache_folder
 
 MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
@@ -81,6 +82,7 @@ def _run(arguments: list[str]) -> int:
         return UsageError.exit_code
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+    cache_folder.prepare(getattr(args, "runs_dir", None))
     try:
         from pipeline import commands  # the libraries behind the stages load only when a command runs
 

@@ -82,6 +82,12 @@ def test_row_70_an_emptied_store_beside_runs_is_refused_and_a_new_one_is_not(tmp
     path.write_bytes(b"")
     (tmp_path / "mail" / "0123456789ab").mkdir(parents=True)
     (tmp_path / "mail" / "0123456789ab" / "run.json").write_text("{}")
+    with ResponseStore(path):
+        pass  # nor was anything sent by a run that began a moment ago
+    for name in ("responses.sqlite-wal", "responses.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    path.write_bytes(b"")
+    (tmp_path / "mail" / "0123456789ab" / "replies.parquet").touch()
     with pytest.raises(DataError, match="0123456789ab beside it were made from its replies"):
         ResponseStore(path)
     assert path.stat().st_size == 0

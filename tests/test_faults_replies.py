@@ -67,6 +67,19 @@ def test_row_10_an_empty_reply_is_asked_for_once_more_and_then_kept_as_empty_wit
     assert all(value is None for value in m.signals.values())
 
 
+def test_row_10_an_empty_reply_that_a_killed_run_left_is_asked_for_once_more_as_that_run_would_have(ask, store):
+    with FakeProvider({"row 2.": [ok(choices=[])]}) as api:
+        ask(api, rows(4))
+        second = store.query("SELECT max(id) FROM attempt WHERE request_id=?", [request("row 2.").request_id])[0][0]
+        store.transaction([("DELETE FROM attempt WHERE id=?", [second])])  # killed before the second try
+        assert ask(api, rows(4)).kept == 1
+        assert confidence(store, request("row 2.")).status == "ok"
+        assert ask(api, rows(4)).sent == 0
+    with FakeProvider({"row 5.": [ok(choices=[])] * 9}) as api:
+        ask(api, rows(7))
+        assert ask(api, rows(7)).sent == 0, "asked twice, and kept as empty"
+
+
 def test_both_posts_of_an_empty_reply_are_in_the_bill(ask):
     with FakeProvider({"row 2.": [ok(choices=[])]}) as api:
         report = ask(api, rows(4))

@@ -7,10 +7,13 @@ import os
 import resource
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from fake_provider import FakeProvider, Post, Step
 from fault_run import FaultRun, invariants, rows_are_accounted_for
 from mounted import read_only, small_disk
@@ -242,3 +245,40 @@ def test_row_73_a_purge_beside_a_reader_says_that_bytes_remain_and_the_next_one_
         assert ended.code == 0, ended.err
         assert not kept()
         assert run(api, "purge", "--yes").code == 2, "nothing is left to remove"
+
+
+READ_ONLY_MACHINE = """
+mount --make-rprivate / && mount --bind "$1" "$1" && mount -o remount,bind,ro / || exit 99
+shift
+exec "$@"
+"""
+
+
+@pytest.mark.slow
+def test_row_29_a_machine_that_is_read_only_but_for_the_results_and_has_no_home_is_enough(run: FaultRun) -> None:
+    with FakeProvider() as api:
+        words = [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            READ_ONLY_MACHINE,
+            "sh",
+            str(run.folder),
+            sys.executable,
+            "-m",
+            "pipeline",
+        ]
+        environment = {**run.environment(api), "HOME": "/nonexistent"}
+        environment = {name: value for name, value in environment.items() if not name.startswith(("XDG_", "MPL"))}
+        try:
+            done = subprocess.run(
+                [*words, *run.words("evaluate", "--quiet")], env=environment, cwd=ROOT, capture_output=True, text=True
+            )
+        except OSError:
+            pytest.skip("no unshare here")
+        if done.returncode in (1, 99) and "Traceback" not in done.stderr:
+            pytest.skip("this user may not make mounts of its own")
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        invariants(run, api)

@@ -23,6 +23,9 @@ def missing(
     for chunk in chunks(role.requests, LOOKAHEAD):
         named = [(request.request_id, request) for request in chunk]
         known, damaged = store.known([request_id for request_id, _ in named])
+        for request_id in store.asked_once(list(known)) if role.paid else ():
+            if known[request_id][1] < first:  # killed between an empty reply and the second try
+                del known[request_id]
         if damaged:
             role.report.damaged += len(damaged)
             commits.also(partial(store.set_aside, damaged))

@@ -139,6 +139,16 @@ class ResponseStore:
                     found[request_id] = state, number
         return found, damaged
 
+    def asked_once(self, request_ids: Sequence[str]) -> set[str]:
+        """Of these, the requests whose one reply is empty: a run that ended there had not asked once more. Batches do not."""
+        marks = ",".join("?" * len(request_ids))
+        found = self.query(
+            f"SELECT request_id FROM attempt WHERE request_id IN ({marks}) AND state='ok' GROUP BY request_id "  # noqa: S608
+            "HAVING count(*)=1 AND max(reason)='empty' AND max(wire_form) IS NOT 'batch'",
+            request_ids,
+        )
+        return {request_id for (request_id,) in found}
+
     def tries(self, request_ids: Sequence[str]) -> dict[str, int]:
         """How often requests were tried without a reply to keep, though the service answered: id -> attempts."""
         marks = ",".join("?" * len(request_ids))

@@ -57,12 +57,21 @@ def refuse_emptied(path: Path) -> None:
     if not path.is_file() or path.stat().st_size:
         return
     wal = path.with_name(path.name + "-wal")
-    run = next(path.parent.glob("*/*/run.json"), None)
-    if run is not None and not (wal.is_file() and wal.stat().st_size):
+    run = (
+        None
+        if wal.is_file() and wal.stat().st_size
+        else next(filter(_was_sent, path.parent.glob("*/*/run.json")), None)
+    )
+    if run is not None:
         raise DataError(
             f"{path}: empty, while runs such as {run.parent.name} beside it were made from its replies; restore a backup, "
             "or remove the file, if all replies shall be paid for again"
         )
+
+
+def _was_sent(record: Path) -> bool:
+    """Whether a run has replies: one that began a moment ago beside a store that another process is making has none."""
+    return record.with_name("replies.parquet").is_file() or b'"spending"' in record.read_bytes()
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
