@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow test-lowest test-soak fuzz lint types check docs format bench mutants compare-rules screenshots browser local-servers tools train lock clean
+        status new purge compare test test-slow test-lowest test-soak fuzz lint types check docs format bench bench-scale mutants compare-rules screenshots browser local-servers tools train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -143,11 +143,4 @@ train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transf
 lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
-<<<<<<< HEAD
 	uv pip compile -q requirements/tools.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/tools.txt
-=======
-	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --resolution lowest-direct --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/lowest.txt
->>>>>>> 7a1eccb (make test-soak and make test-lowest; artefacts of two runs are compared in one place)
-clean: ## Remove generated files, never the paid replies nor what was certified (ALL=1: that too)
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
-	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) scripts/clean.py $(if $(ALL),--all)

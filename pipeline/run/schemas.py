@@ -194,10 +194,10 @@ def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | No
             writer.writer.close()
 
 
-def merge(parts: Iterable[str], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+def merge(parts: Iterable[str | Path], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
     """Put files of one schema together, a row group at a time. `parts`: their addresses."""
     with table_writer(path, schema, metadata) as whole:
         for part in parts:
-            with address.parquet(part) as file:
+            with address.parquet(str(part)) as file:
                 for group in range(file.num_row_groups):
                     whole.writer.write_table(file.read_row_group(group))
