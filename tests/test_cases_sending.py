@@ -216,3 +216,55 @@ def test_row_64_a_choice_that_broke_off_is_asked_again_whatever_text_it_holds(
         folder, config = served(api, rows=30)
         assert run(folder, "collect", str(config)) == 0
         assert len(api.posts) == 2 * 30 + 2 * 3
+
+
+def test_case_16_a_refused_set_leaves_no_unfinished_run_and_nothing_was_asked(
+    served: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeProvider(labelled) as api:
+        folder, config = served(api, rows=300, target="{kind: match_strong, within: 0.05, certainty: 0.9}")
+        rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
+        lines = [json.dumps(row | {"lang": ("de", "en", "fr")[i % 3]}) + "\n" for i, row in enumerate(rows)]
+        (folder / "rows.jsonl").write_text("".join(lines), "utf-8")
+        config.write_text(config.read_text("utf-8").replace("label: label}", "label: label, group: lang}"), "utf-8")
+        assert run(folder, "evaluate", str(config), "--yes") == 2
+        said = capsys.readouterr().err
+        assert "nothing was spent" in said
+        assert api.posts == []
+        assert list((folder / "runs").rglob("run.json")) == []
+        assert run(folder, "status", str(config)) == 0
+        assert "unfinished" not in "".join(capsys.readouterr()).lower()
+
+
+@pytest.mark.parametrize(("words", "tokens"), [("positive", 1), ("a label of several words", 6)])
+def test_the_estimate_is_within_a_factor_of_1_3_of_what_is_then_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, tokens: int
+) -> None:
+    """Replies are labels: of one token, and of several; a token of the prompt is about four bytes."""
+
+    def answer(post: Any) -> Any:
+        prompt = sum(len(m["content"]) for m in post.body["messages"]) // 4 + 12
+        choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop", "logprobs": {
+            "content": [{"token": words, "bytes": list(words.encode()), "logprob": -0.1, "top_logprobs": []}]}}  # fmt: skip
+        usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
+        return ok(choices=[choice], usage=usage)
+
+    with FakeProvider(answer) as api:
+        monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        config = written(
+            tmp_path, provider="together", rows=120, labels=(words, words[::-1]),
+            target="{kind: budget, escalation_rate: 0.3}", text=lambda i: f"message number {i} about something. " * 4,
+        )  # fmt: skip
+        folders = ["--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path / "reports")]
+        assert main(["estimate", str(config), "--json", *folders]) == 0
+        before = json.loads(capsys.readouterr().out)["usd"]
+        assert main(["doctor", str(config), *folders]) == 0
+        capsys.readouterr()
+        assert main(["estimate", str(config), "--json", *folders]) == 0
+        trial = json.loads(capsys.readouterr().out)["usd"]
+        assert run(tmp_path, "collect", str(config), "--yes") == 0
+        (path,) = (tmp_path / "runs").rglob("run.json")
+        spent = sum(role["usd"] for role in json.loads(path.read_text("utf-8"))["spending"].values())
+        assert 1 / 1.3 <= before / spent <= 1.3
+        assert 1 / 1.1 <= trial / spent <= 1.1, "after the trial the replies' length is known"

@@ -249,8 +249,9 @@ def questions(task: TaskInput) -> list[Advice]:
 
 
 def _answer_bytes(task: TaskInput) -> float:
-    """Length of a right answer, on average over the labels: of kind choose, of one letter."""
-    labels = task.config.answers or ("A",)
+    """Length of a right answer, on average over the rows, or over the labels where rows have none: of kind choose, of one letter."""
+    told = [] if task.config.kind == "choose" else [e.label for e in task.dataset.examples if e.label is not None]
+    labels = told or task.config.answers or ("A",)
     return sum(len(label.encode()) for label in labels) / len(labels)
 
 

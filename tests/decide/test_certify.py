@@ -3,15 +3,19 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from pipeline.decide.certify import (
+    certify,
     certify_accepted_accuracy,
     certify_agreement,
     certify_match_strong,
     certify_system_accuracy,
 )
+from pipeline.decide.predictions import Rows
+from pipeline.decide.target import Goal
 
 N = 400
 
@@ -215,3 +219,21 @@ def test_what_a_certificate_counts_is_what_its_threshold_does(seed):
         assert found.escalation_rate == pytest.approx(1 - kept.mean())
         assert (found.threshold == 0.0) == (kept.sum() == np.count_nonzero(~np.isnan(confidence)) > 0)
         assert found.threshold is None or found.p_value <= 0.2
+
+
+@pytest.mark.parametrize("kept", [15, 20, 21, 40])
+def test_a_certificate_that_keeps_no_more_than_may_be_lost_is_refused(kept):
+    """Of 1,000 rows within .02 all of 20 kept answers might be wrong, and the promise would hold: it says nothing."""
+    n, within = 1000, 0.02
+    sure = np.arange(n) < kept
+    rows = Rows.from_frame(
+        pd.DataFrame({
+            "example_id": [f"e{i}" for i in range(n)], "split": "certify", "group": [f"g{i}" for i in range(n)],
+            "confidence": np.where(sure, 0.99, 0.5), "cheap_correct": np.where(sure, 1.0, 0.0), "strong_correct": 1.0,
+            "label": "a", "cheap_answer": np.where(sure, "a", "b"), "strong_answer": "a",
+        })
+    )  # fmt: skip
+    for kind in ("match_strong", "agree_with_strong"):
+        found = certify(rows, Goal(kind, 0.1, within=within), seed=1)
+        assert (found.threshold is None) == (kept <= within * n)
+        assert ("says nothing" in found.reason) == (kept <= within * n)
