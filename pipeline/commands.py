@@ -276,7 +276,7 @@ def new(args: Args) -> dict[str, Any]:
     write_bytes(path, proposal.text.encode())
     if not args.quiet:
         checks = [f"  - {c}" for c in proposal.checks]
-        then = f"then: python -m pipeline estimate {args.name}"
+        then = f"then: python -m pipeline {'evaluate' if loaded.dataset is None else 'estimate'} {args.name}"
         terminal.say(f"wrote {path}. Look at:", *checks, then, error=args.json)
     return {"config": str(path), "checks": proposal.checks}
 

@@ -184,9 +184,7 @@ def _given_config(name: str, path: str, given: dict[str, str], rows: int) -> Pro
     )
     return Proposal(
         text,
-        [
-            f"{rows:,} rows of predictions; confidence from {given['confidence']!r}; then: python -m pipeline evaluate {name}"
-        ],
+        [f"{rows:,} rows of predictions; confidence from {given['confidence']!r}"],
     )
 
 
