@@ -1,8 +1,9 @@
 """The learned signal: a logistic model over the other signals, held as plain numbers.
 
-    z = intercept + sum of coef_i (x_i - mean_i) / scale_i,   confidence = 1 / (1 + exp(-z))
+    z = intercept + sum of coef_i (x_i - mean_i) / scale_i + label[answer] + sum of text_b w_b,   confidence = 1 / (1 + exp(-z))
 
-as in learned deferral over token-level features (Gupta et al. 2024, arXiv 2404.10136). It is fitted elsewhere, on rows
+where the last two terms, what the answer is and the hashed words of the request's text, are there only in models that were
+chosen with them. As in learned deferral over token-level features (Gupta et al. 2024, arXiv 2404.10136). It is fitted elsewhere, on rows
 that certify nothing; here its features are defined and its numbers evaluated.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import exp, isfinite, log
 from typing import Any
+
+from cascade_threshold.hashed_words import BUCKETS, score
 
 LOGIT_CLIP = 1e-6
 """Logits are taken of values clipped to [LOGIT_CLIP, 1 - LOGIT_CLIP]."""
@@ -39,7 +42,8 @@ def logit(value: float) -> float:
 def check_learned(numbers: Mapping[str, Any]) -> None:
     """Raise ValueError, naming what is wrong, unless the numbers are a model that `learned_confidence` can evaluate.
 
-    Expected: ``{"features": [names], "mean": [...], "scale": [...], "coef": [...], "intercept": x}``.
+    Expected: ``{"features": [names], "mean": [...], "scale": [...], "coef": [...], "intercept": x}``, and where the model reads
+    them ``"labels": {label: x}`` and ``"text": [one x per bucket of hashed words]``.
     """
     missing = {"features", "mean", "scale", "coef", "intercept"} - set(numbers)
     if missing:
@@ -51,16 +55,29 @@ def check_learned(numbers: Mapping[str, Any]) -> None:
     for part in ("mean", "scale", "coef"):
         if len(numbers[part]) != len(names):
             raise ValueError(f"the learned signal has {len(names)} features and {len(numbers[part])} values of {part}")
-    values = [*numbers["mean"], *numbers["scale"], *numbers["coef"], numbers["intercept"]]
+    labels, text = numbers.get("labels", {}), numbers.get("text", ())
+    if not isinstance(labels, Mapping):
+        raise ValueError("the learned signal has labels that are no mapping")
+    if "text" in numbers and len(text) != BUCKETS:
+        raise ValueError(f"the learned signal has {len(text)} weights of words, expected {BUCKETS}")
+    values = [*numbers["mean"], *numbers["scale"], *numbers["coef"], numbers["intercept"], *labels.values(), *text]
     if not all(type(value) in (int, float) and isfinite(value) for value in values):
         raise ValueError("the learned signal has a value that is not a finite number")
     if not all(scale > 0 for scale in numbers["scale"]):
         raise ValueError("the learned signal has a scale that is not positive")
 
 
-def learned_confidence(numbers: Mapping[str, Any], row: Mapping[str, float | None]) -> float | None:
-    """The model's confidence for one row of `features`; None when a feature of it is null.
+def reads_text(numbers: Mapping[str, Any] | None) -> bool:
+    """Whether a model reads the request's text."""
+    return numbers is not None and "text" in numbers
 
+
+def learned_confidence(
+    numbers: Mapping[str, Any], row: Mapping[str, float | None], *, answer: str | None = None, text: str | None = None
+) -> float | None:
+    """The model's confidence for one row of `features`; None when a feature of it is null, or the text that it reads.
+
+    ``answer``: the predicted label; one that the model has no number for adds nothing. ``text``: the request's own text.
     Raises ValueError for numbers that `check_learned` refuses, as far as it would change the result.
     """
     z = float(numbers["intercept"])
@@ -73,6 +90,12 @@ def learned_confidence(numbers: Mapping[str, Any], row: Mapping[str, float | Non
         if value is None:
             return None
         z += coef * ((value - mean) / scale)
+    if "labels" in numbers and answer is not None:
+        z += numbers["labels"].get(answer, 0.0)
+    if "text" in numbers:
+        if text is None:
+            return None
+        z += score(text, numbers["text"])
     if z != z:
         raise ValueError("the learned signal has a value that is not a finite number")
     return 1.0 / (1.0 + exp(-z)) if z >= 0 else exp(max(z, -745.0)) / (1.0 + exp(max(z, -745.0)))

@@ -23,8 +23,8 @@ from cascade_threshold.answers import AnswerSet
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.constraint import response_format
 from cascade_threshold.errors import DataError, UsageError
-from cascade_threshold.learned import check_learned
-from cascade_threshold.signals import SIGNALS, measure
+from cascade_threshold.learned import check_learned, reads_text
+from cascade_threshold.signals import NO_TEXT, SIGNALS, measure
 
 ACCEPT = "accept"
 ESCALATE = "escalate"
@@ -111,11 +111,10 @@ class Policy:
 
         `options`: the row's options, or how many there are (kind choose; without them the reply escalates).
         `prompt_sha256`: digest of the prompt templates in use; when given it must be the calibrated one.
-        `text`: the request's own text, for signals that read it; no signal does today, so it changes nothing. Never raises
+        `text`: the request's own text, for a learned signal that reads it: it escalates without (status no_text). Never raises
         on any completion; raises UsageError only when the policy's confidences came from a table, which a reply cannot
         give.
         """
-        del text
         if self.signal is None:
             raise UsageError(
                 f"{self.where}: its confidences came from a table of predictions, so no reply has one; "
@@ -129,7 +128,7 @@ class Policy:
                 return self._escalate("the row's options are not given, or not 2 to 26", status="no_options")
         if not isinstance(completion, str | bytes | Mapping):
             completion = _plain(completion)
-        found = measure(completion, answers, learned=self._learned, only=self.signal)
+        found = measure(completion, answers, learned=self._learned, only=self.signal, text=text)
         model = found.reply.model
         if found.status != "failed" and not self.knows_model(model):
             seen = ", ".join(sorted(self._models))
@@ -139,6 +138,8 @@ class Policy:
         if prompt_sha256 is not None and prompt_sha256 != self._prompt:
             return self._escalate(OTHER_PROMPT, found.answer, found.status, model)
         confidence = found.signals[self.signal]
+        if confidence is None and found.status == "ok" and text is None and self.reads_text:
+            return self._escalate(f"no confidence: {NO_TEXT}", found.answer, "no_text", model)
         if confidence is None:
             why = found.reasons.get(self.signal) or f"status {found.status}"
             reason = f"no confidence: {why}" + (f", {found.detail}" if found.detail else "")
@@ -185,6 +186,11 @@ class Policy:
         if dialect == "openai" and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
         return body
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether `decide` needs the request's text."""
+        return reads_text(self._learned)
 
     def knows_model(self, name: str | None) -> bool:
         """Whether a reply's model is one that calibration saw: by its own name, behind LiteLLM's prefix, or by the alias that the

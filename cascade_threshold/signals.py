@@ -16,9 +16,10 @@ from cascade_threshold.alignment import Span
 from cascade_threshold.answers import SENTINEL, Answer, AnswerSet, read_answer
 from cascade_threshold.completion import Alternative, Reply, Token, parse
 from cascade_threshold.label_mass import CERTAIN, Candidates, LabelMass, candidates, label_mass
-from cascade_threshold.learned import features, learned_confidence
+from cascade_threshold.learned import features, learned_confidence, reads_text
 from cascade_threshold.signal import AnswerTokens, Signal
 
+NO_TEXT = "the model reads the request's text, and none was given"
 LONG_ANSWER_TOKENS = 8
 """A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
 
@@ -44,8 +45,8 @@ _EACH_BY_ITSELF: tuple[Signal, ...] = (
 )  # fmt: skip
 """Signals with a file of their own, each in one line."""
 _LEARNED = Signal(
-    "learned", 3, "logistic model of the other signals, fitted on the fit split", 2, "1 / (1 + exp(-x))",
-    "no model is given, or a feature of it is null",
+    "learned", 3, "logistic model of the other signals, the answer and the request's words, fitted on the fit split", 2,
+    "1 / (1 + exp(-x))", "no model is given, a feature of it is null, or it reads the text and none was given",
 )  # fmt: skip
 SIGNALS = {signal.name: signal for signal in (*_TOGETHER, *_EACH_BY_ITSELF, _LEARNED)}
 """By name, the simplest first, which is also the order of their columns."""
@@ -118,12 +119,13 @@ def measure(
     role: str = "cheap",
     learned: Mapping[str, Any] | None = None,
     only: str | None = None,
+    text: str | None = None,
 ) -> Measurement:
     """Answer, status and signals of one reply. Never raises on any body.
 
     ``learned``: numbers of a fitted model (see `cascade_threshold.learned`). ``only``: compute this signal alone, as
-    production does; the value is the same bit for bit. ``role="strong"``: answer, status, and where logprobs came what
-    options and passages are ranked by; every signal is null.
+    production does; the value is the same bit for bit. ``text``: the request's own, for a model that reads it.
+    ``role="strong"``: answer, status, and where logprobs came what options and passages are ranked by; every signal is null.
     Raises KeyError for an unknown ``only`` and ValueError for unusable ``learned`` numbers.
     """
     reply = body_or_reply if isinstance(body_or_reply, Reply) else parse(body_or_reply)
@@ -137,7 +139,9 @@ def measure(
             found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), found.span,
             _ranking_of_strong(reply, found, answers), None, None, reply, found.detail, None, found.reading,
         )  # fmt: skip
-    return _measured(reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading)
+    return _measured(
+        reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading, text
+    )
 
 
 def _ranking_of_strong(reply: Reply, found: Answer, answers: AnswerSet) -> dict[str, float] | None:
@@ -162,6 +166,7 @@ def _measured(
     only: str | None,
     spelled: AnswerSet,
     reading: str,
+    text: str | None = None,
 ) -> Measurement:
     """`measure` for a reply whose status is ok. `spelled`: the set in which the span is spelled, in the answers' order."""
     tokens = reply.tokens or ()
@@ -192,7 +197,7 @@ def _measured(
             if found is None:
                 reasons[signal.name] = signal.null_when
     if everything:
-        _add_learned(signals, reasons, learned, span.last - span.first + 1)
+        _add_learned(signals, reasons, learned, span.last - span.first + 1, answers.labels[label], text)
     if only is not None:
         signals = {only: signals[only]}
         reasons = {only: reasons[only]} if only in reasons else {}
@@ -258,15 +263,21 @@ def _entropy(options: Candidates) -> float:
 
 
 def _add_learned(
-    signals: dict[str, float | None], reasons: dict[str, str], learned: Mapping[str, Any] | None, answer_tokens: int
+    signals: dict[str, float | None],
+    reasons: dict[str, str],
+    learned: Mapping[str, Any] | None,
+    answer_tokens: int,
+    answer: str,
+    text: str | None,
 ) -> None:
     if learned is None:
         signals["learned"] = None
         reasons["learned"] = "no model is given"
         return
-    signals["learned"] = learned_confidence(learned, features(signals, answer_tokens))
+    signals["learned"] = learned_confidence(learned, features(signals, answer_tokens), answer=answer, text=text)
     if signals["learned"] is None:
-        reasons["learned"] = "a signal that the model uses is null"
+        untold = text is None and reads_text(learned)
+        reasons["learned"] = NO_TEXT if untold else "a signal that the model uses is null"
 
 
 def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bool:

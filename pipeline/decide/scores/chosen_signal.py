@@ -12,6 +12,7 @@ import pandas as pd
 from cascade_threshold.learned import features, learned_confidence
 from cascade_threshold.signals import SIGNALS
 from pipeline.decide.scores import signal_choice
+from pipeline.decide.scores.learned_model import Inputs, Texts, cross_fitted, fit_learned, learned_features
 from pipeline.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
@@ -29,11 +30,18 @@ def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
 
 
 def chosen_signal(
-    fit: pd.DataFrame, outcome: Floats, *, task: str, wanted: str, reasons: Mapping[str, int], seed: int
+    fit: pd.DataFrame,
+    outcome: Floats,
+    *,
+    task: str,
+    wanted: str,
+    reasons: Mapping[str, int],
+    seed: int,
+    texts: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The wanted signal, or with `auto` the one with the best risk-coverage curve on the fit rows; and the table it came from.
 
-    `outcome` (n,): 1 right, 0 wrong, NaN unknown; `reasons`: counts of "signal: why it is null" over usable replies, told in
+    `outcome` (n,): 1 right, 0 wrong, NaN unknown; `texts`: the requests' own, by example_id, for the learned signal; `reasons`: counts of "signal: why it is null" over usable replies, told in
     the table. Raises UsageError when the wanted signal is null on every row, or no row is graded.
     """
     signals = signals_of(fit)
@@ -48,7 +56,9 @@ def chosen_signal(
             f"{task}: no fit row tells whether the cheap answer is right, so no signal can be chosen; `status` says which "
             "replies are missing"
         )
-    name, table = signal_choice.select_signal(signals, outcome, seed=seed)
+    learns = wanted in ("auto", "learned")
+    answers, asked = (_answers(fit), _texts(fit, texts)) if learns else (None, None)
+    name, table = signal_choice.select_signal(signals, outcome, seed=seed, answers=answers, texts=asked)
     table = [{**row, "why_null": _why_null(row["signal"], reasons)} for row in table]
     if wanted != "auto":
         if wanted != "learned" and wanted not in usable:
@@ -60,13 +70,32 @@ def chosen_signal(
         table = [{**row, "chosen": row["signal"] == name} for row in table]
     params: Mapping[str, Any] = {}
     if name == "learned":
-        fitted = signal_choice.fit_learned(signal_choice.learned_features(signals), outcome, seed=seed)
+        fitted = _fitted(Inputs(learned_features(signals), answers, asked), outcome, seed)
         if fitted is None:
             raise UsageError(
                 f"{task}: signal learned needs at least 50 fit rows with 10 right and 10 wrong answers; choose another"
             )
         params = fitted
     return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
+
+
+def _fitted(read: Inputs, outcome: Floats, seed: int) -> dict[str, Any] | None:
+    """The model, from as much as `cross_fitted` says it should read."""
+    graded = ~np.isnan(outcome)
+    read, y = read.take(graded), outcome[graded]
+    chosen = cross_fitted(read, y, signal_choice.folds(len(y), seed), seed)
+    return fit_learned(read if chosen is None else chosen[0], y, seed=seed)
+
+
+def _answers(frame: pd.DataFrame) -> Texts:
+    return frame["cheap_answer"].to_numpy(object)
+
+
+def _texts(frame: pd.DataFrame, texts: Mapping[str, str] | None) -> Texts | None:
+    """None where some row's text is not known."""
+    if texts is None or not all(example in texts for example in frame["example_id"]):
+        return None
+    return np.array([texts[example] for example in frame["example_id"]], dtype=object)
 
 
 def default_signal(frame: pd.DataFrame) -> str:
@@ -85,14 +114,21 @@ def _why_null(signal: str, reasons: Mapping[str, int]) -> str | None:
     return max(told, key=lambda why: told[why], default=None)
 
 
-def with_confidence(frame: pd.DataFrame, signal: Mapping[str, Any]) -> pd.DataFrame:
-    """The frame with the chosen signal as its confidence; the learned one by the very function that production evaluates."""
+def with_confidence(
+    frame: pd.DataFrame, signal: Mapping[str, Any], texts: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """The frame with the chosen signal as its confidence; the learned one by the very function that production evaluates.
+
+    `texts`: the requests' own, by example_id, for a learned signal that reads them.
+    """
     if signal["name"] == "learned":
         values = []
         signals = {n: v for n, v in signals_of(frame).items() if n != "learned"}
+        said, examples = _answers(frame), frame["example_id"].tolist()
         for i in range(len(frame)):
             row = features({n: None if np.isnan(v[i]) else float(v[i]) for n, v in signals.items()}, 0)
-            values.append(learned_confidence(signal["params"], row))
+            text = None if texts is None else texts.get(examples[i])
+            values.append(learned_confidence(signal["params"], row, answer=said[i], text=text))
         frame = frame.assign(signal_learned=np.array([np.nan if v is None else v for v in values], dtype=np.float64))
     confidence = pd.to_numeric(frame[f"signal_{signal['name']}"]).to_numpy(np.float64, na_value=np.nan)
     return frame.assign(confidence=confidence)

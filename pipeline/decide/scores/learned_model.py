@@ -1,0 +1,229 @@
+"""Learned model: P(right) as a ridge logistic regression of the signals, the answer and the words of the request.
+
+It is fitted on rows that certify nothing, and held as the plain numbers that `cascade_threshold.learned` evaluates. How much
+it may read is chosen there too: the signals; these and the answer; these and the text. The words enter through the
+directions in which the texts differ most (a truncated SVD of hashed words), so that a few hundred rows can weigh them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from sklearn.decomposition import TruncatedSVD
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+from cascade_threshold.hashed_words import BUCKETS, hashed_words
+from cascade_threshold.learned import FEATURES
+from cascade_threshold.logistic_form import CLIP
+from pipeline.decide.scores.rank_figure import rank_figure
+
+Floats = npt.NDArray[np.float64]
+Texts = npt.NDArray[np.object_]
+
+RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: the inverse of the penalty
+FEWEST_ROWS, FEWEST_OF_EACH = 50, 10  # below these no model is learned
+FEWEST_OF_ANSWER = 10  # rows with an answer that it takes to give it a number of its own
+MOST_NULL = 0.02  # a feature that is null more often than this would make the learned signal null too
+DIRECTIONS = 25  # of the texts
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model may read of n rows: features (n,) each, NaN for null; answers and texts (n,), None where it may not."""
+
+    features: Mapping[str, Floats]
+    answers: Texts | None = None
+    texts: Texts | None = None
+
+    def take(self, which: npt.NDArray[Any]) -> Inputs:
+        """Some of the rows."""
+        parts = [None if part is None else part[which] for part in (self.answers, self.texts)]
+        return Inputs({k: v[which] for k, v in self.features.items()}, *parts)
+
+    def choices(self) -> list[Inputs]:
+        """What may be read, from least to most."""
+        out = [Inputs(self.features)]
+        if self.answers is not None:
+            out.append(Inputs(self.features, self.answers))
+        return [*out, self] if self.texts is not None else out
+
+
+def learned_features(
+    signals: Mapping[str, npt.ArrayLike], answer_tokens: npt.ArrayLike | None = None
+) -> dict[str, Floats]:
+    """Features of the learned signal: `logit_<name>` of every signal that production knows as a feature, and `answer_tokens` where given."""
+    out = {}
+    for name, column in signals.items():
+        if f"logit_{name}" in FEATURES:
+            p = np.clip(np.asarray(column, dtype=np.float64), CLIP, 1 - CLIP)
+            out[f"logit_{name}"] = np.log(p / (1 - p))
+    if answer_tokens is not None:
+        out["answer_tokens"] = np.asarray(answer_tokens, dtype=np.float64)
+    return out
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The directions of the texts, and how to get back from them to one number a bucket."""
+
+    idf: Floats
+    directions: Floats
+    center: Floats
+    scale: float
+
+    @classmethod
+    def of(cls, texts: Sequence[str], seed: int) -> _Words | None:
+        """None where the texts have no words in common to tell them apart by."""
+        table = _table(texts)
+        seen = np.bincount(table.indices, minlength=BUCKETS)
+        idf = np.log((1 + len(texts)) / (1 + seen)) + 1
+        rank = min(DIRECTIONS, len(texts) - 1, int((seen > 0).sum()) - 1)
+        if rank < 1:
+            return None
+        fitted = TruncatedSVD(rank, random_state=seed).fit(table @ _diagonal(idf))
+        found = table @ (idf[:, None] * fitted.components_.T)
+        center, spread = found.mean(axis=0), float(found.std())
+        return None if spread < 1e-9 else cls(idf, fitted.components_, center, spread)
+
+    def scores(self, texts: Sequence[str]) -> Floats:
+        """(n, directions): centered, and of one common scale, so that the penalty weighs down the small directions."""
+        found = _table(texts) @ (self.idf[:, None] * self.directions.T)
+        return np.asarray((found - self.center) / self.scale, dtype=np.float64)
+
+    def unfolded(self, coefficients: Floats) -> tuple[Floats, float]:
+        """One weight per bucket, and what is to be added to the intercept."""
+        return self.idf * (self.directions.T @ coefficients) / self.scale, -float(
+            self.center @ coefficients
+        ) / self.scale
+
+
+def _table(texts: Sequence[str]) -> csr_array:
+    rows = [hashed_words(text) for text in texts]
+    ends = np.append(0, np.cumsum([len(row) for row in rows]))
+    columns = np.array([bucket for row in rows for bucket in row], dtype=np.int64)
+    values = np.array([weight for row in rows for weight in row.values()], dtype=np.float64)
+    return csr_array((values, columns, ends), shape=(len(rows), BUCKETS))
+
+
+def _diagonal(values: Floats) -> csr_array:
+    return csr_array((values, (np.arange(len(values)), np.arange(len(values)))), shape=(len(values), len(values)))
+
+
+def fit_learned(
+    read: Inputs | Mapping[str, npt.ArrayLike], correct: npt.ArrayLike, *, seed: int, penalty: float | None = None
+) -> dict[str, Any] | None:
+    """Fit P(right) to what is read.
+
+    `read`: features alone, or `Inputs`. Features that are constant, or null on more than 2 % of the graded rows, are left out; so
+    are rows with a null among the rest. `correct` (n,): 1, 0, NaN unknown. `penalty`: scikit-learn's C; None chooses by five-fold
+    NLL. Returns the numbers that `cascade_threshold.learned` evaluates: {"features", "mean", "scale", "coef", "intercept"},
+    with answers "labels", with texts "text", and the penalty; None with fewer than 50 rows, 10 of a class, or no feature.
+    """
+    read = read if isinstance(read, Inputs) else Inputs({k: np.asarray(v, dtype=np.float64) for k, v in read.items()})
+    y = np.asarray(correct, dtype=np.float64)
+    graded = ~np.isnan(y)
+    names = [k for k, v in read.features.items() if graded.any() and np.isnan(v[graded]).mean() <= MOST_NULL]
+    names = [k for k in names if np.nanstd(read.features[k][graded]) > 1e-9]
+    if not names:
+        return None
+    x = np.column_stack([read.features[k] for k in names])
+    rows = graded & ~np.isnan(x).any(axis=1)
+    x, target = x[rows], y[rows].astype(np.int64)
+    if len(x) < FEWEST_ROWS or min(target.sum(), len(target) - target.sum()) < FEWEST_OF_EACH:
+        return None
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    columns, labels, words = [(x - mean) / scale], _common(read.answers, rows), None
+    if labels:
+        assert read.answers is not None
+        columns.append((read.answers[rows][:, None] == np.array(labels, dtype=object)).astype(np.float64))
+    if read.texts is not None and (words := _Words.of(read.texts[rows].tolist(), seed)) is not None:
+        columns.append(words.scores(read.texts[rows].tolist()))
+    z = np.column_stack(columns)
+    best = _model(_chosen_penalty(z, target, seed) if penalty is None else penalty).fit(z, target)
+    signals, of_labels, of_words = np.split(best.coef_[0], [len(names), len(names) + len(labels)])
+    found = {
+        "penalty": best.C,
+        "features": names,
+        "mean": mean.tolist(),
+        "scale": scale.tolist(),
+        "coef": signals.tolist(),
+        "intercept": float(best.intercept_[0]),
+    }
+    if labels:
+        found["labels"] = dict(zip(labels, of_labels.tolist(), strict=True))
+    if words is not None:
+        weights, constant = words.unfolded(of_words)
+        found |= {"text": weights.tolist(), "intercept": found["intercept"] + constant}
+    return found
+
+
+def _common(answers: Texts | None, rows: npt.NDArray[np.bool_]) -> list[str]:
+    """Answers that are given often enough; none where there is only one."""
+    if answers is None:
+        return []
+    known = [a for a in answers[rows].tolist() if isinstance(a, str)]
+    often = sorted({a for a in set(known) if known.count(a) >= FEWEST_OF_ANSWER})
+    return often if len(set(known)) > 1 else []
+
+
+def _model(penalty: float) -> LogisticRegression:
+    return LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
+
+
+def _chosen_penalty(z: Floats, target: npt.NDArray[np.int64], seed: int) -> float:
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    losses = [-cross_val_score(_model(c), z, target, cv=folds, scoring="neg_log_loss").mean() for c in RIDGES]
+    return RIDGES[int(np.argmin(losses))]
+
+
+def learned_values(numbers: Mapping[str, Any], read: Inputs | Mapping[str, npt.ArrayLike]) -> Floats:
+    """The learned signal of many rows, (n,); for choosing only, since production's own function may differ in a last bit."""
+    read = read if isinstance(read, Inputs) else Inputs({k: np.asarray(v, dtype=np.float64) for k, v in read.items()})
+    columns = [read.features[k] for k in numbers["features"]]
+    x = (np.column_stack(columns) - np.array(numbers["mean"])) / np.array(numbers["scale"])
+    z = x @ np.array(numbers["coef"]) + numbers["intercept"]
+    if "labels" in numbers and read.answers is not None:
+        z = z + np.array([numbers["labels"].get(a, 0.0) for a in read.answers.tolist()])
+    if "text" in numbers and read.texts is not None:
+        z = z + _table(read.texts.tolist()) @ np.array(numbers["text"])
+    return np.asarray(1 / (1 + np.exp(-np.clip(z, -700, 700))), dtype=np.float64)
+
+
+def cross_fitted(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int) -> tuple[Inputs, Floats] | None:
+    """How much a model should read, and the signal of every row from a model that has not seen its fold.
+
+    The least that is within one standard error of the best cross-validated AURC, over the folds' paired differences. None where
+    no model can be fitted. `y` (n,): 1 or 0; `fold` (n,): 0, 1, ... Only the penalty, one of five values, is chosen on all rows.
+    """
+    tried = [(choice, values) for choice in read.choices() if (values := _held_out(choice, y, fold, seed)) is not None]
+    if not tried:
+        return None
+    risk = np.array(
+        [[rank_figure("aurc_mean", v[fold == f], y[fold == f]) for f in range(int(fold.max()) + 1)] for _, v in tried]
+    )
+    risk = risk[:, ~np.isnan(risk).any(axis=0)]
+    if risk.shape[1] < 2:
+        return tried[0]
+    worse = risk - risk[np.argmin(risk.mean(axis=1))]
+    gap, error = worse.mean(axis=1), worse.std(axis=1, ddof=1) / np.sqrt(risk.shape[1])
+    return next(found for found, g, e in zip(tried, gap, error, strict=True) if g <= e)
+
+
+def _held_out(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int) -> Floats | None:
+    whole = fit_learned(read, y, seed=seed)
+    if whole is None:
+        return None
+    out = np.full(len(y), np.nan)
+    for f in range(int(fold.max()) + 1):
+        numbers = fit_learned(read.take(fold != f), y[fold != f], seed=seed, penalty=whole["penalty"])
+        if numbers is None:
+            return None
+        out[fold == f] = learned_values(numbers, read.take(fold == f))
+    return out
