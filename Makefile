@@ -144,3 +144,7 @@ lock: ## Rewrite the hashed requirements (needs uv)
 	uv pip compile -q pyproject.toml --extra build --extra pipeline --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/run.txt
 	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/dev.txt
 	uv pip compile -q requirements/tools.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/tools.txt
+	uv pip compile -q pyproject.toml --extra build --extra dev --universal --python-version 3.11 --resolution lowest-direct --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements/lowest.txt
+clean: ## Remove generated files, never the paid replies nor what was certified (ALL=1: that too)
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) scripts/clean.py $(if $(ALL),--all)
