@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from asking import KEY
-from fake_provider import FakeProvider, Post, Step, http, label_of, ok
+from fake_batch import FakeBatchApi
+from fake_provider import FakeProvider, Post, Step, completion, http, label_of, ok
 
 from pipeline.__main__ import main
+from pipeline.collect.sending import batch_sender
 
 ROWS = 300
 WRONG = {f"mail {i}." for i in range(ROWS) if i % 3 == 0 and label_of(f"mail {i}.")[1] < -0.9}
@@ -143,3 +145,28 @@ def test_failing_strong_calls_never_lower_the_threshold(run: Run) -> None:
     lossy = json.loads(path.read_text())
     assert lossy["threshold"] is None or lossy["threshold"] >= whole["threshold"]
     assert "missing_strong" in {w["code"] for w in lossy["warnings"]}
+
+
+def test_a_batch_api_gets_one_file_as_far_down_as_is_expected_and_few_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def ending(lines: list[dict[str, Any]]) -> tuple[str, list[Any], None]:
+        out = []
+        for line in lines:
+            body, text = completion(line["body"]), str(line["body"]["messages"][-1]["content"])
+            if line["body"]["model"] == "large":
+                body["choices"][0]["message"]["content"] = gold(text)
+            out.append({"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}})
+        if lines[0]["body"]["model"] == "large":
+            asked.append([str(line["body"]["messages"][-1]["content"]) for line in lines])
+        return "COMPLETED", out, None
+
+    monkeypatch.setitem(batch_sender.send_batches.__kwdefaults__, "poll", 0.01)
+    with FakeBatchApi(script=[ending] * 12) as api:
+        assert run(api, "collect", "--provider", "together-batch") == 0  # type: ignore[arg-type]
+    texts = [text for file in asked for text in file]
+    assert len(texts) == len(set(texts)) < 0.75 * ROWS
+    # a file as far down as is expected, one to the end if nothing failed, one for the figures
+    assert 1 <= len([file for file in asked if len(file) > batch_sender.CANARY]) <= 3

@@ -193,7 +193,7 @@ def certify(
             "all of these might be wrong, so it says nothing",
         )  # fmt: skip
     if sampling is not None and rows.sampled:
-        found = replace(found, details={**found.details, **counts(drawn.rows, found.threshold, sampling)})
+        found = replace(found, details={**found.details, **counts(drawn.rows, found.threshold, sampling, goal)})
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return replace(found, look=look)

@@ -102,19 +102,24 @@ def draw(rows: Rows, coin: Floats, sampling: Sampling, goal: Goal) -> Drawn:
     return Drawn(kept, escalated, weights[0], weights[1], unit, size)
 
 
-def counts(rows: Rows, threshold: float | None, sampling: Sampling) -> dict[str, Any]:
+def counts(rows: Rows, threshold: float | None, sampling: Sampling, goal: Goal) -> dict[str, Any]:
     """What a certificate says of sampled certify rows: {q, losses, wins_seen, win_weight, bought, unbought_counted_as_loss}.
 
     `rows` are those that are tested, one of each group where one stands for it; losses and wins are those kept at `threshold`.
+    Of agree_with_strong a loss is another answer among the rows drawn, and there are no wins.
     """
     kept = np.zeros(len(rows), dtype=bool) if threshold is None else np.asarray(rows.confidence >= threshold)
     strong, wrong, drawn = rows.strong_read, ~(rows.cheap_correct == 1), rows.drawn == 1
     asked = ~np.isnan(rows.strong_correct) | np.array([a is not None for a in rows.strong_answer], dtype=bool)
+    agreement = goal.kind == "agree_with_strong"
+    told = kept & drawn if agreement else kept & wrong
+    lost = ~(rows.agree == 1) if agreement else ~(strong == 0)
+    weighed = drawn.any() and not agreement
     return {
         "q": sampling.q,
-        "losses": int((kept & wrong & ~(strong == 0)).sum()),
-        "wins_seen": int((kept & drawn & ~wrong & (strong == 0)).sum()),
-        "win_weight": len(rows) / int(drawn.sum()) if drawn.any() else None,
+        "losses": int((told & lost).sum()),
+        "wins_seen": None if agreement else int((kept & drawn & ~wrong & (strong == 0)).sum()),
+        "win_weight": len(rows) / int(drawn.sum()) if weighed else None,
         "bought": int(asked.sum()),
-        "unbought_counted_as_loss": int((kept & wrong & ~asked).sum()),
+        "unbought_counted_as_loss": int((told & ~asked).sum()),
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from decide.sampled import GOAL, bought, pooled, rates, tossed
 from populations import Population
+from scipy import stats
 
 from pipeline.config.strong_answers import StrongAnswers
 from pipeline.decide.certify import certify
@@ -127,6 +128,20 @@ def test_every_row_of_a_floored_label_is_bought_and_wins_count_by_the_coin_alone
     wins = kept & drawn & (rows.cheap_correct == 1) & (rows.strong_correct == 0)
     assert found.details["wins_seen"] == wins.sum()
     assert found.details["win_weight"] == 4.0
+
+
+def test_agreement_is_tested_on_the_rows_that_the_coin_drew_alone():
+    rng = np.random.default_rng(9)
+    rows, coin, goal = pooled(600, rng), tossed(600, rng), Goal("agree_with_strong", 0.1, within=0.05)
+    done, seen = bought(rows, coin, rates(0.5), goal)
+    found = certify(seen, goal, sampling=rates(0.5), seed=0)
+    drawn, kept = done.drawn == 1, accepted(rows.confidence, found.threshold)
+    differ = int((drawn & kept & (rows.cheap_answer != rows.strong_answer)).sum())
+    assert drawn.sum() == 300
+    assert set(done.wanted[~drawn & kept]) == {None}
+    assert found.p_value == pytest.approx(stats.binom.cdf(differ, 300, 0.05))
+    assert (found.details["losses"], found.details["wins_seen"]) == (differ, None)
+    assert found.details["unbought_counted_as_loss"] == 0
 
 
 def test_auto_weighs_calls_against_a_years_escalations():
