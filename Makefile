@@ -99,8 +99,9 @@ test-lowest: $(LOWEST)/ready ## The fast tests with the lowest versions that pyp
 	@$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile -m "not slow" -o filterwarnings=default $(ARGS)
 test-soak: $(VENV)/ready-dev ## Twenty kills over 10,000 requests of two tasks, one reply in twenty a fault; some minutes
 	@$(PY) tests/soak.py $(ARGS)
-fuzz: $(VENV)/ready-dev ## The property tests, each with ten times the examples and another seed
-	@$(PY) -m pytest -q -n auto --dist loadfile -m hypothesis --hypothesis-profile fuzz --hypothesis-seed random $(ARGS)
+fuzz: $(VENV)/ready-dev ## Odd values and damaged bytes into every reader, and the property tests, with another seed each time (minutes)
+	@$(PY) -m pytest -q -n auto --dist load -m hypothesis --hypothesis-profile fuzz --hypothesis-seed random $(ARGS)
+	@$(PY) scripts/fuzz_bytes.py
 lint: $(VENV)/ready-dev ## Style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 types: $(VENV)/ready-dev ## Types, strict

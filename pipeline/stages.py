@@ -172,6 +172,17 @@ def refuse_failures(task: TaskInput, found: Predictions) -> None:
         )
 
 
+def measured_facts(task: TaskInput) -> dict[str, Any]:
+    """What `measure` wrote down of the replies. Raises DataError where run.json does not hold it."""
+    found = task.run.record.get("measured")
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{task.run.path(RUN)}: holds nothing of what was measured (damaged, or `measure` did not run); run `evaluate` again, "
+            "nothing is paid twice"
+        )
+    return found
+
+
 def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
     """Fit the calibrator on the fit split, on all rows where there is none; write calibration.json and reliability.parquet."""
     rows, seed = judged(task, found), task.config.seed
@@ -217,7 +228,7 @@ def reply_counts(task: TaskInput) -> ReplyCounts | None:
     """What was counted over the replies; None of a table of predictions."""
     if task.table is not None:
         return None
-    return ReplyCounts.of(task.run.record["measured"], task.models, task.settings("cheap").top_logprobs)
+    return ReplyCounts.of(measured_facts(task), task.models, task.settings("cheap").top_logprobs)
 
 
 def recommend(
@@ -241,7 +252,7 @@ def recommend(
     swept = with_estimates(swept, outcome.threshold, outcome.expected)
     task.decision.write_frame(SWEEP, swept)
     decision, today = task.decision, provenance.now()[:10]
-    measured, ranked, spending = task.run.record["measured"], None, None
+    measured, ranked, spending = measured_facts(task), None, None
     if config.kind != "classify" and task.table is None and task.labeled:
         yes = task.answers.labels[0] if task.answers is not None else "yes"
         ranked = ranked_rows(
