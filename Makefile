@@ -1,7 +1,7 @@
 # Every target makes its own environment first. TASK=name (left out: what costs nothing), PROVIDER=together, ARGS="...".
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev evaluate doctor estimate collect measure calibrate sweep recommend report export monitor route \
-        status new purge compare test test-slow test-lowest test-soak fuzz lint types check docs format bench bench-scale mutants compare-rules screenshots browser local-servers tools train lock clean
+        status new purge compare test test-slow test-lowest test-soak fuzz audit lint types check docs format bench bench-scale mutants compare-rules screenshots browser local-servers tools train lock clean
 
 # the first that runs and is new enough (a version manager's shim may exist and not run)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -102,6 +102,8 @@ test-soak: $(VENV)/ready-dev ## Twenty kills over 10,000 requests of two tasks, 
 fuzz: $(VENV)/ready-dev ## Odd values and damaged bytes into every reader, and the property tests, with another seed each time (minutes)
 	@$(PY) -m pytest -q -n auto --dist load -m hypothesis --hypothesis-profile fuzz --hypothesis-seed random $(ARGS)
 	@$(PY) scripts/fuzz_bytes.py
+audit: $(VENV)/ready-dev ## Known vulnerabilities of the locked packages
+	@$(PY) scripts/audit.py $(ARGS)
 lint: $(VENV)/ready-dev ## Style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 types: $(VENV)/ready-dev ## Types, strict

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -118,7 +119,9 @@ def call(words: Sequence[str], piped: bytes = b"") -> tuple[int, str, str]:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "stdin", Piped(piped))
-        code = main(list(words))
+        with warnings.catch_warnings():  # as outside of tests: a warning is said, and nothing stops
+            warnings.simplefilter("always")
+            code = main(list(words))
     out.flush(), err.flush()
     return code, *(stream.buffer.getvalue().decode("utf-8") for stream in (out, err))
 

@@ -39,6 +39,7 @@ PINNED = [
     "check",
     "docs",
     "bench",
+    "audit",
     "fuzz",
     "clean",
 ]
