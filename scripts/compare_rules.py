@@ -35,14 +35,18 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from pipeline.decide.certify import certify_match_strong  # noqa: E402
 from pipeline.decide.curves.baselines import cross_fitted_scores  # noqa: E402
+from pipeline.decide.purchase import purchase  # noqa: E402
+from pipeline.decide.sampling import Sampling  # noqa: E402
 from pipeline.decide.testing.binomial import upper_bound  # noqa: E402
+from scripts.sampled_calls import GOAL, rows_of  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
 
-WITHIN, DELTA, ROWS = 0.02, 0.1, 1000
+WITHIN, DELTA, ROWS = GOAL.limit, GOAL.delta, 1000
 LAW = 50_000
 """Rows that stand for a population whose law is continuous."""
 NORMAL_90 = 1.2816
+COIN = 0.25
 BUNDLED = ("email_triage", "content_moderation", "retrieval_relevance", "autocomplete_ranking")
 PAIRS = ("mmlu_gpt4o", "mmlu_llama")
 POPULATIONS = ("S1", "S2", "S3", "S4", "S5")
@@ -162,6 +166,13 @@ def ours(case: Case, rng: np.random.Generator) -> Choice:
     return Choice("confidence", found.threshold, len(case))
 
 
+def ours_sampled(case: Case, rng: np.random.Generator) -> Choice:
+    """The certified threshold from a part of the strong answers: `strong: {sample: 0.25}`."""
+    rows = rows_of(case.confidence, case.cheap, case.strong)
+    done = purchase(rows, rng.random(len(case)), Sampling(COIN, COIN, f"{COIN:g}"), GOAL)
+    return Choice("confidence", done.threshold, sum(why is not None for why in done.wanted))
+
+
 RULES: dict[str, Callable[[Case, np.random.Generator], Choice]] = {
     "fixed 0.85": fixed,
     "least confident fifth": quantile,
@@ -172,6 +183,7 @@ RULES: dict[str, Callable[[Case, np.random.Generator], Choice]] = {
     "pointwise Clopper-Pearson, losses alone": clopper_pearson,
     "MAPIE risk control": mapie,
     "certified": ours,
+    "certified, strong answers sampled": ours_sampled,
 }
 
 
