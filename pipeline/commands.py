@@ -64,8 +64,8 @@ def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str,
         "task": task.config.task, "run_id": task.run_id, "decision_id": found["decision_id"], "verdict": found["verdict"], "threshold": found["threshold"],
         "sentence": found["sentence"], "report": str(page), "policy": str(policy),
     }  # fmt: skip
-    warnings = [w["text"] for w in found["warnings"][:3]]
-    _print(task, f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", *(f"  note: {w}" for w in warnings),
+    notes = [w["text"] for w in found["warnings"][:3]] + [note for note in [found["intervals"]["note"]] if note]
+    _print(task, f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", *(f"  note: {n}" for n in notes),
            f"  report: {page}", f"  policy: {policy}")  # fmt: skip
     return result
 

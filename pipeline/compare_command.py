@@ -18,6 +18,7 @@ from pipeline import terminal
 from pipeline.chosen_tasks import stdout_taken, task_input
 from pipeline.decide import comparison
 from pipeline.decide.comparison import Handled
+from pipeline.decide.held_out import LEVEL, level_of
 from pipeline.decide.predictions import Rows
 from pipeline.deliver.report import comparison_page
 from pipeline.errors import UsageError
@@ -72,7 +73,7 @@ def compare(args: Args) -> dict[str, Any]:
     """Two decisions, second minus first."""
     first, second = (found(args, name) for name in (args.first, args.second))
     result = {
-        "schema": "cascade-comparison/1", "first": _named(first), "second": _named(second), "level": comparison.LEVEL,
+        "schema": "cascade-comparison/1", "first": _named(first), "second": _named(second),
         "changed": changed(first, second), **differing(first, second),
     }  # fmt: skip
     if args.markdown is not None:
@@ -166,7 +167,7 @@ def differing(first: Side, second: Side) -> dict[str, Any]:
     }
     estimates = {name: asdict(getattr(result, name)) for name, _, _ in FIGURES}
     return {
-        "threshold": threshold, "rows": "same", "why": None, "labeled": labeled,
+        "threshold": threshold, "rows": "same", "why": None, "labeled": labeled, "level": level_of(which),
         "paired": {"rows": len(mine), "split": which, "in_common": len(left), "first": len(a), "second": len(b), "other_label": other},
         "figures": {name: {"first": result.first[name], "second": result.second[name], "difference": estimates[name]} for name in estimates},
         "p_value": result.p_value, "hands": hands,
@@ -214,11 +215,15 @@ def in_common(a: Rows, b: Rows) -> tuple[Any, Any, int]:
 
 def _apart(first: Side, second: Side, why: str) -> dict[str, Any]:
     """Compared by what each was expected to do on rows of its own."""
-    figures = {}
+    figures, levels = {}, []
     for name, expected, _ in FIGURES:
         a, b = (side.policy.document["expected"][expected] for side in (first, second))
+        levels += [side["level"] for side in (a, b) if side["level"] is not None]
         figures[name] = {"first": a["value"], "second": b["value"], "difference": comparison.of_independent(a, b)}
-    return {"rows": "different", "why": why, "paired": None, "figures": figures, "p_value": None, "hands": None}
+    level = min(levels, default=LEVEL)  # of intervals at two levels together, at least the lower one
+    return {
+        "rows": "different", "why": why, "level": level, "paired": None, "figures": figures, "p_value": None, "hands": None
+    }  # fmt: skip
 
 
 def _named(side: Side) -> dict[str, Any]:

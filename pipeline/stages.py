@@ -35,6 +35,7 @@ from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import mix_by_split
 from pipeline.decide.curves.ranking import ranked_rows
+from pipeline.decide.held_out import interval_level
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend as recommendation
 from pipeline.decide.sampling import Sampling
@@ -188,10 +189,12 @@ def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
     rows, seed = judged(task, found), task.config.seed
     fit = rows.of("fit") if (rows.split == "fit").any() else rows
     calibrator = calibration.fit(fit.confidence, fit.cheap_correct, kind=task.config.calibration, seed=seed)
-    record = calibration_record(rows, calibrator, found.signal, found.signal_table, seed=seed)
+    reading, level = calibration.readings(calibrator, rows, seed=seed), interval_level(rows.split)
+    record = calibration_record(rows, calibrator, reading, found.signal, found.signal_table, seed=seed)
     diagrams = [
-        reliability(part.confidence, part.cheap_correct, calibrator=by, seed=seed, split=split)
-        for split in SPLITS if len(part := rows.of(split)) for by in (None, calibrator)
+        reliability(values[part], rows.cheap_correct[part], stage=stage, seed=seed, split=split, level=level)
+        for split in SPLITS if (part := rows.split == split).any()
+        for stage, values in (("before", rows.confidence), ("after", reading))
     ]  # fmt: skip
     made = Calibrated(task.decision.named(record), pd.concat(diagrams, ignore_index=True))
     task.decision.write_json(CALIBRATION, sealed(made.record))
@@ -203,7 +206,8 @@ def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.
     """Cost and accuracy at up to 1,000 levels, `also` among them; write sweep.parquet."""
     rows = judged(task, found)
     levels = sweep_levels(rows.confidence, None if also is None else np.array([also]))
-    made = curves(rows, levels, seed=task.config.seed, weights=mix_by_split(rows, task.prevalence))
+    weights, level = mix_by_split(rows, task.prevalence), interval_level(rows.split)
+    made = curves(rows, levels, level=level, seed=task.config.seed, weights=weights)
     task.decision.write_frame(SWEEP, made)
     return made
 
@@ -258,7 +262,7 @@ def recommend(
         ranked = ranked_rows(
             found.frame,
             outcome.threshold,
-            calibrator,
+            calibration.readings(calibrator, judged(task, found), seed=seed),
             letters=task.option_letters,
             yes=yes,
             seed=seed,

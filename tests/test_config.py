@@ -41,7 +41,9 @@ def test_a_good_config_keeps_yes_and_no_as_text_and_fills_defaults(tmp_path: Pat
     assert config.target.certainty == 0.9
     assert config.target.delta == 0.1
     assert config.strong is not None
-    assert config.strong.splits == ("fit", "certify", "test")
+    assert config.signal is None
+    assert config.split.model_dump() == {"fit": 0.0, "certify": 1.0, "test": 0.0}
+    assert config.strong_splits == ("certify", "test")
     assert config.prompt is not None
     assert config.prompt.columns == ("text",)
 
@@ -118,6 +120,30 @@ def test_pooled_rows_all_certify_and_need_a_signal_that_no_row_chooses(tmp_path:
     ):
         with pytest.raises(ConfigError, match=told):
             load(path, bad)
+
+
+@pytest.mark.parametrize(
+    ("said", "layout", "strong"),
+    [
+        ([], (0.0, 1.0, 0.0), ("certify", "test")),
+        (["signal=first_token"], (0.0, 1.0, 0.0), ("certify", "test")),
+        (["signal=auto"], (0.3, 0.7, 0.0), ("certify", "test")),
+        (["signal=learned"], (0.3, 0.7, 0.0), ("certify", "test")),
+        (["signal=auto", "dataset.split={fit: 0.2, certify: 0.5, test: 0.3}"], (0.2, 0.5, 0.3), ("certify", "test")),
+        (["dataset.split={certify: 0.8, test: 0.2}"], (0.0, 0.8, 0.2), ("certify", "test")),
+        # a cascade's own accuracy says on fit rows at which threshold to start, so both models answer them
+        (["target={kind: system_accuracy, at_least: 0.9}"], (0.0, 1.0, 0.0), ("fit", "certify", "test")),
+        (["strong.splits=[test]"], (0.0, 1.0, 0.0), ("test",)),
+        # without labels the strong model's answers stand in for them
+        (["dataset.label=null", "target={kind: agree_with_strong, within: 0.1}"], (0.0, 1.0, 0.0), ("fit", "certify", "test")),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_of_the_layout_follows_from_signal_and_target(
+    tmp_path: Path, said: list[str], layout: tuple[float, ...], strong: tuple[str, ...]
+) -> None:
+    config = load(written(tmp_path), said)
+    assert tuple(config.split.model_dump().values()) == layout
+    assert config.strong_splits == strong
 
 
 def test_overrides_are_yaml_values_and_are_checked_like_the_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request, letters, prompt_digest, request_for
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
-from pipeline.config.split import Split
+from pipeline.config.split import POOLED, Split
 from pipeline.config.strong_answers import Human
 from pipeline.config.task import Model, TaskConfig
 from pipeline.errors import ConfigError, DataError, UsageError
@@ -82,8 +82,9 @@ class TaskInput:
 
     @property
     def split(self) -> Split:
-        """Shares of the three uses of rows."""
-        return Split() if self.config.dataset is None else self.config.dataset.split
+        """Shares of the three uses of rows. A table names its confidence, so nothing is left to fit."""
+        stated = self.config.dataset is not None and self.config.dataset.split is not None
+        return POOLED if self.table is not None and not stated else self.config.split
 
     @property
     def prevalence(self) -> dict[str, float] | None:
@@ -133,8 +134,7 @@ class TaskInput:
 
     def wants(self, role: str, example: Example) -> bool:
         """Whether an answer of this role is wanted for a row, of a model or of people."""
-        splits = getattr(getattr(self.config, role), "splits", None)
-        return splits is None or example.split in splits
+        return role == "cheap" or example.split in self.config.strong_splits
 
     def requests(self, role: str) -> Sequence[Request]:
         """The requests of a role, in the order of the rows: each is rendered once, and its key computed once."""
@@ -224,7 +224,7 @@ class TaskInput:
                 f"{self.run.directory}: this decision was never computed: no graded rows are there; run the stage `measure` first, or all of them: {self.remedy}"
             )
         versions = {name: signal.version for name, signal in SIGNALS.items()}
-        found = decision_id(self.config, self.run_id, file_digest(path), versions)
+        found = decision_id(self.config, self.run_id, file_digest(path), versions, self.split.model_dump(mode="json"))
         return Decision(self.run, found, remedy=self.remedy)
 
     @property

@@ -9,7 +9,6 @@ from pydantic import Field, StrictStr, field_validator, model_validator
 
 from pipeline.config.names import SplitName
 from pipeline.config.part import Number, Part
-from pipeline.config.vocabulary import SPLITS
 
 SAMPLES = (0.5, 0.25, 0.1)
 """Rates of the coin by which strong answers may be bought."""
@@ -80,8 +79,8 @@ class Human(Part):
     """People are the strong side."""
     usd_per_request: Annotated[Number, Field(ge=0)]
     """What one of their answers costs."""
-    splits: tuple[SplitName, ...] = SPLITS
-    """Splits whose rows they answer."""
+    splits: tuple[SplitName, ...] | None = None
+    """Splits whose rows they answer; left out: those of which an answer is read."""
 
 
 def strong_side(value: Any) -> str:

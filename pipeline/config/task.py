@@ -28,10 +28,9 @@ from pipeline.config.params import require_params
 from pipeline.config.part import Number, Part, Share
 from pipeline.config.price import HourPrice, TokenPrice
 from pipeline.config.prompt import Prompt
-from pipeline.config.split import Split
+from pipeline.config.split import FITTED_SIGNALS, Split, layout, strong_splits
 from pipeline.config.strong_answers import Human, StrongAnswers, StrongTable, strong_side
 from pipeline.config.target import Target
-from pipeline.config.vocabulary import SPLITS
 from pipeline.redact import bare_address
 
 ADDRESSES = frozenset({"path", "replies", "weights", "base_url"})
@@ -53,8 +52,8 @@ class Dataset(Part):
     """Rows of one group stay in one split, and the promise is about groups."""
     segment: StrictStr | None = None
     """Column by which results are reported separately."""
-    split: Split = Split()
-    """Which rows fit, certify and test; `pooled`: all certify."""
+    split: Split | None = None
+    """Which rows fit, certify and test; left out: see TaskConfig.split."""
     prevalence: dict[StrictStr, Share] | None = None
     """Production's label mix where the labeled set is enriched; re-weights estimates, never the promise."""
 
@@ -152,8 +151,8 @@ class Model(Part):
 class Strong(Model, StrongAnswers):
     """The strong model, the reference."""
 
-    splits: tuple[SplitName, ...] = SPLITS
-    """Splits whose rows get a strong answer; `fit` needs none where rows have labels."""
+    splits: tuple[SplitName, ...] | None = None
+    """Splits whose rows get a strong answer; left out: those of which one is read."""
     human: Literal[False] = False
     """True: people are the strong side, see Human."""
 
@@ -223,8 +222,8 @@ class TaskConfig(Part):
         | None
     ) = None
     """The model, or the people, that unsure requests are handed to."""
-    signal: SignalName = "auto"
-    """How a reply's confidence is read; `auto` is chosen on fit rows, and left out the replies' shape decides."""
+    signal: SignalName | None = None
+    """How a reply's confidence is read; left out: label_probability or label_sequence, by what the replies hold."""
     calibration: CalibrationName = "auto"
     """How confidence becomes a probability; it changes no decision."""
     target: Target
@@ -291,10 +290,9 @@ class TaskConfig(Part):
             raise ValueError(f"judge belongs to kind judge, not to {self.kind}")
         if self.kind == "choose" and self.dataset is not None and not self.dataset.options:
             raise ValueError("kind choose needs dataset.options, the column with the row's options")
-        said = self.signal if "signal" in self.model_fields_set else None
-        if self.dataset is not None and self.dataset.split.fit == 0 and said in ("auto", "learned"):
+        if self.dataset is not None and self.split.fit == 0 and self.signal in FITTED_SIGNALS:
             raise ValueError(
-                f"signal {said} is chosen on fit rows, and split.fit is 0: name a signal, leave it out (then the replies' "
+                f"signal {self.signal} is chosen on fit rows, and split.fit is 0: name a signal, leave it out (then the replies' "
                 "shape decides), or give fit a share"
             )
         if self.dataset is not None and not self.dataset.label and self.target.kind != "agree_with_strong":
@@ -302,7 +300,7 @@ class TaskConfig(Part):
         if self.dataset is not None and not self.dataset.label and isinstance(self.strong, Strong | Human):
             if isinstance(self.strong, Human):
                 raise ValueError("people's answers are the labels, so strong.human needs dataset.label, their column")
-            if self.dataset.split.fit > 0 and "fit" not in self.strong.splits:
+            if self.split.fit > 0 and "fit" not in self.strong_splits:
                 raise ValueError(
                     "without labels the strong model's answers are the reference, so it must answer the fit rows too: "
                     "add fit to strong.splits"
@@ -324,6 +322,18 @@ class TaskConfig(Part):
             if extra and known:
                 raise ValueError(f"{where} names {sorted(extra)[0]!r}, which is not one of the labels {sorted(known)}")
         return self
+
+    @property
+    def split(self) -> Split:
+        """Which rows fit, certify and test."""
+        return layout(None if self.dataset is None else self.dataset.split, self.signal)
+
+    @property
+    def strong_splits(self) -> tuple[str, ...]:
+        """Splits whose rows get a strong answer."""
+        labeled = self.dataset is not None and self.dataset.label is not None
+        said = getattr(self.strong, "splits", None)
+        return strong_splits(said, labeled=labeled, target=self.target.kind)
 
     @property
     def requests_per_year(self) -> float | None:

@@ -18,7 +18,9 @@ from scipy.special import expit
 
 from cascade_threshold.calibrator import FORMS, KINDS, Calibrator
 from cascade_threshold.logistic_form import CLIP, LogisticForm
+from pipeline.decide.predictions import Rows
 from pipeline.decide.scores.value_counts import Cells, known
+from pipeline.decide.testing.clusters import fold_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,6 +73,24 @@ def apply(calibrator: Calibrator, confidence: npt.ArrayLike) -> Floats:
     values, inverse = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
     out = [calibrator(v) for v in values.tolist()]
     return np.array([np.nan if v is None else v for v in out], dtype=np.float64)[inverse]
+
+
+def readings(calibrator: Calibrator, rows: Rows, *, seed: int) -> Floats:
+    """The calibrated reading of every row, shape (n,), by rows of other groups; NaN where there is no confidence.
+
+    Where fit rows made the calibrator it is its own function, in sample on these rows alone. Where all rows made it, each row
+    is read by a calibrator of the same kind fitted to the other groups, in five parts: a curve drawn through its own points
+    would always look calibrated.
+    """
+    if (rows.split == "fit").any():
+        return apply(calibrator, rows.confidence)
+    out, part = np.full(len(rows), np.nan), fold_of(rows.group, FOLDS, seed)
+    for k in range(FOLDS):
+        mine = part == k
+        if mine.any():
+            others = fit(rows.confidence[~mine], rows.cheap_correct[~mine], kind=calibrator.kind, seed=seed)
+            out[mine] = apply(others, rows.confidence[mine])
+    return out
 
 
 def clipped(confidence: npt.ArrayLike) -> int:

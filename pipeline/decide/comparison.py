@@ -14,13 +14,13 @@ from scipy import stats
 
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.curves.bootstrap import MOST_BLOCKS, blocks_of
+from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.paired_interval import paired_difference
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-LEVEL = 0.9
 DRAWS = 2000
 
 
@@ -65,16 +65,19 @@ class Paired:
 
 
 def paired(first: Handled, second: Handled, group: npt.NDArray[np.object_], *, split: str, seed: int = 0) -> Paired:
-    """Compare two decisions on the rows that both handled, in one order. `group` (n,): rows that are drawn together."""
-    groups = None if blocks_of(group, seed=seed) is None else group
+    """Compare two decisions on the rows that both handled, in one order. `group` (n,): rows that are drawn together.
+
+    Rows of another `split` than test chose the thresholds: their intervals are at 99 %.
+    """
+    groups, level = None if blocks_of(group, seed=seed) is None else group, level_of(split)
     plain = all(np.isin(x[~np.isnan(x)], (0.0, 1.0)).all() for x in (first.correct, second.correct))
     accuracy = (
-        paired_difference(second.correct, first.correct, level=LEVEL, split=split, group=groups)
+        paired_difference(second.correct, first.correct, level=level, split=split, group=groups)
         if plain
         else mean_difference(first.correct, second.correct, group, split=split, seed=seed)
     )
     moved = paired_difference(
-        second.escalated.astype(float), first.escalated.astype(float), level=LEVEL, split=split, group=groups
+        second.escalated.astype(float), first.escalated.astype(float), level=level, split=split, group=groups
     )
     return Paired(
         accuracy,
@@ -105,18 +108,18 @@ def mean_difference(
 
     Whole groups are drawn where there are groups; beyond 2,000 units they are pooled at random into 2,000 blocks.
     """
-    known = ~np.isnan(first) & ~np.isnan(second)
+    known, level = ~np.isnan(first) & ~np.isnan(second), level_of(split)
     n = int(known.sum())
     if n == 0:
-        return Estimate(None, None, None, LEVEL, 0, split)
+        return Estimate(None, None, None, level, 0, split)
     difference, rng = (second - first)[known], np.random.default_rng(seed)
     blocks = blocks_of(group[known], seed=seed)
     if blocks is None:
         blocks = rng.permutation(n) % MOST_BLOCKS
     sums, sizes = np.bincount(blocks, weights=difference), np.bincount(blocks).astype(float)
     times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
-    lower, upper = np.quantile(times @ sums / np.maximum(times @ sizes, 1.0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(difference.mean()), float(lower), float(upper), LEVEL, n, split)
+    lower, upper = np.quantile(times @ sums / np.maximum(times @ sizes, 1.0), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(difference.mean()), float(lower), float(upper), level, n, split)
 
 
 def of_independent(first: dict[str, float | None], second: dict[str, float | None]) -> dict[str, float | None]:

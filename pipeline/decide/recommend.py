@@ -20,9 +20,10 @@ from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
 from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
-from pipeline.decide.curves.at_threshold import Estimate, Expectation, level_of, mix_weights, waiting
+from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.label_rates import label_rates
+from pipeline.decide.held_out import NOT_HELD_OUT, level_of, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import sample_size, total_cost
@@ -43,7 +44,8 @@ class Recommendation:
     """What to do and why. `threshold` None: escalate everything; 0.0: keep everything that has a confidence.
 
     `expected` are estimates on the split that they name (test, where there is one), for the threshold recommended.
-    `ends` are the two models alone on the same rows. `optimism` sets the certify split's figures beside the test split's.
+    `ends` are the two models alone on the same rows. `optimism` sets the certify split's figures beside the test split's, None
+    without test rows.
     """
 
     verdict: str
@@ -55,7 +57,9 @@ class Recommendation:
     certificate: Certificate
     expected: Mapping[str, Estimate]
     ends: Mapping[str, Mapping[str, Estimate]]
-    optimism: Mapping[str, Any]
+    optimism: Mapping[str, Any] | None
+    intervals: Mapping[str, Any]
+    """Of every figure: `split` it is read on, `level`, and a `note` where no row was held out."""
     labels_needed: int | None = None
     tightest: Mapping[str, Any] | None = None
     tighter: Mapping[str, Any] | None = None
@@ -86,7 +90,8 @@ class Recommendation:
             "tightest": None if self.tightest is None else dict(self.tightest),
             "tighter": None if self.tighter is None else dict(self.tighter),
             "baselines": [dict(b) for b in self.baselines],
-            "optimism": dict(self.optimism),
+            "optimism": None if self.optimism is None else dict(self.optimism),
+            "intervals": dict(self.intervals),
             "label_rates": [dict(entry) for entry in self.label_rates],
             "totals": None if self.totals is None else {name: e.to_json() for name, e in self.totals.items()},
             "unreadable": None if self.unreadable is None else dict(self.unreadable),
@@ -121,7 +126,7 @@ def recommend(
     replies     what was counted over the cheap model's replies, for warnings
     """
     goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit")
-    split = "test" if len(rows.of("test")) else "certify"
+    split = shown_split(rows.split)
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
@@ -184,7 +189,12 @@ def recommend(
         certificate=certificate,
         expected=expected,
         ends=_ends(part, expected, split),
-        optimism=_optimism(sweep, certificate),
+        optimism=_optimism(sweep if split == "test" else None, certificate),
+        intervals={
+            "split": split,
+            "level": level_of(split),
+            "note": None if split == "test" else NOT_HELD_OUT,
+        },
         labels_needed=further,
         tightest=tightest,
         tighter=tighter,
@@ -270,7 +280,7 @@ def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float 
     """What became of the promise on the test rows, or without any on the certify rows; None where there is no promise."""
     if threshold is None or certificate.delta is None:
         return None
-    split = "test" if len(rows.of("test")) else "certify"
+    split = shown_split(rows.split)
     # what could not be read may have been right: the badge goes by the worse end
     part = rows.of(split).with_unreadable(right=goal.kind == "match_strong")
     return outcome(part, goal, threshold, human=human, grouped=certificate.unit == "groups", split=split)
@@ -353,18 +363,21 @@ def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str,
     }
 
 
-def _optimism(sweep: pd.DataFrame | None, certificate: Certificate) -> dict[str, Any]:
-    """The certified threshold on the rows that chose it and on those that did not; from the sweep, where it holds it."""
+def _optimism(sweep: pd.DataFrame | None, certificate: Certificate) -> dict[str, Any] | None:
+    """The certified threshold on the rows that chose it and on those that did not; from the sweep, where it holds it.
+
+    Of total costs, what the choice flatters by cross-fitting. None where neither is known.
+    """
     details: dict[str, Any] = {
         name: finite(value)
         for name, value in certificate.details.items()
         if name.startswith(("optimism", "usd_per_1000"))
     }
     if sweep is None or certificate.threshold is None:
-        return details
+        return details or None
     at = sweep[sweep["threshold"] == certificate.threshold].set_index("split")
     for name in ("escalation_rate", "accepted_accuracy", "system_accuracy", "usd_per_1000"):
         if name in at and {"certify", "test"} <= set(at.index):
             chosen, fresh = (float(at[name].to_dict()[split]) for split in ("certify", "test"))
             details[name] = {"certify": finite(chosen), "test": finite(fresh), "gap": finite(chosen - fresh)}
-    return details
+    return details or None

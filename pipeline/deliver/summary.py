@@ -30,6 +30,7 @@ def section(advice: Mapping[str, Any], *, report: str, policy: str) -> list[str]
         *bars(advice["expected"]),
         "```",
         *(f"- Warning: {text(warning['text'])}" for warning in advice["warnings"][:3]),
+        *([f"- {text(advice['intervals']['note'])}"] if advice["intervals"]["note"] else []),
         f"- Report: `{report}`",
         f"- Policy: `{policy}`",
         f"- Decision: `{advice['run_id']}/{advice['decision_id']}`",

@@ -39,8 +39,11 @@ TESTS_VERSION = 1
 """Raised when a test, or how candidates are made, changes what the same rows are promised."""
 
 
-def decision_id(config: TaskConfig, run_id: str, graded: str, signals: Mapping[str, int]) -> str:
-    """8 hex digits over all that a decision depends on: `graded` is the digest of graded.parquet, `signals` their versions.
+def decision_id(
+    config: TaskConfig, run_id: str, graded: str, signals: Mapping[str, int], layout: Mapping[str, float]
+) -> str:
+    """8 hex digits over all that a decision depends on: `graded` is the digest of graded.parquet, `signals` their versions,
+    `layout` the share of each split.
 
     Not over report, volume, review_after_days and folders, which change no figure.
     """
@@ -52,9 +55,9 @@ def decision_id(config: TaskConfig, run_id: str, graded: str, signals: Mapping[s
         {
             "run_id": run_id, "graded": graded, **{k: said.get(k) for k in ("target", "signal", "calibration", "seed", "looks",
                                                      "max_unreadable", "max_failure_rate")},
-            "layout": data.get("split"), "prevalence": data.get("prevalence"),
+            "layout": dict(layout), "prevalence": data.get("prevalence"),
             "prices": {role: [side.get(name) for name in prices] for role, side in sides.items()},
-            "sampling": [sides["strong"].get("sample"), sides["strong"].get("splits"),
+            "sampling": [sides["strong"].get("sample"), config.strong_splits,
                          config.requests_per_year if sides["strong"].get("sample") == "auto" else None],
             "positive": (said.get("judge") or {}).get("positive"), "signals": dict(signals), "tests": TESTS_VERSION,
         }

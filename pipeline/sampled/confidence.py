@@ -22,9 +22,9 @@ def with_signal(task: TaskInput, rows: Graded) -> Predictions:
     if config.report.examples == "none":
         facts["unreadable_texts"] = {role: [] for role in facts["unreadable_texts"]}
     unreadable.require_readable(config.task, facts)
-    fit, wanted = frame[frame["split"] == "fit"], config.signal
+    fit, wanted = frame[frame["split"] == "fit"], config.signal or default_signal(frame)
     if not len(fit):
-        fit, wanted = frame, default_signal(frame) if wanted == "auto" else wanted
+        fit = frame  # nothing is chosen: they only fill the table of signals
     signal, table = chosen_signal(
         fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts["reasons"], seed=config.seed,
         texts=task.texts,

@@ -128,19 +128,23 @@ def test_row_39_copies_share_a_split_and_are_counted_with_conflicts(tmp_path: Pa
 
 
 def test_row_39_copies_in_different_groups_are_reported_as_leaks(tmp_path: Path) -> None:
-    split = Split()
+    split = Split(fit=0.3, certify=0.5, test=0.2)
     by_split: dict[str, str] = {}
     for i in range(100):
         by_split.setdefault(split_of(f"g{i}", split), f"g{i}")
     lines = "".join(json.dumps({"text": "same", "label": "work", "g": by_split[s]}) + "\n" for s in ("fit", "test"))
-    assert rows(tmp_path, "r.jsonl", lines, group="g").health["leaked_between_splits"] == 1
+    found = rows(tmp_path, "r.jsonl", lines, group="g", split=split.model_dump())
+    assert found.health["leaked_between_splits"] == 1
+    assert rows(tmp_path, "r.jsonl", lines, group="g").health["leaked_between_splits"] == 0  # all rows certify
 
 
 def test_the_order_of_rows_moves_nothing(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"text {i}", "label": "work"}) + "\n" for i in range(60)]
-    forward = {e.id: e.split for e in rows(tmp_path, "r.jsonl", "".join(lines)).examples}
-    backward = {e.id: e.split for e in rows(tmp_path, "r.jsonl", "".join(reversed(lines))).examples}
+    split = {"fit": 0.3, "certify": 0.5, "test": 0.2}
+    forward = {e.id: e.split for e in rows(tmp_path, "r.jsonl", "".join(lines), split=split).examples}
+    backward = {e.id: e.split for e in rows(tmp_path, "r.jsonl", "".join(reversed(lines)), split=split).examples}
     assert forward == backward
+    assert set(forward.values()) == set(split)
 
 
 def test_a_limit_keeps_the_same_rows_whatever_stands_beside_them(tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_a_limit_keeps_the_same_rows_whatever_stands_beside_them(tmp_path: Path)
 
 def test_split_shares_are_kept_over_many_groups() -> None:
     n = 20_000
-    found = [split_of(f"group {i}", Split()) for i in range(n)]
+    found = [split_of(f"group {i}", Split(fit=0.3, certify=0.5, test=0.2)) for i in range(n)]
     for name, share in (("fit", 0.3), ("certify", 0.5), ("test", 0.2)):
         # five binomial standard errors
         assert abs(found.count(name) / n - share) < 5 * (share * (1 - share) / n) ** 0.5

@@ -232,5 +232,5 @@ def test_what_is_written_is_read_as_a_table_of_predictions(here, capsys, suffix)
     (here / "cheap.jsonl").write_text("\n".join(batch_line(str(i), LABELS[i % 2], -0.1 * (i + 1)) for i in range(6)))
     (here / "strong.jsonl").write_text("\n".join(batch_line(str(i), LABELS[i % 3]) for i in range(6)))
     assert main(["import", "batch", "cheap.jsonl", "--strong", "strong.jsonl", "--output", f"t.{suffix}"]) == 0
-    table = predictions_file.read(Path(f"t.{suffix}"), Split())
+    table = predictions_file.read(Path(f"t.{suffix}"), Split(fit=0.3, certify=0.5, test=0.2))
     assert table["confidence"].tolist() == pytest.approx([math.exp(-0.1 * (i + 1)) for i in range(6)])

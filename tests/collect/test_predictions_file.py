@@ -17,7 +17,7 @@ from pipeline.collect.data.predictions_file import read
 from pipeline.config.split import Split
 from pipeline.errors import DataError
 
-SPLIT = Split()
+SPLIT = Split(fit=0.3, certify=0.5, test=0.2)
 
 
 def table(tmp_path: Path, text: str, name: str = "t.csv") -> Path:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from decide.evaluated import evaluated
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from cascade_threshold.calibrator import KINDS, Calibrator
-from pipeline.decide import calibration
-from pipeline.decide.calibration import apply, clipped, fit
+from pipeline.decide import calibration, metrics
+from pipeline.decide.calibration import apply, clipped, fit, readings
 
 Floats = np.ndarray
 
@@ -244,3 +247,33 @@ def test_atoms_certainties_and_lopsided_classes_are_fitted_without_complaint(see
         q = apply(fit(c, y, kind=kind, seed=seed), np.linspace(0, 1, 60))
         assert np.all((q >= 0) & (q <= 1)), kind
         assert np.all(np.diff(q) >= -1e-12), kind
+
+
+def test_without_fit_rows_a_row_is_read_by_calibrators_that_saw_nothing_of_its_group() -> None:
+    rows = evaluated(600, shares=(0.0, 1.0, 0.0), groups=150)
+    whole = fit(rows.confidence, rows.cheap_correct, kind="isotonic", seed=1)
+    before = readings(whole, rows, seed=1)
+    mine = rows.group == rows.group[7]
+    turned = replace(rows, cheap_correct=np.where(mine, 1 - rows.cheap_correct, rows.cheap_correct))
+    after = readings(whole, turned, seed=1)
+    assert mine.sum() > 1
+    assert np.array_equal(after[mine], before[mine])
+    assert not np.array_equal(after[~mine], before[~mine])
+    order = np.random.default_rng(2).permutation(600)
+    assert np.array_equal(readings(whole, rows.take(order), seed=1), before[order])
+
+
+def test_with_fit_rows_every_row_is_read_by_the_calibrator_that_production_has() -> None:
+    rows = evaluated(600)
+    whole = fit(rows.of("fit").confidence, rows.of("fit").cheap_correct, kind="platt", seed=1)
+    assert np.array_equal(readings(whole, rows, seed=1), apply(whole, rows.confidence))
+
+
+def test_a_curve_through_its_own_points_looks_calibrated_and_a_cross_fitted_one_tells_the_truth() -> None:
+    """An isotonic fit read on its own rows has no miscalibration at all, whatever the rows are."""
+    rows = evaluated(300, shares=(0.0, 1.0, 0.0))
+    whole = fit(rows.confidence, rows.cheap_correct, kind="isotonic", seed=1)
+    own = metrics.summary(apply(whole, rows.confidence), rows.cheap_correct)["corp_brier_miscalibration"]
+    crossed = metrics.summary(readings(whole, rows, seed=1), rows.cheap_correct)["corp_brier_miscalibration"]
+    assert own < 1e-4
+    assert crossed > 0.003

@@ -147,7 +147,7 @@ def test_intervals_over_queries_cover_near_one(queries: int) -> None:
     for run in range(runs):
         rng = np.random.default_rng([queries, run])
         values = np.where(rng.random(queries) < 0.97, 1.0, rng.uniform(0.4, 0.8, queries))
-        cell = _mean(values)
+        cell = _mean(values, 0.9)
         hits += cell["lower"] <= truth <= cell["upper"]
     assert hits >= 0.87 * runs, hits / runs
 

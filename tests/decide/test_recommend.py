@@ -351,18 +351,29 @@ def test_few_rows_small_splits_and_ties_are_warned_about():
     assert "no_confidence" in codes(
         advise(replace(small, confidence=np.full(120, np.nan)), kind="match_strong", within=0.02)
     )
-    assert {"no_test"} <= codes(advise(evaluated(600, shares=(0.5, 0.5, 0.0)), kind="match_strong", within=0.02))
+    assert not {"small_fit", "small_test"} & codes(
+        advise(evaluated(120, shares=(0.0, 1.0, 0.0)), kind="match_strong", within=0.01)
+    )
 
 
 def test_where_all_rows_certify_the_figures_are_theirs_at_99_per_cent_and_one_sentence_says_so():
     pooled = evaluated(1500, shares=(0.0, 1.0, 0.0))
-    found = advise(pooled, kind="match_strong", within=0.03)
+    found = advise(pooled, with_sweep=True, kind="match_strong", within=0.03)
     assert found.verdict == "certified"
     assert found.certificate.n == 1500
     assert {(e.level, e.split) for e in found.expected.values()} == {(0.99, "certify")}
-    assert [w.text for w in found.warnings if w.code in ("no_test", "no_fit")] == [
-        "No row was held out: the figures are of the rows that chose the threshold, with 99 % intervals."
-    ]
+    assert not {"no_test", "no_fit"} & codes(found)
+    assert found.intervals == {
+        "split": "certify",
+        "level": 0.99,
+        "note": "No row was held out: figures have 99 % intervals on the rows that chose the threshold.",
+    }
+    assert found.optimism is None
+    assert "(99\xa0% interval)" in found.sentence
+    assert {entry[name]["level"] for entry in found.label_rates for name in ("precision", "recall")} == {0.99}
+    held = advise(evaluated(1500), kind="match_strong", within=0.05)
+    assert (held.intervals["level"], held.intervals["note"]) == (0.9, None)
+    assert "interval)" not in held.sentence
     # exact at 99 %: twice the mass of a tail of .005
     kept = int((pooled.confidence >= found.threshold).sum())
     assert found.expected["coverage"].lower == pytest.approx(stats.beta.ppf(0.005, kept, 1501 - kept))

@@ -49,11 +49,19 @@ def test_the_curve_is_the_isotonic_fit() -> None:
 def test_calibrated_readings_are_a_stage_of_their_own() -> None:
     c, y = sample(600, 3)
     calibrator = fit(c, y, kind="spline", seed=0)
-    after = reliability(c, y, calibrator=calibrator, seed=0)
+    after = reliability(apply(calibrator, c), y, stage="after", seed=0)
     assert set(after.stage) == {"after"}
     assert set(reliability(c, y, seed=0).stage) == {"before"}
-    read = reliability(apply(calibrator, c), y, seed=0)
-    assert after.drop(columns="stage").equals(read.drop(columns="stage"))
+
+
+def test_an_interval_at_99_per_cent_is_that_of_its_level() -> None:
+    c, y = sample(600, 3)
+    wide, usual = reliability(c, y, seed=0, level=0.99), reliability(c, y, seed=0)
+    bins = wide[wide.kind == "bin"].iloc[0]
+    peer = binomtest(int(bins.n_correct), int(bins.n)).proportion_ci(0.99, method="wilson")
+    assert (bins.accuracy_lower, bins.accuracy_upper) == pytest.approx((peer.low, peer.high))
+    assert (wide.band_lower <= usual.band_lower).all()
+    assert (wide.band_upper >= usual.band_upper).all()
 
 
 def test_a_perfectly_calibrated_confidence_stays_in_its_band_and_another_does_not() -> None:

@@ -78,6 +78,7 @@ SCENES: dict[str, Scene] = {
     "judge": Scene(kind="judge", rows=600, labels=("yes", "no"), target={"kind": "match_strong", "within": 0.06}),
     "table": Scene(rows=600, table=True, target={"kind": "match_strong", "within": 0.06}),
     "unpriced": Scene(rows=600, table=True, priced=False, target={"kind": "match_strong", "within": 0.06}),
+    "pooled": Scene(rows=700, split=None, target={"kind": "match_strong", "within": 0.05}),
     "hidden": Scene(rows=300, more={"report": {"examples": "none"}}, target={"kind": "match_strong", "within": 0.1}),
     "hostile": Scene(rows=400, labels=HOSTILE, segments=HOSTILE, text=HOSTILE, target={"kind": "match_strong", "within": 0.1}),
 }  # fmt: skip
@@ -175,7 +176,8 @@ def lay_out(folder: Path, name: str, scene: Scene) -> None:
 def config(name: str, scene: Scene) -> dict[str, Any]:
     """The task's config."""
     more = dict(scene.more)
-    dataset: dict[str, Any] = {"path": "rows.jsonl", "id": "id", "segment": "segment", "split": scene.split}
+    dataset: dict[str, Any] = {"path": "rows.jsonl", "id": "id", "segment": "segment"}
+    dataset |= {} if scene.split is None else {"split": scene.split}
     dataset |= {"prevalence": more.pop("prevalence")} if "prevalence" in more else {}
     dataset |= {"label": "label"} if scene.gold else {}
     dataset |= {"options": "options"} if scene.kind == "choose" else {}

@@ -286,7 +286,7 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         lines.append(
             "  # group: column        # rows of one user or thread belong together; the promise is then about groups"
         )
-    lines.append("  split: {fit: 0.3, certify: 0.5, test: 0.2}   # certify decides how tight a promise can be")
+    lines.append("  split: pooled                      # all rows certify; {certify: 0.8, test: 0.2} holds a fifth out")
     if kind == "classify":
         lines.append(
             f"labels: [{', '.join(quote(v, ensure_ascii=False) for v in labels)}]   # CHECK spelled as the model is to answer"
@@ -320,7 +320,6 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         "  model: deepseek-ai/DeepSeek-V4-Pro-0813",
         '  usd_per_million_tokens: {input: 1.32, output: 3.96, as_of: 2026-11-22, source: "third-party price list, CHECK"}',
         f"  params: {params}",
-        "  splits: [certify, test]          # fit rows need no strong answer",
         "target: {kind: match_strong, within: 0.02, certainty: 0.9}   # at most 2 points worse than the strong model",
     ]
     return "\n".join(lines) + "\n"
@@ -364,10 +363,9 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
         )
     if unused:
         said.append(f"not used: {', '.join(unused)}")
-    certify = int(rows * 0.5)
     said.append(
-        f"about {certify:,} rows will certify; within 0.02 at 90 % certainty needs at least 115 of them, and in practice about a thousand"
-        if certify < 1000
-        else f"about {certify:,} rows will certify"
+        f"all {rows:,} rows will certify; within 0.02 at 90 % certainty needs at least 115 of them, and in practice about 500 or more"
+        if rows < 500
+        else f"all {rows:,} rows will certify"
     )
     return said

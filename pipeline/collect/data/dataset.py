@@ -136,6 +136,7 @@ class _Reader:
     ) -> None:
         assert config.dataset is not None and config.prompt is not None
         self.config, self.spec, self.table, self.canonical = config, config.dataset, table, canonical
+        self.split = config.split
         self.text_columns, self.columns = text_columns, config.prompt.columns
         self.choices = ChoiceReading.of(table, self.spec.label, self.spec.options)
         self.repeated_options = 0
@@ -170,7 +171,7 @@ class _Reader:
         self.long += any(len(t) > LONG_TEXT for t in texts)
         label = self._label(where, row, options)
         group = self._plain(where, self.spec.group, row) if self.spec.group else key
-        split = split_of(group, self.spec.split)
+        split = split_of(group, self.split)
         self.contents[key] += 1
         self.labels_of.setdefault(key, set()).add(label)
         self.splits_of.setdefault(key, set()).add(split)

@@ -37,7 +37,7 @@ def advice(config: TaskConfig, dataset: Dataset) -> list[Advice]:
 
 
 def _alternatives(config: TaskConfig, dataset: Dataset) -> Iterator[Advice]:
-    signal = SIGNALS.get(config.signal)
+    signal = SIGNALS.get(config.signal or "label_probability")
     if not isinstance(config.cheap, Model) or (signal is not None and not signal.needs_alternatives):
         return
     asked = config.cheap.top_logprobs

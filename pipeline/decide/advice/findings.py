@@ -11,6 +11,7 @@ from scipy import stats
 
 from pipeline.decide.advice.number_text import MINUS, counted, percent, short, shortened
 from pipeline.decide.advice.warnings import Caveat
+from pipeline.decide.held_out import interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.paired_interval import paired_difference
@@ -24,14 +25,13 @@ FEWEST = 30
 TOP = 0.1
 """Share of the most confident rows that is looked at by itself."""
 CHANCE = 0.01
-LEVEL = 0.9
 MOST_NAMED = 3
 
 
 def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool, grouped: bool) -> Iterator[Caveat]:
     """Sentences about the recommended threshold. `rows` are all rows; `grouped`: groups are what is counted."""
     test = rows.of("test")
-    shown = test if len(test) else rows.of("certify")
+    shown = rows.of(shown_split(rows.split))
     if threshold is not None and len(test) and not test.sampled:
         yield from _splits_disagree(rows.of("certify"), test, threshold, human)
     yield from _surest_are_worst(rows.of("certify"))
@@ -133,9 +133,13 @@ def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grou
         group = shown.group[mine] if grouped else None
         if shown.sampled:
             part = shown.take(mine)
-            at = sampled_difference(part, accepted(part.confidence, threshold), level=LEVEL, split="", group=group)
+            at = sampled_difference(
+                part, accepted(part.confidence, threshold), level=interval_level(shown.split), split="", group=group
+            )
         else:
-            at = paired_difference(cascade[mine], shown.strong_correct[mine], level=LEVEL, split="", group=group)
+            at = paired_difference(
+                cascade[mine], shown.strong_correct[mine], level=interval_level(shown.split), split="", group=group
+            )
         if at.n >= FEWEST and at.value is not None and at.value < -within:
             found.append((at.value, name, at.n, at.upper is not None and at.upper < -within))
     if not found:

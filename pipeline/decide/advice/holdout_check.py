@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, limit, points
-from pipeline.decide.curves.at_threshold import LEVEL, LEVEL_WITHOUT_TEST, Estimate
+from pipeline.decide.curves.at_threshold import Estimate
+from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.intervals import clopper_pearson
@@ -110,7 +111,7 @@ def outcome(
     """
     kept = accepted(part.confidence, threshold)
     strong = np.ones(len(part)) if human else part.strong_correct
-    level = LEVEL if split == "test" else LEVEL_WITHOUT_TEST
+    level = level_of(split)
     group = part.group if grouped else None
     if goal.kind == "match_strong" and part.sampled and not human:
         figure = sampled_difference(part, kept, level=level, split=split, group=group)

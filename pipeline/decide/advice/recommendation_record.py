@@ -13,10 +13,11 @@ from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.pricing import Price
 from pipeline.decide.advice.findings import of_ranking, of_usual_rules
 from pipeline.decide.advice.warnings import gravest_first
-from pipeline.decide.curves.at_threshold import LEVEL, LEVEL_WITHOUT_TEST, mix_weights
+from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.curves.baselines import baselines, cross_fitted_scores, router_scores
 from pipeline.decide.curves.caching import caching
 from pipeline.decide.curves.usual_rules import Setting, usual_rules
+from pipeline.decide.held_out import interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import Recommendation
 from pipeline.decide.target import Goal, TargetLike
@@ -97,7 +98,7 @@ def _usual_rules(
     seed: int,
 ) -> list[dict[str, Any]]:
     """What people usually do, on the rows that the figures are of."""
-    split = "test" if len(rows.of("test")) else "certify"
+    split = shown_split(rows.split)
     fit, part, held, routers = rows.of("fit"), rows.of(split), rows.of("certify"), None
     if texts is not None:
         every = rows.take((rows.split == split) | (rows.split == "certify"))
@@ -108,7 +109,7 @@ def _usual_rules(
             else cross_fitted_scores(told, 1 - every.outcome(labeled), every.group, seed=seed)
         )
         routers = None if scores is None else (scores[every.split == split], scores[every.split == "certify"])
-    level, goal = LEVEL if split == "test" else LEVEL_WITHOUT_TEST, Goal.of(target)
+    level, goal = interval_level(rows.split), Goal.of(target)
     grouped = found.certificate.unit == "groups"
     shown, tested = (Setting(r, goal, s, level, human, grouped) for r, s in ((part, split), (held, "certify")))
     return usual_rules(shown, tested, found.threshold, routers=routers)
@@ -118,7 +119,7 @@ def _baselines(
     rows: Rows, rate: float | None, texts: Mapping[str, str] | None, prevalence: Mapping[str, float] | None, seed: int
 ) -> list[dict[str, Any]]:
     """Random escalation, the oracle and a router that reads the text only, along all rates and at the recommended one."""
-    split = "test" if len(rows.of("test")) else "certify"
+    split = shown_split(rows.split)
     fit, held = rows.of("fit"), rows.of(split)
     rates = sorted({*np.linspace(0, 1, 21).tolist(), *([] if rate is None else [float(rate)])})
     of_fit, of_held = (None if texts is None else [texts[i] for i in part.example_id] for part in (fit, held))

@@ -21,6 +21,7 @@ from pipeline.decide.advice.number_text import (
     usd,
 )
 from pipeline.decide.curves.at_threshold import Estimate
+from pipeline.decide.held_out import LEVEL
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.certificate import Certificate, finite
 
@@ -280,4 +281,5 @@ def _about(rate: float) -> str:
 def _interval(estimate: Estimate) -> str:
     if estimate.lower is None or estimate.upper is None:
         return ""
-    return f"[{bare_tenths(estimate.lower)}, {bare_tenths(min(estimate.upper, 1.0))}]"
+    level = "" if estimate.level == LEVEL else f" ({limit(estimate.level)} interval)"
+    return f"[{bare_tenths(estimate.lower)}, {bare_tenths(min(estimate.upper, 1.0))}]{level}"

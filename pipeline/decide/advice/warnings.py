@@ -137,13 +137,7 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
             2,
             f"Only {counted(fit, 'row')} fixed the signal and the calibration; both are coarse.",
         )
-    if test == 0:
-        yield Caveat(
-            "no_test",
-            1,
-            "No row was held out: the figures are of the rows that chose the threshold, with 99 % intervals.",
-        )
-    elif test < SMALL_SPLIT:
+    if 0 < test < SMALL_SPLIT:
         yield Caveat("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.held_out import LEVEL
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.mean_interval import ratio_interval
 from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
@@ -20,15 +21,8 @@ from pipeline.decide.thresholds import accepted
 Floats = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]
 
-LEVEL, LEVEL_WITHOUT_TEST = 0.9, 0.99
-"""Of intervals on held-out rows, and where the rows that chose the threshold are all there is: they flatter it."""
 MOST_MISSING = 0.1
 """Share of the rows of a figure up to which what is missing is taken for failures, that may depend on the answer."""
-
-
-def level_of(split: str) -> float:
-    """Of the intervals of figures on a split: wider where the rows chose the threshold."""
-    return LEVEL_WITHOUT_TEST if split == "certify" else LEVEL
 
 
 @dataclass(frozen=True)

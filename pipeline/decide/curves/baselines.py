@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.decide.predictions import Rows
-from pipeline.decide.testing.clusters import codes
+from pipeline.decide.testing.clusters import fold_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def cross_fitted_scores(
     texts: Sequence[str], wrong: npt.ArrayLike, group: npt.NDArray[np.object_], *, seed: int
 ) -> Floats | None:
     """As `router_scores`, each row by a model of the other groups' rows in five parts; None where one cannot be fitted."""
-    fold = np.random.default_rng(seed).permutation(len(numbers := codes(group)))[numbers] % FOLDS
+    fold = fold_of(group, FOLDS, seed)
     errors, found = np.asarray(wrong, dtype=np.float64), np.full(len(texts), np.nan)
     for k in range(FOLDS):
         inside, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)

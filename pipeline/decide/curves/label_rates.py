@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.curves.at_threshold import level_of
 from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import share_interval
 

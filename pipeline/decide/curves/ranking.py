@@ -18,9 +18,8 @@ import pandas as pd
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from cascade_threshold.calibrator import Calibrator
-from pipeline.decide import calibration
 from pipeline.decide.advice.number_text import MINUS
+from pipeline.decide.held_out import LEVEL, interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import UNSEEN, share_interval
 from pipeline.decide.thresholds import accepted
@@ -29,7 +28,6 @@ Floats = npt.NDArray[np.float64]
 
 CUT = 10
 PRECISION_AT = (1, 3)
-LEVEL = 0.9
 FOLDS, FEWEST_OF_A_CLASS = 5, 10
 TIES = "expected value over all orders of tied ones"
 BARE_VERDICT = "bare verdict: yes before no, ties by their expected value"
@@ -108,6 +106,7 @@ def passages(
     seed: int,
     gain: Floats | None = None,
     strong_score: Floats | None = None,
+    level: float = LEVEL,
 ) -> dict[str, Any]:
     """Metrics over queries of the cheap model alone, the cascade and the strong model; arrays of shape (n,).
 
@@ -155,9 +154,11 @@ def passages(
         answered = [q for q in queries if who != "strong" or not silent[q].all()]
         ranked = [Ranked.of(value[q], *(s[q] for s in orders[who])) for q in answered]
         found[who] = {name: np.array([f(r) for r in ranked]) for name, f in measures.items()}
-        out[who] = {name: _mean(values) for name, values in found[who].items()}
+        out[who] = {name: _mean(values, level) for name, values in found[who].items()}
     if "cascade" in found:
-        out["difference"] = {name: _difference(found["cascade"][name] - found["cheap"][name]) for name in measures}
+        out["difference"] = {
+            name: _difference(found["cascade"][name] - found["cheap"][name], level) for name in measures
+        }
         out["sentence"] = _bought("nDCG@10", out["difference"]["ndcg_at_10"], escalated=int((~kept).sum()))
     return out
 
@@ -218,6 +219,7 @@ def options(
     *,
     seed: int,
     strong_probabilities: Sequence[Mapping[str, float] | None] | None = None,
+    level: float = LEVEL,
 ) -> dict[str, Any]:
     """Top-1 accuracy and MRR of the cheap model alone, the cascade and the strong model, over n rows.
 
@@ -248,14 +250,16 @@ def options(
         out[who] = None
         if ranked is not None:
             top, reciprocal = np.array(ranked, dtype=np.float64).reshape(-1, 2).T
-            out[who] = {"top_1": _mean(top), "mrr": _mean(reciprocal)}
+            out[who] = {"top_1": _mean(top, level), "mrr": _mean(reciprocal, level)}
     if known:
         moved = np.array(cascade, dtype=np.float64).reshape(-1, 2) - np.array(cheap, dtype=np.float64).reshape(-1, 2)
-        out["difference"] = {"top_1": _difference(moved[:, 0]), "mrr": _difference(moved[:, 1])}
+        out["difference"] = {"top_1": _difference(moved[:, 0], level), "mrr": _difference(moved[:, 1], level)}
         out["sentence"] = _bought("MRR", out["difference"]["mrr"], escalated=int((~kept).sum()))
     right = np.array([s == y for s, y in zip(strong_answer, label, strict=True)], dtype=float)[~silent]
     order = [_behind(letters, q, y, s)[1] for letters, q, y, s in zip(names, others, label, strong_answer, strict=True) if told and s is not None]  # fmt: skip
-    out["strong"] = {"top_1": _mean(right), "mrr": _mean(np.array(order)) if told else None} if known else None
+    out["strong"] = (
+        {"top_1": _mean(right, level), "mrr": _mean(np.array(order), level) if told else None} if known else None
+    )
     return out
 
 
@@ -281,32 +285,32 @@ def _behind(names: Sequence[str], chances: Sequence[float] | None, label: str, f
     return 0.0, sum(1 / (before + i) for i in range(1, tied + 1)) / tied
 
 
-def _mean(values: Floats) -> dict[str, Any]:
+def _mean(values: Floats, level: float) -> dict[str, Any]:
     """Mean of the known values, which lie in [0, 1], with an interval that holds near 1 and where all are the same."""
     known = values[~np.isnan(values)]
     n = len(known)
     if n == 0:
-        return {"value": None, "lower": None, "upper": None, "level": LEVEL, "n": 0}
-    lower, upper = share_interval(known, np.ones(n, dtype=bool), group=np.arange(n), level=LEVEL)
-    return {"value": float(known.mean()), "lower": lower, "upper": upper, "level": LEVEL, "n": n}
+        return {"value": None, "lower": None, "upper": None, "level": level, "n": 0}
+    lower, upper = share_interval(known, np.ones(n, dtype=bool), group=np.arange(n), level=level)
+    return {"value": float(known.mean()), "lower": lower, "upper": upper, "level": level, "n": n}
 
 
-def _difference(values: Floats) -> dict[str, Any]:
+def _difference(values: Floats, level: float) -> dict[str, Any]:
     """Mean of paired differences with Student's interval, widened by half a query that moves from one end to the other."""
     known = values[~np.isnan(values)]
     n = len(known)
     if n < 2:
-        return {"value": float(known[0]) if n else None, "lower": None, "upper": None, "level": LEVEL, "n": n}
+        return {"value": float(known[0]) if n else None, "lower": None, "upper": None, "level": level, "n": n}
     spread = float(np.hypot(known.std(ddof=1) / n**0.5, UNSEEN / n))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * spread
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread
     value = float(known.mean())
-    return {"value": value, "lower": max(-1.0, value - half), "upper": min(1.0, value + half), "level": LEVEL, "n": n}
+    return {"value": value, "lower": max(-1.0, value - half), "upper": min(1.0, value + half), "level": level, "n": n}
 
 
 def ranked_rows(
     frame: pd.DataFrame,
     threshold: float | None,
-    calibrator: Calibrator,
+    reading: Floats,
     *,
     letters: Mapping[str, Sequence[str]] | None,
     yes: str,
@@ -315,10 +319,12 @@ def ranked_rows(
 ) -> dict[str, Any]:
     """How well the held-out rows of a table of predictions are ranked, with and without escalation.
 
-    `letters`: of kind choose, the names of each row's options by its id; None for kind judge, whose answer `yes` says that
+    `reading` (n,): each row's calibrated confidence, by rows of other groups; without test rows all certify rows are ranked. `letters`: of kind choose, the names of each row's options by its id; None for kind judge, whose answer `yes` says that
     a passage is relevant. `grades`: gain of each label where relevance is graded; a passage is then ranked by its expected gain.
     """
-    part_frame = frame[frame["split"] == ("test" if (frame["split"] == "test").any() else "certify")]
+    splits = set(frame["split"])
+    mine = (frame["split"] == shown_split(splits)).to_numpy()
+    part_frame, level = frame[mine], interval_level(splits)
     part, held = Rows.from_frame(part_frame), Rows.from_frame(frame[frame["split"] == "certify"])
     kept = accepted(part.confidence, threshold)
 
@@ -330,7 +336,9 @@ def ranked_rows(
     chances, theirs = told("label_probabilities"), told("strong_probabilities")
     if letters is not None:
         names = [letters[i] for i in part.example_id]
-        return options(part.label, names, chances, part.strong_answer, kept, seed=seed, strong_probabilities=theirs)
+        return options(
+            part.label, names, chances, part.strong_answer, kept, level=level, seed=seed, strong_probabilities=theirs
+        )
 
     gains = {yes: 1.0} if grades is None else grades
     most = max(gains.values())
@@ -349,10 +357,10 @@ def ranked_rows(
     if "signal_first_token" in part_frame:  # one logprob tells P(yes) too: p of a yes, 1 - p of a no
         alone = pd.to_numeric(part_frame["signal_first_token"]).to_numpy(np.float64, na_value=np.nan)
         score = np.where(np.isnan(score), np.where(part.cheap_answer == yes, alone, 1 - alone), score)
-    sure = calibration.apply(calibrator, part.confidence)
+    sure = reading[mine]
     label, known = says(part.label), says(held.label)
     return passages(
-        part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, seed=seed, gain=label * most,
+        part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, level=level, seed=seed, gain=label * most,
         relevance=np.where(part.cheap_answer == yes, sure, 1 - sure) if grades is None else np.nan_to_num(score),
         strong_score=strong_score, strong_share=share_relevant((known > 0).astype(np.float64), says(held.strong_answer)),
     )  # fmt: skip

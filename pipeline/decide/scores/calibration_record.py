@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
 from pipeline.decide import calibration, metrics
+from pipeline.decide.held_out import interval_level
 from pipeline.decide.predictions import Rows
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -22,19 +27,29 @@ class Calibrated:
 
 
 def calibration_record(
-    rows: Rows, calibrator: Calibrator, signal: Mapping[str, Any], table: list[dict[str, Any]], *, seed: int
+    rows: Rows,
+    calibrator: Calibrator,
+    reading: Floats,
+    signal: Mapping[str, Any],
+    table: list[dict[str, Any]],
+    *,
+    seed: int,
 ) -> dict[str, Any]:
-    """The calibrator as numbers, what it was chosen from, and the metrics before and after it."""
-    calibrated = calibration.apply(calibrator, rows.confidence)
+    """The calibrator as numbers, what it was chosen from, and the metrics before and after it.
+
+    `reading` (n,): the calibrated confidence of each row, as `calibration.readings` has it.
+    """
+    level = interval_level(rows.split)
     measured: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
     for split in ("fit", "certify", "test"):
         part = rows.split == split
-        for stage, values in (("before", rows.confidence), ("after", calibrated)):
+        for stage, values in (("before", rows.confidence), ("after", reading)):
             measured[stage][split] = metrics.with_intervals(
-                values[part], rows.cheap_correct[part], seed=seed, group=rows.group[part]
+                values[part], rows.cheap_correct[part], level=level, seed=seed, group=rows.group[part]
             )
     return {
         "schema": "cascade-calibration/1", "signal": dict(signal), "signal_table": table,
         "calibrator": calibrator.to_numbers(), "selection": list(calibrator.selection), "reason": calibrator.reason,
         "metrics": measured, "clipped": calibration.clipped(rows.confidence),
+        "level": level, "cross_fitted": not (rows.split == "fit").any(),
     }  # fmt: skip

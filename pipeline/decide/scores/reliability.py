@@ -10,8 +10,6 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtri
 
-from cascade_threshold.calibrator import Calibrator
-from pipeline.decide.calibration import apply
 from pipeline.decide.scores.formulas import Bins
 from pipeline.decide.scores.value_counts import Cells
 from pipeline.decide.testing.intervals import wilson
@@ -43,17 +41,17 @@ def reliability(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     *,
-    calibrator: Calibrator | None = None,
+    stage: str = "before",
     seed: int,
     split: str = "all",
     level: float = 0.9,
 ) -> pd.DataFrame:
-    """One row per bin and per step of the CORP curve, of the confidence itself or (given a calibrator) of its reading.
+    """One row per bin and per step of the CORP curve, of the confidence itself or of its calibrated reading.
 
     `confidence`, `correct`: shape (n,), NaN rows are left out. Columns:
 
     split            as given
-    stage            before: the confidence · after: the calibrated reading
+    stage            as given: before, where `confidence` is the signal's · after, where it is its calibrated reading
     kind             bin: ten bins of equal size that never split a tie · corp: a step of the isotonic fit (CORP)
     lower_edge, upper_edge   smallest and largest confidence (or reading) in it
     mean_confidence, accuracy, n, n_correct   of its rows
@@ -63,9 +61,7 @@ def reliability(
 
     Above 1,000 distinct confidences the simulations use cells merged by rank.
     """
-    p = np.asarray(confidence, dtype=np.float64)
-    stage = "before" if calibrator is None else "after"
-    cells = Cells.of(p if calibrator is None else apply(calibrator, p), correct)
+    cells = Cells.of(np.asarray(confidence, dtype=np.float64), correct)
     if len(cells) == 0:
         return pd.DataFrame(columns=COLUMNS)
     bin_table, corp_table = _runs(cells, Bins.equal_mass(cells, BINS)), _runs(cells, _steps(cells))

@@ -33,7 +33,7 @@ def captions(report: Mapping[str, Any]) -> dict[str, Caption]:
     if trust["risk"]:
         made["risk"] = lambda: _risk(trust, reweighted=bool(report["decide"]["reweighted"]))
     if trust["signals"]:
-        made["signals"] = lambda: _signals(trust["signals"])
+        made["signals"] = lambda: _signals(trust["signals"], "certify" if trust["cross_fitted"] else "fit")
     return {name: make() for name, make in made.items()}
 
 
@@ -95,7 +95,8 @@ def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
         takeaway = f"In the fullest bin {count(most['n'])} answers have a mean confidence of {share(most['mean_confidence'])}, and {share(most['accuracy'])} of them are right."
     if metrics.get("brier"):
         takeaway += f" Brier score {estimate(metrics['brier'], 'number')}, lower is better."
-    words = "as the signal gives it" if stage == "before" else "after calibration"
+    fitted = ", each row read by calibrators fitted to other groups" if trust["cross_fitted"] else ""
+    words = "as the signal gives it" if stage == "before" else f"after calibration{fitted}"
     return Caption(
         f"Reliability {words}, {data['split']} split (n\u00a0=\u00a0{count(entry['n'])})",
         takeaway,
@@ -133,7 +134,7 @@ def _risk(trust: Mapping[str, Any], *, reweighted: bool) -> Caption:
     )
 
 
-def _signals(signals: list[Mapping[str, Any]]) -> Caption:
+def _signals(signals: list[Mapping[str, Any]], split: str) -> Caption:
     chosen = next((s for s in signals if s.get("chosen")), None)
     takeaway = (
         "No signal was chosen."
@@ -141,7 +142,7 @@ def _signals(signals: list[Mapping[str, Any]]) -> Caption:
         else f"Chosen: {str(chosen['signal']).replace('_', ' ')}, AURC {number(chosen.get('aurc'))}."
     )
     return Caption(
-        "The signals compared on the fit split",
+        f"The signals compared on the {split} split",
         takeaway,
         "Each signal is a way to read a confidence from the same reply. Its AURC is the mean over ten parts of the rows. The simplest is taken whose "
         "distance to the best, part by part, is no more than the standard error of that distance.",

@@ -78,6 +78,7 @@ def build(
         "started": found.record.get("started"),
         "models": models,
         "verdict": verdict,
+        "intervals": advice.intervals.model_dump(),
         "first": None,
         "cards": _cards(found, sweep, split, expected, human=models["strong"]["human"]),
         "warnings": _warnings(advice),

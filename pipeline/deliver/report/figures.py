@@ -82,17 +82,17 @@ def draw(report: Mapping[str, Any], *, png: bool = True) -> dict[str, Drawing]:
 
 def painters(report: Mapping[str, Any]) -> dict[str, Callable[[Axes], None]]:
     """What paints each figure for which the report has data, on axes of any size, by name."""
-    trust, sweep = report["trust"], report["decide"]["sweep"]
+    trust, sweep, level = report["trust"], report["decide"]["sweep"], f"{100 * report['intervals']['level']:.3g} %"
     made: dict[str, Callable[[Axes], None]] = {}
     if sweep is not None and len(set(zip(*_curve(sweep), strict=True))) > 1:  # one end alone is no curve
         made["decide"] = lambda axes: _decide(axes, report["decide"])
     for stage in ("before", "after"):
         if trust["reliability"] and trust["reliability"][stage]:
-            made[f"reliability-{stage}"] = partial(_reliability, stage=trust["reliability"][stage])
+            made[f"reliability-{stage}"] = partial(_reliability, stage=trust["reliability"][stage], level=level)
     if trust["histogram"] and trust["histogram"]["n"] > trust["histogram"]["null"]:
         made["histogram"] = lambda axes: _histogram(axes, trust["histogram"], report["verdict"]["threshold"])
     if trust["risk"]:
-        made["risk"] = lambda axes: _risk(axes, trust["risk"])
+        made["risk"] = lambda axes: _risk(axes, trust["risk"], level)
     if trust["signals"]:
         made["signals"] = lambda axes: _signals(axes, trust["signals"])
     return made
@@ -255,7 +255,7 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
     _percent_axis(axes.yaxis)
 
 
-def _reliability(axes: Axes, stage: Mapping[str, Any]) -> None:
+def _reliability(axes: Axes, stage: Mapping[str, Any], level: str) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)), label="perfect")
     corp = stage["corp"]
     x, low, high = _known(
@@ -278,7 +278,7 @@ def _reliability(axes: Axes, stage: Mapping[str, Any]) -> None:
             markersize=3.5,
             elinewidth=0.8,
             capsize=2,
-            label="bins, 90 % interval",
+            label=f"bins, {level} interval",
         )
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="share right")
 
@@ -315,13 +315,13 @@ def _histogram(axes: Axes, data: Mapping[str, Any], threshold: float | None) -> 
     axes.set(xlim=(0, len(edges)), xlabel="confidence, from", ylabel="requests")
 
 
-def _risk(axes: Axes, risk: Mapping[str, Any]) -> None:
+def _risk(axes: Axes, risk: Mapping[str, Any], level: str) -> None:
     columns = risk["columns"]
     if "selective_risk_lower" in columns:
         x, low, high = _known(columns["coverage"], columns["selective_risk_lower"], columns["selective_risk_upper"])
         # below a few rows the interval spans everything and hides the curve
         wide = high - low < 0.5
-        _band(axes, x[wide], low[wide], high[wide], color=BLUE, alpha=0.15, label="90 % band")
+        _band(axes, x[wide], low[wide], high[wide], color=BLUE, alpha=0.15, label=f"{level} band")
     x, y = _known(columns["coverage"], columns["selective_risk"])
     _line(axes, x, y, color=BLUE, linewidth=1.6, label="by confidence")
     if len(x):

@@ -65,7 +65,7 @@ def _bars(report: Mapping[str, Any], human: bool) -> list[dict[str, Any]]:
     """Cheap alone, cascade, strong alone: accuracy (or agreement) and cost on the same rows."""
     ends, cards = report["decide"]["ends"], {c["key"]: c for c in report["cards"]}
     agreement = cards["quality"]["name"] == "agreement"
-    unknown = {"value": None, "lower": None, "upper": None, "level": 0.9, "n": 0, "split": ""}
+    unknown = {"value": None, "lower": None, "upper": None, "level": report["intervals"]["level"], "n": 0, "split": ""}
     cheap_right = _agreement_of_cheap(report, unknown) if agreement else ends["cheap_only"]["accuracy"]
     bars = [{"name": "cheap", "quality": cheap_right, "cost": ends["cheap_only"]["usd_per_1000"]}]
     if report["verdict"]["threshold"] is not None:

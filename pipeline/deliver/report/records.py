@@ -61,6 +61,14 @@ class Ends(Record):
     strong_only: End
 
 
+class Intervals(Record):
+    """Of every figure: the split it is read on, the level of its interval, and what to say where no row was held out."""
+
+    split: str
+    level: float
+    note: str | None
+
+
 class Certificate(Record):
     """What the test found."""
 
@@ -123,6 +131,7 @@ class Recommendation(Record):
     certificate: Certificate
     expected: Expected
     ends: Ends
+    intervals: Intervals
     outcome: Outcome | None
     difference: Figure | None
     mix_difference: Figure | None
@@ -154,6 +163,8 @@ class Calibration(Record):
     selection: tuple[dict[str, Any], ...]
     metrics: dict[str, dict[str, dict[str, Any]]]
     clipped: int
+    level: float
+    cross_fitted: bool
 
 
 R = TypeVar("R", bound=Record)

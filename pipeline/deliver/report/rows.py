@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.decide.curves.at_threshold import level_of
+from pipeline.decide.held_out import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.testing.share_interval import share_interval

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.decide.curves.at_threshold import LEVEL, level_of
+from pipeline.decide.held_out import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.deliver.report.rows import ReportRows
 
@@ -99,18 +99,18 @@ def table(
         "n": n,
         "quality": "accuracy" if gold else "agreement",
         "band": metadata.get("band", "pointwise"),
-        "level": _level(metadata),
+        "level": _level(metadata, split),
         "levels_in_sweep": len(sweep[sweep["split"] == split]),
         "recommended": recommended,
         "columns": columns,
     }
 
 
-def _level(metadata: Mapping[str, str]) -> float:
+def _level(metadata: Mapping[str, str], split: str) -> float:
     try:
-        return float(metadata.get("band_level") or metadata.get("level") or LEVEL)
+        return float(metadata.get("band_level") or metadata.get("level") or level_of(split))
     except ValueError:
-        return LEVEL
+        return level_of(split)
 
 
 def _column(part: pd.DataFrame, name: str) -> list[float | None]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.decide.curves.at_threshold import LEVEL
+from pipeline.decide.held_out import LEVEL
 from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.rows import ReportRows
@@ -51,11 +51,12 @@ def trust(
         "calibrator": found.get("calibrator"),
         "selection": list(found.get("selection") or []),
         "metrics": found.get("metrics") or {},
+        "cross_fitted": bool(found.get("cross_fitted")),
         "clipped": found.get("clipped"),
         "reliability": _reliability(reliability, split),
         "histogram": None if rows is None else report_rows.histogram(rows, split),
         "risk": None if sweep is None else _risk(sweep, split, threshold),
-        "optimism": None if sweep is None else _optimism(sweep, threshold, shown),
+        "optimism": None if sweep is None or split != "test" else _optimism(sweep, threshold, shown),
     }
 
 
