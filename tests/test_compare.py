@@ -25,10 +25,13 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("compare")
     draw, found = random.Random(1), {"folder": folder}
     lines = ["example_id,confidence,cheap_correct,strong_correct,cheap_usd,strong_usd,split"]
+    splits = ("fit", "certify", "certify", "test")
     for i in range(1200):
         confidence = 1 - (i % 97) / 200
         right = int(draw.random() < (0.97 if confidence > 0.7 else 0.6))
-        lines.append(f"r{i},{confidence},{right},{int(draw.random() < 0.95)},0.00001,{0.0005 + draw.random() / 1000},{("fit", "certify", "certify", "test")[i % 4]}")
+        lines.append(
+            f"r{i},{confidence},{right},{int(draw.random() < 0.95)},0.00001,{0.0005 + draw.random() / 1000},{splits[i % 4]}"
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         Path("mine.yaml").write_text("task: mine\nkind: classify\ntarget: {kind: match_strong, within: 0.05}\n")
