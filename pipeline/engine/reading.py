@@ -83,12 +83,14 @@ def strong_answers(
     task: TaskInput, store: ResponseStore, requests: Iterable[Request]
 ) -> dict[str, tuple[str | None, str, bool | None]]:
     """Answer, status and correctness of the kept strong replies to some requests, by example id."""
-    named = {request.request_id: request for request in requests}
+    named: dict[str, list[str]] = {}
+    for request in requests:  # copies share one
+        named.setdefault(request.request_id, []).append(request.example_id)
     examples = {e.id: e for e in task.dataset.examples} if named else {}
     out = {}
     for reply in store.replies(list(named)):
-        example = examples[named[reply.request_id].example_id]
-        answers = task.answers or AnswerSet.choose(example.options or ())
-        m = measure(reply.body, answers, role="strong")
-        out[example.id] = (m.answer, m.status, correctness(m.answer, m.status, example.label))
+        for example in (examples[name] for name in named[reply.request_id]):
+            answers = task.answers or AnswerSet.choose(example.options or ())
+            m = measure(reply.body, answers, role="strong")
+            out[example.id] = (m.answer, m.status, correctness(m.answer, m.status, example.label))
     return out

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.collect import collection
 from pipeline.collect.request import Request
 from pipeline.collect.sending.spend_cap import Allowance
-from pipeline.collect.store.response_store import ResponseStore
+from pipeline.collect.store.response_store import CHUNK, ResponseStore, chunks
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.strong_answers import StrongAnswers
 from pipeline.engine import reading
@@ -30,12 +30,22 @@ def sampled(task: TaskInput) -> bool:
     return said.rate(certify, task.config.requests_per_year) < 1
 
 
+def settled(store: ResponseStore, requests: Mapping[str, Request]) -> set[str]:
+    """Ids of the rows whose request was answered, or refused for good: it is not sent again."""
+    out: set[str] = set()
+    for part in chunks(requests.items(), CHUNK):
+        known, _ = store.known([request.request_id for _, request in part])
+        out |= {name for name, request in part if request.request_id in known}
+    return out
+
+
 def asked_before(store: ResponseStore, requests: Mapping[str, Request]) -> set[str]:
     """Ids of the rows whose request was sent by some run, whatever came of it."""
-    keys = [request.request_id for request in requests.values()]
-    known, _ = store.known(keys)
-    tried = store.tries([key for key in keys if key not in known])
-    return {name for name, r in requests.items() if r.request_id in known or tried.get(r.request_id)}
+    out = settled(store, requests)
+    for part in chunks([(name, request) for name, request in requests.items() if name not in out], CHUNK):
+        tried = store.tries([request.request_id for _, request in part])
+        out |= {name for name, request in part if tried.get(request.request_id)}
+    return out
 
 
 def read(task: TaskInput) -> Graded:
@@ -56,7 +66,7 @@ def collect(task: TaskInput, allowance: Allowance) -> Graded:
     with ResponseStore(task.store_path) as store:
         collection.prepare(task, store, allowance, task.run.update)
         collection.send(task, store, allowance, note, {"cheap": task.requests("cheap")})
-        asked = asked_before(store, requests)
+        asked = settled(store, requests)
         found = confidence.with_signal(task, reading.read(task, task.run, strong=asked))
         frame, walk = found.frame.set_index("example_id", drop=False), SampledAnswers.of(task, found)
         assert walk is not None

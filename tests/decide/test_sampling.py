@@ -182,7 +182,7 @@ def test_without_a_drawn_row_gains_are_unknown_and_accuracy_is_not():
     assert sampled_difference(seen, accepted(rows.confidence, done.threshold), level=0.9, split="certify").value is None
 
 
-@pytest.mark.parametrize("runs", [12, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [12, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("floors", [False, True])
 def test_figures_are_unbiased_and_their_intervals_cover(floors, runs):
     """Rows bought in the failed block, and those of floored labels, are left out of them."""
@@ -211,8 +211,8 @@ def test_figures_are_unbiased_and_their_intervals_cover(floors, runs):
         naive.append(np.nanmean(seen.strong_correct) - rows.strong_correct.mean())
     for name in names:
         assert abs(np.mean(off[name])) <= 3 * np.std(off[name]) / runs**0.5 + 1e-12, name
-    if runs > 100:
-        assert min(covered.values()) >= 0.87 * runs - 3 * (0.09 * runs) ** 0.5
+    if runs > 12:
+        assert min(covered.values()) >= 0.87 * runs - 2 * (0.09 * runs) ** 0.5
     # what must not be shown: answers that were bought because the cheap one was wrong
     assert np.mean(naive) < -0.015
 
@@ -237,13 +237,12 @@ def test_groups_that_enter_by_their_means_lose_in_full_and_win_by_the_coin():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("q", [0.1, 0.25])
-@pytest.mark.parametrize("population", ["S1", "S4"])
+@pytest.mark.parametrize(("population", "q"), [("S1", 0.25), ("S4", 0.1)])
 def test_the_promise_is_broken_no_more_often_than_delta(population, q):
-    truth, runs, broken = Population(population), 150, 0
+    truth, runs, broken = Population(population), 80, 0
     for seed in range(runs):
         rng = np.random.default_rng([seed, 77])
-        done, _ = bought(pooled(400, rng, truth), tossed(400, rng), rates(q))
+        done, _ = bought(pooled(300, rng, truth), tossed(300, rng), rates(q))
         broken += truth.loss(done.threshold) > 0.02
     assert broken / runs <= 0.1 + 3 * (0.09 / runs) ** 0.5
 
@@ -251,7 +250,7 @@ def test_the_promise_is_broken_no_more_often_than_delta(population, q):
 @pytest.mark.slow
 def test_choosing_the_best_of_five_rates_afterwards_breaks_the_promise():
     """Two atoms, the lower of which costs just the margin: each rate alone keeps the promise, their best does not."""
-    runs, broken, alone = 200, 0, 0
+    runs, broken, alone = 150, 0, 0
     for seed in range(runs):
         rng = np.random.default_rng([seed, 5])
         n = 300

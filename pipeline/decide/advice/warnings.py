@@ -262,7 +262,8 @@ def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[Caveat]:
     yield Caveat(
         "sampled_strong",
         1,
-        f"{bought:,} of {len(told):,} strong answers were bought (coin {details['q']:g}, fixed beforehand). {counts}",
+        f"{bought:,} of {len(told):,} strong answers were bought (coin {details['q']:g}, fixed beforehand). {counts} "
+        "Seconds, rankings, the oracle and the usual rules need every strong answer and are left out.",
     )
 
 
