@@ -15,6 +15,7 @@ from pipeline.decide.predictions import Rows
 from pipeline.decide.sweep import sweep
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.share_interval import share_interval
+from pipeline.decide.testing.tango import weighted_tango
 
 LEAST = 0.87
 
@@ -118,6 +119,23 @@ def test_intervals_of_a_rare_label_weighted_up_cover(n, right):
             hits[i] += lower <= value <= upper
     print(n, right, hits / runs)
     assert hits.min() >= (LEAST - 0.01) * runs, hits / runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "cheap", "strong"), [(400, 0.9, 0.97), (1000, 0.97, 0.99)])
+def test_the_interval_of_a_difference_weighted_up_covers(n, cheap, strong):
+    """A label of 5 % in the set and 30 % in production, on which the two models seldom differ."""
+    runs, hits, truth = 500, 0, 0.3 * 0.5 * (cheap - strong) + 0.7 * 0.8 * (0.97 - 0.985)
+    for run in range(runs):
+        rng = np.random.default_rng([n, run])
+        rare = rng.random(n) < 0.05
+        kept = rng.random(n) < np.where(rare, 0.5, 0.8)
+        mine, other = (rng.random(n) < np.where(rare, a, b) for a, b in ((cheap, 0.97), (strong, 0.985)))
+        weights = mix_weights(texts(np.where(rare, "rare", "common")), {"common": 0.7, "rare": 0.3})
+        lower, upper = weighted_tango(np.where(kept, mine.astype(float) - other, 0.0), weights, 0.9)
+        hits += lower <= truth <= upper
+    print(n, cheap, strong, hits / runs)
+    assert hits >= (LEAST - 0.02) * runs, hits / runs
 
 
 @pytest.mark.slow

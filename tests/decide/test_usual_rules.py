@@ -14,7 +14,8 @@ from pipeline.decide.certify import certify_match_strong
 from pipeline.decide.curves.usual_rules import FIXED, Setting, best_looking, usual_rules
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
-from pipeline.decide.testing.paired_interval import paired_difference, tango_interval
+from pipeline.decide.testing.paired_interval import paired_difference
+from pipeline.decide.testing.tango import tango_interval
 
 GOAL = Goal("match_strong", 0.1, within=0.05)
 

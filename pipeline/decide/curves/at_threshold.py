@@ -16,6 +16,7 @@ from pipeline.decide.held_out import LEVEL
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.mean_interval import ratio_interval
 from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
+from pipeline.decide.testing.tango import weighted_tango
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -101,8 +102,14 @@ class Expectation:
         return {name: self._mean(values).times(1000) for name, values in each.items()}
 
     def against_strong(self) -> Estimate:
-        """Accuracy of the cascade minus the strong model's, paired by row."""
-        return self._mean(np.where(self.kept, self._rows.cheap_correct - self.strong_correct, 0 * self.strong_correct))
+        """Accuracy of the cascade minus the strong model's, paired by row; by strata of weights where rows are by themselves."""
+        x = np.where(self.kept, self._rows.cheap_correct - self.strong_correct, 0 * self.strong_correct)
+        found = self._mean(x)
+        known = ~np.isnan(x)
+        if self._weights is None or self._group is not None or self._sampled or found.value is None:
+            return found
+        lower, upper = weighted_tango(x[known], self._weights[known], self._level)
+        return replace(found, lower=min(lower, found.value), upper=max(upper, found.value))
 
     @property
     def compared(self) -> npt.NDArray[np.bool_]:

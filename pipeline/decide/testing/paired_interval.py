@@ -12,32 +12,9 @@ from scipy import stats
 
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.testing import clusters
-from pipeline.decide.testing.paired_score import score
+from pipeline.decide.testing.tango import tango_interval
 
 Floats = npt.NDArray[np.float64]
-_HALVINGS = 60
-
-
-def tango_interval(losses: float, wins: float, n: int, level: float) -> tuple[float, float]:
-    """Lower and upper bound of P(win) - P(loss) after `losses` and `wins` on n rows; n >= 1, 0 < level < 1."""
-    limit = float(stats.norm.ppf((1 + level) / 2))
-
-    def distance(loss: float) -> float:
-        """The score statistic of a loss rate minus win rate of `loss`; falls as it grows."""
-        if loss >= 0:
-            return float(score(losses, wins, n, min(loss, 1 - 1e-12)))
-        return -float(score(wins, losses, n, min(-loss, 1 - 1e-12)))
-
-    def root(wanted: float) -> float:
-        low, high = -1.0, 1.0
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            if middle == 0.0 and losses + wins == 0:  # no row differs: the statistic is 0 / 0 here
-                middle = 1e-12
-            low, high = (middle, high) if distance(middle) > wanted else (low, middle)
-        return (low + high) / 2
-
-    return -root(-limit), -root(limit)
 
 
 def paired_difference(
