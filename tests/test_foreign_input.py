@@ -296,3 +296,37 @@ def test_the_limits_are_those_that_the_documentation_states() -> None:
     )  # fmt: skip
     for limit in limits:
         assert f" {limit:,} " in text, limit
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_with_a_terminal_of_ascii_closed_streams_and_foreign_bytes(policy, tmp_path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    root = Path(__file__).parent.parent
+    ascii_only = {
+        **os.environ,
+        "PYTHONIOENCODING": "ascii",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+
+    def run(command: str) -> subprocess.CompletedProcess[bytes]:
+        line = f"{sys.executable} -m pipeline {command}"
+        return subprocess.run(["sh", "-c", line], cwd=root, env=ascii_only, capture_output=True, timeout=200)
+
+    folders = f"--runs-dir {tmp_path}/runs --reports-dir {tmp_path}/reports"
+    plain = run(f"estimate retrieval_relevance {folders}")
+    assert (plain.returncode, plain.stdout.isascii(), plain.stderr) == (0, True, b"")
+    assert b" | " in plain.stdout
+    bytes_ = run(f"route --policy {policy} < {tmp_path}/latin")
+    assert bytes_.returncode == 2
+    (tmp_path / "latin").write_bytes(b'{"a": "\xe9"}')
+    bytes_ = run(f"route --policy {policy} < {tmp_path}/latin")
+    assert (bytes_.returncode, b"not UTF-8" in bytes_.stderr) == (2, True)
+    assert run(f"route --policy {policy} <&-").returncode == 2
+    full = run(f"route --policy {policy} < /dev/null > /dev/full")
+    assert (full.returncode, b"no space left" in full.stderr, b"Traceback" in full.stderr) == (3, True, False)
+    assert run(f"route --policy {policy} < /dev/null >&-").returncode == 0
