@@ -18,12 +18,10 @@ def artefacts(run: Path) -> Iterator[tuple[str, object]]:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
             yield path.name, frame.drop(columns=[c for c in frame if c in TIMES or c.startswith("latency")]).to_json()
-        elif path.name in ("recommendation.json", "calibration.json"):
-            yield path.name, without_latency(json.loads(path.read_text()))
-        elif path.name == "policy.json":
-            policy = json.loads(path.read_text())
-            del policy["digest"]  # over everything, latencies included; `digests` are part by part
-            yield path.name, without_latency(policy)
+        elif path.name in ("recommendation.json", "calibration.json", "policy.json"):
+            value = json.loads(path.read_text())
+            value.pop("digest", None)  # over everything, latencies included; a policy's `digests` are part by part
+            yield path.name, without_latency(value)
 
 
 def without_latency(value: object) -> object:

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from artefact_values import artefacts  # noqa: E402
-from fake_provider import FakeProvider, Post, Step, cut, http, ok, raw, reset  # noqa: E402
+from fake_provider import LABELS, FakeProvider, Post, Step, cut, http, label_of, ok, raw, reset  # noqa: E402
 from fault_run import FaultRun, invariants, no_canary, rows_are_accounted_for  # noqa: E402
 from zygote import Forked, Zygote  # noqa: E402
 
@@ -72,10 +72,19 @@ class Soaked:
     seconds: float
 
 
+def made(folder: Path, task: str, rows: int) -> FaultRun:
+    """A task with rows of its own: looks at the same rows would be counted over both tasks, in the order in which they end."""
+    run = FaultRun(folder, task)
+    texts = [f"{task} mail {i}." for i in range(rows)]
+    labels = [label_of(text)[0] if i % 5 else LABELS[i % 4] for i, text in enumerate(texts)]
+    run.write_rows([{"id": f"m{i}", "text": text, "label": labels[i]} for i, text in enumerate(texts)])
+    return run
+
+
 def soak(folder: Path, *, requests: int, kills: int, seed: int) -> Soaked:
     """Run it. Raises AssertionError where rows are lost or an invariant does not hold."""
     begun, chance = time.monotonic(), random.Random(seed)
-    runs = {task: FaultRun(folder / "project", task, rows=requests // (2 * len(TASKS))) for task in TASKS}
+    runs = {task: made(folder / "project", task, requests // (2 * len(TASKS))) for task in TASKS}
     faulty, done = Faulty(), 0
     with Zygote() as zygote, FakeProvider(faulty, latency=0.01) as api:
 
@@ -102,19 +111,24 @@ def soak(folder: Path, *, requests: int, kills: int, seed: int) -> Soaked:
             rows_are_accounted_for(run)
             lost = [(state, reason) for state, reason, *_ in run.attempts(UNANSWERED)]
             assert not lost, f"rows are lost: {lost}"
-            assert {row["cheap_status"] for row in run.table("graded.parquet")} == {"ok"}
+            odd = [
+                (row["example_id"], row["cheap_status"])
+                for row in run.table("graded.parquet")
+                if row["cheap_status"] != "ok"
+            ]
+            assert not odd, (odd[:5], run.attempts(f"example_id='{odd[0][0]}' AND role='cheap'"))
         invariants(runs[TASKS[0]])
         no_canary(folder)
         finish({task: start(task) for task in TASKS})
         assert len(api.posts) == posts, "once more sends nothing"
         port = api.port
     disturbed = {task: dict(artefacts(run.run_folder)) for task, run in runs.items()}
-    calm = {task: FaultRun(folder / "calm", task, rows=runs[task].rows) for task in TASKS}
+    calm = {task: made(folder / "calm", task, runs[task].rows) for task in TASKS}
     with Zygote() as zygote, FakeProvider(port=port) as api:
         words = {task: run.words("evaluate", "--quiet") for task, run in calm.items()}
         finish({task: zygote.start(["pipeline", *words[task]], calm[task].environment(api)) for task in TASKS})
     different = [
-        f"{task}/{name}" for task, run in calm.items() for name, value in artefacts(run.run_folder) if disturbed[task][name] != value
+        f"{task}/{name}{where}" for task, run in calm.items() for name, value in artefacts(run.run_folder) for where in differing(disturbed[task][name], value)
     ]  # fmt: skip
     good = sum(faulty.good.values())
     return Soaked(
@@ -126,6 +140,15 @@ def soak(folder: Path, *, requests: int, kills: int, seed: int) -> Soaked:
         different,
         round(time.monotonic() - begun, 1),
     )
+
+
+def differing(one: Any, other: Any, place: str = "") -> list[str]:
+    """Where two values differ, each place with both."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [p for k in one.keys() | other.keys() for p in differing(one.get(k), other.get(k), f"{place}/{k}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [p for i, (a, b) in enumerate(zip(one, other, strict=True)) for p in differing(a, b, f"{place}/{i}")]
+    return [] if one == other else [f"{place}: {str(one)[:80]} / {str(other)[:80]}"]
 
 
 def finish(going: dict[str, Forked]) -> None:
