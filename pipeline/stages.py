@@ -257,7 +257,7 @@ def recommend(
     task.decision.write_frame(SWEEP, swept)
     decision, today = task.decision, provenance.now()[:10]
     measured, ranked, spending = measured_facts(task), None, None
-    if config.kind != "classify" and task.table is None and task.labeled:
+    if config.kind != "classify" and task.table is None and task.labeled and found.strong_sampling is None:
         yes = task.answers.labels[0] if task.answers is not None else "yes"
         ranked = ranked_rows(
             found.frame,

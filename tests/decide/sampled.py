@@ -1,6 +1,7 @@
 """Pooled rows whose strong answers are bought by the coin, as the pipeline buys them."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from decide.evaluated import texts
@@ -14,9 +15,14 @@ from pipeline.decide.target import Goal
 GOAL = Goal("match_strong", 0.1, within=0.02)
 
 
-def pooled(n: int, rng: np.random.Generator, population: str | Population = "S1", labels=None) -> Rows:
-    """Rows that all certify, with both models' answers."""
-    drawn = (Population(population) if isinstance(population, str) else population).draw(n, rng)
+@cache
+def s1() -> Population:
+    return Population("S1")
+
+
+def pooled(n: int, rng: np.random.Generator, population: Population | None = None, labels=None) -> Rows:
+    """Rows that all certify, with both models' answers; of S1, unless another population is given."""
+    drawn = (population or s1()).draw(n, rng)
     label = texts(["yes"] * n if labels is None else labels)
     return Rows(
         example_id=texts([f"row-{i}" for i in range(n)]),
