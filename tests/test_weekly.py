@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from asking import KEY
 from fake_provider import LABELS, FakeProvider, Post, Step, label_of, ok
 
 from pipeline.config.task import TaskConfig
+from pipeline.decide.testing.paired_score import PairedTest, gamma_for
 from pipeline.deliver.report import index
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,3 +104,19 @@ def test_weeks_pay_for_their_own_rows_count_their_looks_and_show_a_trend(tmp_pat
     policy = json.loads((tmp_path / "policies" / "mine.json").read_text())
     assert policy["decision_id"] == reports[-1]["decision_id"]
     assert f"of {EACH_WEEK} and {2 * EACH_WEEK} rows" in (tmp_path / "reports" / "this-week.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_planned_looks_keep_one_promise_over_all_looks_at_growing_rows() -> None:
+    """Everything is kept and loses exactly what is promised at most, so whatever passes breaks the promise. 4,000 draws."""
+    looks, step, within, delta, runs = 12, 100, 0.05, 0.1, 4000
+    drawn = np.random.default_rng(1).multinomial(step, [0.06, 0.01, 0.93], size=(runs, looks)).cumsum(axis=1)
+
+    def broken(level: float) -> float:
+        tests = [PairedTest(step * (j + 1), within, gamma=gamma_for(level)) for j in range(looks)]
+        passed = [t.p_values(drawn[:, j, 0], drawn[:, j, 1]) <= level for j, t in enumerate(tests)]
+        return float(np.any(passed, axis=0).mean())
+
+    error = 3 * (delta * (1 - delta) / runs) ** 0.5
+    assert broken(delta / looks) <= delta + error
+    assert broken(delta) > 0.2  # each look at the whole chance of error is another matter
