@@ -27,7 +27,8 @@ from pipeline.config.options import Options
 from pipeline.engine import local, shards
 from pipeline.engine.manifest import Failure, Manifest, computed
 from pipeline.engine.shard_plan import planned
-from pipeline.errors import DataError, Stopped
+from pipeline.errors import DataError, Stopped, UsageError
+from pipeline.run import address
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "email_triage.yaml"
 
@@ -186,3 +187,15 @@ def test_no_key_client_or_exception_travels(task: TaskInput, monkeypatch: pytest
         assert named - {name for name in named if name.split()[0] in ("copy_reg", "__builtin__", "_codecs")} <= allowed
         assert b"secret" not in sent
     json.dumps([back[0].sha256, back[0].rows, back[0].facts])
+
+
+def test_a_shard_that_a_worker_cannot_reach_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DataError, match=r"gone\.parquet: not found by the process.*--shards-dir"),
+        address.parquet(str(tmp_path / "gone.parquet")),
+    ):
+        pass
+    with pytest.raises(UsageError) as refused, address.parquet("nosuch://user:hunter2hunter2@host/x.parquet"):
+        pass
+    assert "nosuch://host/x.parquet" in str(refused.value)
+    assert "hunter2" not in str(refused.value)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, UsageError
-from pipeline.run.atomic import disk_errors
+from pipeline.redact import bare_address, keep_address_secret, redact
 
 PIECE = 1 << 20
 
@@ -84,19 +84,21 @@ def _located(address: str) -> tuple[Any, str]:
     try:
         fs, place = fsspec.core.url_to_fs(address)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"{address}: {error}") from None
+        raise UsageError(f"{bare_address(address)}: {redact(str(error))}") from None
     return fs, place
 
 
 @contextmanager
 def _errors(address: str) -> Iterator[None]:
+    keep_address_secret(address)
+    shown = bare_address(address)
     try:
-        with disk_errors(Path(address)):
-            yield
+        yield
     except FileNotFoundError:
         raise DataError(
-            f"{address}: not found by the process that reads this part: where a cluster computes, --shards-dir must name "
+            f"{shown}: not found by the process that reads this part: where a cluster computes, --shards-dir must name "
             "a folder that every worker reaches, such as s3://bucket/folder"
         ) from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{address}: cannot be read or written ({str(error).splitlines()[0]})") from None
+        said = (redact(str(error)).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{shown}: cannot be read or written ({said})") from None
