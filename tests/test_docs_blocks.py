@@ -94,7 +94,8 @@ PREPARE: dict[str, tuple[str, ...]] = {
     "docs/your-own-data.md": (TICKETS, OUTPUTS),
 }
 """Python run before a page's first block."""
-FIRST = {"docs/production.md": "test -d runs/email_triage || python -m pipeline evaluate email_triage --quiet"}
+_EVALUATED = "test -d runs/email_triage || python -m pipeline evaluate email_triage --quiet"
+FIRST = {"docs/production.md": _EVALUATED, "docs/scale.md": _EVALUATED}
 """A command run before a page's first block."""
 GIVEN = (
     "import sys; sys.path.insert(0, 'tests')\nfrom deliver.policies import one_token\ncompletion = one_token(0.95)\n"

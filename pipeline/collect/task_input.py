@@ -146,6 +146,17 @@ class TaskInput:
             role: [self._request(role, e) for e in self.dataset.examples if self.wants(role, e)] for role in self.roles
         }
 
+    def request_ids(self, role: str, examples: Sequence[Example]) -> dict[str, str]:
+        """Keys of the requests of some rows, by row id, without those that want none."""
+        if not self.is_read_from_file(role):
+            known = self._ids[role]
+            return {e.id: known[e.id] for e in examples if e.id in known}
+        return {e.id: self._request(role, e).request_id for e in examples if self.wants(role, e)}
+
+    @cached_property
+    def _ids(self) -> dict[str, dict[str, str]]:
+        return {role: {r.example_id: r.request_id for r in requests} for role, requests in self._requests.items()}
+
     def _request(self, role: str, example: Example) -> Request:
         service = self.services[role]
         return request_for(

@@ -44,13 +44,10 @@ class ShardPlan:
     def __iter__(self) -> Iterator[Shard]:
         asked = {role: self._asked(role) for role in self.task.roles}
         human = self.task.human
-        keys = {role: {r.example_id: r.request_id for r in self.task.requests(role)} for role in self.task.roles}
-        if self.strong is not None:
-            keys["strong"] = {name: key for name, key in keys["strong"].items() if name in self.strong}
         for number, examples in enumerate(chunks(self.task.dataset.examples, shards.SHARD)):
             source = address.joined(self.folder, f"rows-{number:05d}.parquet")
             with address.written(source) as path, schemas.table_writer(path, schemas.SHARD) as table:
-                held = 0
+                held, keys = 0, self._keys(examples)
                 for piece in chunks(examples, PIECE):
                     held += self._write(table, piece, keys)
                     if held >= HELD_BYTES:
@@ -62,6 +59,13 @@ class ShardPlan:
             )  # fmt: skip
             self.made.append(shard)
             yield shard
+
+    def _keys(self, examples: list[Example]) -> dict[str, dict[str, str]]:
+        """By role and row id, the keys of a shard's requests. What comes from a file is rendered here, and not held."""
+        keys = {role: self.task.request_ids(role, examples) for role in self.task.roles}
+        if self.strong is not None:
+            keys["strong"] = {name: key for name, key in keys["strong"].items() if name in self.strong}
+        return keys
 
     @property
     def _answers(self) -> tuple[str, ...] | None:
