@@ -29,10 +29,12 @@ sys.path.insert(0, sys.argv[1])
 from deliver.runs import Made
 from pipeline.config.yaml_file import load
 from pipeline.deliver.report import page as report
+from pipeline.run.decision import Decision
 from pipeline.run.directory import PREDICTIONS, REPLIES, Run
 made, reports = Made(Path(sys.argv[2]), "certified"), Path(sys.argv[3])
 where = made.artefact(PREDICTIONS).parent
-run, config = Run(made.folder / "runs", "certified", where.name), load(made.config)
+run = Decision(Run(made.folder / "runs", "certified", where.parent.name), where.name, remedy="")
+config = load(made.config)
 texts = dict.fromkeys(made.table(PREDICTIONS)["example_id"], "the text of a row") if sys.argv[4] == "report" else None
 wall, cpu = time.perf_counter(), time.process_time()
 if sys.argv[4] == "report":

@@ -89,8 +89,8 @@ class Evaluation:
         return self._plot("decide", ax)
 
     def plot_reliability(self, ax: Axes | None = None) -> Axes:
-        """Confidence against the share that is right, before calibration, on `ax` or new axes."""
-        return self._plot("reliability-before", ax)
+        """Confidence against the share that is right, before and after calibration, on `ax` or new axes."""
+        return self._plot("reliability", ax)
 
     def report(self, path: str | Path) -> Path:
         """Write the whole page, one self-contained HTML file; returns its path."""

@@ -63,8 +63,8 @@ def main() -> int:
     if chromium is None:
         print("chromium is not installed; run `make browser` first", file=sys.stderr)
         return 2
-    run_id = json.loads(latest.read_text("utf-8"))["run_id"]
-    report = (latest.parent / run_id / "report.html").resolve().as_uri()
+    named = json.loads(latest.read_text("utf-8"))
+    report = (latest.parent / named["run_id"] / named["decision_id"] / "report.html").resolve().as_uri()
     index = (options.reports_dir / "index.html").resolve().as_uri()
     options.out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:

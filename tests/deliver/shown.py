@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ MEASURES = (
     "brier", "nll", "auroc", "aurc_mean", "ece_equal_width_10", "ce_l2_debiased_equal_mass_10",
     "corp_brier_miscalibration", "corp_brier_discrimination", "spiegelhalter_z",
 )  # fmt: skip
+NAMED = ("auroc", "aurc_mean", "brier", "corp_brier_miscalibration")
 RANKINGS = ("ndcg_at_10", "map", "precision_at_1", "precision_at_3", "top_1", "mrr")
 PAIR = re.compile("([−+±]?\\$?[\\d.,]+(?:\u00a0(?:%|ms|s|points))?) (\\[[^\\]]*\\d\\])")
 
@@ -212,7 +214,7 @@ def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
     if decide["usual_rules"]:
         out["What people usually do"] = [
             [
-                "0.85" if r["name"] == "fixed" else "",
+                "0.85" if r["name"] in ("fixed", "first_token") else "",
                 "" if r["threshold"] is None else f.threshold(r["threshold"]),
                 f.share(r["escalation_rate"]["value"]),
                 f.estimate(r["accuracy"]) if r["accuracy"]["value"] is not None else "",
@@ -235,6 +237,7 @@ def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
                 f.estimate(ranking[who][key] if ranking[who] else None, "number")
                 for who in ("cheap", "cascade", "strong")
             ]
+            + [f.estimate(ranking["difference"][key] if ranking["difference"] else None, "number")]
             for key in RANKINGS
             if ranking["cheap"].get(key)
         ]
@@ -250,9 +253,9 @@ def _in_points(difference: Mapping[str, Any]) -> str:
 def beside_figures(data: Mapping[str, Any], drawn: set[str]) -> dict[str, Table]:
     """The tables that stand with a figure and go where it goes."""
     trust, out = data["trust"], {}
+    found = trust["reliability"]
     for stage in ("before", "after"):
-        if f"reliability-{stage}" in drawn:
-            found = trust["reliability"]
+        if "reliability" in drawn and found[stage]:
             out[f"Reliability {stage} calibration, {found['split']} split"] = [
                 [
                     *(f.number(b[f"{end}_edge"], 3) for end in ("lower", "upper")),
@@ -267,7 +270,7 @@ def beside_figures(data: Mapping[str, Any], drawn: set[str]) -> dict[str, Table]
         edges = [f.short(edge) for edge in found["edges"]]
         out["Confidence histogram"] = [
             [low, high, *(f.count(found[kind][i]) for kind in ("right", "wrong", "unknown"))]
-            for i, (low, high) in enumerate(zip(edges, [*edges[1:], edges[-1]], strict=True))
+            for i, (low, high) in enumerate(itertools.pairwise(edges))
         ]
     if "risk" in drawn:
         columns = trust["risk"]["columns"]
@@ -297,19 +300,31 @@ def _trust(trust: Mapping[str, Any]) -> dict[str, Table]:
         out["Signals"] = [
             [
                 s["signal"],
-                *(_give_or_take(s, name, digits) for name, digits in (("aurc", 4), ("gap", 2))),
+                _give_or_take(s, "aurc", 4),
+                "" if s["chosen"] else _give_or_take(s, "difference", 2),
                 f.number(s.get("auroc")),
                 f.share(s.get("null_rate")),
             ]
             for s in trust["signals"]
         ]
     before, after = ({s: (trust["metrics"].get(k) or {}).get(s) or {} for s in SPLITS} for k in ("before", "after"))
-    rows = [(key, before[s].get(key), after[s].get(key)) for key in MEASURES for s in SPLITS]
+    rows = [(key, s, before[s].get(key), after[s].get(key)) for key in MEASURES for s in SPLITS]
+    here = trust["reliability"]["split"] if trust["reliability"] else ""
     if any(any(of.values()) for of in (before, after)):
-        out["Measures"] = [
+        named = [(key, before[here].get(key), after[here].get(key)) for key in NAMED] if here else []
+        if any(a or b for _, a, b in named):
+            out["Measures"] = [
+                [
+                    "0.5" if key == "auroc" else "",
+                    *(f.estimate(e, "number") for e in (a, b)[: 1 + bool(trust["reliability"]["after"])]),
+                ]
+                for key, a, b in named
+                if a or b
+            ]
+        out["More measures"] = [
             [key.replace("_", " "), "", f.count((a or b)["n"]), f.estimate(a, "number"), f.estimate(b, "number")]
-            for key, a, b in rows
-            if a or b
+            for key, split, a, b in rows
+            if (a or b) and not (split == here and key in NAMED)
         ]
         if trust["selection"]:
             out["Calibrators"] = [["", f.number(s["cv_nll"], 5)] for s in trust["selection"]]

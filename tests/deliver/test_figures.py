@@ -16,7 +16,7 @@ from deliver.runs import Made
 
 from pipeline.deliver.report import captions, figures, page
 
-ALL = {"decide", "reliability-before", "reliability-after", "histogram", "risk", "signals"}
+ALL = {"decide", "reliability", "histogram", "risk", "signals"}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_without_prices_the_curve_runs_over_the_escalation_rate(recorded: Callab
 def test_what_has_no_data_is_not_drawn(recorded: Callable[[str], Made]) -> None:
     data = recorded("uncertified").data
     data["trust"]["reliability"] = None
-    assert not {"reliability-before", "reliability-after"} & set(figures.draw(data, png=False))
+    assert "reliability" not in figures.draw(data, png=False)
     assert recorded("unlabeled").data["decide"]["sweep"]["quality"] == "agreement"
 
 
@@ -132,17 +132,16 @@ def test_a_legend_lists_what_is_drawn_and_nothing_else(data: dict[str, Any]) -> 
     trust["histogram"]["wrong"] = [0] * len(trust["histogram"]["wrong"])
     columns = trust["risk"]["columns"]
     columns["selective_risk_lower"], columns["selective_risk_upper"] = ([v] * len(columns["coverage"]) for v in (0, 1))
-    first = trust["reliability"]["before"]["corp"][:1]
-    trust["reliability"]["before"]["corp"] = first
+    trust["reliability"]["after"]["corp"] = trust["reliability"]["after"]["corp"][:1]
     drawn, before = figures.draw(changed, png=False), figures.draw(data, png=False)
     for name, gone in (
         ("histogram", "wrong (below the line)"),
         ("risk", "90 % band"),
-        ("reliability-before", "if calibrated"),
+        ("reliability", "if calibrated"),
     ):
         assert f">{gone}<" in before[name].inline, name
         assert f">{gone}<" not in drawn[name].inline, name
-    assert ">observed (CORP)<" in drawn["reliability-before"].inline  # one point, drawn as a dot
+    assert ">after calibration<" in drawn["reliability"].inline  # one point, drawn as a dot
 
 
 def test_text_has_enough_contrast_in_every_tone_of_both_themes() -> None:
@@ -174,3 +173,19 @@ def contrast(a: str, b: str) -> float:
 
     dark, light = sorted((luminance(a), luminance(b)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_one_curve_is_drawn_where_nothing_was_calibrated(data: dict[str, Any]) -> None:
+    changed: dict[str, Any] = json.loads(json.dumps(data))
+    changed["trust"]["reliability"]["after"] = None
+    two, one = (figures.draw(d, png=False)["reliability"].inline for d in (data, changed))
+    assert ">before calibration<" in two
+    assert ">after calibration<" in two
+    assert "calibration<" not in one
+    assert ">observed (CORP)<" in one
+    assert "Data, after" not in page.render(changed)
+
+
+def test_a_unit_of_the_reliability_diagram_is_as_long_upwards_as_across(drawn: dict[str, figures.Drawing]) -> None:
+    drawing = drawn["reliability"]
+    assert drawing.to_x[1] == pytest.approx(-drawing.to_y[1], rel=1e-3)

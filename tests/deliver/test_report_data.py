@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from deliver.page import Page
 from deliver.runs import CHEAP, DEAR, SCENES, Made
 from scipy.stats import beta
 
+from cascade_threshold.calibrator import Calibrator
 from pipeline.deliver.report import page as report
+from pipeline.deliver.report.dot_plot import dot_plot
+from pipeline.deliver.report.histogram import histogram
 from pipeline.deliver.report.rows import ReportRows
 from pipeline.deliver.report.rows import groups as groups_of
 
@@ -175,3 +181,95 @@ def test_where_rows_come_in_groups_the_intervals_by_label_and_segment_are_over_g
     (entry,) = groups_of(single, "label", "test", 0.5)["rows"]
     hits, n = sum(right) * copies, groups * copies
     assert entry["cheap_accuracy"]["lower"] == pytest.approx(beta.ppf(0.05, hits, n - hits + 1))
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_bin_of_the_histogram_begins_at_the_threshold(made: Made, crowded: bool) -> None:
+    """Counts against a loop; on the plain axis, and with confidences near 1 on the one that counts nines."""
+    frame = made.table("predictions.parquet")
+    if crowded:
+        frame["confidence"] = 1 - (1 - frame["confidence"]) ** 3
+    threshold = float(frame["confidence"].quantile(0.3))
+    rows = ReportRows.of_table(pa.Table.from_pandas(frame))
+    found = histogram(rows, "test", threshold)
+    assert found["scale"] == ("nines" if crowded else found["scale"])
+    assert threshold in found["edges"]
+    assert found["edges"] == sorted(found["edges"])
+    assert np.diff(found["places"]).max() < 1.4 * np.median(np.diff(found["places"]))
+    test = frame[(frame["split"] == "test") & frame["confidence"].notna()]
+    for i, (low, high) in enumerate(itertools.pairwise(found["edges"])):
+        last = i == len(found["right"]) - 1
+        inside = test[(test["confidence"] >= low) & ((test["confidence"] < high) | last)]
+        assert found["right"][i] == (inside["cheap_correct"] == 1).sum()
+        assert found["wrong"][i] == (inside["cheap_correct"] == 0).sum()
+    assert found["null"] == frame[frame["split"] == "test"]["confidence"].isna().sum()
+
+
+def test_the_density_under_the_reliability_curve_is_counted(made: Made) -> None:
+    frame, found = made.table("predictions.parquet"), made.data["trust"]["reliability"]
+    part = frame[frame["split"] == found["split"]].dropna(subset=["confidence", "cheap_correct"])
+    calibrator = Calibrator.from_numbers(made.json("calibration.json")["calibrator"])
+    for stage, values in (("before", list(part["confidence"])), ("after", [calibrator(c) for c in part["confidence"]])):
+        wanted = np.histogram(np.array(values, dtype=float), bins=40, range=(0, 1))[0]
+        assert sum(found[stage]["density"]) == len(part)
+        assert np.abs(np.array(found[stage]["density"]) - wanted).sum() <= 4  # a monotone curve on a grid
+
+
+@pytest.mark.parametrize("name", ["certified", "pooled"])
+def test_signals_are_compared_with_the_chosen_one(recorded: Recorded, name: str) -> None:
+    """Also where it was named and not chosen by the table."""
+    signals = recorded(name).data["trust"]["signals"]
+    (chosen,) = (s for s in signals if s["chosen"])
+    assert chosen["difference"] == 0
+    for s in signals:
+        if s["aurc"] is not None:
+            assert s["difference"] == pytest.approx(s["aurc"] - chosen["aurc"], abs=1e-12)
+
+
+def test_the_dot_plot_keeps_order_and_scale(made: Made) -> None:
+    data = made.data
+    found = dot_plot(data["failures"]["labels"], 0.03)
+    assert found is not None
+    values = [d["row"]["difference"]["value"] for d in found["dots"]]
+    places = [float(d["at"]) for d in found["dots"]]
+    assert values == sorted(values)
+    slope = (float(found["zero"]) - float(found["margin"])) / 0.03
+    assert places == pytest.approx([float(found["zero"]) + slope * v for v in values], abs=0.02)
+    ticks = {t["text"]: float(t["at"]) for t in found["ticks"]}
+    assert ticks["0"] == pytest.approx(float(found["zero"]), abs=0.01)
+    assert 3 <= len(ticks) <= 8
+    page = Page(report.render(data, {}))
+    flagged = [r["name"] for r in data["failures"]["labels"]["rows"] if "margin" in r["flags"]]
+    (plot,) = page.root.all("figure", id="figure-by-label")
+    assert [li.all("bdi")[0].text for li in plot.all("li", class_="bad")] == flagged
+    assert dot_plot({"rows": []}, 0.03) is None
+
+
+def test_what_a_ranking_gains_and_lacks_is_said(recorded: Recorded) -> None:
+    data = recorded("judge").data
+    ranking = data["decide"]["ranking"]
+    sentence = "As a ranking escalation buys nothing that these queries show: nDCG@10 moves by +0.001."
+    data["decide"]["ranking"] |= {"strong_missing": 17, "sentence": sentence}
+    data["health"]["readings"] = {"cheap": {"letter_then_text": 23}}
+    page = Page(report.render(data, {}))
+    (told,) = page.root.all("p", id="ranking-sentence")
+    assert told.text.endswith(sentence)
+    assert "17 escalated rows have no strong answer" in page.words
+    assert "letter then text 23" in page.words
+    (table,) = (
+        n.all("table")[0] for n in page.root.all("div", role="region") if n.attributes["aria-label"] == "Ranking"
+    )
+    assert table.all("thead")[0].all("th")[-1].text == "Cascade minus cheap"
+    assert len(table.all("tbody")[0].all("tr")) == len(ranking["difference"])
+    data["decide"]["ranking"]["sentence"] = None
+    assert not Page(report.render(data, {})).root.all("p", id="ranking-sentence")
+
+
+def test_the_rule_of_the_first_token_at_085_is_that_of_the_signal(made: Made) -> None:
+    """Against the column of the first token's probability, read on the same rows."""
+    frame, rules = made.table("predictions.parquet"), {r["name"]: r for r in made.data["decide"]["usual_rules"]}
+    part = frame[frame["split"] == rules["fixed"]["accuracy"]["split"]]
+    assert ("first_token" in rules) == (not frame["signal_first_token"].equals(frame["confidence"]))
+    if "first_token" in rules:
+        kept = part["signal_first_token"] >= 0.85
+        assert rules["first_token"]["escalation_rate"]["value"] == pytest.approx(1 - kept.mean())

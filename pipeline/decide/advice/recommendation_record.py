@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
@@ -55,7 +56,7 @@ def recommendation_record(
     """
     threshold = None if found.threshold is None else float(found.threshold)
     # rules are compared and tested row by row, which needs every strong answer
-    rules = [] if rows.sampled else _usual_rules(found, rows, target, texts, human, labeled, seed)
+    rules = [] if rows.sampled else _usual_rules(found, rows, frame, target, texts, human, labeled, seed)
     told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
     return {
         **told.to_json(), "calibrated_threshold": calibrator(threshold),
@@ -91,6 +92,7 @@ def _caching(
 def _usual_rules(
     found: Recommendation,
     rows: Rows,
+    frame: pd.DataFrame,
     target: TargetLike,
     texts: Mapping[str, str] | None,
     human: bool,
@@ -111,8 +113,20 @@ def _usual_rules(
         routers = None if scores is None else (scores[every.split == split], scores[every.split == "certify"])
     level, goal = interval_level(rows.split), Goal.of(target)
     grouped = found.certificate.unit == "groups"
-    shown, tested = (Setting(r, goal, s, level, human, grouped) for r, s in ((part, split), (held, "certify")))
+    shown, tested = (
+        Setting(r, goal, s, level, human, grouped, _first_token(frame, s))
+        for r, s in ((part, split), (held, "certify"))
+    )
     return usual_rules(shown, tested, found.threshold, routers=routers)
+
+
+def _first_token(frame: pd.DataFrame, split: str) -> npt.NDArray[np.float64] | None:
+    """The first token's probability on the rows of a split; None where it is the confidence itself, or is not known."""
+    if "signal_first_token" not in frame:
+        return None
+    columns = frame[frame["split"] == split]
+    first, confidence = (columns[name].to_numpy(dtype=np.float64) for name in ("signal_first_token", "confidence"))
+    return None if np.isnan(first).all() or np.array_equal(first, confidence, equal_nan=True) else first
 
 
 def _baselines(

@@ -58,6 +58,8 @@ class Setting:
     level: float
     human: bool
     grouped: bool
+    first_token: Floats | None = None
+    """Probability of the first token, (n,), where the confidence is another signal: what people cut at 0.85."""
 
     @property
     def strong(self) -> Floats:
@@ -110,6 +112,8 @@ def rules_on(setting: Setting, threshold: float | None, best: float | None, rout
     if threshold is not None:
         found.append(Rule("cascade", accepted(rows.confidence, threshold), threshold))
     found.append(Rule("fixed", accepted(rows.confidence, FIXED), FIXED))
+    if setting.first_token is not None:
+        found.append(Rule("first_token", accepted(setting.first_token, FIXED), FIXED))
     if best is not None:
         found.append(Rule("best_looking", accepted(rows.confidence, best), best))
     if threshold is not None:

@@ -56,18 +56,16 @@ def chosen_signal(
             f"{task}: no fit row tells whether the cheap answer is right, so no signal can be chosen; `status` says which "
             "replies are missing"
         )
+    if wanted not in ("auto", "learned", *usable):
+        raise UsageError(
+            f"{task}: signal {wanted} is null on every fit row ({SIGNALS[wanted].null_when}); it needs "
+            f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(usable)}"
+        )
+    named = None if wanted == "auto" else wanted
     learns = wanted in ("auto", "learned")
     answers, asked = (_answers(fit), _texts(fit, texts)) if learns else (None, None)
-    name, table = signal_choice.select_signal(signals, outcome, seed=seed, answers=answers, texts=asked)
+    name, table = signal_choice.select_signal(signals, outcome, named=named, seed=seed, answers=answers, texts=asked)
     table = [{**row, "why_null": _why_null(row["signal"], reasons)} for row in table]
-    if wanted != "auto":
-        if wanted != "learned" and wanted not in usable:
-            raise UsageError(
-                f"{task}: signal {wanted} is null on every fit row ({SIGNALS[wanted].null_when}); it needs "
-                f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(usable)}"
-            )
-        name = wanted
-        table = [{**row, "chosen": row["signal"] == name} for row in table]
     params: Mapping[str, Any] = {}
     if name == "learned":
         fitted = _fitted(Inputs(learned_features(signals), answers, asked), outcome, seed)

@@ -27,6 +27,7 @@ def select_signal(
     learned: bool = True,
     answers: npt.NDArray[np.object_] | None = None,
     texts: npt.NDArray[np.object_] | None = None,
+    named: str | None = None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """The signal with the smallest cross-validated AURC, or a simpler one within one standard error of it.
 
@@ -35,10 +36,10 @@ def select_signal(
     texts, where the learned signal may read them (see `learned_model.cross_fitted`). AURC is averaged over ten folds; the
     standard error is that of the paired difference to the best signal over the folds. `learned` enters as a candidate that is fitted on nine folds
     and judged on the tenth (values passed under that name are ignored). Ties, as with too few rows to tell, go to the
-    simpler signal in the order of SIMPLICITY.
+    simpler signal in the order of SIMPLICITY. `named` is taken as it is: then the table only tells how the others compare.
 
     Returns the name and a table in order of simplicity: signal, aurc, aurc_se (over folds), gap and gap_se (to the best),
-    auroc (all rows; cross-fitted for learned), n, null_rate, chosen. Unknown figures are None; a signal that is null on every
+    difference and difference_se (to the chosen one), auroc (all rows; cross-fitted for learned), n, null_rate, chosen. Unknown figures are None; a signal that is null on every
     row has no others.
     Raises ValueError when no signal has a value at all.
     """
@@ -59,14 +60,16 @@ def select_signal(
     )
     per_fold = per_fold[:, ~np.isnan(per_fold).any(axis=0)]
     table = [_entry(k, values[k], y) for k in sorted(values, key=_rank)]
-    chosen = usable[0]
+    chosen = usable[0] if named is None else named
     if per_fold.shape[1] > 1:
         root = np.sqrt(per_fold.shape[1])
         mean = per_fold.mean(axis=1)
         difference = per_fold - per_fold[np.argmin(mean)]
         gap, gap_se = difference.mean(axis=1), difference.std(axis=1, ddof=1) / root
-        chosen = next(k for k, g, se in zip(usable, gap, gap_se, strict=True) if g <= se)
+        chosen = named or next(k for k, g, se in zip(usable, gap, gap_se, strict=True) if g <= se)
         spread = per_fold.std(axis=1, ddof=1) / root
+        beyond = per_fold - (per_fold[usable.index(chosen)] if chosen in usable else np.nan)
+        behind, behind_se = beyond.mean(axis=1), beyond.std(axis=1, ddof=1) / root
         for i, k in enumerate(usable):
             entry = next(e for e in table if e["signal"] == k)
             entry |= {
@@ -74,6 +77,8 @@ def select_signal(
                 "aurc_se": float(spread[i]),
                 "gap": float(gap[i]),
                 "gap_se": float(gap_se[i]),
+                "difference": float(behind[i]) if chosen in usable else None,
+                "difference_se": float(behind_se[i]) if chosen in usable else None,
             }
     for entry in table:
         entry["chosen"] = entry["signal"] == chosen
@@ -97,6 +102,8 @@ def _entry(name: str, values: Floats, y: Floats) -> dict[str, Any]:
         "aurc_se": None,
         "gap": None,
         "gap_se": None,
+        "difference": None,
+        "difference_se": None,
         "auroc": None if np.isnan(auroc) else auroc,
         "n": len(y),
         "null_rate": float(np.isnan(values).mean()) if len(y) else None,

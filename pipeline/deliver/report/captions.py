@@ -25,9 +25,8 @@ def captions(report: Mapping[str, Any]) -> dict[str, Caption]:
     made: dict[str, Callable[[], Caption]] = {}
     if report["decide"]["sweep"]:
         made["decide"] = lambda: _decide(report)
-    for stage in ("before", "after"):
-        if trust["reliability"] and trust["reliability"][stage]:
-            made[f"reliability-{stage}"] = lambda s=stage: _reliability(trust, s)  # type: ignore[misc]
+    if trust["reliability"]:
+        made["reliability"] = lambda: _reliability(trust)
     if trust["histogram"]:
         made["histogram"] = lambda: _histogram(trust["histogram"], report["verdict"]["threshold"])
     if trust["risk"]:
@@ -81,8 +80,9 @@ def _where(value: float | None) -> str:
     return "everything escalated" if value is None else f"threshold {threshold(value)}"
 
 
-def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
+def _reliability(trust: Mapping[str, Any]) -> Caption:
     data = trust["reliability"]
+    stage = "after" if data["after"] else "before"
     entry = data[stage]
     metrics = ((trust["metrics"].get(stage) or {}).get(data["split"])) or {}
     known = [b for b in entry["bin"] if b["accuracy"] is not None and b["mean_confidence"] is not None]
@@ -93,15 +93,16 @@ def _reliability(trust: Mapping[str, Any], stage: str) -> Caption:
     elif known:
         most = max(known, key=lambda b: b["n"])
         takeaway = f"In the fullest bin {count(most['n'])} answers have a mean confidence of {share(most['mean_confidence'])}, and {share(most['accuracy'])} of them are right."
-    if metrics.get("brier"):
-        takeaway += f" Brier score {estimate(metrics['brier'], 'number')}, lower is better."
-    fitted = ", each row read by calibrators fitted to other groups" if trust["cross_fitted"] else ""
-    words = "as the signal gives it" if stage == "before" else f"after calibration{fitted}"
+    fitted = ""
+    if stage == "after":
+        other = "calibrators fitted to other groups" if trust["cross_fitted"] else "a calibrator fitted on the fit rows"
+        fitted = f" The blue curve reads each row by {other}."
+    words = "before and after calibration" if stage == "after" else "of the confidence as the signal gives it"
     return Caption(
         f"Reliability {words}, {data['split']} split (n\u00a0=\u00a0{count(entry['n'])})",
         takeaway,
         "A point on the diagonal keeps its word: of answers given with 80\u00a0% confidence, 80\u00a0% are right. Below it the model is too sure. "
-        "Where the line leaves the grey band, chance does not explain it.",
+        f"Where the line leaves the grey band, chance does not explain it. The strip below shows where the rows lie.{fitted}",
     )
 
 
@@ -109,10 +110,11 @@ def _histogram(data: Mapping[str, Any], at: float | None) -> Caption:
     right, wrong = data["right_n"], data["wrong_n"]
     takeaway = f"{count(right)} right and {count(wrong)} wrong answers have a confidence; {count(data['null'])} of {count(data['n'])} requests have none and escalate."
     line = f" Everything left of the dashed line ({threshold(at)}) escalates." if at else ""
+    axis = " The axis counts nines, as most confidences crowd near 1." if data["scale"] == "nines" else ""
     return Caption(
         f"Confidence of right and wrong answers, {data['split']} split (n\u00a0=\u00a0{count(data['n'])})",
         takeaway,
-        f"The further the wrong answers sit to the left of the right ones, the better the confidence tells them apart.{line}",
+        f"The further the wrong answers sit to the left of the right ones, the better the confidence tells them apart.{line}{axis}",
     )
 
 
@@ -144,6 +146,6 @@ def _signals(signals: list[Mapping[str, Any]], split: str) -> Caption:
     return Caption(
         f"The signals compared on the {split} split",
         takeaway,
-        "Each signal is a way to read a confidence from the same reply. Its AURC is the mean over ten parts of the rows. The simplest is taken whose "
-        "distance to the best, part by part, is no more than the standard error of that distance.",
+        "Each signal is a way to read a confidence from the same reply. To the right of the line a signal ranks worse than the chosen one. "
+        "Differences are taken in each of ten parts of the rows, so what is hard for all signals is not in the bars.",
     )

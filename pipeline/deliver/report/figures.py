@@ -86,30 +86,36 @@ def painters(report: Mapping[str, Any]) -> dict[str, Callable[[Axes], None]]:
     made: dict[str, Callable[[Axes], None]] = {}
     if sweep is not None and len(set(zip(*_curve(sweep), strict=True))) > 1:  # one end alone is no curve
         made["decide"] = lambda axes: _decide(axes, report["decide"])
-    for stage in ("before", "after"):
-        if trust["reliability"] and trust["reliability"][stage]:
-            made[f"reliability-{stage}"] = partial(_reliability, stage=trust["reliability"][stage], level=level)
+    if trust["reliability"]:
+        made["reliability"] = partial(_reliability, data=trust["reliability"], level=level)
     if trust["histogram"] and trust["histogram"]["n"] > trust["histogram"]["null"]:
         made["histogram"] = lambda axes: _histogram(axes, trust["histogram"], report["verdict"]["threshold"])
     if trust["risk"]:
         made["risk"] = lambda axes: _risk(axes, trust["risk"], level)
-    if trust["signals"]:
+    if sum(s.get("difference") is not None for s in trust["signals"]) > 1:
         made["signals"] = lambda axes: _signals(axes, trust["signals"])
     return made
 
 
 def _finish(name: str, paint: Callable[[Axes], None], png: bool) -> Drawing:
     """Paint on a canvas with fixed margins (a layout engine would take as long again) and a legend below the axes."""
-    width, height = 4.8, 3.9 if name == "decide" else 3.4
+    square = name == "reliability"
+    width, height = (4.2, 5.35) if square else (4.8, 3.9 if name == "decide" else 3.4)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=144)
         axes = figure.add_axes((0, 0, 1, 1))
         paint(axes)
         series = axes.get_legend_handles_labels()[1]
-        columns = 3 if len(series) > 4 else max(1, min(2, len(series)))
-        below = (0.75 if name == "histogram" else 0.55) + 0.175 * -(-len(series) // columns)
-        left = 1.45 if name == "signals" else 0.68
-        axes.set_position((left / width, below / height, 1 - (left + 0.12) / width, 1 - (below + 0.12) / height))
+        columns = 3 if len(series) > 4 and not square else max(1, min(2, len(series)))
+        below = 0.55 + 0.175 * -(-len(series) // columns)
+        left = 1.8 if name == "signals" else 0.68
+        tall = height - below - 0.12
+        if square:  # a unit as long upwards as across, and room for the density under it
+            tall = width - left - 0.24
+            below = height - tall - 0.12
+        axes.set_position(
+            (left / width, below / height, 1 - (left + (0.24 if square else 0.12)) / width, tall / height)
+        )
         if series:
             figure.legend(loc="lower center", ncols=columns, handlelength=2.4, columnspacing=1.4)
         svg, raster = io.BytesIO(), io.BytesIO()
@@ -255,19 +261,19 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
     _percent_axis(axes.yaxis)
 
 
-def _reliability(axes: Axes, stage: Mapping[str, Any], level: str) -> None:
+def _reliability(axes: Axes, data: Mapping[str, Any], level: str) -> None:
+    """The curve that counts with its band and bins; what it was before calibration dashed; under them where the rows lie."""
+    main, first = data["after"] or data["before"], data["before"] if data["after"] else None
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)), label="perfect")
-    corp = stage["corp"]
-    x, low, high = _known(
-        [c["mean_confidence"] for c in corp], [c["band_lower"] for c in corp], [c["band_upper"] for c in corp]
-    )
-    _band(axes, x, low, high, color=GREY, alpha=0.2, label="if calibrated")
-    x, y = _known([c["mean_confidence"] for c in corp], [c["accuracy"] for c in corp])
-    _line(axes, x, y, color=BLUE, linewidth=1.6, label="observed (CORP)")
-    bins = stage["bin"]
-    x, y, low, high = _known(
-        *([b[c] for b in bins] for c in ("mean_confidence", "accuracy", "accuracy_lower", "accuracy_upper"))
-    )
+    columns = ([c[name] for c in main["corp"]] for name in ("mean_confidence", "band_lower", "band_upper"))
+    _band(axes, *_known(*columns), color=GREY, alpha=0.2, label="if calibrated")
+    if first is not None:
+        x, y = _known(*([c[name] for c in first["corp"]] for name in ("mean_confidence", "accuracy")))
+        _line(axes, x, y, color=ORANGE, linewidth=1.3, linestyle=(0, (4, 2)), label="before calibration")
+    x, y = _known(*([c[name] for c in main["corp"]] for name in ("mean_confidence", "accuracy")))
+    _line(axes, x, y, color=BLUE, linewidth=1.7, label="observed (CORP)" if first is None else "after calibration")
+    names = ("mean_confidence", "accuracy", "accuracy_lower", "accuracy_upper")
+    x, y, low, high = _known(*([b[c] for b in main["bin"]] for c in names))
     if len(x):
         axes.errorbar(
             x,
@@ -280,55 +286,67 @@ def _reliability(axes: Axes, stage: Mapping[str, Any], level: str) -> None:
             capsize=2,
             label=f"bins, {level} interval",
         )
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="share right")
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share right")
+    for axis in (axes.xaxis, axes.yaxis):
+        _percent_axis(axis)
+    axes.tick_params(labelbottom=False)
+    under = axes.inset_axes((0, -0.22, 1, 0.17))
+    styles: tuple[tuple[Any, dict[str, Any]], ...] = (
+        (main, {"color": BLUE, "alpha": 0.55, "fill": True}),
+        (first, {"color": ORANGE, "linestyle": (0, (4, 2))}),
+    )
+    for entry, style in styles:
+        if entry is not None and entry["density"] is not None:
+            under.stairs(entry["density"], np.linspace(0, 1, len(entry["density"]) + 1), **style)
+    under.set(xlim=(0, 1), xlabel="confidence", ylabel="rows")
+    under.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
+    _percent_axis(under.xaxis)
 
 
 def _histogram(axes: Axes, data: Mapping[str, Any], threshold: float | None) -> None:
-    """Bars of equal width whatever their bins span: confidences crowd near 1, where bins are fine."""
-    edges, right, wrong = np.array(data["edges"]), np.array(data["right"]), np.array(data["wrong"])
-    left = np.arange(len(edges))
+    """Bars as wide as their bins on the axis that is drawn."""
+    places, right, wrong = (np.array(data[name], dtype=float) for name in ("places", "right", "wrong"))
+    left, wide = places[:-1], np.diff(places)
+    style: dict[str, Any] = {"align": "edge", "linewidth": 0.6}
     if right.any():
-        axes.bar(left + 0.5, right, 0.86, color=SKY, edgecolor=BLUE, linewidth=0.6, label="right")
+        axes.bar(left, right, wide, color=SKY, edgecolor=BLUE, label="right", **style)
     if wrong.any():
         axes.bar(
-            left + 0.5,
-            -wrong,
-            0.86,
-            color=ORANGE,
-            edgecolor=VERMILION,
-            linewidth=0.6,
-            hatch="////",
-            label="wrong (below the line)",
+            left, -wrong, wide, color=ORANGE, edgecolor=VERMILION, hatch="////", label="wrong (below the line)", **style
         )
     if any(data["unknown"]):
-        known = np.array(data["unknown"])
-        axes.bar(
-            left + 0.5, known, 0.86, bottom=right, color="#d5d8dd", edgecolor=GREY, linewidth=0.6, label="not known"
-        )
+        axes.bar(left, data["unknown"], wide, bottom=right, color="#d5d8dd", edgecolor=GREY, label="not known", **style)
     axes.axhline(0, color=INK, linewidth=0.8)
-    if threshold is not None and edges[0] < threshold:
-        at = float(np.interp(threshold, edges, left))
+    if threshold is not None and threshold in data["edges"]:
+        at = places[data["edges"].index(threshold)]
         axes.axvline(at, color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label="threshold")
-    axes.set_xticks([*left[:-1], left[-1] + 0.5], [f"{e:.4f}".rstrip("0").rstrip(".") for e in edges], rotation=55)
+    if data["scale"] == "nines":
+        shown = [0.0, *([0.5] if places[-1] - places[0] < 2 else []), *(1 - 10.0**-k for k in range(1, 7))]
+        ticks = [p for p in shown if places[0] - 1e-9 <= -np.log10(1 - p) <= places[-1] + 1e-9]
+        axes.set_xticks([-np.log10(1 - p) for p in ticks], [f"{100 * p:.6g} %" for p in ticks])
+    else:
+        _percent_axis(axes.xaxis)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{abs(v):,.0f}"))
-    axes.set(xlim=(0, len(edges)), xlabel="confidence, from", ylabel="requests")
+    axes.set(xlim=(places[0], places[-1]), xlabel="confidence", ylabel="requests")
 
 
 def _risk(axes: Axes, risk: Mapping[str, Any], level: str) -> None:
-    columns = risk["columns"]
-    if "selective_risk_lower" in columns:
-        x, low, high = _known(columns["coverage"], columns["selective_risk_lower"], columns["selective_risk_upper"])
-        # below a few rows the interval spans everything and hides the curve
-        wide = high - low < 0.5
-        _band(axes, x[wide], low[wide], high[wide], color=BLUE, alpha=0.15, label=f"{level} band")
+    """Scaled to its data: the first few rows, where a curve jumps and its band spans everything, may leave at the top."""
+    columns, here = risk["columns"], risk["recommended"]
     x, y = _known(columns["coverage"], columns["selective_risk"])
+    if "selective_risk_lower" in columns:
+        across, low, high = _known(
+            columns["coverage"], columns["selective_risk_lower"], columns["selective_risk_upper"]
+        )
+        # below a few rows the interval spans everything
+        known = high - low < 0.5
+        _band(axes, across[known], low[known], high[known], color=BLUE, alpha=0.15, label=f"{level} band")
     _line(axes, x, y, color=BLUE, linewidth=1.6, label="by confidence")
     if len(x):
         axes.plot(
             [0, x[-1]], [y[-1], y[-1]], color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.2, label="in random order"
         )
-    here = risk["recommended"]
     if here and here["coverage"] is not None and here["selective_risk"] is not None:
         axes.plot(
             [here["coverage"]],
@@ -341,20 +359,25 @@ def _risk(axes: Axes, risk: Mapping[str, Any], level: str) -> None:
             markeredgewidth=0.6,
             label="recommended",
         )
-    axes.set(xlabel="share that the cheap model keeps", ylabel="error among the kept", xlim=(-0.02, 1.02))
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel="share that the cheap model keeps", ylabel="error among the kept")
+    if len(x):
+        settled = y[x >= 0.1 * x[-1]]
+        top = 1.25 * max(float(settled.max(initial=0)), float(y[-1]), 0.004)
+        axes.set(xlim=(0, min(1.0, 1.02 * x[-1])), ylim=(0, min(1.0, top)))
     _percent_axis(axes.xaxis)
     _percent_axis(axes.yaxis)
 
 
 def _signals(axes: Axes, signals: list[Mapping[str, Any]]) -> None:
-    known = [s for s in signals if s.get("aurc") is not None]
+    """Each signal's AURC minus the chosen one's, part by part: what both have in common is not in the bars."""
+    known = [s for s in signals if s.get("difference") is not None]
+    axes.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
     for place, signal in enumerate(reversed(known)):
         chosen = bool(signal.get("chosen"))
         axes.errorbar(
-            [signal["aurc"]],
+            [signal["difference"]],
             [place],
-            xerr=[signal.get("aurc_se") or 0],
+            xerr=None if chosen else [signal["difference_se"] or 0],
             fmt="D" if chosen else "o",
             color=VERMILION if chosen else BLUE,
             markersize=6 if chosen else 4.5,
@@ -369,5 +392,5 @@ def _signals(axes: Axes, signals: list[Mapping[str, Any]]) -> None:
         ],
     )
     axes.set_ylim(-0.6, len(known) - 0.4)
-    axes.set_xlabel("AURC, lower is better (± one standard error)")
+    axes.set_xlabel("AURC minus the chosen one’s (± one standard error)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))

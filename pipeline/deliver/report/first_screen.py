@@ -139,6 +139,7 @@ def _outcome(report: Mapping[str, Any], other: str) -> dict[str, Any] | None:
             "what": f"against {other}",
             "promised": "nothing is promised",
             "state": "none",
+            "ends": None,
         }
     bound, kind = outcome["bound"], outcome["kind"]
     what, promised, unit = {

@@ -15,6 +15,7 @@ from pipeline.deliver.formats.serialize import to_yaml
 from pipeline.deliver.report import captions, downloads, figures, index
 from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report.artefacts import Artefacts
+from pipeline.deliver.report.dot_plot import dot_plot
 from pipeline.deliver.report.sweep import priced
 from pipeline.deliver.report.templating import environment, our_own, read_template, script_digest
 from pipeline.errors import CascadeError
@@ -95,6 +96,7 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
             figures={name: _figure(drawing, words[name]) for name, drawing in drawn.items()},
             captions=words,
             explorer=_explorer(report),
+            plots=_plots(report),
             style=our_own(read_template("style.css")),
             script=our_own(script),
             script_sha256=script_digest(script),
@@ -108,6 +110,13 @@ def certificate(report: Mapping[str, Any]) -> str:
     """The certificate by itself, on one A4 page."""
     style = our_own(read_template("style.css"))
     return environment().get_template("certificate.html.j2").render(report=report, style=style)
+
+
+def _plots(report: Mapping[str, Any]) -> dict[str, Any]:
+    target = report["decide"]["target"]
+    margin = target["within"] if target.get("kind") == "match_strong" else None
+    found = report["failures"] or {}
+    return {kind: dot_plot(found.get(kind), margin) for kind in ("labels", "segments")}
 
 
 def _figure(drawing: figures.Drawing, caption: captions.Caption) -> Markup:

@@ -24,7 +24,6 @@ Codes = npt.NDArray[np.int64]
 FEW_ROWS = 30
 MOST_GROUPS = 80
 MOST_MISTAKES = 50
-EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0)
 
 _TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
 _NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "coin", "strong_weight")
@@ -322,28 +321,4 @@ def label_noise(rows: ReportRows, split: str, threshold: float | None) -> dict[s
         "n": int(wrong.sum()),
         "strong_wrong_too": share(1 - strong, group, split),
         "same_answer": share(same, group, split),
-    }
-
-
-def histogram(rows: ReportRows, split: str) -> dict[str, Any]:
-    """Counts of right and wrong cheap answers by confidence, and the rows that have none.
-
-    Bins are [edge, next edge), finer towards 1 where confidences crowd; the last one holds exactly 1.
-    """
-    inside = rows.of(split)
-    confidence, correct = rows.numbers["confidence"][inside], rows.right[inside]
-    known = ~np.isnan(confidence)
-    places = np.searchsorted(EDGES, confidence[known], side="right") - 1
-    named = {
-        name: np.bincount(places[which[known]], minlength=len(EDGES)).tolist()
-        for name, which in (("right", correct == 1), ("wrong", correct == 0), ("unknown", np.isnan(correct)))
-    }
-    first = next((i for i in range(len(EDGES)) if any(counts[i] for counts in named.values())), 0)
-    return {
-        "split": split,
-        "edges": list(EDGES[first:]),
-        **{name: counts[first:] for name, counts in named.items()},
-        **{f"{name}_n": sum(counts) for name, counts in named.items()},
-        "null": int((~known).sum()),
-        "n": int(inside.sum()),
     }

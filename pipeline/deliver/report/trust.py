@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cascade_threshold.calibrator import Calibrator
+from pipeline.decide.calibration import apply
 from pipeline.decide.held_out import LEVEL
-from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
+from pipeline.deliver.report.histogram import histogram
 from pipeline.deliver.report.rows import ReportRows
 
 _BIN = (
@@ -32,6 +34,7 @@ COMPARED = (
     ("usd_per_1000", "usd"),
 )
 MOST_POINTS = 200
+DENSITY = 40
 
 
 def trust(
@@ -53,14 +56,17 @@ def trust(
         "metrics": found.get("metrics") or {},
         "cross_fitted": bool(found.get("cross_fitted")),
         "clipped": found.get("clipped"),
-        "reliability": _reliability(reliability, split),
-        "histogram": None if rows is None else report_rows.histogram(rows, split),
+        "reliability": _reliability(reliability, split, rows, found.get("calibrator")),
+        "histogram": None if rows is None else histogram(rows, split, threshold),
         "risk": None if sweep is None else _risk(sweep, split, threshold),
         "optimism": None if sweep is None or split != "test" else _optimism(sweep, threshold, shown),
     }
 
 
-def _reliability(table: pd.DataFrame | None, split: str) -> dict[str, Any] | None:
+def _reliability(
+    table: pd.DataFrame | None, split: str, rows: ReportRows | None, calibrator: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Bins, CORP curve and density before and after calibration; `after` None where nothing was calibrated."""
     if table is None or table.empty:
         return None
     have = set(table["split"])
@@ -70,7 +76,11 @@ def _reliability(table: pd.DataFrame | None, split: str) -> dict[str, Any] | Non
         else next((s for s in ("test", "certify", "fit", "all") if s in have), str(table["split"].iloc[0]))
     )
     out: dict[str, Any] = {"split": split}
+    calibrates = calibrator is not None and calibrator["kind"] != "none"
     for stage in ("before", "after"):
+        if stage == "after" and not calibrates:
+            out[stage] = None
+            continue
         part = table[(table["split"] == split) & (table["stage"] == stage)]
         entry: dict[str, Any] = {}
         for kind in ("bin", "corp"):
@@ -82,8 +92,20 @@ def _reliability(table: pd.DataFrame | None, split: str) -> dict[str, Any] | Non
                 if row["n"] > 0
             ]
         entry["n"] = int(sum(b["n"] for b in entry["bin"]) or sum(b["n"] for b in entry["corp"]))
+        entry["density"] = None if rows is None else _density(rows, split, calibrator if stage == "after" else None)
         out[stage] = entry if entry["bin"] or entry["corp"] else None
     return out if out["before"] or out["after"] else None
+
+
+def _density(rows: ReportRows, split: str, calibrator: Mapping[str, Any] | None) -> list[int]:
+    """Graded rows by confidence, or by its calibrated reading, in DENSITY equal bins of [0, 1]."""
+    inside = rows.of(split)
+    values = rows.numbers["confidence"][inside & ~np.isnan(rows.numbers["confidence"]) & ~np.isnan(rows.right)]
+    if calibrator is not None and len(values):  # monotone, so a fine grid of its values is enough to count by
+        grid = np.unique(np.quantile(values, np.linspace(0, 1, 1001)))
+        values = np.interp(values, grid, apply(Calibrator.from_numbers(calibrator), grid))
+    counts: list[int] = np.histogram(values, bins=DENSITY, range=(0, 1))[0].tolist()
+    return counts
 
 
 def _plain(value: Any) -> float | None:
