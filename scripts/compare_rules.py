@@ -33,6 +33,9 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from pipeline.collect.task_input import TaskInput  # noqa: E402
+from pipeline.config.options import Options  # noqa: E402
+from pipeline.config.yaml_file import load  # noqa: E402
 from pipeline.decide.certify import certify_match_strong  # noqa: E402
 from pipeline.decide.curves.baselines import cross_fitted_scores  # noqa: E402
 from pipeline.decide.purchase import purchase  # noqa: E402
@@ -244,12 +247,10 @@ def evaluated(config: Path, folder: Path) -> Case:
     if done.returncode not in (0, 4):
         raise SystemExit(f"{config}: {done.stderr}")
     told = json.loads(done.stdout)
-    found = pd.read_parquet(Path(told["policy"]).with_name("predictions.parquet"))
-    from pipeline.collect.data.dataset import load as rows_of
-    from pipeline.config.yaml_file import load
+    decision = folder / "runs" / told["task"] / told["run_id"] / told["decision_id"]
+    found = pd.read_parquet(decision / "predictions.parquet")
 
-    config_read = load(config)
-    texts = {e.id: "\n".join(e.texts) for e in rows_of(config_read).examples}
+    texts = TaskInput(load(config), Options()).texts or {}
     group = found["group"].to_numpy(object)
     right = [pd.to_numeric(found[c]).fillna(0).to_numpy(np.float64) for c in ("cheap_correct", "strong_correct")]
     usd = [pd.to_numeric(found[c]).to_numpy(np.float64) for c in ("cheap_usd", "strong_usd")]
