@@ -310,7 +310,7 @@ def test_without_labels_the_strong_model_must_answer_the_fit_rows(
     config = project / "configs" / "tickets.yaml"
     unlabeled = (
         config.read_text()
-        .replace("label: label, ", "")
+        .replace("label: label, ", "split: {fit: 0.3, certify: 0.7}, ")
         .replace("match_strong, within: 0.02", "agree_with_strong, within: 0.2")
     )
     config.write_text(unlabeled.replace("  model: large", "  model: large\n  splits: [certify, test]"))
