@@ -255,7 +255,7 @@ def test_what_a_ranking_gains_and_lacks_is_said(recorded: Recorded) -> None:
     (told,) = page.root.all("p", id="ranking-sentence")
     assert told.text.endswith(sentence)
     assert "17 escalated rows have no strong answer" in page.words
-    assert "letter then text 23" in page.words
+    assert "letter_then_text 23" in page.words
     (table,) = (
         n.all("table")[0] for n in page.root.all("div", role="region") if n.attributes["aria-label"] == "Ranking"
     )
