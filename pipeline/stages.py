@@ -50,8 +50,10 @@ from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
 from pipeline.deliver.report.artefacts import Artefacts
-from pipeline.engine import reading
+from pipeline.engine import confidence, reading
+from pipeline.engine import sampled_collection as lazy_collection
 from pipeline.engine.reading import Graded
+from pipeline.engine.sampled_answers import SampledAnswers, sampling_of
 from pipeline.errors import DataError, TooManyFailures, UsageError
 from pipeline.run import provenance, schemas
 from pipeline.run.atomic import require_writable
@@ -72,9 +74,6 @@ from pipeline.run.directory import (
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions, as_table
-from pipeline.sampled import collection as lazy_collection
-from pipeline.sampled import confidence
-from pipeline.sampled.answers import SampledAnswers, sampling_of
 
 Found = TypeVar("Found")
 

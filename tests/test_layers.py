@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline.run": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.redact"},
     "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.demo", "pipeline.redact", "pipeline.terminal"},
     "pipeline.demo": {"pipeline.errors"},
-    "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
+    "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect", "pipeline.decide"},
     "pipeline.store_commands": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
     "pipeline.chosen_tasks": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
     "pipeline.decide": {"cascade_threshold", "pipeline.errors"},
@@ -35,9 +35,8 @@ ALL_OF_THEM = {
     "pipeline.commands",
     "pipeline.compare_command",
     "pipeline.stages",
-    "pipeline.sampled",
 }
-LEVELS = 10
+LEVELS = 9
 
 
 def module(path: Path) -> str:

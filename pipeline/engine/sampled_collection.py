@@ -14,11 +14,10 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import CHUNK, ResponseStore, chunks
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.strong_answers import StrongAnswers
-from pipeline.engine import reading
+from pipeline.engine import confidence, reading
 from pipeline.engine.reading import Graded
+from pipeline.engine.sampled_answers import SampledAnswers
 from pipeline.errors import CapReached
-from pipeline.sampled import confidence
-from pipeline.sampled.answers import SampledAnswers
 
 
 def sampled(task: TaskInput) -> bool:
