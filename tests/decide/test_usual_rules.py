@@ -166,9 +166,9 @@ def test_the_stretch_that_passed_is_where_single_tests_pass_in_order() -> None:
 
 def test_surest_answers_that_are_the_worst_are_a_grave_finding() -> None:
     rows = drawn(600, seed=8, split="certify")
-    assert "surest_are_worst" not in [w.code for w in findings.findings(rows, GOAL, 0.5, human=False)]
+    assert "surest_are_worst" not in [w.code for w in findings.findings(rows, GOAL, 0.5, human=False, grouped=False)]
     worst = replace(rows, cheap_correct=np.where(rows.confidence > 0.85, 0.0, rows.cheap_correct))
-    found = {w.code: w for w in findings.findings(worst, GOAL, 0.5, human=False)}
+    found = {w.code: w for w in findings.findings(worst, GOAL, 0.5, human=False, grouped=False)}
     assert found["surest_are_worst"].gravity == 3
     assert found["surest_are_worst"].text.startswith("The most confident answers are the worst: 0")
 
@@ -177,12 +177,12 @@ def test_parts_that_disagree_and_labels_beyond_the_margin_are_findings() -> None
     held, test = drawn(600, seed=9, split="certify"), drawn(600, seed=10)
     bad = replace(test, cheap_correct=np.where(test.label == "a", 0.0, test.cheap_correct))
     both = Rows(**{k: np.concatenate([getattr(held, k), getattr(bad, k)]) for k in vars(held)})
-    found = {w.code: w for w in findings.findings(both, GOAL, 0.4, human=False)}
+    found = {w.code: w for w in findings.findings(both, GOAL, 0.4, human=False, grouped=False)}
     assert found["splits_disagree"].gravity == 3
     assert found["label_beyond_margin"].gravity == 2
     assert "'a'" in found["label_beyond_margin"].text
     calm = Rows(**{k: np.concatenate([getattr(held, k), getattr(test, k)]) for k in vars(held)})
-    assert "splits_disagree" not in {w.code for w in findings.findings(calm, GOAL, 0.4, human=False)}
+    assert "splits_disagree" not in {w.code for w in findings.findings(calm, GOAL, 0.4, human=False, grouped=False)}
 
 
 def test_a_ranking_that_is_no_better_is_a_finding() -> None:
