@@ -322,7 +322,7 @@ def test_row_22_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escal
     assert f"filtered by the provider</td><td>{len(ODD)}</td>" in found.page
     # both models answer alike, so a cascade that keeps the promise escalates what has no confidence and nothing else
     advice = found.json("recommendation.json")
-    tested = predictions[predictions["split"] == "test"]
+    tested = predictions[predictions["split"] == "certify"]
     assert advice["threshold"] == 0
     assert advice["expected"]["escalation_rate"]["value"] == pytest.approx(tested.index.isin(ODD).mean())
     body = completion({"model": "small", "messages": [{"content": "x"}], "logprobs": 4})

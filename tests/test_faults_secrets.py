@@ -252,7 +252,7 @@ def test_row_29_a_folder_that_cannot_be_written_is_noticed_before_anything_is_se
             assert run(project, api, monkeypatch, "evaluate", option, str(project / place)) == 2
             assert not api.posts
         err = capfd.readouterr().err
-        assert f"{project / place}: cannot be written" in err
+        assert f"{project / 'file'}: cannot be written" in err, "what is in the way is named"
         assert option in err
 
 

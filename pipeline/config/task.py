@@ -31,6 +31,7 @@ from pipeline.config.prompt import Prompt
 from pipeline.config.split import FITTED_SIGNALS, Split, layout, strong_splits
 from pipeline.config.strong_answers import Human, StrongAnswers, StrongTable, strong_side
 from pipeline.config.target import Target
+from pipeline.config.vocabulary import SPLITS
 from pipeline.redact import bare_address
 
 ADDRESSES = frozenset({"path", "replies", "weights", "base_url"})
@@ -333,6 +334,9 @@ class TaskConfig(Part):
         """Splits whose rows get a strong answer."""
         labeled = self.dataset is not None and self.dataset.label is not None
         said = getattr(self.strong, "splits", None)
+        answers = self.strong.provider if isinstance(self.strong, Model) and self.strong.provider else self.provider
+        if said is None and answers == "recorded":
+            return SPLITS  # nothing is bought
         return strong_splits(said, labeled=labeled, target=self.target.kind)
 
     @property

@@ -54,10 +54,12 @@ def read(task: TaskInput, run: Run, *, strong: Collection[str] | None = None) ->
     with planned(task, run, strong) as plan:
         done = list(engines.run(options.engine, shards.read, plan, workers=options.workers))
         found = {name: list(shards.results(plan.made, done, name)) for name in shards.RESULTS}
-        for name, schema in shards.RESULTS.items():
-            schemas.merge(found[name], run.path(name), schema, metadata)
-    replies = run.read_arrow(REPLIES, COUNTED)
-    frame: pd.DataFrame = run.read_arrow(GRADED).to_pandas()
+        needed = {REPLIES: COUNTED, GRADED: schemas.GRADED.names}
+        held = {
+            name: schemas.merge(found[name], run.path(name), schema, metadata, keep=needed.get(name, ()))
+            for name, schema in shards.RESULTS.items()
+        }
+    replies, frame = held[REPLIES], held[GRADED].to_pandas()
     frame["split"] = [e.split for e in task.dataset.examples]
     facts = reply_stats.total(manifest.facts for manifest in done)
     from_files = {role: _told(role, replies, done) for role in task.roles if task.is_read_from_file(role)}

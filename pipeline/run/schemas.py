@@ -194,10 +194,22 @@ def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | No
             writer.writer.close()
 
 
-def merge(parts: Iterable[str | Path], path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
-    """Put files of one schema together, a row group at a time. `parts`: their addresses."""
+def merge(
+    parts: Iterable[str | Path],
+    path: Path,
+    schema: pa.Schema,
+    metadata: Mapping[str, str],
+    keep: Sequence[str] = (),
+) -> pa.Table:
+    """Put files of one schema together, a row group at a time. `parts`: their addresses. Returns the columns `keep`."""
+    kept = pa.schema([schema.field(name) for name in keep])
+    held = [kept.empty_table()]
     with table_writer(path, schema, metadata) as whole:
         for part in parts:
             with address.parquet(str(part)) as file:
                 for group in range(file.num_row_groups):
-                    whole.writer.write_table(file.read_row_group(group))
+                    table = file.read_row_group(group)
+                    whole.writer.write_table(table)
+                    if keep:
+                        held.append(table.select(list(keep)).replace_schema_metadata(None))
+    return pa.concat_tables(held)

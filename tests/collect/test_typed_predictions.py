@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.collect.data import predictions_file, typed_predictions
-from pipeline.config.split import Split
+from pipeline.config.split import POOLED, Split
 from pipeline.errors import DataError
 
 
@@ -77,7 +77,7 @@ def test_both_readers_make_the_same_rows(
 def test_whatever_is_wrong_is_said_in_the_same_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], said: str
 ) -> None:
-    _, quick, slow = both(tmp_path, table(**more), monkeypatch, Split())
+    _, quick, slow = both(tmp_path, table(**more), monkeypatch, POOLED)
     assert said in slow
     assert quick == slow
 
@@ -92,6 +92,6 @@ def test_whatever_is_wrong_is_said_in_the_same_words(
 def test_whatever_needs_a_rule_goes_row_by_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
-    plain, quick, slow = both(tmp_path, table(**more), monkeypatch, Split())
+    plain, quick, slow = both(tmp_path, table(**more), monkeypatch, POOLED)
     assert plain is None
     assert quick.astype(object).where(quick.notna(), None).equals(slow.astype(object).where(slow.notna(), None))

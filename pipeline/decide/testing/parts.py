@@ -33,6 +33,8 @@ def fault(
                 else ""
             )
             return f"split {name} is empty ({held}, share {share:g}); {why}label more {'groups' if several else 'rows'}"
+    if rows["certify"] == 1:
+        return "the certify split has one row, of which nothing can be promised; label more rows"
     needed = fewest_rows(goal, human=human)
     if needed is not None and groups["certify"] < rows["certify"] and groups["certify"] < needed:
         return (
