@@ -58,6 +58,7 @@ def shell(project: Path, gate: str, previous: str = "") -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_the_shell_steps_release_refuse_and_write_one_comment(project: Path) -> None:
     done = shell(project, "--require certified --max-escalation 0.4")
     assert done.returncode == 0, done.stderr

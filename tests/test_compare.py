@@ -180,6 +180,7 @@ def test_mcnemar_and_the_interval_of_independent_figures_by_closed_form() -> Non
     assert found["upper"] == pytest.approx(0.2 + 0.1 * 2**0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_interval_of_costs_covers_the_known_difference(grouped: bool) -> None:
     """300 rows, alone or in 60 groups whose rows are alike; the true difference is 1."""

@@ -332,6 +332,7 @@ def test_row_22_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escal
     assert (decision.action, decision.status) == ("escalate", "filtered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("top", "count"),
     [(lambda top: [dict([next(iter(top.items()))])], 1), (lambda top: [None], 0), (lambda top: None, 0)],

@@ -78,6 +78,7 @@ def echo(post):
     return None
 
 
+@pytest.mark.slow
 def test_row_53_the_key_is_in_no_byte_that_a_run_writes_or_prints(project, monkeypatch, capfd):
     """Canary: stdout, stderr, the store, every artefact and every page are searched for it."""
     with FakeProvider(echo) as api:

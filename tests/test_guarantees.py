@@ -79,6 +79,7 @@ def violations(name: str, grain: float | None, n: int, runs: int, ranks: bool = 
     return {target: k / runs for target, k in count.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", NAMES)
 def test_row_51_a_promise_is_broken_in_at_most_a_tenth_of_the_draws(name, target):

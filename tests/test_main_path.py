@@ -171,6 +171,7 @@ def test_every_signal_column_is_what_the_stored_reply_measures(job: tuple[Path, 
         assert frame[f"signal_{name}"].notna().any(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["auto", "learned"])
 def test_the_signal_is_chosen_and_fitted_on_the_fit_rows_alone(
     job: tuple[Path, dict[str, Any]], wanted: str, tmp_path: Path
@@ -235,6 +236,7 @@ def test_the_policy_alone_decides_as_the_tables_do_on_every_stored_reply(job: tu
     assert checked == 700
 
 
+@pytest.mark.slow
 def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
     job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +255,7 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
     assert spending["cheap"]["sent"] == spending["strong"]["sent"] == 0
 
 
+@pytest.mark.slow
 def test_stages_can_be_run_one_by_one_and_say_what_is_missing(
     job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,6 +266,7 @@ def test_stages_can_be_run_one_by_one_and_say_what_is_missing(
         assert command(stage, str(CONFIG), "--limit", "700", folder=folder) == 0
 
 
+@pytest.mark.slow
 def test_stages_run_one_by_one_from_nothing_end_in_the_same_artefacts(
     job: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -278,6 +282,7 @@ def test_stages_run_one_by_one_from_nothing_end_in_the_same_artefacts(
         assert recorded[part] == expected[part], part
 
 
+@pytest.mark.slow
 def test_another_target_on_the_same_rows_is_another_look(
     job: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,6 +325,7 @@ def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
     assert exported[0]["review_by"] > "2026"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*DECIDED, "graded.parquet", "run.json"])
 def test_a_changed_bit_is_noticed_wherever_it_is_and_named(
     job: tuple[Path, dict[str, Any]], tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]

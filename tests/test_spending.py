@@ -134,6 +134,7 @@ def hanging(post: Post) -> Step | None:
     return hang(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_row_72_a_signal_during_the_first_call_ends_with_the_command_that_resumes(
     run: Run, zygote: Zygote, tmp_path: Path, signum: int, code: int

@@ -202,6 +202,7 @@ def test_auto_comes_close_to_the_true_probability(truth: str, at_most: float) ->
     assert np.mean(found) < at_most
 
 
+@pytest.mark.slow
 def test_merging_neighbours_changes_a_fit_by_less_than_its_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     c, y, _ = draw("weak and very overconfident", 20_000, 11)
     grid = np.linspace(0.1, 0.9999, 200)

@@ -290,6 +290,7 @@ def test_intervals_of_hardly_any_rows_raise_nothing(arrays: tuple[list[float], l
     assert with_intervals(*arrays, seed=1)["brier"]["n"] == len(arrays[0])
 
 
+@pytest.mark.slow
 def test_a_bootstrap_over_cells_has_the_spread_of_a_bootstrap_over_rows() -> None:
     c, y = sample(300, 11, digits=2)
     rng = np.random.default_rng(0)

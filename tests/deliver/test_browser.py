@@ -393,7 +393,7 @@ def test_emptying_the_address_by_hand_goes_back_to_the_recommendation(page: Page
 @pytest.mark.parametrize(
     ("which", "scheme", "width"),
     [
-        ("certified", "dark", 390),
+        pytest.param("certified", "dark", 390, marks=pytest.mark.slow),
         ("judge", "light", 1280),
         ("index", "light", 390),
         pytest.param("index", "dark", 1280, marks=pytest.mark.slow),
