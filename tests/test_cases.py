@@ -237,7 +237,7 @@ def test_case_16_three_groups_are_refused_before_anything_is_spent(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("01/c_think", "95.1 %"), ("03/c_zh", "95.1 %"), ("11/r_dup", "%"), ("19/c_nullalt", "%")],
+    [("01/c_think", "95.2 %"), ("03/c_zh", "95.2 %"), ("11/r_dup", "%"), ("19/c_nullalt", "%")],
 )
 def test_a_case_whose_answers_can_be_read_is_certified(tmp_path: Path, name: str, said: str) -> None:
     code, out, err = command(case(tmp_path, name), "evaluate", "c.yaml", "--json")
