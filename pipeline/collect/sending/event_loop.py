@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,5 +31,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             return future.result()
         except KeyboardInterrupt:
             for cancel in cancels:
-                cancel()
+                with suppress(RuntimeError):  # the loop has ended by itself meanwhile
+                    cancel()
             raise
