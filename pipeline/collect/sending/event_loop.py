@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -17,20 +17,23 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    cancels: list[Callable[[], object]] = []
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
+    task = loop.create_task(work)  # made here, so that there is something to cancel whenever the interrupt comes
 
-    async def whole() -> T:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None
-        cancels.append(lambda: loop.call_soon_threadsafe(task.cancel))
-        return await work
+    async def outcome() -> T:
+        return await task
+
+    def whole() -> T:
+        with runner:
+            return runner.run(outcome())
 
     with ThreadPoolExecutor(1, thread_name_prefix="sending") as pool:
-        future = pool.submit(lambda: asyncio.run(whole()))
         try:
-            return future.result()
+            # A pool does not wait for a thread that an interrupt met while it started: start it before it has work.
+            pool.submit(lambda: None).result()
+            return pool.submit(whole).result()
         except KeyboardInterrupt:
-            for cancel in cancels:
-                with suppress(RuntimeError):  # the loop has ended by itself meanwhile
-                    cancel()
+            with suppress(RuntimeError):  # the loop has ended by itself meanwhile
+                loop.call_soon_threadsafe(task.cancel)
             raise
