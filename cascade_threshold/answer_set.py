@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from cascade_threshold.decorations import (  # fmt: skip
+from cascade_threshold.decorations import (
     LEADING,
     TERMINALS,
     THOUGHT_TAG,

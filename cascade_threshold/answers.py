@@ -112,8 +112,10 @@ def read_answer(reply: Reply, answers: AnswerSet, *, role: str = "cheap") -> Ans
         found, spelled, reading = wider[:3], wider.spelled, wider.name
     if found is None:
         if at_limit:
-            return _no_answer("truncated", "the length limit was reached before a whole label: raise max_tokens, "
-                              "or switch reasoning off")  # fmt: skip
+            return _no_answer(
+                "truncated",
+                "the length limit was reached before a whole label: raise max_tokens, or switch reasoning off",
+            )
         if text is None or not text.strip():
             return _no_answer("empty", problem or "no text")
         return _no_answer("out_of_set", "the text is not a label")

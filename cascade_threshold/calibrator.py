@@ -28,12 +28,14 @@ from cascade_threshold.logistic_form import LogisticForm, Term, clipped, expit, 
 FORMS: dict[str, LogisticForm] = {
     "temperature": LogisticForm((Term("slope", logit, 1.0),)),
     "platt": LogisticForm((Term("slope", logit, 1.0), Term("intercept", lambda p: 1.0, 0.0, rising=False))),
-    "beta": LogisticForm((
-        Term("a", lambda p: math.log(clipped(p)), 1.0),
-        Term("b", lambda p: -math.log1p(-clipped(p)), 1.0),
-        Term("c", lambda p: 1.0, 0.0, rising=False),
-    )),
-}  # fmt: skip
+    "beta": LogisticForm(
+        (
+            Term("a", lambda p: math.log(clipped(p)), 1.0),
+            Term("b", lambda p: -math.log1p(-clipped(p)), 1.0),
+            Term("c", lambda p: 1.0, 0.0, rising=False),
+        )
+    ),
+}
 """Calibrators that are a logistic function of a weighted sum."""
 _OTHERS = {"none": (), "spline": ("knots", "pieces"), "isotonic": ("x", "y")}
 KINDS = ("none", *FORMS, "spline", "isotonic")

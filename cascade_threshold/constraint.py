@@ -29,9 +29,11 @@ def response_format(answers: Sequence[str], form: str) -> dict[str, Any]:
         return {"type": "regex", "pattern": f"({'|'.join(map(_literal, answers))})"}
     if form == JSON_SCHEMA:
         schema = {
-            "type": "object", "properties": {FIELD: {"type": "string", "enum": list(answers)}}, "required": [FIELD],
+            "type": "object",
+            "properties": {FIELD: {"type": "string", "enum": list(answers)}},
+            "required": [FIELD],
             "additionalProperties": False,
-        }  # fmt: skip
+        }
         return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
     raise ValueError(f"{form!r} is no form of a constraint; there are {', '.join(FORMS)}")
 

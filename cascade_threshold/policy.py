@@ -252,8 +252,11 @@ def load(path: str | Path) -> Policy:
     policy = Policy(documents.read(path), str(path))
     if policy.edited:
         changes = "; ".join(_change(policy.document, name) for name in policy.edited)
-        warnings.warn(f"{path}: edited after it was written: {changes}. The certificate does not cover this.",
-                      PolicyEditedWarning, stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"{path}: edited after it was written: {changes}. The certificate does not cover this.",
+            PolicyEditedWarning,
+            stacklevel=2,
+        )
     return policy
 
 

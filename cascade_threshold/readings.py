@@ -43,7 +43,10 @@ _CHOSEN = re.compile(
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"(?:option|choice)\s+[*_(\[]{0,3}(?P<letter>[A-Za-z])(?!\w)", re.IGNORECASE)
-_ANOTHER = re.compile(r"[(\[（]\s*([A-Z])\s*[)\]）]|(?<!\w)([A-Z])(?:[)）]|[.．:：](?=\s|\Z))|(?:option|choice|answer)\s+(?:is\s+)?([A-Z])(?!\w)|^\s*([A-Z])\s*$", re.MULTILINE)  # fmt: skip
+_ANOTHER = re.compile(
+    r"[(\[（]\s*([A-Z])\s*[)\]）]|(?<!\w)([A-Z])(?:[)）]|[.．:：](?=\s|\Z))|(?:option|choice|answer)\s+(?:is\s+)?([A-Z])(?!\w)|^\s*([A-Z])\s*$",
+    re.MULTILINE,
+)
 _DENIES = re.compile(r"(?:not|non|no|never|without|ir\w+|un\w+|dis\w+|incorrect|invalid|false|wrong)\Z", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 

@@ -41,13 +41,16 @@ _TOGETHER = (
            f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
 )  # fmt: skip
 """Computed together, since they share their work."""
-_EACH_BY_ITSELF: tuple[Signal, ...] = (
-)  # fmt: skip
+_EACH_BY_ITSELF: tuple[Signal, ...] = ()
 """Signals with a file of their own, each in one line."""
 _LEARNED = Signal(
-    "learned", 3, "logistic model of the other signals, the answer and the request's words, fitted on the fit split", 2,
-    "1 / (1 + exp(-x))", "no model is given, a feature of it is null, or it reads the text and none was given",
-)  # fmt: skip
+    "learned",
+    3,
+    "logistic model of the other signals, the answer and the request's words, fitted on the fit split",
+    2,
+    "1 / (1 + exp(-x))",
+    "no model is given, a feature of it is null, or it reads the text and none was given",
+)
 SIGNALS = {signal.name: signal for signal in (*_TOGETHER, *_EACH_BY_ITSELF, _LEARNED)}
 """By name, the simplest first, which is also the order of their columns."""
 _WITHOUT_ALTERNATIVES = ("first_token", "label_sequence", "mean", "minimum")

@@ -76,8 +76,12 @@ class _Whole:
         if "text" in self._text and "content" not in message:
             message["content"] = "".join(self._text["text"])
         logprobs = {"content": self._tokens} if self._tokens else dict(self._legacy) or None
-        choice = {"index": 0, "message": {"role": "assistant", "content": None, **message}, "logprobs": logprobs,
-                  "finish_reason": self._finish}  # fmt: skip
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": None, **message},
+            "logprobs": logprobs,
+            "finish_reason": self._finish,
+        }
         return {**self._top, "object": "chat.completion", "choices": [choice]}
 
 

@@ -65,8 +65,13 @@ def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str,
         "sentence": found["sentence"], "report": str(page), "policy": str(policy),
     }  # fmt: skip
     notes = [w["text"] for w in found["warnings"][:3]] + [note for note in [found["intervals"]["note"]] if note]
-    _print(task, f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", *(f"  note: {n}" for n in notes),
-           f"  report: {page}", f"  policy: {policy}")  # fmt: skip
+    _print(
+        task,
+        f"\n{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}",
+        *(f"  note: {n}" for n in notes),
+        f"  report: {page}",
+        f"  policy: {policy}",
+    )
     return result
 
 
@@ -77,8 +82,12 @@ def doctor(args: Args) -> Any:
         with ResponseStore(task.store_path) as store:
             found = collection.doctor(task, store, allowance)
         health = task.dataset.health
-        _print(task, f"{task.config.task} ({task.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
-               f"{health['duplicate_texts']:,} copies", *preflight.lines(found))  # fmt: skip
+        _print(
+            task,
+            f"{task.config.task} ({task.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
+            f"{health['duplicate_texts']:,} copies",
+            *preflight.lines(found),
+        )
         preflight.require(found)
         return {**found, "dataset": health}
 
@@ -93,8 +102,13 @@ def estimate(args: Args) -> Any:
         with ResponseStore(task.store_path) as store:
             found = collection.estimate(task, store)
         past = changes(task)
-        _print(task, f"{task.config.task} ({task.provider}): {len(task.dataset):,} rows", *([past.line] if past else []),
-               *estimates.estimate_lines(found), *(f"warning: {noticed.line}" for noticed in collection.questions(task)))  # fmt: skip
+        _print(
+            task,
+            f"{task.config.task} ({task.provider}): {len(task.dataset):,} rows",
+            *([past.line] if past else []),
+            *estimates.estimate_lines(found),
+            *(f"warning: {noticed.line}" for noticed in collection.questions(task)),
+        )
         told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
         return {"task": task.config.task, **found, "changes": told}
 

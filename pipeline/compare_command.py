@@ -73,9 +73,12 @@ def compare(args: Args) -> dict[str, Any]:
     """Two decisions, second minus first."""
     first, second = (found(args, name) for name in (args.first, args.second))
     result = {
-        "schema": "cascade-comparison/1", "first": _named(first), "second": _named(second),
-        "changed": changed(first, second), **differing(first, second),
-    }  # fmt: skip
+        "schema": "cascade-comparison/1",
+        "first": _named(first),
+        "second": _named(second),
+        "changed": changed(first, second),
+        **differing(first, second),
+    }
     if args.markdown is not None:
         write_bytes(args.markdown, ("\n".join(markdown(result)) + "\n").encode())
     if args.html is not None:
@@ -194,10 +197,15 @@ def changed_hands(
         "gained": int((which & (second.correct > first.correct)).sum()),
         "lost": int((which & (second.correct < first.correct)).sum()),
         "listed": [
-            {"example_id": str(mine.example_id[i]), "label": mine.label[i], "first": under(first, mine, i), "second": under(second, its, i)}
+            {
+                "example_id": str(mine.example_id[i]),
+                "label": mine.label[i],
+                "first": under(first, mine, i),
+                "second": under(second, its, i),
+            }
             for i in at
         ],
-    }  # fmt: skip
+    }
 
 
 def _known(value: float, kind: type) -> Any:

@@ -192,9 +192,10 @@ def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
     record = calibration_record(rows, calibrator, reading, found.signal, found.signal_table, seed=seed)
     diagrams = [
         reliability(values[part], rows.cheap_correct[part], stage=stage, seed=seed, split=split, level=level)
-        for split in SPLITS if (part := rows.split == split).any()
+        for split in SPLITS
+        if (part := rows.split == split).any()
         for stage, values in (("before", rows.confidence), ("after", reading))
-    ]  # fmt: skip
+    ]
     made = Calibrated(task.decision.named(record), pd.concat(diagrams, ignore_index=True))
     task.decision.write_json(CALIBRATION, sealed(made.record))
     task.decision.write_frame(RELIABILITY, made.reliability)

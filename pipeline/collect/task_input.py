@@ -160,9 +160,14 @@ class TaskInput:
     def _request(self, role: str, example: Example) -> Request:
         service = self.services[role]
         return request_for(
-            self.config, role, example.id, self.dataset.fields(example), service=service.name, model=service.model,
+            self.config,
+            role,
+            example.id,
+            self.dataset.fields(example),
+            service=service.name,
+            model=service.model,
             options=None if example.options is None else len(example.options),
-        )  # fmt: skip
+        )
 
     @property
     def texts(self) -> dict[str, str] | None:
@@ -213,10 +218,15 @@ class TaskInput:
                 "a table of predictions, or predictions: {path: ...} in the config"
             )
         identity = {
-            "task": self.config.task, "kind": self.config.kind, "labels": self.config.labels, "dataset": self.dataset.digest,
-            "prompt": prompt_digest(self.config.prompt), "provider": self.provider,
-            "human": bool(self.human), "limit": self.options.limit,
-        }  # fmt: skip
+            "task": self.config.task,
+            "kind": self.config.kind,
+            "labels": self.config.labels,
+            "dataset": self.dataset.digest,
+            "prompt": prompt_digest(self.config.prompt),
+            "provider": self.provider,
+            "human": bool(self.human),
+            "limit": self.options.limit,
+        }
         for role in self.roles:
             settings, service = self.settings(role), self.services[role]
             identity[role] = [service.name, service.model, settings.params, settings.top_logprobs if role == "cheap" else None,

@@ -15,10 +15,15 @@ def described(task: TaskInput) -> dict[str, Any]:
     places = dict.fromkeys(model["base_url"] for model in models.values() if model.get("base_url"))
     return {
         **({"base_url": ", ".join(places)} if places else {}),
-        "command": task.options.command, "provider": "given" if task.table is not None else task.provider,
-        "config": task.config.public(), "config_file": task.config.source.name, "digests": task.digests,
-        "models": models, "versions": provenance.versions(), "git": provenance.commit(),
-    }  # fmt: skip
+        "command": task.options.command,
+        "provider": "given" if task.table is not None else task.provider,
+        "config": task.config.public(),
+        "config_file": task.config.source.name,
+        "digests": task.digests,
+        "models": models,
+        "versions": provenance.versions(),
+        "git": provenance.commit(),
+    }
 
 
 def changes(task: TaskInput) -> Changes | None:

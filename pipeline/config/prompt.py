@@ -119,7 +119,11 @@ class Prompt(BaseModel):
         """Role and template of every message, an empty system message left out."""
         if self.messages is not None:
             return tuple((turn.role, turn.content) for turn in self.messages)
-        return tuple((role, text) for role, text in (("system", self.system), ("user", self.user or "")) if text or role == "user")  # fmt: skip
+        return tuple(
+            (role, text)
+            for role, text in (("system", self.system), ("user", self.user or ""))
+            if text or role == "user"
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -44,9 +44,13 @@ class Goal:
 
     def __post_init__(self) -> None:
         wanted = {
-            "match_strong": ("within",), "agree_with_strong": ("within",), "accepted_accuracy": ("at_least",),
-            "system_accuracy": ("at_least",), "budget": ("escalation_rate", "usd_per_1000"), "total_cost": ("usd_per_error",),
-        }  # fmt: skip
+            "match_strong": ("within",),
+            "agree_with_strong": ("within",),
+            "accepted_accuracy": ("at_least",),
+            "system_accuracy": ("at_least",),
+            "budget": ("escalation_rate", "usd_per_1000"),
+            "total_cost": ("usd_per_error",),
+        }
         if self.kind not in wanted:
             raise ValueError(f"unknown target {self.kind!r}; known are {', '.join(KINDS)}")
         if sum(getattr(self, name) is not None for name in wanted[self.kind]) != 1:

@@ -58,8 +58,12 @@ def _client(distributed: Any, stack: ExitStack, address: str | None, workers: in
     """A client of the cluster at the address, or of one made for this command; closed by the stack."""
     if address is None:
         cluster = distributed.LocalCluster(
-            n_workers=workers or local.processors(), threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.ERROR
-        )  # fmt: skip
+            n_workers=workers or local.processors(),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        )
         stack.enter_context(cluster)
         return stack.enter_context(distributed.Client(cluster))
     try:

@@ -75,8 +75,12 @@ def _told(role: str, replies: pa.Table, done: Iterable[Manifest]) -> dict[str, A
     for manifest in done:
         missing.update(manifest.facts["missing"][role])
     report = SendReport(
-        sent=mine.num_rows, kept=mine.num_rows - missing.total(), failed_by_reason=missing, attempts=mine.num_rows, troubles=missing
-    )  # fmt: skip
+        sent=mine.num_rows,
+        kept=mine.num_rows - missing.total(),
+        failed_by_reason=missing,
+        attempts=mine.num_rows,
+        troubles=missing,
+    )
     report.usd = pc.sum(mine["usd"]).as_py() or 0.0
     return report.record()
 

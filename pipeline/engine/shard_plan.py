@@ -54,9 +54,13 @@ class ShardPlan:
                         table.flush()
                         held = 0
             shard = Shard(
-                source, address.joined(self.folder, f"{number:05d}"), self.task.config.kind, self._answers, asked,
+                source,
+                address.joined(self.folder, f"{number:05d}"),
+                self.task.config.kind,
+                self._answers,
+                asked,
                 None if human is None else float(human.usd_per_request),
-            )  # fmt: skip
+            )
             self.made.append(shard)
             yield shard
 
@@ -85,12 +89,16 @@ class ShardPlan:
             told[role] = dict(zip((e.id for e in wanted), self.fetch[role](wanted), strict=True))
         table.add(
             (
-                e.id, e.group, e.segment, e.label, None if e.options is None else json.dumps(e.options),
+                e.id,
+                e.group,
+                e.segment,
+                e.label,
+                None if e.options is None else json.dumps(e.options),
                 self.task.wants("strong", e) and (self.strong is None or e.id in self.strong),
                 *(value for role in ROLES for value in (keys.get(role, {}).get(e.id), *told[role].get(e.id, NONE))),
             )
             for e in examples
-        )  # fmt: skip
+        )
         return sum(len(raw.body or b"") for of_role in told.values() for raw in of_role.values())
 
 

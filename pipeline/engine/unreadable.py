@@ -9,9 +9,12 @@ from pipeline.config.vocabulary import ROLES
 from pipeline.errors import DataError
 
 _WHAT = {
-    "out_of_set": "none of the labels", "truncated": "cut before a whole label", "empty": "empty",
-    "filtered": "withheld by a content filter", "failed": "no reply",
-}  # fmt: skip
+    "out_of_set": "none of the labels",
+    "truncated": "cut before a whole label",
+    "empty": "empty",
+    "filtered": "withheld by a content filter",
+    "failed": "no reply",
+}
 _REMEDY = {
     "out_of_set": "let the prompt ask for exactly one of the answers and nothing else, or spell `labels` as the model answers",
     "truncated": "raise {role}.params.max_tokens, or switch reasoning off (reasoning: {{enabled: false}})",

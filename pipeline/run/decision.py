@@ -113,12 +113,14 @@ class Decision(Folder):
         """
         content = self.named(
             {
-                "schema": "cascade-decision/1", "config": config.public(), "first_decided": self.first_decided or today,
+                "schema": "cascade-decision/1",
+                "config": config.public(),
+                "first_decided": self.first_decided or today,
                 "strong_sampling": None if strong_sampling is None else dict(strong_sampling),
                 "made_from": {name: file_digest(self.run.existing(name)) for name in TABLES if self.run.has(name)},
                 "digests": {name: file_digest(self.existing(name)) for name in MADE},
             }
-        )  # fmt: skip
+        )
         write_bytes(self.path(DECISION), dump_json(sealed(content)))
 
     def record(self) -> dict[str, Any]:

@@ -147,8 +147,11 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """
     strings = [column for column, kind in _leaves(schema) if pa.types.is_string(kind)]
     return {
-        "compression": "zstd", "compression_level": 3, "use_dictionary": strings or False, "write_page_checksum": True,
-    }  # fmt: skip
+        "compression": "zstd",
+        "compression_level": 3,
+        "use_dictionary": strings or False,
+        "write_page_checksum": True,
+    }
 
 
 def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

@@ -132,10 +132,15 @@ def _of_categories(
     by_name = {c.name: c for c in rows}
     what = "\n\n".join(f"{{{c}}}" for c in shown)
     roles: dict[str, Any] = {
-        "kind": "judge", "id": by_name["id"], "label": by_name[APPLIES], "group": by_name[GROUP], "segment": by_name[CATEGORY],
+        "kind": "judge",
+        "id": by_name["id"],
+        "label": by_name[APPLIES],
+        "group": by_name[GROUP],
+        "segment": by_name[CATEGORY],
         "texts": [by_name[c] for c in (*shown, CATEGORY)],
-        "asks": "Does the text fall under the category? Answer yes or no.", "user": f"Category: {{{CATEGORY}}}\n\n{what}",
-    }  # fmt: skip
+        "asks": "Does the text fall under the category? Answer yes or no.",
+        "user": f"Category: {{{CATEGORY}}}\n\n{what}",
+    }
     path = Path(os.path.relpath(rows_file(name, config_folder).resolve(), config_folder.resolve())).as_posix()
     config = _config(name, path, rows, roles)
     common = ", ".join(f"{category!r} {n}" for category, n in made.counts.most_common(6))

@@ -87,9 +87,12 @@ def doctor(
             remedy = "see that the prompt asks for exactly one of the labels and nothing else, that thoughts are switched off, and max_tokens is enough"
             add(f"{role} answer", "warn" if may_be_unreadable else "fail", text, remedy)
     return {
-        "task": task, "ok": all(c["state"] != "fail" for c in checks), "checks": checks, "models": models,
+        "task": task,
+        "ok": all(c["state"] != "fail" for c in checks),
+        "checks": checks,
+        "models": models,
         "usd": sum(m["usd"] or 0.0 for m in models.values()) if paid else 0.0,
-    }  # fmt: skip
+    }
 
 
 def ready(

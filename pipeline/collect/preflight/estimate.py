@@ -46,14 +46,19 @@ def estimate(
     for role, wanted in requests.items():
         roles[role] = _estimate_role(wanted, prices[role], store, out, role in batch, answer_bytes)
     return {
-        "rows": rows, "paid": paid, "roles": roles,
-        "usd": sum(r["usd"] for r in roles.values()), "usd_at_most": sum(r["usd_at_most"] for r in roles.values()),
+        "rows": rows,
+        "paid": paid,
+        "roles": roles,
+        "usd": sum(r["usd"] for r in roles.values()),
+        "usd_at_most": sum(r["usd_at_most"] for r in roles.values()),
         "to_send": sum(r["to_send"] for r in roles.values()),
         "saved": {
-            "splits": sum(rows - r["rows"] for r in roles.values()), "identical": sum(r["identical"] for r in roles.values()),
-            "from_store": sum(r["from_store"] for r in roles.values()), "in_batch": sum(r["in_batch"] for r in roles.values()),
+            "splits": sum(rows - r["rows"] for r in roles.values()),
+            "identical": sum(r["identical"] for r in roles.values()),
+            "from_store": sum(r["from_store"] for r in roles.values()),
+            "in_batch": sum(r["in_batch"] for r in roles.values()),
         },
-    }  # fmt: skip
+    }
 
 
 def _estimate_role(

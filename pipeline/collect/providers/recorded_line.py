@@ -56,8 +56,13 @@ def attempt(response: dict[str, Any], host: str) -> Attempt:
     # nobody is there to be asked more slowly or with another key: such an error is the row's
     of_row = status < 300 or status in (400, 413, 422) or status >= 500
     return Attempt(
-        "reply", status if of_row else 422, raw, host=host, wire_form="recorded", problem="" if of_row else f"http_{status}"
-    )  # fmt: skip
+        "reply",
+        status if of_row else 422,
+        raw,
+        host=host,
+        wire_form="recorded",
+        problem="" if of_row else f"http_{status}",
+    )
 
 
 def missing(host: str) -> Attempt:

@@ -59,11 +59,13 @@ def recommendation_record(
     rules = [] if rows.sampled else _usual_rules(found, rows, frame, target, texts, human, labeled, seed)
     told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
     return {
-        **told.to_json(), "calibrated_threshold": calibrator(threshold),
+        **told.to_json(),
+        "calibrated_threshold": calibrator(threshold),
         "baselines": _baselines(rows, found.expected["escalation_rate"].value, texts, prevalence, seed),
         "caching": None if spending is None else _caching(found, rows, frame, spending, prevalence),
-        "ranking": None if ranking is None else dict(ranking), "usual_rules": rules,
-    }  # fmt: skip
+        "ranking": None if ranking is None else dict(ranking),
+        "usual_rules": rules,
+    }
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,15 @@ def _caching(
     split = told["usd_per_1000"].split or "certify"
     part = rows.of(split)
     return caching(
-        frame[frame["split"] == split], escalated=~accepted(part.confidence, found.threshold), asks_cheap=found.threshold is not None,
-        prices=spending.prices, batch=spending.batch, shares=spending.cached_share, measured={name: e.value for name, e in told.items()},
+        frame[frame["split"] == split],
+        escalated=~accepted(part.confidence, found.threshold),
+        asks_cheap=found.threshold is not None,
+        prices=spending.prices,
+        batch=spending.batch,
+        shares=spending.cached_share,
+        measured={name: e.value for name, e in told.items()},
         weights=None if prevalence is None else mix_weights(part.label, prevalence),
-    )  # fmt: skip
+    )
 
 
 def _usual_rules(

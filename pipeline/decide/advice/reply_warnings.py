@@ -62,10 +62,11 @@ def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:
         yield from _of_logprobs(counts, ok)
         if counts.constrained:
             yield Caveat(
-                "constrained", 1,
+                "constrained",
+                1,
                 "The cheap model could write nothing but an answer (constrain: answers). Its log-probabilities are shares among what was "
                 "allowed, so they lie higher than without the constraint; production must send the same one, as Policy.request() does.",
-            )  # fmt: skip
+            )
     yield from _of_names(counts)
 
 
@@ -73,48 +74,54 @@ def _of_statuses(counts: ReplyCounts, n: int) -> Iterator[Caveat]:
     cut, outside = (counts.statuses.get(status, 0) / n for status in ("truncated", "out_of_set"))
     if cut > 0:
         yield Caveat(
-            "truncated", 2 if cut > 0.02 else 1,
+            "truncated",
+            2 if cut > 0.02 else 1,
             f"{percent(cut)} of the cheap replies were cut before a whole label: raise max_tokens, or switch reasoning off "
             "(reasoning: {enabled: false}).",
-        )  # fmt: skip
+        )
     if outside > 0.01:
         yield Caveat(
-            "out_of_set", 2 if outside > 0.1 else 1,
+            "out_of_set",
+            2 if outside > 0.1 else 1,
             f"{percent(outside)} of the cheap answers are none of the labels. They count as wrong and escalate; does the prompt ask for "
             "exactly one of them?",
-        )  # fmt: skip
+        )
 
 
 def _of_length(counts: ReplyCounts, n: int) -> Iterator[Caveat]:
     if counts.long_answers:
         yield Caveat(
-            "long_answers", 1,
+            "long_answers",
+            1,
             f"{percent(counts.long_answers / n)} of the cheap replies are longer than {counts.long} tokens. Their confidence is that of the "
             "label's own tokens, and says nothing about the rest.",
-        )  # fmt: skip
+        )
 
 
 def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[Caveat]:
     zeros = (counts.exact_zeros or 0) / ok
     if zeros >= NEARLY_ALL and ok >= ENOUGH:
         yield Caveat(
-            "exact_zeros", 3,
+            "exact_zeros",
+            3,
             f"{percent(zeros)} of the cheap replies have a log-probability of exactly 0 where the label is decided. Values so alike are "
             "processed (by top_p, top_k or a forced format) and are no confidence: remove these from params and set temperature: 0.",
-        )  # fmt: skip
+        )
     elif zeros > MANY:
         yield Caveat(
-            "exact_zeros", 2 if zeros > MOST else 1,
+            "exact_zeros",
+            2 if zeros > MOST else 1,
             f"{percent(zeros)} of the cheap replies have a log-probability of exactly 0 where the label is decided; they tie at the top, and "
             "more than half of them would suggest top_p or a forced format.",
-        )  # fmt: skip
+        )
     few = (counts.few_alternatives or 0) / ok
     if few > 0.5 and counts.wanted > 1:
         yield Caveat(
-            "few_alternatives", 2,
+            "few_alternatives",
+            2,
             f"{percent(few)} of the cheap replies came with fewer than the {counts.wanted} alternatives asked for; signals that need them "
             "see less of the other labels.",
-        )  # fmt: skip
+        )
 
 
 def _of_names(counts: ReplyCounts) -> Iterator[Caveat]:
@@ -125,8 +132,12 @@ def _of_names(counts: ReplyCounts) -> Iterator[Caveat]:
             continue
         several = len(names) > 1
         yield Caveat(
-            "other_model", 2 if several else 1,
+            "other_model",
+            2 if several else 1,
             f"The {role} model asked for is {asked}; replies name {', '.join(others[:3])}{' and others' if len(others) > 3 else ''}"
-            + (". Confidences of different models do not compare: name one exactly." if several
-               else ". If that name is an alias, it may move to another model: name the one that answers."),
-        )  # fmt: skip
+            + (
+                ". Confidences of different models do not compare: name one exactly."
+                if several
+                else ". If that name is an alias, it may move to another model: name the one that answers."
+            ),
+        )

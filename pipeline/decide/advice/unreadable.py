@@ -74,9 +74,12 @@ class Unreadable:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "n": self.n, "replies": self.replies, "share": self.share, "statuses": dict(self.statuses),
+            "n": self.n,
+            "replies": self.replies,
+            "share": self.share,
+            "statuses": dict(self.statuses),
             "texts": [{"text": text, "n": count} for text, count in self.texts],
-        }  # fmt: skip
+        }
 
 
 def _inline(text: str) -> str:

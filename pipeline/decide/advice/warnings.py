@@ -128,9 +128,10 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
         yield Caveat("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
     elif needed is not None and certificate.n < needed:
         yield Caveat(
-            "too_few_rows", 3,
+            "too_few_rows",
+            3,
             f"The certify split has {counted(certificate.n, certificate.unit[:-1])}; this target needs at least {needed:,} even without a single error.",
-        )  # fmt: skip
+        )
     if 0 < fit < SMALL_SPLIT:
         yield Caveat(
             "small_fit",
@@ -272,10 +273,11 @@ def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Cave
         total = certificate.looks_delta or min(1.0, certificate.look * certificate.delta)
         planned = "" if certificate.looks_planned is None else f", and {certificate.looks_planned} were planned"
         yield Caveat(
-            "looks", 3 if total >= 0.5 else 2,
+            "looks",
+            3 if total >= 0.5 else 2,
             f"This is the {ordinal(certificate.look)} look at these certify rows{planned}. Over all looks together the chance that some promise "
             f"breaks is only bounded by {percent(total)}; fresh rows reset the count.",
-        )  # fmt: skip
+        )
     if certificate.unit == "groups":
         yield Caveat(
             "groups",

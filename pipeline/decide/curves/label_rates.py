@@ -60,8 +60,13 @@ def label_rates(
             value = float(weight[among & hits].sum() / mass)
             return {"value": value, "lower": lower, "upper": upper, "level": level_of(split), "n": n, "split": split}
 
-        out.append({
-            "name": name, "members": list(members), "precision": figure(right, labeled & told),
-            "recall": figure(right, labeled & carries), "flag_rate": figure(told, came),
-        })  # fmt: skip
+        out.append(
+            {
+                "name": name,
+                "members": list(members),
+                "precision": figure(right, labeled & told),
+                "recall": figure(right, labeled & carries),
+                "flag_rate": figure(told, came),
+            }
+        )
     return out

@@ -241,10 +241,15 @@ def options(
         for c, k, s, letters, p, q, y in zip(cheap, kept, strong_answer, names, chances, others, label, strict=True)
     ]
     out: dict[str, Any] = {
-        "kind": "options", "rows": len(label), "null_scores": sum(p is None for p in probabilities),
-        "strong_missing": int((~kept & silent).sum()), "ties": TIES, "strong_is": "its answer, then its own probabilities" if told else "its answer alone, which gives no order",
-        "difference": None, "sentence": None,
-    }  # fmt: skip
+        "kind": "options",
+        "rows": len(label),
+        "null_scores": sum(p is None for p in probabilities),
+        "strong_missing": int((~kept & silent).sum()),
+        "ties": TIES,
+        "strong_is": "its answer, then its own probabilities" if told else "its answer alone, which gives no order",
+        "difference": None,
+        "sentence": None,
+    }
     known = not silent.all()
     for who, ranked in (("cheap", cheap), ("cascade", cascade if known else None)):
         out[who] = None
@@ -256,7 +261,11 @@ def options(
         out["difference"] = {"top_1": _difference(moved[:, 0], level), "mrr": _difference(moved[:, 1], level)}
         out["sentence"] = _bought("MRR", out["difference"]["mrr"], escalated=int((~kept).sum()))
     right = np.array([s == y for s, y in zip(strong_answer, label, strict=True)], dtype=float)[~silent]
-    order = [_behind(letters, q, y, s)[1] for letters, q, y, s in zip(names, others, label, strong_answer, strict=True) if told and s is not None]  # fmt: skip
+    order = [
+        _behind(letters, q, y, s)[1]
+        for letters, q, y, s in zip(names, others, label, strong_answer, strict=True)
+        if told and s is not None
+    ]
     out["strong"] = (
         {"top_1": _mean(right, level), "mrr": _mean(np.array(order), level) if told else None} if known else None
     )

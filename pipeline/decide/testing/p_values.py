@@ -225,9 +225,13 @@ def with_floors(
             return None
         wrong, least = int(errors[i]), floors[hardest].at_least
         return {
-            "name": hardest, "rows": rows, "right": rows - wrong, "at_least": least, "p_value": float(p[i]),
+            "name": hardest,
+            "rows": rows,
+            "right": rows - wrong,
+            "at_least": least,
+            "p_value": float(p[i]),
             "further": _further_of_floor(wrong, rows, 1 - least, delta),
-        }  # fmt: skip
+        }
 
     words = f"{main.test}; exact binomial tests of the floors, the largest p decides"
     return Evidence(np.asarray(p_values), main.statistic, words, describe, planned, missed)

@@ -105,9 +105,11 @@ def _metadata(policy: Policy, role: str) -> dict[str, Any]:
     about = {"cascade_task": policy.task, "cascade_role": role, "cascade_policy": document["digest"]}
     if role == "cheap":
         about |= {
-            "cascade_verdict": policy.verdict, "cascade_threshold": policy.threshold, "cascade_escalate_when": "confidence < threshold, or null",
+            "cascade_verdict": policy.verdict,
+            "cascade_threshold": policy.threshold,
+            "cascade_escalate_when": "confidence < threshold, or null",
             "cascade_signal": f"{document['signal']['name']}/{document['signal']['version']}",
-        }  # fmt: skip
+        }
     return about
 
 

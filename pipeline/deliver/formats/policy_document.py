@@ -78,8 +78,12 @@ def policy_document(
         "threshold": threshold,
         "calibrated_threshold": Calibrator.from_numbers(numbers)(threshold),
         "comparator": "<",
-        "signal": {"name": signal["name"], "version": signal.get("version"), "params": dict(signal.get("params") or {}),
-                   "whole_output": signal.get("whole_output")},
+        "signal": {
+            "name": signal["name"],
+            "version": signal.get("version"),
+            "params": dict(signal.get("params") or {}),
+            "whole_output": signal.get("whole_output"),
+        },
         "calibrator": numbers,
         "labels": None if labels is None else list(labels),
         "cheap": _side(cheap),
@@ -93,7 +97,7 @@ def policy_document(
         "versions": dict(versions),
         "decision_id": decision_id,
         "review_by": review_by,
-    }  # fmt: skip
+    }
     document = finite(document)
     document["digests"] = part_digests(document)
     document["digest"] = digest(document)

@@ -75,6 +75,10 @@ def watch(
     at = next((i for i, e in enumerate(path) if e >= 1 / level), None)
     start = HEAD_START / (HEAD_START + 1)
     return Evidence(
-        bound, len(values), float(sum(values)), path[-1] if path else start, max([start, *path]),
+        bound,
+        len(values),
+        float(sum(values)),
+        path[-1] if path else start,
+        max([start, *path]),
         None if at is None else skipped + at + 1,
-    )  # fmt: skip
+    )

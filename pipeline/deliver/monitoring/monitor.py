@@ -117,10 +117,14 @@ def _evidence(policy: Policy, kept: Sequence[Entry]) -> list[Finding]:
     facts = policy.document["monitor"]
     found: list[tuple[str, list[tuple[float, float | None]], float | None, float]] = [
         ("labels", [(float(e.wrong), e.time) for e in kept if e.wrong is not None], facts["accepted_error_bound"], 0.0),
-        ("shadow", [(float(e.disagrees), e.time) for e in kept if e.disagrees is not None],
-         facts.get("accepted_disagreement_bound"), 0.0),
+        (
+            "shadow",
+            [(float(e.disagrees), e.time) for e in kept if e.disagrees is not None],
+            facts.get("accepted_disagreement_bound"),
+            0.0,
+        ),
         ("paired", [(float(e.lost), e.time) for e in kept if e.lost is not None], paired_bound(policy), -1.0),
-    ]  # fmt: skip
+    ]
     usable = sum(bool(values) and bound is not None and lowest < bound < 1 for _, values, bound, lowest in found)
     level = LEVEL / max(1, usable)
     return [_finding(kind, values, bound, lowest, level) for kind, values, bound, lowest in found]
@@ -190,9 +194,13 @@ def _weeks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _report(
-    reader: ProductionLog, entries: Sequence[Entry], newest: int, checks: list[Check], evidence: list[Finding],
+    reader: ProductionLog,
+    entries: Sequence[Entry],
+    newest: int,
+    checks: list[Check],
+    evidence: list[Finding],
     overdue: str | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     counts = reader.counts
     alarms, stray, lost = [e for e in evidence if e.alarm], _stray(reader), _lost_labels(reader, evidence)
     changed = [c.name for c in checks if c.alarm] + [f"{counts[f]} lines {SKIPPED[f]}" for f in WARNINGS if counts[f]]
@@ -210,8 +218,10 @@ def _report(
         text.append(say.others(reader.models, reader.policy.document["cheap"]["response_models_seen"], stray))
     text += [c.text for c in checks] + [e.text for e in evidence]
     skipped = [f"{counts[fate]} {why}" for fate, why in SKIPPED.items() if counts[fate]]
-    text.append(f"Read {counts['read']} lines: {counts[log.JUDGED]} judged, the newest {newest} of them for drift" + (
-        f"; {', '.join(skipped)}." if skipped else "."))  # fmt: skip
+    text.append(
+        f"Read {counts['read']} lines: {counts[log.JUDGED]} judged, the newest {newest} of them for drift"
+        + (f"; {', '.join(skipped)}." if skipped else ".")
+    )
     text.append(say.BLIND_SPOT if tested else say.nothing_tested(found))
     return {
         "schema": "cascade-monitor/1",

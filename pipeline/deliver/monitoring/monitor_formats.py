@@ -33,14 +33,20 @@ def _prometheus(report: Mapping[str, Any]) -> str:
             lines.extend([f"# HELP cascade_{name} {about}", f"# TYPE cascade_{name} gauge"])
             lines.extend(f'cascade_{name}{{task="{task}"{labels}}} {value:.17g}' for labels, value in known)
 
-    gauge("monitor_verdict", "1 for the verdict that was reached, 0 for the others.",
-          [(f',verdict="{v}"', report["verdict"] == v) for v in VERDICTS])  # fmt: skip
+    gauge(
+        "monitor_verdict",
+        "1 for the verdict that was reached, 0 for the others.",
+        [(f',verdict="{v}"', report["verdict"] == v) for v in VERDICTS],
+    )
     gauge("monitor_holds", "0 when the promise no longer holds.", [("", report["holds"])])
     gauge("monitor_tested", "1 when labels or strong answers tested the promise.", [("", report["tested"])])
     gauge("monitor_unread_labels", "Lines that carry a label and could not be read.", [("", report["unread_labels"])])
     gauge("monitor_readable_share", "Share of the lines that could be read.", [("", report["readable_share"])])
-    gauge("monitor_lines", "Lines of the log by what became of them.",
-          [(f',fate="{fate}"', n) for fate, n in report["lines"].items()])  # fmt: skip
+    gauge(
+        "monitor_lines",
+        "Lines of the log by what became of them.",
+        [(f',fate="{fate}"', n) for fate, n in report["lines"].items()],
+    )
     for name, about, key in (
         ("monitor_evidence", "Largest e-value against the promise.", "largest"),
         ("monitor_evidence_limit", "The e-value that raises the alarm.", "needed"),
@@ -49,8 +55,11 @@ def _prometheus(report: Mapping[str, Any]) -> str:
         ("monitor_error_bound", "Rate of errors that the policy allows.", "bound"),
     ):
         gauge(name, about, [(f',kind="{e["kind"]}"', e[key]) for e in report["evidence"] if e["tested"]])
-    gauge("monitor_drift_alarm", "1 when a check without labels says that production changed.",
-          [(f',check="{_escaped(c["name"])}"', c["alarm"]) for c in report["checks"] if c["observed"] is not None])  # fmt: skip
+    gauge(
+        "monitor_drift_alarm",
+        "1 when a check without labels says that production changed.",
+        [(f',check="{_escaped(c["name"])}"', c["alarm"]) for c in report["checks"] if c["observed"] is not None],
+    )
     gauge(
         "monitor_review_overdue",
         "1 when the policy's day of review has passed.",
@@ -81,5 +90,8 @@ def _cell(text: str) -> str:
 
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "text": _text, "json": _json, "prometheus": _prometheus, "markdown": _markdown,
-}  # fmt: skip
+    "text": _text,
+    "json": _json,
+    "prometheus": _prometheus,
+    "markdown": _markdown,
+}

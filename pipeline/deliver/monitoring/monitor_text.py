@@ -72,10 +72,12 @@ def _verdict(found: Found) -> str:
 def nothing_tested(found: Found) -> str:
     """The last line of a report that tested nothing, loud enough for a log that is skimmed."""
     why = (
-        "the log holds no readable line" if not found.judged
-        else _lost(found.lost) if found.lost
+        "the log holds no readable line"
+        if not found.judged
+        else _lost(found.lost)
+        if found.lost
         else "no accepted answer in it has a label or a strong answer"
-    )  # fmt: skip
+    )
     return f"NOTHING TESTED THE PROMISE: {why}. With --require-labels this ends with exit code 7."
 
 
@@ -108,8 +110,8 @@ def evidence(kind: str, found: Evidence, level: float, day: str | None) -> str:
         "labels": f"{found.errors:.0f} of {n} labeled accepted answers are wrong ({rate:.1%}; the policy allows {found.bound:.1%})",
         "shadow": f"{found.errors:.0f} of {n} accepted answers are not the strong model’s ({rate:.1%}; the policy allows {found.bound:.1%})",
         "paired": f"On {n} accepted requests the strong model was right {found.errors:+.0f} times more often ({rate:+.1%}; the promise "
-                  f"allows {found.bound:.1%})",
-    }[kind]  # fmt: skip
+        f"allows {found.bound:.1%})",
+    }[kind]
     if found.alarm_at is None:
         return f"{shown}: no alarm, the evidence reached {found.largest:.2g} of the {1 / level:g} it takes."
     at = f"number {found.alarm_at}" + ("" if day is None else f" ({day})")
