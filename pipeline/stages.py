@@ -212,8 +212,11 @@ def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.
     return made
 
 
-def certified(task: TaskInput, found: Predictions) -> Certificate:
-    """The lowest threshold that passes an exact test on the certify split, or none; the look at these rows is counted."""
+def certified(task: TaskInput, found: Predictions, rows_as_given: pd.DataFrame | None = None) -> Certificate:
+    """The lowest threshold that passes an exact test on the certify split, or none; the look at these rows is counted.
+
+    rows_as_given  the rows before `strong.sample` left answers out; None: those of graded.parquet, where they are needed
+    """
     refuse_failures(task, found)
     config, rows, sampling = task.config, Rows.from_frame(found.frame), sampling_of(found)
     held, replies = rows.of("certify"), reply_counts(task)
@@ -222,7 +225,7 @@ def certified(task: TaskInput, found: Predictions) -> Certificate:
         prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
     )  # fmt: skip
     if Goal.of(config.tested_target).promises and len(held):  # a question that was refused has told nothing
-        asked = looked(task, held, found.signal, sampling)
+        asked = looked(task, held, found.signal, sampling, rows_as_given)
         planned = None if config.looks is None else config.looks.planned
         certificate = replace(certificate, look=asked.number, looks_delta=asked.delta, looks_planned=planned)
     return certificate
@@ -306,7 +309,7 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
         found = timed(task, measure, task, rows)
         fitted = timed(task, calibrate, task, found)
-        certificate = certified(task, found)
+        certificate = certified(task, found, rows.frame)
         swept = timed(task, sweep, task, found, certificate.threshold)
         decided = timed(task, recommend, task, found, fitted.record, swept, certificate)
         record = task.run.update(finished=provenance.now())
@@ -336,13 +339,20 @@ def judged(task: TaskInput, found: Predictions) -> Rows:
     return rows if task.labeled else rows.graded_by_agreement()
 
 
-def looked(task: TaskInput, held: Rows, signal: Mapping[str, Any], sampling: Sampling | None = None) -> Look:
+def looked(
+    task: TaskInput,
+    held: Rows,
+    signal: Mapping[str, Any],
+    sampling: Sampling | None,
+    rows_as_given: pd.DataFrame | None,
+) -> Look:
     """This look at the certify rows: another target, signal, prompt, model or rate of strong answers is another look."""
     target = task.config.tested_target
     rates = [] if sampling is None else [{"strong.sample": [sampling.q, sampling.q_e]}]
     question = digest([target.model_dump(mode="json"), signal["name"], signal["version"], *task.asked, *rates])
-    if task.table is not None and sampling is not None:  # rows are the same whichever of their answers the coin wants
-        whole = task.run.read_table(GRADED).set_index("example_id").loc[list(held.example_id)].reset_index()
+    if task.table is not None and sampling is not None:  # a table's rows are the same, whichever answers the coin wants
+        given = task.run.read_table(GRADED) if rows_as_given is None else rows_as_given
+        whole = given.set_index("example_id").loc[list(held.example_id)].reset_index()
         held = replace(held, strong_correct=Rows.from_frame(whole).strong_correct)
     contents = held.contents() if task.table is not None else task.contents(held.example_id)
     return look(task.options.runs_dir, sketch(contents), question, target.delta)

@@ -398,3 +398,28 @@ def test_one_figure_has_one_interval_in_every_artefact(job: tuple[Path, dict[str
         row = sweep[(sweep["split"] == told["split"]) & (sweep["threshold"] == advice["threshold"])].iloc[0]
         assert (row[f"{name}_lower"], row[f"{name}_upper"]) == (told["lower"], told["upper"]), name
         assert row[f"{name}_sim_lower"] <= row[f"{name}_lower"] <= row[f"{name}_upper"] <= row[f"{name}_sim_upper"]
+
+
+def test_a_table_with_sampled_answers_is_not_read_back_and_its_look_is_that_of_the_whole_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(size=600).round(3)
+    right = rng.uniform(size=600) < 0.6 + 0.4 * confidence
+    table = {"confidence": confidence, "cheap_correct": right, "strong_correct": rng.uniform(size=600) < 0.95}
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+    config = tmp_path / "t.yaml"
+    config.write_text(
+        "task: t\nkind: choose\npredictions: {path: t.csv}\ntarget: {kind: match_strong, within: 0.1}\nstrong: {sample: 0.5}\n"
+    )
+    read: list[str] = []
+    original = directory.read_parquet
+    monkeypatch.setattr(
+        directory, "read_parquet", lambda path, *rest: (read.append(path.name), original(path, *rest))[1]
+    )
+    assert command("evaluate", str(config), folder=tmp_path) == 0
+    assert read == []
+    assert command("recommend", str(config), folder=tmp_path) == 0
+    assert "graded.parquet" in read
+    looks = [json.loads(line) for line in (tmp_path / "runs" / "looks.jsonl").read_text().splitlines()]
+    assert len({json.dumps(entry["rows"]) for entry in looks}) == 1, "both see the rows as the table gives them"
