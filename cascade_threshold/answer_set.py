@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade_threshold.decorations import (
     LEADING,
+    PAIRS,
     TERMINALS,
     THOUGHT_TAG,
     TRAILING,
@@ -196,7 +197,7 @@ class AnswerSet:
                 return None
             label = self.index_of(text[start:end])
             if label is not None:
-                return label, start, end
+                return label, *self._bare(text, start, end, label)
             if text[start] == "{" and is_json(text, start, end):
                 value = json_answer(text, start, end)
                 if value is None:
@@ -213,6 +214,17 @@ class AnswerSet:
             else:
                 return None
         return None
+
+    def _bare(self, text: str, start: int, end: int, label: int) -> tuple[int, int]:
+        """The span without marks that folding takes off (an accent as quote, a mark of Hebrew) and the label does not have."""
+        own = fold(self.labels[label], "casefold").strip()
+        if self.fold_level != "loose" or fold(text[start:end], "casefold").strip() == own:
+            return start, end
+        while text[start] in PAIRS and self.index_of(text[start + 1 : end]) == label:
+            start += 1
+        while text[end - 1] in TRAILING and self.index_of(text[start : end - 1]) == label:
+            end -= 1
+        return start, end
 
     def ended(self, data: bytes) -> int | None:
         """The label that these first bytes of an answer spell, if the answer ends there."""

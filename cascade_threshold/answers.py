@@ -14,9 +14,11 @@ quotes and brackets    ``"work"`` ``(work)`` ``「work」`` and those of other s
 markdown emphasis      ``**work**`` ``_work_`` `` `work` `` and a fenced block
 one final mark         ``work.`` ``work!`` ``work。`` (of any script; not a question mark)
 TeX                    ``\boxed{work}`` ``$\boxed{\text{work}}$``
-a leading name         ``Label: work`` ``**Answer:** work`` (label, answer, category, class; "final" before it)
-a tag                  ``<answer>work</answer>``
-a JSON object          ``{"label": "work"}``: its only value, or that of label, answer, category or class
+a leading name         ``Label: work`` ``**Answer:** work`` (label, answer, category, class, result; "final" before it; other
+                       languages: ``Antwort: work``)
+a tag                  ``<answer>work</answer>`` ``<label>work</label>``
+a JSON object          ``{"label": "work"}``: its only value, or that of label, answer, category or class, or its only
+                       one beside a reason, an explanation, a confidence or a score
 =====================  ====================================================================================
 
 Labels and text are compared as `label_text.fold` says, on its first level that keeps all labels of the set apart ("m" and

@@ -11,11 +11,14 @@ PAIRS = {
     "“": "”", "‘": "’", "„": "“”", "‚": "‘’", "«": "»", "»": "«", "‹": "›", "›": "‹", "”": "”", "’": "’",
     "(": ")", "[": "]", "{": "}", "<": ">", "⟨": "⟩", "（": "）", "［": "］", "｛": "｝", "＜": "＞",
     "【": "】", "「": "」", "『": "』", "《": "》", "〈": "〉", "〔": "〕", "〖": "〗", "｢": "｣", "﹁": "﹂", "﹃": "﹄",
-    "＂": "＂", "＇": "＇", "〝": "〞〟",
+    "＂": "＂", "＇": "＇", "〝": "〞〟", "´": "´", "❝": "❞", "❛": "❜", "‟": "”",
+    "❨": "❩", "❪": "❫", "❬": "❭", "❮": "❯", "❰": "❱", "❲": "❳", "❴": "❵", "⟦": "⟧", "⟪": "⟫", "⟮": "⟯", "⦃": "⦄", "⦅": "⦆",
+    "｟": "｠", "〘": "〙", "〚": "〛", "༺": "༻", "༼": "༽", "﴿": "﴾", "﹙": "﹚", "﹛": "﹜", "﹝": "﹞", "︵": "︶", "︷": "︸",
+    "︹": "︺", "︻": "︼", "︽": "︾", "︿": "﹀", "﹇": "﹈",
 }  # fmt: skip
 """An opening mark, and the marks that close it."""
-TERMINALS = ".!…。．！｡،؛۔።।॥։။៕᙮᠃᠉꓿︒﹒﹗⸼܀܁܂"
-"""One of these may end an answer; a question mark may not."""
+TERMINALS = ".!…。．！｡،؛۔።।॥։။៕᙮᠃᠉꓿︒﹒﹗⸼܀܁܂‼︕׃߹༎།ฯ๚๛෴჻᥄᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿⳹⳻꘎꛳꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫❕❗፨࠷࠹࠽࠾᜵᜶"
+"""One of these may end an answer, in any script; a question mark may not."""
 LEADING = " \t\r\n\f\v" + "".join(PAIRS)
 """What may stand before an answer within its first token."""
 TRAILING = " \t\r\n\f\v" + "".join(dict.fromkeys("".join(PAIRS.values()))) + TERMINALS
@@ -32,6 +35,7 @@ THOUGHT_END = (
 )
 """Where thoughts end; what stands before the last of them is no answer."""
 
+_UNSEEN = "\ufeff\u200b\u200e\u200f\u061c\u2060\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _THOUGHT_END = re.compile(THOUGHT_END, re.IGNORECASE)
 THOUGHT_TAG = re.compile(
     r"</?(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)>|\[/?THINK\]|◁/?think▷", re.IGNORECASE
@@ -41,13 +45,22 @@ _SPECIAL_ENDING = re.compile(rf"(?:{SPECIAL})\Z")
 _OVER = re.compile(
     r"end|eos|eot|/|think", re.IGNORECASE
 )  # no opening: what follows an end token, or an open thought, is no answer
-_NAME = re.compile(
-    r"([*_]{0,3})(?:final\s+)?(?:label|answer|category|class)\s*(?::\1|\1\s*:|：\1|\1\s*：)\s*", re.IGNORECASE
+_NAMES = (
+    "label|answer|category|class|classification|result|verdict|antwort|ergebnis|kategorie|réponse|catégorie|étiquette|respuesta"
+    "|categoría|etiqueta|risposta|categoria|resposta|antwoord|odpowiedź|svar|cevap|etiket|ответ|категория|метка|відповідь|απάντηση"
+    "|答案|回答|答え|答|标签|標籤|类别|類別|分类|分類|ラベル|カテゴリ|정답|답변|답|الإجابة|الجواب|התשובה|תשובה|उत्तर|คำตอบ"
 )
-_TAG = re.compile(r"<(answer|label|category|class)>", re.IGNORECASE)
-_TEX = re.compile(r"\\(?:boxed|fbox|text|textbf|textit|mathrm|mathbf)\s*\{")
+_NAME = re.compile(rf"([*_]{{0,3}})(?:final\s+)?(?:{_NAMES})\s*(?::\1|\1\s*:|：\1|\1\s*：)\s*", re.IGNORECASE)
+_TAG = re.compile(
+    r"<((?:final_?)?answer|label|category|class|classification|result|verdict|output|response)>", re.IGNORECASE
+)
+_TEX = re.compile(r"\\(?:boxed|fbox|text\w{0,2}|math(?:rm|bf|sf|tt|it))\s*\{")
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
 _JSON_NAMES = frozenset({"label", "answer", "category", "class"})
+_JSON_REMARKS = frozenset({
+    "reason", "reasons", "reasoning", "explanation", "rationale", "justification", "why", "comment", "evidence", "thought",
+    "thoughts", "analysis", "confidence", "score", "probability",
+})  # fmt: skip
 
 
 class JsonAnswer(NamedTuple):
@@ -69,10 +82,10 @@ def behind_thoughts(text: str) -> int:
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without white space and zero-width marks at its ends."""
-    while start < end and (text[start].isspace() or text[start] in "\ufeff\u200b"):
+    """The span without white space, zero-width marks and marks of direction at its ends."""
+    while start < end and (text[start].isspace() or text[start] in _UNSEEN):
         start += 1
-    while start < end and (text[end - 1].isspace() or text[end - 1] in "\ufeff\u200b"):
+    while start < end and (text[end - 1].isspace() or text[end - 1] in _UNSEEN):
         end -= 1
     return start, end
 
@@ -130,7 +143,7 @@ def is_json(text: str, start: int, end: int) -> bool:
 
 def json_answer(text: str, start: int, end: int) -> JsonAnswer | None:
     """The text, number or boolean that a JSON object gives as its answer: its only value, or that of label, answer,
-    category or class."""
+    category or class, or its only one beside a reason or a score."""
     values: list[tuple[str, JsonAnswer | None]] = []
     depth, key, colon, expects_value = 0, "", 0, False
     for piece in _JSON_PIECE.finditer(text, start, end):
@@ -149,4 +162,7 @@ def json_answer(text: str, start: int, end: int) -> JsonAnswer | None:
     named = [value for key, value in values if key.casefold() in _JSON_NAMES]
     if len(values) == 1:
         return values[0][1]
-    return named[0] if len(named) == 1 else None
+    if named:
+        return named[0] if len(named) == 1 else None
+    others = [value for key, value in values if key.casefold() not in _JSON_REMARKS]
+    return others[0] if len(others) == 1 else None

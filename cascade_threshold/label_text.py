@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any
 
 LEVELS = ("loose", "casefold", "nfkc", "strip")
-"""loose: casefold, and accents, vowel points, variation selectors and zero-width characters do not count, nor the dot of an
+"""loose: casefold, and accents, vowel points, variation selectors, skin tones and zero-width characters do not count, nor the dot of an
 i; casefold: NFKC and casefold; nfkc: NFKC alone; strip: white space alone."""
 
 YES_NAMES = frozenset({"yes", "y", "true", "t", "1", "relevant"})
@@ -20,9 +20,9 @@ NO_NAMES = frozenset({"no", "n", "false", "f", "0", "irrelevant", "not relevant"
 _MARKS = (
     (0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x0652), (0x0670, 0x0670), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF),
     (0x20D0, 0x20FF), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F), (0x200B, 0x200F), (0x2060, 0x2060), (0xFEFF, 0xFEFF),
-    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x180B, 0x180D), (0xE0100, 0xE01EF),
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x180B, 0x180D), (0xE0100, 0xE01EF), (0x1F3FB, 0x1F3FF),
 )  # fmt: skip
-# Accents (Latin, Greek, Cyrillic), Hebrew and Arabic points, variation selectors, zero-width characters. Not the vowel
+# Accents (Latin, Greek, Cyrillic), Hebrew and Arabic points, variation selectors, zero-width characters, skin tones. Not the vowel
 # signs and voicing marks of other scripts, which tell words apart.
 _UNMARKED: dict[int, str | None] = {code: None for first, last in _MARKS for code in range(first, last + 1)}
 _UNMARKED[0x0131] = "i"  # dotless i; the dotted capital becomes i and a combining dot by casefolding

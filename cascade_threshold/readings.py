@@ -5,13 +5,14 @@ the word's own, so the logprobs are those of the decision. Each reading is count
 
 =========  =============================================================================================
 choose     ``(B)`` ``[B]`` ``B)`` ``B.`` ``Option B``, also followed by the option's text or by a reason
+           ``B - text`` ``B text``: a letter and its own option's text
            the text of an option, whole (where the options are known and no two read alike)
 judge      ``Yes, it does`` ``Yes.\n\nThe passage ...``: the label, a mark of punctuation, anything
            ``Y`` ``N``: the initial of one label only
-           ``{"relevant": true}``: JSON's boolean, unless its name is that of the other label or denies
+           ``{"relevant": true}`` ``True``: JSON's boolean, unless its name is that of the other label or denies
 =========  =============================================================================================
 
-A reply that names another option in such a form, or the opposite verdict, later on is not read.
+A reply that names another option in such a form, or by its text, or the opposite verdict, later on is not read.
 """
 
 from __future__ import annotations
@@ -39,15 +40,22 @@ class Reading(NamedTuple):
 
 _CHOSEN = re.compile(
     r"[*_]{0,3}(?:(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s+)?[*_]{0,3}"
-    r"(?:(?P<bracket>[(\[（【])\s*(?P<inside>[A-Za-z])\s*[)\]）】]|(?P<letter>[A-Za-z])(?P<mark>[*_]{0,3}[).:．：）、]|(?=[*_]{0,3}\s*(?:\n|\Z))))",
+    r"(?:(?P<bracket>[(\[（【])\s*(?P<inside>[A-Za-zＡ-Ｚａ-ｚ])\s*[)\]）】]|(?P<letter>[A-Za-zＡ-Ｚａ-ｚ])(?P<mark>[*_]{0,3}[).:．：）、]|(?=[*_]{0,3}\s*(?:\n|\Z))))",
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"(?:option|choice)\s+[*_(\[]{0,3}(?P<letter>[A-Za-z])(?!\w)", re.IGNORECASE)
 _ANOTHER = re.compile(
-    r"[(\[（]\s*([A-Z])\s*[)\]）]|(?<!\w)([A-Z])(?:[)）]|[.．:：](?=\s|\Z))|(?:option|choice|answer)\s+(?:is\s+)?([A-Z])(?!\w)|^\s*([A-Z])\s*$",
+    r"[(\[（]\s*([A-ZＡ-Ｚ])\s*[)\]）]|(?<!\w)([A-ZＡ-Ｚ])(?:[)）]|[.．:：](?=\s|\Z))|(?:option|choice|answer)\s+(?:is\s+)?([A-ZＡ-Ｚ])(?!\w)|^\s*([A-ZＡ-Ｚ])\s*$",
     re.MULTILINE,
 )
-_DENIES = re.compile(r"(?:not|non|no|never|without|ir\w+|un\w+|dis\w+|incorrect|invalid|false|wrong)\Z", re.IGNORECASE)
+_DENIES = re.compile(
+    r"(?:not|non|no|never|neither|none|without|ir\w+|un\w+|dis\w+|mis\w+|incorrect|invalid|inappropriate|false|wrong"
+    r"|(?:is|are|was|does|do|did|has|wo)nt?|lack\w*|absent|exclude\w*|reject\w*|refus\w*|fail\w*|error|negative"
+    r"|safe|clean|clear|benign|harmless|ok|okay|fine)\Z",
+    re.IGNORECASE,
+)
+"""Words in a JSON name whose true may mean no: they deny, or say that nothing was found."""
+_FIRST_WORD = re.compile(r"\w+")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 
 
@@ -64,15 +72,21 @@ def widened(text: str, answers: AnswerSet) -> Reading | None:
 def _choice(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
     if (own := _own_text(text, answers)) is not None:
         return own
-    for _ in range(4):  # marks around the whole reply: emphasis, quotes, a box
+    for _ in range(4):  # marks around the whole reply: emphasis, quotes, a box, JSON
         found = _OPTION.match(text, start, end) or _CHOSEN.match(text, start, end)
+        if found is None and (index := _letter_and_text(text, start, end, answers)) is not None:
+            return Reading(index, start, start + 1, answers, "letter and text")
         if found is not None:
             place = found.span("letter") if found["letter"] else found.span("inside")
             index = answers.index_of(text[slice(*place)])
             if index is None or _names_another(text[found.end() : end], index, answers):
                 return None
             return Reading(index, *place, answers, "letter and text")
-        inner = peel(text, start, end)
+        if text[start] == "{" and is_json(text, start, end):
+            value = json_answer(text, start, end)
+            inner = (value.start, value.end) if value is not None and value.quoted else None
+        else:
+            inner = peel(text, start, end)
         if inner is None or inner[0] >= inner[1]:
             return None
         start, end = trim(text, *inner)
@@ -81,11 +95,26 @@ def _choice(text: str, start: int, end: int, answers: AnswerSet) -> Reading | No
     return None
 
 
+def _letter_and_text(text: str, start: int, end: int, answers: AnswerSet) -> int | None:
+    """A letter and its own option's text, whatever little stands between them."""
+    texts = None if answers.options is None else _texts(answers.options)
+    rest = text[start + 1 : end]
+    if texts is None or not (rest[:1].isspace() or rest[:1] in set(",-–—|/")):
+        return None
+    index, said = answers.index_of(text[start]), texts.find(rest.lstrip(" \t,-–—|/"))
+    return index if said is not None and said[0] == index else None
+
+
 def _names_another(rest: str, index: int, answers: AnswerSet) -> bool:
-    if answers.options is not None and (own := answers.options[index].strip()):
-        rest = rest.replace(own, "")  # the option's own text may hold anything
-    named = {next(filter(None, found.groups())) for found in _ANOTHER.finditer(rest)}
-    return bool(named & set(answers.labels) - {answers.labels[index]})
+    if answers.options is not None:
+        texts = _texts(answers.options)
+        said = None if texts is None else texts.find(rest.lstrip(" \t\r\n*_-–—:：,.．)）"))
+        if said is not None:
+            return said[0] != index  # the letter of one option and the text of another
+        if own := answers.options[index].strip():
+            rest = rest.replace(own, "")  # the option's own text may hold anything
+    named = {answers.index_of(next(filter(None, found.groups()))) for found in _ANOTHER.finditer(rest)}
+    return bool(named - {index, None})
 
 
 def _own_text(text: str, answers: AnswerSet) -> Reading | None:
@@ -135,8 +164,12 @@ def _goes_on(text: str, stop: int, end: int) -> bool:
 
 
 def _denied(text: str, stop: int, end: int, index: int, answers: AnswerSet) -> bool:
-    """Whether another label stands as a word of its own in the rest."""
+    """Whether the rest takes the verdict back: another label as a word of its own, or the opposite as its first word
+    (``Relevant: no``)."""
     rest = fold(text[stop:end], answers.fold_level)
+    first = _FIRST_WORD.search(fold(rest, "loose"))
+    if first and first[0] in (("no", "false") if index == answers.positive else ("yes", "true")):
+        return True
     others = (answers.fold(label) for i, label in enumerate(answers.labels) if i != index)
     return any(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", rest) for label in others)
 
@@ -154,24 +187,23 @@ def _initial(text: str, start: int, end: int, answers: AnswerSet) -> Reading | N
 def _boolean(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
     if answers.positive is None or len(answers.labels) != 2:
         return None
+    booleans = _BOOLEANS[answers.positive]
     if text.startswith("```", start) and (inner := peel(text, start, end)):
         start, end = trim(text, *inner)
-    name = ""
-    if text[start] == "{":
-        value = json_answer(text, start, end) if is_json(text, start, end) else None
-        if value is None or value.quoted:
-            return None
-        name, start, end = value.key, value.start, value.end
-    if text[start:end] not in ("true", "false"):
+    if text[start] != "{":
+        bare = None if "[" in text[start:end] else booleans.find(text)
+        return None if bare is None else Reading(*bare, booleans, "JSON boolean")
+    value = json_answer(text, start, end) if is_json(text, start, end) else None
+    if value is None or value.quoted or text[value.start : value.end] not in booleans.labels:
         return None
+    name, start, end, _ = value
     named = answers.index_of(name)
     if named is None:
         if any(_DENIES.match(word) for word in _WORDS.findall(name)):
             return None
     elif named != answers.positive:
         return None
-    index = answers.positive if text[start:end] == "true" else 1 - answers.positive
-    return Reading(index, start, end, _BOOLEANS[answers.positive], "JSON boolean")
+    return Reading(booleans.labels.index(text[start:end]), start, end, booleans, "JSON boolean")
 
 
 _BOOLEANS = (AnswerSet.classify(("true", "false")), AnswerSet.classify(("false", "true")))

@@ -98,6 +98,24 @@ def status(body: object, answers: AnswerSet = MAIL, role: str = "cheap") -> tupl
         "<think>x</think><answer> work </answer>",
         "Answer：work。",
         "\ufeffwork",
+        "work❗",
+        "work‼",
+        "work༎",
+        "work\u05c3",
+        "\u202bwork\u202c\u200f",
+        "´work´",
+        "❝work❞",
+        "⟦work⟧",
+        "﹁work﹂。",
+        "\\boxed{\\texttt{work}}",
+        "<final_answer>work</final_answer>",
+        "<result>work</result>.",
+        "Classification: work",
+        "答案：work。",
+        "**Antwort:** work",
+        "Réponse : work",
+        '{"result": "work", "reason": "not spam"}',
+        '{"confidence": 0.9, "topic": "work"}',
         "w\u200bork",
     ],
 )
@@ -208,6 +226,8 @@ def test_casefold_knows_more_than_lower_case() -> None:
         (["café", "bar"], "CAFE", "café"),
         (["❤️", "👎"], "❤", "❤️"),  # a variation selector more or less
         (["❤", "👎"], "❤️", "❤"),
+        (["👍", "👎"], "👎🏽", "👎"),  # or a skin tone
+        (["👍🏻", "👍🏿"], "👍🏿", "👍🏿"),  # while the set stays distinct
         (["שלום", "לא"], "שָׁלוֹם", "שלום"),
         (["नहीं", "हाँ"], "नहीं।", "नहीं"),
         (["कल", "आज"], "कुल", None),  # a vowel sign of Devanagari makes another word

@@ -27,7 +27,8 @@ JUDGE = AnswerSet.judge()
         ("The answer is B.", "B"), ("Answer: B) Paris", "B"), ("The correct answer is (B).", "B"),
         ("\\boxed{B}", "B"), ("B\n\nParis is the capital of France.", "B"), ("B) It is the capital, not a port.", "B"),
         ("Paris", "B"), ("paris.", "B"), ("**Paris**", "B"), ("A Coruña", "C"), ("a coruna", "C"), ("C. A Coruña", "C"),
-        ("D) Rome (Italy)", "D"), ("<think>A or B?</think>B) Paris", "B"), ("B、Paris", "B"),
+        ("D) Rome (Italy)", "D"), ("<think>A or B?</think>B) Paris", "B"), ("B、Paris", "B"), ("B - Paris", "B"), ("B Paris", "B"),
+        ('{"answer": "B. Paris"}', "B"), ('{"option": "B", "reason": "A port is not it"}', "B"), ("Ｂ．Paris", "B"), ("答案：B", "B"),
     ],
 )  # fmt: skip
 def test_a_letter_is_read_where_the_reply_starts_with_it(text: str, letter: str) -> None:
@@ -41,6 +42,7 @@ def test_a_letter_is_read_where_the_reply_starts_with_it(text: str, letter: str)
         "A dog", "Bergen", "Because of the harbour.", "E", "(E)", "Option E", "A or B", "A and B", "A) Oslo B) Paris", "(A) (B)",
         "A. is wrong. The answer is B", "It is Paris", "Paris or Rome", "Paris, France", "I choose B", "Not B", "B?", "AB", "",
         "A is wrong", "Option Bergen", "A\nB", "The answer is Bergen",
+        "B. Oslo", "(B) Rome (Italy)", "Option A: Paris", "B - Oslo", "B Oslo", "**B.** Oslo",
     ],
 )  # fmt: skip
 def test_a_letter_within_a_word_or_one_of_two_is_no_answer(text: str) -> None:
@@ -91,7 +93,9 @@ def test_a_letter_whose_tokens_are_not_there_has_no_confidence() -> None:
         ("Yes, it does", "yes"), ("Y", "yes"), ("n", "no"), ("Yes.\n\nThe passage says so.", "yes"), ("No. It does not.", "no"),
         ("**Yes**, it does", "yes"), ("YES!", "yes"), ("Yes — the passage does.", "yes"), ("No\nIt is about cars.", "no"),
         ('{"relevant": true}', "yes"), ('{"relevant": false}', "no"), ('```json\n{"is_relevant": true}\n```', "yes"),
-        ("true", "yes"), ('{"answer": true, "why": "x"}', "yes"), ('{"yes": false}', "no"), ("(Y)", "yes"),
+        ("true", "yes"), ("True", "yes"), ("<answer>false</answer>", "no"), ('{"answer": true, "why": "x"}', "yes"),
+        ('{"reason": "it says so", "relevant": true}', "yes"), ('{"toxic": false, "confidence": 0.9}', "no"),
+        ("No.\n\n1. The passage is about cars.", "no"), ('{"yes": false}', "no"), ("(Y)", "yes"),
     ],
 )  # fmt: skip
 def test_a_verdict_is_read_where_the_reply_starts_with_it(text: str, answer: str) -> None:
@@ -105,6 +109,8 @@ def test_a_verdict_is_read_where_the_reply_starts_with_it(text: str, answer: str
         "Yes and no", "Yes, no", "Yes. No.", "Yesterday, it rained", "Not sure, yes", "No doubt it does", "Yes?", "Maybe", "Yep",
         '{"irrelevant": true}', '{"not_relevant": true}', '{"isNotRelevant": false}', '{"no": true}', '{"relevant": "true"}',
         '{"relevant": 1}', '{"a": true, "b": false}', '{"relevant": null}', "[true]",
+        "Yes: false", "No - true", '{"safe": true}', '{"mismatch": true}', '{"isnt_relevant": true}', '{"lacks_evidence": true}',
+        '{"refused": false}', '{"relevant": true, "sure": false}',
     ],
 )  # fmt: skip
 def test_a_verdict_that_is_not_plain_is_no_answer(text: str) -> None:
@@ -124,12 +130,19 @@ def test_a_judge_is_read_in_the_language_of_its_labels() -> None:
     assert {text: read_answer(parse(spelled(text)), french).answer for text in table} == table
     chinese = AnswerSet.judge(["否", "是"], positive="是")
     assert read_answer(parse(spelled("是，", "它回答了")), chinese).answer == "是"
-    found = measure(spelled('{"ok": ', "true", "}", logprob=math.log(0.9)), chinese)
+    found = measure(spelled('{"answers": ', "true", "}", logprob=math.log(0.9)), chinese)
     assert (found.answer, found.span and found.span.first) == ("是", 1)
     relevant = AnswerSet.judge(["irrelevant", "relevant"])
     assert relevant.positive == 1
     assert read_answer(parse(spelled('{"irrelevant": true}')), relevant).answer is None
     assert read_answer(parse(spelled('{"relevant": true}')), relevant).answer == "relevant"
+    table = {
+        "Relevant: no": None,
+        "Relevant - no, it is about cars": None,
+        "Relevant: yes": "relevant",
+        "Irrelevant: yes": None,
+    }
+    assert {text: read_answer(parse(spelled(text)), relevant).answer for text in table} == table
 
 
 def test_which_label_means_yes_is_known_by_name_or_named() -> None:
