@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade_threshold.policy import Policy
+from pipeline.decide.advice.number_text import counted
 from pipeline.deliver.monitoring import log_reader as log
 from pipeline.deliver.monitoring import monitor_text as say
 from pipeline.deliver.monitoring.drift import Check, confidence_check, share_check
@@ -31,15 +32,21 @@ TORN_SHARE = 0.01
 """Labels lost in lines that a crash cut off are put up with up to this share of all labels."""
 WEEK = 7 * 86400.0
 WEEKS = 12
-SKIPPED = {
-    log.BAD: "could not be read",
-    log.TORN: "break off in the middle",
-    log.COPY: "are copies of others (counted once)",
-    log.STRONG: "are replies of the strong model",
-    log.OTHER_POLICY: "were decided by another policy",
-    log.OTHER_REQUEST: "were asked with other parameters or another prompt",
-    log.OTHER_DECISION: "were decided otherwise than this policy decides",
-    log.NAMELESS_MODEL: "name no model",
+SKIPPED = {  # said of one line, and of more
+    log.BAD: ("could not be read", "could not be read"),
+    log.TORN: ("breaks off in the middle", "break off in the middle"),
+    log.COPY: ("is a copy of another (counted once)", "are copies of others (counted once)"),
+    log.STRONG: ("is a reply of the strong model", "are replies of the strong model"),
+    log.OTHER_POLICY: ("was decided by another policy", "were decided by another policy"),
+    log.OTHER_REQUEST: (
+        "was asked with other parameters or another prompt",
+        "were asked with other parameters or another prompt",
+    ),
+    log.OTHER_DECISION: (
+        "was decided otherwise than this policy decides",
+        "were decided otherwise than this policy decides",
+    ),
+    log.NAMELESS_MODEL: ("names no model", "name no model"),
 }
 WARNINGS = (log.OTHER_POLICY, log.OTHER_REQUEST, log.OTHER_DECISION, log.NAMELESS_MODEL)
 
@@ -193,6 +200,11 @@ def _weeks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _fate(fate: str, lines: int) -> str:
+    one, more = SKIPPED[fate]
+    return one if lines == 1 else more
+
+
 def _report(
     reader: ProductionLog,
     entries: Sequence[Entry],
@@ -203,9 +215,14 @@ def _report(
 ) -> dict[str, Any]:
     counts = reader.counts
     alarms, stray, lost = [e for e in evidence if e.alarm], _stray(reader), _lost_labels(reader, evidence)
-    changed = [c.name for c in checks if c.alarm] + [f"{counts[f]} lines {SKIPPED[f]}" for f in WARNINGS if counts[f]]
+    changed = [c.name for c in checks if c.alarm] + [
+        f"{counted(counts[f], 'line')} {_fate(f, counts[f])}" for f in WARNINGS if counts[f]
+    ]
     if counts[log.OTHER_MODEL] and not stray:
-        changed.append(f"{counts[log.OTHER_MODEL]} replies of another model, all of which escalated")
+        escalated = "which" if counts[log.OTHER_MODEL] == 1 else "all of which"
+        changed.append(
+            f"{counts[log.OTHER_MODEL]:,} {'reply' if counts[log.OTHER_MODEL] == 1 else 'replies'} of another model, {escalated} escalated"
+        )
     if overdue:
         changed.append(f"the policy was to be reviewed by {overdue}")
     tested = any(e.tested for e in evidence) and not lost
@@ -217,9 +234,9 @@ def _report(
     if counts[log.OTHER_MODEL]:
         text.append(say.others(reader.models, reader.policy.document["cheap"]["response_models_seen"], stray))
     text += [c.text for c in checks] + [e.text for e in evidence]
-    skipped = [f"{counts[fate]} {why}" for fate, why in SKIPPED.items() if counts[fate]]
+    skipped = [f"{counts[fate]:,} {_fate(fate, counts[fate])}" for fate in SKIPPED if counts[fate]]
     text.append(
-        f"Read {counts['read']} lines: {counts[log.JUDGED]} judged, the newest {newest} of them for drift"
+        f"Read {counted(counts['read'], 'line')}: {counts[log.JUDGED]:,} judged, the newest {newest:,} of them for drift"
         + (f"; {', '.join(skipped)}." if skipped else ".")
     )
     text.append(say.BLIND_SPOT if tested else say.nothing_tested(found))
