@@ -137,7 +137,7 @@ local-servers: $(VENV)/ready-dev ## Compile real inference servers for the tests
 	  .venv-tools/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/tools.txt; \
 	fi
 	@touch $@
-tools: .venv-tools/ready ## Make .venv-tools: LiteLLM and vLLM's semantic router, which tests let read our exports
+tools: .venv-tools/ready ## Make .venv-tools: LiteLLM, vLLM's semantic router and Spark, which tests let read our exports and tables
 TRAINER = $(if $(filter retrieval_relevance autocomplete_ranking,$(TASK)),train_linear,train_tiny)
 train: $(VENV)/ready ## Retrain demonstration models: TASK=name (the tiny transformers need the extra `train`)
 	@test -n "$(TASK)" -a "$(TASK)" != all || { echo 'name one task: make train TASK=email_triage' >&2; exit 2; }
