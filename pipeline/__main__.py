@@ -84,12 +84,12 @@ def _run(arguments: list[str]) -> int:
         signal.signal(signal.SIGTERM, _terminated)
     cache_folder.prepare(getattr(args, "runs_dir", None))
     try:
-        from pipeline import commands  # the libraries behind the stages load only when a command runs
+        from pipeline import commands, stages  # the libraries behind the stages load only when a command runs
 
         run: Callable[[argparse.Namespace], Any] = getattr(
             commands, f"{args.command}_" if keyword.iskeyword(args.command) else args.command
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stages.one_thread():
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             result = run(args)
         if args.json:

@@ -145,7 +145,8 @@ def evaluate(
         options = Options(
             predictions=table, runs_dir=runs, reports_dir=reports, quiet=True, command="pipeline.evaluate(...)"
         )
-        page, found = stages.evaluate(TaskInput(yaml_file.load(Path(task), overrides), options), Allowance())
+        with stages.one_thread():
+            page, found = stages.evaluate(TaskInput(yaml_file.load(Path(task), overrides), options), Allowance())
         decided = runs / page.parent.relative_to(reports)  # a run's folder has the same name in both
         advice = found.advice
         promise = Promise(advice["certificate"] or {}, advice["threshold"])

@@ -10,13 +10,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import threadpoolctl  # type: ignore[import-untyped]
 
 from cascade_threshold.calibrator import Calibrator
 from pipeline.collect import collection
@@ -322,6 +323,12 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
                 f"{rows.stopped}; the answers that were bought until then are evaluated in {page}: what was not bought counts against the promise"
             )
         return page, decided
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Linear algebra stays on one thread: vectors this short cost several times the CPU on two, and sums do not depend on the machine."""
+    limits: AbstractContextManager[object] = threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
 def timed(task: TaskInput, stage: Callable[..., Found], *given: Any) -> Found:

@@ -37,7 +37,7 @@ from pipeline.collect.task_input import TaskInput  # noqa: E402
 from pipeline.config.options import Options  # noqa: E402
 from pipeline.config.yaml_file import load  # noqa: E402
 from pipeline.decide.certify import certify_match_strong  # noqa: E402
-from pipeline.decide.curves.baselines import cross_fitted_scores  # noqa: E402
+from pipeline.decide.curves.text_router import cross_fitted_scores  # noqa: E402
 from pipeline.decide.purchase import purchase  # noqa: E402
 from pipeline.decide.sampling import Sampling  # noqa: E402
 from pipeline.decide.testing.binomial import upper_bound  # noqa: E402

@@ -11,9 +11,10 @@ field is null; logprobs are taken over the whole vocabulary; a parameter that wo
 """
 
 import asyncio
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -56,18 +57,17 @@ class EmbeddedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; the model computes for a millisecond or so, between two turns of the event loop."""
         await asyncio.sleep(0)
-        raw = await request.aread()
+        status, content = self.answer(request.method, request.url.path, await request.aread())
+        return httpx.Response(status, headers={"content-type": "application/json"}, content=content, request=request)
+
+    def answer(self, method: str, path: str, raw: bytes) -> tuple[int, bytes]:
+        """Status and body of the reply to a request."""
         try:
-            status, body = 200, self._answer(request.method, request.url.path, raw)
+            status, body = 200, self._answer(method, path, raw)
         except _RefusedError as refusal:
             error = {"message": refusal.message, "type": "invalid_request_error", "param": None, "code": refusal.code}
             status, body = refusal.status, {"error": error}
-        return httpx.Response(
-            status,
-            headers={"content-type": "application/json"},
-            content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"),
-            request=request,
-        )
+        return status, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
     def _answer(self, method: str, path: str, raw: bytes) -> Any:
         if method == "POST" and path.endswith("/chat/completions"):
@@ -101,10 +101,19 @@ class EmbeddedTransport(httpx.AsyncBaseTransport):
 
 def client(models: Iterable[Model]) -> AsyncTogether:
     """The SDK's client over the given models, each under its own name. No key, no address, no retry is involved."""
-    transport = EmbeddedTransport({model.name: model for model in models})
+    transport = _transport(models)
     return AsyncTogether(
         api_key=PLACEHOLDER_KEY, base_url=BASE_URL, max_retries=0, http_client=httpx.AsyncClient(transport=transport)
     )
+
+
+def answers(models: Iterable[Model]) -> Callable[[bytes], tuple[int, bytes]]:
+    """What `client` would get for the body of a chat completion: status and bytes, without the SDK in between."""
+    return functools.partial(_transport(models).answer, "POST", "/v1/chat/completions")
+
+
+def _transport(models: Iterable[Model]) -> EmbeddedTransport:
+    return EmbeddedTransport({model.name: model for model in models})
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from conftest import ROOT
 
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import measure
-from pipeline.collect.request import lettered, messages
+from pipeline.collect.providers.chat_api import ChatApi
+from pipeline.collect.providers.provider import Attempt
+from pipeline.collect.request import Request, lettered, messages
 from pipeline.config.yaml_file import load as read_config
-from pipeline.demo.transport import BASE_URL, EmbeddedTransport, client
+from pipeline.demo.transport import BASE_URL, EmbeddedTransport, answers, client
 from pipeline.demo.weights import Model, load
 
 TASK = ROOT / "datasets" / "email_triage"
@@ -97,6 +99,25 @@ def test_logprobs_are_null_unless_asked_for_and_alternatives_empty_when_none_are
 def test_max_tokens_cuts_the_answer_and_finish_reason_says_length() -> None:
     choice = ask(asking(max_tokens=1)).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("person", "length")
+
+
+@pytest.mark.parametrize(
+    "content", ["Mum asked about the cake.", 'Ünïcödé "quoted" \\ \u2028 \x00 end', "word " * 3000]
+)
+def test_without_the_sdk_in_between_the_same_reply_arrives(content: str) -> None:
+    """A reply's id is a digest of the request's bytes, so these are the SDK's own."""
+    request = Request(
+        "1", "cheap", "embedded", CHEAP.name, ({"role": "user", "content": content},), {"max_tokens": 8}, 5
+    )
+
+    async def both() -> tuple[Attempt, Attempt]:
+        straight = ChatApi(client([CHEAP]), answer=answers([CHEAP]), service="embedded", paid=False, timed=False)
+        through = ChatApi(client([CHEAP]), service="embedded", paid=False, timed=False)
+        return await straight.complete(request), await through.complete(request)
+
+    mine, theirs = asyncio.run(both())
+    assert mine == theirs
+    assert mine.http_status == (400 if len(content) > 5000 else 200)
 
 
 def test_the_same_request_gives_the_same_bytes() -> None:

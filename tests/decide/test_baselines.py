@@ -8,9 +8,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 from decide.made_rows import made
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
-from pipeline.decide.curves.baselines import baselines, cross_fitted_scores, router_scores
+from pipeline.decide.curves import text_router
+from pipeline.decide.curves.baselines import baselines
+from pipeline.decide.curves.text_router import cross_fitted_scores, router_scores
 from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.clusters import fold_of
 
 
 def sent(rows: Rows, chosen: tuple[int, ...]) -> tuple[float, float]:
@@ -29,7 +35,7 @@ def at(table: object, name: str) -> tuple[np.ndarray, np.ndarray]:
 def test_random_is_the_mean_and_the_oracle_the_best_of_all_subsets(seed: int) -> None:
     rows = made(8, seed)
     rates = np.arange(9) / 8
-    table = baselines(rows, rows, rates, seed=0)
+    table = baselines(rows, rates)
     assert set(table.name) == {"random", "oracle"}
     for k in range(9):
         outcomes = np.array([sent(rows, chosen) for chosen in combinations(range(8), k)])
@@ -41,7 +47,7 @@ def test_random_is_the_mean_and_the_oracle_the_best_of_all_subsets(seed: int) ->
 
 def test_the_ends_are_the_models_themselves() -> None:
     rows = made(300, 4)
-    table = baselines(rows, rows, [0.0, 1.0], ["a b"] * 300, ["a b"] * 300, seed=0, split="certify")
+    table = baselines(rows, [0.0, 1.0], np.zeros(300), split="certify")
     assert (table.split == "certify").all()
     both = 1000 * (rows.cheap_usd + rows.strong_usd).mean()
     for name, usd_at_end in (("random", both), ("oracle", both), ("router", 1000 * rows.strong_usd.mean())):
@@ -54,11 +60,11 @@ def test_a_row_that_counts_twice_is_two_rows() -> None:
     """Unknown dollars and ungraded rows among them."""
     rows = made(80, 12, gaps=0.1)
     twice = np.arange(80) % 3 == 0
-    texts = [f"word{i % 7} of mail" for i in range(80)]
+    router = np.arange(80) % 7 / 7
     repeated = np.repeat(np.arange(80), np.where(twice, 2, 1))
     rates = np.linspace(0, 1, 9)
-    weighted = baselines(rows, rows, rates, texts, texts, weights=np.where(twice, 2.0, 1.0), seed=0)
-    plain = baselines(rows, rows.take(repeated), rates, texts, [texts[i] for i in repeated], seed=0)
+    weighted = baselines(rows, rates, router, weights=np.where(twice, 2.0, 1.0))
+    plain = baselines(rows.take(repeated), rates, router[repeated])
     assert set(weighted.name) == {"random", "oracle", "router"}
     for name in set(weighted.name):
         for mine, theirs in zip(at(weighted, name), at(plain, name), strict=True):
@@ -77,7 +83,7 @@ def test_the_router_finds_the_words_on_which_the_cheap_model_errs() -> None:
     fit, texts_fit = hard_words(200, 5)
     held, texts = hard_words(100, 6)
     share = 1 - held.cheap_correct.mean()
-    table = baselines(fit, held, [share], texts_fit, texts, seed=0)
+    table = baselines(held, [share], router_scores(texts_fit, 1 - fit.cheap_correct, texts, seed=0))
     accuracy, usd = at(table, "router")
     assert accuracy == pytest.approx([1.0])
     hard = held.cheap_correct == 0
@@ -111,7 +117,7 @@ def test_there_is_no_router_where_there_is_nothing_to_learn(texts: list[str], wr
 def test_rows_with_an_unknown_outcome_are_left_out_and_unknown_dollars_count_as_the_mean() -> None:
     rows = made(60, 9, gaps=0.2)
     graded = ~np.isnan(rows.cheap_correct) & ~np.isnan(rows.strong_correct)
-    table = baselines(rows, rows, [1.0], seed=0)
+    table = baselines(rows, [1.0])
     accuracy, usd = at(table, "random")
     part = rows.take(graded)
     assert (table.n == graded.sum()).all()
@@ -120,12 +126,38 @@ def test_rows_with_an_unknown_outcome_are_left_out_and_unknown_dollars_count_as_
 
 
 def test_no_graded_rows_and_no_known_dollars_are_unknown_not_zero() -> None:
-    nothing = baselines(made(5, 10), made(5, 10, strong_correct=np.nan), [0.0, 0.5], seed=0)
+    nothing = baselines(made(5, 10, strong_correct=np.nan), [0.0, 0.5])
     assert nothing.system_accuracy.isna().all()
     assert nothing.usd_per_1000.isna().all()
-    free = baselines(made(5, 11), made(5, 11, strong_usd=np.nan, cheap_usd=np.nan), [0.5], seed=0)
+    free = baselines(made(5, 11, strong_usd=np.nan, cheap_usd=np.nan), [0.5])
     assert free.usd_per_1000.isna().all()
     assert free.system_accuracy.notna().all()
+
+
+@pytest.mark.parametrize("most", [50_000, 20])
+def test_taking_texts_apart_once_gives_what_a_vectorizer_of_each_folds_own_gives(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    words = rng.zipf(1.5, (240, 12)) % 60
+    texts = [" ".join(f"w{w}" for w in row) for row in words]
+    wrong = np.where(rng.random(240) < 0.1, np.nan, (words == 3).any(axis=1))
+    group = np.array([f"g{i % 80}" for i in range(240)], dtype=object)
+    monkeypatch.setattr(text_router, "MOST_TERMS", most)
+    found = cross_fitted_scores(texts, wrong, group, seed=2)
+    assert found is not None
+    for fold in range(5):
+        inside = fold_of(group, 5, 2) == fold
+        known = ~inside & ~np.isnan(wrong)
+        peer = make_pipeline(
+            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2, token_pattern=r"\w+", max_features=most),
+            LogisticRegression(max_iter=1000),
+        ).fit([t for t, k in zip(texts, known, strict=True) if k], wrong[known].astype(int))
+        expected = peer.predict_proba([t for t, i in zip(texts, inside, strict=True) if i])[:, 1]
+        if most > 20:
+            assert found[inside] == pytest.approx(expected, abs=1e-9)
+        else:  # among terms that are equally frequent at the limit another one may be kept
+            assert np.corrcoef(found[inside], expected)[0, 1] > 0.95
 
 
 def test_without_fit_rows_each_group_is_routed_by_a_model_of_the_others() -> None:

@@ -9,7 +9,7 @@ from pipeline.collect.providers.chat_api import ChatApi
 from pipeline.collect.providers.service import Service
 from pipeline.config.task import Model, TaskConfig
 from pipeline.demo import weights
-from pipeline.demo.transport import client
+from pipeline.demo.transport import answers, client
 from pipeline.errors import ConfigError
 
 
@@ -32,5 +32,6 @@ def service(config: TaskConfig, role: str, settings: Model) -> Service:
 
 
 def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> ChatApi:
-    """The model behind the SDK's own client."""
-    return ChatApi(client([found.source]), service=found.name, paid=False, timed=False)
+    """The model, asked with the bytes that the SDK's client would send it."""
+    models = [found.source]
+    return ChatApi(client(models), answer=answers(models), service=found.name, paid=False, timed=False)

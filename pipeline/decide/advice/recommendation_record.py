@@ -15,14 +15,17 @@ from cascade_threshold.pricing import Price
 from pipeline.decide.advice.findings import of_ranking, of_usual_rules
 from pipeline.decide.advice.warnings import gravest_first
 from pipeline.decide.curves.at_threshold import mix_weights
-from pipeline.decide.curves.baselines import baselines, cross_fitted_scores, router_scores
+from pipeline.decide.curves.baselines import baselines
 from pipeline.decide.curves.caching import caching
+from pipeline.decide.curves.text_router import cross_fitted_scores, router_scores
 from pipeline.decide.curves.usual_rules import Setting, usual_rules
 from pipeline.decide.held_out import interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import Recommendation
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.thresholds import accepted
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,14 @@ def recommendation_record(
     production's label mix, where the rows have another; `spending`: None of a table of predictions.
     """
     threshold = None if found.threshold is None else float(found.threshold)
+    routed = None if texts is None else _routed(rows, texts, labeled, seed)
     # rules are compared and tested row by row, which needs every strong answer
-    rules = [] if rows.sampled else _usual_rules(found, rows, frame, target, texts, human, labeled, seed)
+    rules = [] if rows.sampled else _usual_rules(found, rows, frame, target, routed, human)
     told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
     return {
         **told.to_json(),
         "calibrated_threshold": calibrator(threshold),
-        "baselines": _baselines(rows, found.expected["escalation_rate"].value, texts, prevalence, seed),
+        "baselines": _baselines(rows, found.expected["escalation_rate"].value, routed if labeled else None, prevalence),
         "caching": None if spending is None else _caching(found, rows, frame, spending, prevalence),
         "ranking": None if ranking is None else dict(ranking),
         "usual_rules": rules,
@@ -96,28 +100,29 @@ def _caching(
     )
 
 
+def _routed(rows: Rows, texts: Mapping[str, str], labeled: bool, seed: int) -> Floats | None:
+    """What the text router says of each row that figures are of, (n,), NaN elsewhere; None where there is none."""
+    fit, scored = rows.of("fit"), np.isin(rows.split, (shown_split(rows.split), "certify"))
+    every, said = rows.take(scored), np.full(len(rows), np.nan)
+    told = [texts[i] for i in every.example_id]
+    scores = (
+        router_scores([texts[i] for i in fit.example_id], 1 - fit.outcome(labeled), told, seed=seed)
+        if len(fit)
+        else cross_fitted_scores(told, 1 - every.outcome(labeled), every.group, seed=seed)
+    )
+    if scores is None:
+        return None
+    said[scored] = scores
+    return said
+
+
 def _usual_rules(
-    found: Recommendation,
-    rows: Rows,
-    frame: pd.DataFrame,
-    target: TargetLike,
-    texts: Mapping[str, str] | None,
-    human: bool,
-    labeled: bool,
-    seed: int,
+    found: Recommendation, rows: Rows, frame: pd.DataFrame, target: TargetLike, routed: Floats | None, human: bool
 ) -> list[dict[str, Any]]:
     """What people usually do, on the rows that the figures are of."""
     split = shown_split(rows.split)
-    fit, part, held, routers = rows.of("fit"), rows.of(split), rows.of("certify"), None
-    if texts is not None:
-        every = rows.take((rows.split == split) | (rows.split == "certify"))
-        told = [texts[i] for i in every.example_id]
-        scores = (
-            router_scores([texts[i] for i in fit.example_id], 1 - fit.outcome(labeled), told, seed=seed)
-            if len(fit)
-            else cross_fitted_scores(told, 1 - every.outcome(labeled), every.group, seed=seed)
-        )
-        routers = None if scores is None else (scores[every.split == split], scores[every.split == "certify"])
+    part, held = rows.of(split), rows.of("certify")
+    routers = None if routed is None else (routed[rows.split == split], routed[rows.split == "certify"])
     level, goal = interval_level(rows.split), Goal.of(target)
     grouped = found.certificate.unit == "groups"
     shown, tested = (
@@ -127,7 +132,7 @@ def _usual_rules(
     return usual_rules(shown, tested, found.threshold, routers=routers)
 
 
-def _first_token(frame: pd.DataFrame, split: str) -> npt.NDArray[np.float64] | None:
+def _first_token(frame: pd.DataFrame, split: str) -> Floats | None:
     """The first token's probability on the rows of a split; None where it is the confidence itself, or is not known."""
     if "signal_first_token" not in frame:
         return None
@@ -137,13 +142,12 @@ def _first_token(frame: pd.DataFrame, split: str) -> npt.NDArray[np.float64] | N
 
 
 def _baselines(
-    rows: Rows, rate: float | None, texts: Mapping[str, str] | None, prevalence: Mapping[str, float] | None, seed: int
+    rows: Rows, rate: float | None, routed: Floats | None, prevalence: Mapping[str, float] | None
 ) -> list[dict[str, Any]]:
     """Random escalation, the oracle and a router that reads the text only, along all rates and at the recommended one."""
     split = shown_split(rows.split)
-    fit, held = rows.of("fit"), rows.of(split)
+    held, router = rows.of(split), None if routed is None else routed[rows.split == split]
     rates = sorted({*np.linspace(0, 1, 21).tolist(), *([] if rate is None else [float(rate)])})
-    of_fit, of_held = (None if texts is None else [texts[i] for i in part.example_id] for part in (fit, held))
     weights = None if prevalence is None else mix_weights(held.label, prevalence)
-    table = baselines(fit, held, rates, of_fit, of_held, weights=weights, seed=seed, split=split)
+    table = baselines(held, rates, router, weights=weights, split=split)
     return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]

@@ -1,0 +1,83 @@
+"""Text router: the probability that the cheap model errs, from the words of the request alone (TF-IDF, logistic regression)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+
+from pipeline.decide.testing.clusters import fold_of
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+
+FEWEST_ERRORS = 5
+FOLDS = 5
+MOST_TERMS = 50_000
+FEWEST_TEXTS = 2  # that hold a term
+_WORDS = re.compile(r"\w+").findall  # single letters are words too
+
+
+def router_scores(
+    texts_fit: Sequence[str], wrong_fit: npt.ArrayLike, texts_eval: Sequence[str], *, seed: int
+) -> Floats | None:
+    """Predicted probability that the cheap model errs on each of `texts_eval`, from words and word pairs alone.
+
+    `wrong_fit`: 1 where it erred on a fit row, 0, or NaN (left out). None with fewer than five rows of a class or no words.
+    """
+    counts = _counts([*texts_fit, *texts_eval])
+    if counts is None:
+        return None
+    fit, rest = np.split(np.arange(counts.shape[0]), [len(texts_fit)])
+    return _predicted(counts, fit, np.asarray(wrong_fit, dtype=np.float64), rest, seed)
+
+
+def cross_fitted_scores(
+    texts: Sequence[str], wrong: npt.ArrayLike, group: npt.NDArray[np.object_], *, seed: int
+) -> Floats | None:
+    """As `router_scores`, each row by a model of the other groups' rows in five parts; None where one cannot be fitted."""
+    counts = _counts(texts)
+    if counts is None:
+        return None
+    fold = fold_of(group, FOLDS, seed)
+    errors, found = np.asarray(wrong, dtype=np.float64), np.full(len(texts), np.nan)
+    for k in range(FOLDS):
+        inside, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+        scores = _predicted(counts, others, errors[others], inside, seed)
+        if scores is None:
+            return None
+        found[inside] = scores
+    return found
+
+
+def _counts(texts: Sequence[str]) -> csr_matrix | None:
+    """How often each word and word pair stands in each text, (n, terms); None without a word. Taken apart once for all folds."""
+    try:
+        table: csr_matrix = CountVectorizer(tokenizer=_WORDS, token_pattern=None, ngram_range=(1, 2)).fit_transform(
+            texts
+        )
+    except ValueError:
+        return None
+    return table
+
+
+def _predicted(counts: csr_matrix, fit: Places, wrong: Floats, rest: Places, seed: int) -> Floats | None:
+    """Fitted on the rows `fit`, of which `wrong` tells the outcome; (rest,)."""
+    fit, target = fit[~np.isnan(wrong)], wrong[~np.isnan(wrong)].astype(np.int64)
+    if min(target.sum(), len(target) - target.sum()) < FEWEST_ERRORS:
+        return None
+    seen = counts[fit]
+    terms = np.flatnonzero(np.bincount(seen.indices, minlength=seen.shape[1]) >= FEWEST_TEXTS)
+    if not len(terms):
+        return None
+    if len(terms) > MOST_TERMS:
+        often = np.bincount(seen.indices, weights=seen.data, minlength=seen.shape[1])[terms]
+        terms = np.sort(terms[np.argsort(-often, kind="stable")[:MOST_TERMS]])
+    weigh = TfidfTransformer(sublinear_tf=True)
+    model = LogisticRegression(C=1.0, max_iter=1000, random_state=seed).fit(weigh.fit_transform(seen[:, terms]), target)
+    return np.asarray(model.predict_proba(weigh.transform(counts[rest][:, terms]))[:, 1], dtype=np.float64)
