@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from pipeline.deliver.report import comparison_page
 from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
-from pipeline.run.diff import differences
+from pipeline.run.diff import Asked, differences
 from pipeline.run.directory import DECISION, POLICY, PREDICTIONS, RUN, Folder, Run, read_json
 from pipeline.run.predictions import Predictions
+from pipeline.run.record import RunRecord
 
 Args = argparse.Namespace
 FEWEST = 30
@@ -58,15 +59,17 @@ class Side:
     @property
     def lists_rows(self) -> bool:
         """Whether its config lets rows be shown."""
-        config = (self.record or {}).get("config") or {}
-        return (config.get("report") or {}).get("examples") != "none"
+        asked = self.asked
+        return asked is None or asked.config["report"]["examples"] != "none"
 
     @property
-    def record(self) -> dict[str, Any] | None:
+    def asked(self) -> Asked | None:
         """What run.json says, with the config of the decision; None for a policy alone."""
         if self.folder is None or not (self.folder.parent / RUN).is_file() or not (self.folder / DECISION).is_file():
             return None
-        return {**read_json(self.folder.parent / RUN), "config": read_json(self.folder / DECISION)["config"]}
+        run = self.folder.parent / RUN
+        asked = Asked.of(RunRecord.of_json(read_json(run), str(run)))
+        return replace(asked, config=read_json(self.folder / DECISION)["config"])
 
 
 def compare(args: Args) -> dict[str, Any]:
@@ -120,25 +123,22 @@ def _folder(path: Path, policy: Policy, runs_dir: Path) -> Path | None:
 
 def changed(first: Side, second: Side) -> list[str]:
     """What differs in rows, prompt, models and config; of a policy alone, what it tells of them."""
-    records = first.record, second.record
-    if records[0] is not None and records[1] is not None:
-        return list(differences(records[0], records[1]))
+    asked = first.asked, second.asked
+    if asked[0] is not None and asked[1] is not None:
+        return list(differences(asked[0], asked[1]))
     return list(differences(_told(first.policy), _told(second.policy)))
 
 
-def _told(policy: Policy) -> dict[str, Any]:
+def _told(policy: Policy) -> Asked:
     document = policy.document
-    return {
-        "digests": {"dataset": document["dataset_sha256"]},
-        "provider": document["provider"],
-        "models": {role: {"name": document[role]["model"]} for role in ("cheap", "strong")},
-        "config": {
-            "target": document["certificate"]["target"],
-            "signal": document["signal"]["name"],
-            "labels": document["labels"],
-            "prompt": document["prompt_sha256"],
-        },
+    config = {
+        "target": document["certificate"]["target"],
+        "signal": document["signal"]["name"],
+        "labels": document["labels"],
+        "prompt": document["prompt_sha256"],
     }
+    models = {role: document[role]["model"] for role in ("cheap", "strong")}
+    return Asked(document["dataset_sha256"], None, document["provider"], models, config)
 
 
 def differing(first: Side, second: Side) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import pandas as pd
 import threadpoolctl  # type: ignore[import-untyped]
 
 from cascade_threshold.calibrator import Calibrator
+from cascade_threshold.signals import LONG_ANSWER_TOKENS
 from pipeline.collect import collection
 from pipeline.collect.data import predictions_file
 from pipeline.collect.providers.wire_form import WireForm
@@ -75,6 +76,7 @@ from pipeline.run.directory import (
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions, as_table
+from pipeline.run.record import Measured
 
 Found = TypeVar("Found")
 
@@ -157,7 +159,7 @@ def measure(task: TaskInput, rows: Graded) -> Predictions:
         found = sampled.applied(found)
         task.run.update(strong_sampling=found.strong_sampling)
     found.write(task.decision)
-    task.run.update(measured=rows.facts)
+    task.run.update(measured=None if rows.facts is None else rows.facts.model_dump())
     refuse_failures(task, found)
     return found
 
@@ -173,10 +175,11 @@ def refuse_failures(task: TaskInput, found: Predictions) -> None:
         )
 
 
-def measured_facts(task: TaskInput) -> dict[str, Any]:
-    """What `measure` wrote down of the replies. Raises DataError where run.json does not hold it."""
-    found = task.run.record.get("measured")
-    if not isinstance(found, dict):
+def measured_facts(task: TaskInput) -> Measured | None:
+    """What `measure` wrote down of the replies; None of a table. Raises DataError where run.json does not hold it."""
+    if task.table is not None:
+        return None
+    if (found := task.run.record.measured) is None:
         raise DataError(
             f"{task.run.path(RUN)}: holds nothing of what was measured (damaged, or `measure` did not run); run `evaluate` again, "
             "nothing is paid twice"
@@ -234,9 +237,22 @@ def certified(task: TaskInput, found: Predictions, rows_as_given: pd.DataFrame |
 
 def reply_counts(task: TaskInput) -> ReplyCounts | None:
     """What was counted over the replies; None of a table of predictions."""
-    if task.table is not None:
+    if (found := measured_facts(task)) is None:
         return None
-    return ReplyCounts.of(measured_facts(task), task.models, task.settings("cheap").top_logprobs)
+    models = task.models
+    asked = {role: side.name for role, side in models.items() if not side.human}
+    return ReplyCounts(
+        found.statuses["cheap"],
+        found.long_answers,
+        LONG_ANSWER_TOKENS,
+        found.exact_zeros,
+        found.few_alternatives,
+        task.settings("cheap").top_logprobs,
+        asked,
+        {role: found.response_models[role] for role in asked},
+        found.unreadable_texts["strong"],
+        models["cheap"].constrain is not None,
+    )
 
 
 def recommend(
@@ -272,9 +288,8 @@ def recommend(
             seed=seed,
             grades=None if config.judge is None else config.judge.grades,
         )
-    if task.table is None:
-        batch = task.provider == "together-batch"
-        spending = Spending(collection.prices(task), batch, measured.get("cached_share", {}))
+    if measured is not None:
+        spending = Spending(collection.prices(task), task.provider == "together-batch", measured.cached_share)
     record = decision.named(
         recommendation_record(
             outcome, rows, found.frame, target=config.tested_target, calibrator=calibrator, ranking=ranked, texts=task.texts,
@@ -286,7 +301,7 @@ def recommend(
         measured=measured, fitted=fitted, advice=record, rows=rows, statuses=found.frame["cheap_status"],
         prevalence=task.prevalence, versions=provenance.versions(),
         decision_id=decision.decision_id, decided_on=decision.first_decided or today,
-        forms={role: WireForm.parse(measured.get("response_models", {}).get(f"{role}_form")) for role in task.roles},
+        forms={} if measured is None else {role: WireForm.parse(measured.forms[role]) for role in task.roles},
     )  # fmt: skip
     made = Decided(record, document, swept)
     decision.write_json(RECOMMENDATION, sealed(made.advice))

@@ -37,10 +37,10 @@ def test_the_fewest_alternatives_are_the_smallest_count_over_replies_and_shards(
     assert counted(four, three, four)["fewest_alternatives"] == 3
     for shards in ([[four], [two], [three]], [[two], [four]], [[], [four, two]]):
         facts = total(counted(*shard) for shard in shards)
-        assert facts["fewest_alternatives"] == 2
-        assert facts["few_alternatives"] == sum(map(len, shards))
-    assert total([counted(four, wanted=3)])["fewest_alternatives"] == 3, "no more than were asked for"
-    assert total([counted(), counted()])["fewest_alternatives"] is None
+        assert facts.fewest_alternatives == 2
+        assert facts.few_alternatives == sum(map(len, shards))
+    assert total([counted(four, wanted=3)]).fewest_alternatives == 3, "no more than were asked for"
+    assert total([counted(), counted()]).fewest_alternatives is None
 
 
 def test_replies_that_list_everything_or_give_no_signal_do_not_lower_the_fewest() -> None:

@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, DataError, UsageError
 from pipeline.run.decision import Decision, decision_id
 from pipeline.run.digests import digest, file_digest
 from pipeline.run.directory import GRADED, STORE, Run
+from pipeline.run.record import Digests, Side
 
 
 @dataclass(frozen=True)
@@ -280,24 +281,33 @@ class TaskInput:
         return self.options.runs_dir / STORE
 
     @cached_property
-    def digests(self) -> dict[str, str]:
+    def digests(self) -> Digests:
         """Digests of what the task is made of, as run.json and the policy name them."""
-        found = {"config": digest(self.config.public())}
-        if self.table is None and self.config.prompt is not None:
-            found |= {"dataset": self.dataset.digest, "prompt": prompt_digest(self.config.prompt)}
-        return found
+        asks = self.table is None and self.config.prompt is not None
+        return Digests(
+            config=digest(self.config.public()),
+            dataset=self.dataset.digest if asks else None,
+            prompt=prompt_digest(self.config.prompt) if asks and self.config.prompt is not None else None,
+        )
 
     @property
-    def models(self) -> dict[str, Any]:
-        """Both sides as run.json and the policy name them: model, parameters, prices, who answers."""
-        models: dict[str, Any] = {}
+    def models(self) -> dict[str, Side]:
+        """Both sides as run.json and the policy name them; none of a table of predictions."""
+        models: dict[str, Side] = {}
         for role in self.roles if self.table is None else ():
             settings, service = self.settings(role), self.services[role]
-            models[role] = {"name": service.model, "stands_in_for": service.stands_in_for, "params": settings.params,
-                            **settings.prices, "service": service.name, "provider": service.provider,
-                            "base_url": service.address, "constrain": settings.constrain}  # fmt: skip
+            models[role] = Side(
+                name=service.model,
+                stands_in_for=service.stands_in_for,
+                params=settings.params,
+                **settings.prices,
+                service=service.name,
+                provider=service.provider,
+                base_url=service.address,
+                constrain=settings.constrain,
+            )
         if self.human:
-            models["strong"] = {"name": "people", "human": True, "usd_per_request": self.human.usd_per_request}
+            models["strong"] = Side(name="people", human=True, usd_per_request=self.human.usd_per_request)
         return models
 
     def say(self, text: str) -> None:

@@ -7,20 +7,20 @@ from typing import Any
 from pipeline.collect.task_input import TaskInput
 from pipeline.run import provenance
 from pipeline.run.diff import Changes, since_last_run
+from pipeline.run.record import GIVEN, RunRecord
 
 
 def described(task: TaskInput) -> dict[str, Any]:
-    """How a run of the task comes about: command, provider, config, digests, models, versions, commit."""
-    models = task.models
-    places = dict.fromkeys(model["base_url"] for model in models.values() if model.get("base_url"))
+    """How a run of the task comes about, as fields of run.json."""
+    places = dict.fromkeys(side.base_url for side in task.models.values() if side.base_url)
     return {
-        **({"base_url": ", ".join(places)} if places else {}),
         "command": task.options.command,
-        "provider": "given" if task.table is not None else task.provider,
+        "provider": GIVEN if task.table is not None else task.provider,
+        "base_url": ", ".join(places) or None,
         "config": task.config.public(),
         "config_file": task.config.source.name,
-        "digests": task.digests,
-        "models": models,
+        "digests": task.digests.model_dump(),
+        "models": {role: side.model_dump() for role, side in task.models.items()},
         "versions": provenance.versions(),
         "git": provenance.commit(),
     }
@@ -30,5 +30,5 @@ def changes(task: TaskInput) -> Changes | None:
     """What differs from the task's last run; None for a first run, and for a table of predictions."""
     if task.table is not None:
         return None
-    record = {**described(task), "counts": task.dataset.health}
-    return since_last_run(task.options.runs_dir, task.config.task, task.run_id, record)
+    now = {"task": task.config.task, "run_id": task.run_id, **described(task), "counts": task.dataset.health}
+    return since_last_run(task.options.runs_dir, RunRecord.model_validate(now))

@@ -15,18 +15,16 @@ from pipeline.run.predictions import Predictions
 def with_signal(task: TaskInput, rows: Graded) -> Predictions:
     """The rows with the confidence that decides."""
     config, frame, facts = task.config, rows.frame, rows.facts
-    if task.table is not None:
+    if facts is None:
         return Predictions.of(frame, predictions_file.SIGNAL, [])
-    if set(facts["statuses"]["cheap"]) == {"failed"}:
+    if set(facts.statuses["cheap"]) == {"failed"}:
         raise UsageError(f"{config.task}: no reply of the cheap model is kept; run the stage `collect` first")
-    if config.report.examples == "none":
-        facts["unreadable_texts"] = {role: [] for role in facts["unreadable_texts"]}
     unreadable.require_readable(config.task, facts)
     fit, wanted = frame[frame["split"] == "fit"], config.signal or default_signal(frame)
     if not len(fit):
         fit = frame  # nothing is chosen: they only fill the table of signals
     signal, table = chosen_signal(
-        fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts["reasons"], seed=config.seed,
+        fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts.reasons, seed=config.seed,
         texts=task.texts,
     )  # fmt: skip
     return Predictions.of(with_confidence(frame, signal, task.texts), signal, table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from pipeline.collect.request import Request
 from pipeline.collect.sending.role import SendReport
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
+from pipeline.config.vocabulary import ROLES
 from pipeline.engine import engines, reply_stats, shards
 from pipeline.engine.manifest import Manifest
 from pipeline.engine.prediction import correctness
@@ -24,6 +25,7 @@ from pipeline.engine.shard_plan import planned
 from pipeline.errors import CascadeError
 from pipeline.run import schemas
 from pipeline.run.directory import GRADED, REPLIES, Run
+from pipeline.run.record import Measured
 
 COUNTED = (
     "example_id", "role", "state", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts", "received_at",
@@ -33,11 +35,12 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Graded:
-    """Rows with both answers graded and every signal; what was counted on the way; and what the replies took."""
+    """Rows with both answers graded and every signal, and what the replies took."""
 
     frame: pd.DataFrame
     """The columns of graded.parquet, and `split`."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Measured | None = None
+    """What was counted over the replies; None of a table of predictions."""
     replies: pa.Table | None = None
     """The columns COUNTED of replies.parquet; None of a table of predictions."""
     stopped: CascadeError | None = None
@@ -61,11 +64,14 @@ def read(task: TaskInput, run: Run, *, strong: Collection[str] | None = None) ->
         }
     replies, frame = held[REPLIES], held[GRADED].to_pandas()
     frame["split"] = [e.split for e in task.dataset.examples]
-    facts = reply_stats.total(manifest.facts for manifest in done)
+    newest = pc.max(replies["received_at"]).as_py()
+    facts = reply_stats.total((manifest.facts for manifest in done), newest)
+    if task.config.report.examples == "none":
+        facts = facts.model_copy(update={"unreadable_texts": dict.fromkeys(ROLES, ())})
     from_files = {role: _told(role, replies, done) for role in task.roles if task.is_read_from_file(role)}
     if from_files:
         run.update(spending=from_files)
-    return Graded(frame, facts | {"newest_reply": pc.max(replies["received_at"]).as_py()}, replies)
+    return Graded(frame, facts, replies)
 
 
 def _told(role: str, replies: pa.Table, done: Iterable[Manifest]) -> dict[str, Any]:

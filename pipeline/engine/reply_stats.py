@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade_threshold.signals import Measurement
 from pipeline.config.vocabulary import ROLES
+from pipeline.run.record import Measured
 
 MOST_REASONS = 20
 MOST_TEXTS, SHOWN_TEXTS, LONGEST_TEXT = 50, 5, 80
@@ -102,7 +103,7 @@ def _plain(value: Any) -> Any:
     return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
-def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def total(parts: Iterable[Mapping[str, Any]], newest_reply: str | None = None) -> Measured:
     """The packed facts of all shards as run.json holds them."""
     found = list(parts)
 
@@ -114,23 +115,23 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     prompts, cached = summed("input_tokens"), summed("cached_tokens")
     known = sum(part["captured_n"] for part in found)
-    forms = {role: next(iter(summed("forms", role).most_common(1)), (None, 0))[0] for role in ROLES}
-    return {
-        **{name: sum(part[name] for part in found) for name in ("exact_zeros", "long_answers", "few_alternatives")},
-        "fewest_alternatives": min(
+    return Measured(
+        exact_zeros=sum(part["exact_zeros"] for part in found),
+        long_answers=sum(part["long_answers"] for part in found),
+        few_alternatives=sum(part["few_alternatives"] for part in found),
+        fewest_alternatives=min(
             (part["fewest_alternatives"] for part in found if part["fewest_alternatives"] is not None), default=None
         ),
-        "whole_output": not any(part["more_than_the_answer"] for part in found),
-        "reasons": dict(summed("reasons").most_common(MOST_REASONS)),
-        "cached_share": {
+        whole_output=not any(part["more_than_the_answer"] for part in found),
+        reasons=dict(summed("reasons").most_common(MOST_REASONS)),
+        cached_share={
             role: cached[role] / prompts[role] if role in cached and prompts[role] else None for role in ROLES
         },
-        "captured_mass": fsum(part["captured_sum"] for part in found) / known if known else None,
-        "response_models": {role: sorted(summed("named", role)) for role in ROLES}
-        | {"cheap_form": forms["cheap"], "strong_form": forms["strong"]},
-        "unreadable_texts": {
-            role: [[text, n] for text, n in summed("unreadable", role).most_common(SHOWN_TEXTS)] for role in ROLES
-        },
-        "readings": {role: dict(summed("readings", role).most_common()) for role in ROLES},
-        "statuses": {role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
-    }
+        captured_mass=fsum(part["captured_sum"] for part in found) / known if known else None,
+        response_models={role: tuple(sorted(summed("named", role))) for role in ROLES},
+        forms={role: next(iter(summed("forms", role).most_common(1)), (None, 0))[0] for role in ROLES},
+        unreadable_texts={role: tuple(summed("unreadable", role).most_common(SHOWN_TEXTS)) for role in ROLES},
+        readings={role: dict(summed("readings", role).most_common()) for role in ROLES},
+        statuses={role: dict(sorted(summed("statuses", role).items())) for role in ROLES},
+        newest_reply=newest_reply,
+    )

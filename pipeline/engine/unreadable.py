@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from pipeline.config.vocabulary import ROLES
 from pipeline.errors import DataError
+from pipeline.run.record import Measured
 
 _WHAT = {
     "out_of_set": "none of the labels",
@@ -24,16 +24,16 @@ _REMEDY = {
 }
 
 
-def require_readable(task: str, facts: Mapping[str, Any]) -> None:
+def require_readable(task: str, facts: Measured) -> None:
     """Raise DataError when replies of a role came and none of them is an answer; logprobs are another matter."""
     for role in ROLES:
-        statuses = {status: n for status, n in facts["statuses"].get(role, {}).items() if n}
+        statuses = {status: n for status, n in facts.statuses[role].items() if n}
         came = sum(n for status, n in statuses.items() if status != "failed")
         if came and not any(status not in _WHAT for status in statuses):
-            raise DataError(f"{task}: {_words(role, statuses, facts['unreadable_texts'].get(role, ()))}")
+            raise DataError(f"{task}: {_words(role, statuses, facts.unreadable_texts[role])}")
 
 
-def _words(role: str, statuses: Mapping[str, int], texts: Any) -> str:
+def _words(role: str, statuses: Mapping[str, int], texts: Iterable[tuple[str, int]]) -> str:
     total = sum(statuses.values())
     ranked = sorted(statuses.items(), key=lambda pair: -pair[1])
     causes = ", ".join(f"{n:,} of {total:,} {role} answers are {_WHAT[status]}" for status, n in ranked)

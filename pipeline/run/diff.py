@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DataError
 from pipeline.run.directory import RUN, Run
+from pipeline.run.record import GIVEN, RunRecord
 
 MOST_TEXT = 60
 """Characters shown of a value, around the first one that differs."""
@@ -34,31 +37,56 @@ class Changes:
         )
 
 
-def since_last_run(runs_dir: Path, task: str, run_id: str, now: Mapping[str, Any]) -> Changes | None:
+@dataclass(frozen=True)
+class Asked:
+    """What a decision is about; None where it is not known."""
+
+    dataset: str | None
+    """Digest of the rows."""
+    rows: int | None
+    provider: str | None
+    models: Mapping[str, str | None]
+    """Names by role."""
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Asked:
+        """What run.json says of it."""
+        return cls(
+            None if record.digests is None else record.digests.dataset,
+            None if record.counts is None else record.counts.used,
+            record.provider,
+            {role: side.name for role, side in record.models.items()},
+            {} if record.config is None else record.config,
+        )
+
+
+def since_last_run(runs_dir: Path, now: RunRecord) -> Changes | None:
     """What differs between `now`, the record of a run that is about to be, and the task's newest run that asked models.
 
-    None when there is none.
+    None when there is none. Runs of another version of this program are passed over.
     """
-    for run in Run.all(runs_dir, task):
-        before = run.read_json(RUN)
-        if isinstance(before.get("config"), dict) and before.get("provider") != "given":
-            return Changes(run.run_id, before.get("started"), tuple(differences(before, now)), run.run_id == run_id)
+    for run in Run.all(runs_dir, now.task):
+        with suppress(DataError):
+            before = RunRecord.of_json(run.read_json(RUN), RUN)
+            if before.config is not None and before.provider != GIVEN:
+                what = tuple(differences(Asked.of(before), Asked.of(now)))
+                return Changes(run.run_id, before.started, what, run.run_id == now.run_id)
     return None
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What two records of runs (run.json) say differently: rows, provider, models, then the config key by key."""
-    if (before.get("digests") or {}).get("dataset") != now["digests"].get("dataset"):
-        rows = [(record.get("counts") or {}).get("used") for record in (before, now)]
-        told = f"{rows[0]:,} before, {rows[1]:,} now" if None not in rows and rows[0] != rows[1] else "other contents"
+def differences(before: Asked, now: Asked) -> Iterator[str]:
+    """What differs between two decisions: rows, provider, models, then the config key by key."""
+    if before.dataset != now.dataset:
+        known = None not in (before.rows, now.rows) and before.rows != now.rows
+        told = f"{before.rows:,} before, {now.rows:,} now" if known else "other contents"
         yield f"the rows of the dataset ({told})"
-    if before.get("provider") != now["provider"]:
-        yield _change("provider", before.get("provider"), now["provider"])
-    for role, model in now["models"].items():
-        name = ((before.get("models") or {}).get(role) or {}).get("name")
-        if name != model["name"]:
-            yield _change(f"{role} model", name, model["name"])
-    old, new = dict(_flat(before["config"])), dict(_flat(now["config"]))
+    if before.provider != now.provider:
+        yield _change("provider", before.provider, now.provider)
+    for role, name in now.models.items():
+        if (old_name := before.models.get(role)) != name:
+            yield _change(f"{role} model", old_name, name)
+    old, new = dict(_flat(before.config)), dict(_flat(now.config))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and key not in ("provider", "cheap.model", "strong.model"):
             yield _change(key, old.get(key), new.get(key))

@@ -16,6 +16,7 @@ from cascade_threshold import json_text
 from pipeline.errors import DataError, UsageError
 from pipeline.run.atomic import atomic, disk_errors, make_folder, write_bytes
 from pipeline.run.digests import digest
+from pipeline.run.record import RunRecord
 
 if TYPE_CHECKING:  # what reads shards needs no frames
     import pandas as pd
@@ -98,33 +99,31 @@ class Run(Folder):
     def __init__(self, runs_dir: Path, task: str, run_id: str) -> None:
         super().__init__(runs_dir / task / run_id)
         self.runs_dir, self.task, self.run_id = runs_dir, task, run_id
-        self._record: dict[str, Any] | None = None
+        self._record: RunRecord | None = None
 
     def named(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """The content of an artefact with the task's and the run's names after its schema."""
         return {"schema": content["schema"], "task": self.task, "run_id": self.run_id, **content}
 
     @property
-    def record(self) -> dict[str, Any]:
-        """What run.json says, read once; a new record where there is none yet, or a damaged one."""
+    def record(self) -> RunRecord:
+        """What run.json says, read once; a new record where there is none yet, or one that is damaged or of another version."""
         if self._record is None:
-            self._record = {"schema": "cascade-run/1", "task": self.task, "run_id": self.run_id}
+            self._record = RunRecord(task=self.task, run_id=self.run_id)
             if self.has(RUN):
                 with suppress(DataError):  # what it said of the sending is lost; everything else is found anew
-                    self._record = read_json(self.directory / RUN)
+                    self._record = RunRecord.of_json(read_json(self.directory / RUN), RUN)
         return self._record
 
-    def update(self, **fields: Any) -> dict[str, Any]:
-        """Merge fields into run.json (mappings one level deep) and return the whole."""
-        record = self.record
-        for key, value in fields.items():
-            record[key] = (
-                {**record[key], **value}
-                if isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
-                else value
-            )
-        self.write_json(RUN, sealed(record))
-        return record
+    def update(self, **fields: Any) -> RunRecord:
+        """Set fields of run.json and return the whole; roles and stages that are not given stay as they were."""
+        told = finite(fields)
+        for name in ("probes", "spending", "stages"):
+            if name in told:
+                told[name] = {**(self.record.model_dump()[name] or {}), **told[name]}
+        self._record = RunRecord.model_validate({**self.record.model_dump(), **told})
+        self.write_json(RUN, sealed(self._record.to_json()))
+        return self._record
 
     @classmethod
     def all(cls, runs_dir: Path, task: str | None = None) -> list[Run]:

@@ -24,6 +24,7 @@ from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report import downloads, first_screen, records, tokens
 from pipeline.deliver.report import page as report
 from pipeline.errors import DataError
+from pipeline.run.record import Record, RunRecord, checked
 
 Recorded = Callable[[str], Made]
 QUICK = ("certified", "uncertified", "unlabeled", "judge", "table", "hostile")
@@ -112,13 +113,51 @@ def test_a_wrong_number_on_the_first_screen_is_noticed(recorded: Recorded, key: 
     assert any(fault.startswith(key) for fault in shown.faults(page, made.data))
 
 
-@pytest.mark.parametrize("field", ["outcome", "usual_rules", "certificate", "expected", "threshold"])
-def test_a_key_that_is_missing_is_an_error_that_names_it(recorded: Recorded, field: str) -> None:
-    told = recorded("certified").json("recommendation.json")
-    assert records.checked(records.Recommendation, told, "recommendation.json").threshold == told["threshold"]
+@pytest.mark.parametrize(
+    ("name", "model", "field"),
+    [
+        ("recommendation.json", records.Recommendation, "outcome"),
+        ("recommendation.json", records.Recommendation, "usual_rules"),
+        ("recommendation.json", records.Recommendation, "threshold"),
+        ("calibration.json", records.Calibration, "metrics"),
+        ("run.json", RunRecord, "run_id"),
+        ("report.json", records.Report, "cards"),
+    ],
+)
+def test_a_key_that_is_missing_is_an_error_that_names_it(
+    recorded: Recorded, name: str, model: type[Record], field: str
+) -> None:
+    made = recorded("certified")
+    told = made.data if name == "report.json" else made.json(name)
+    told = {key: value for key, value in told.items() if key not in ("schema", "digest")}
+    assert getattr(checked(model, told, name, remedy=""), field) is not None or told[field] is None
     told[f"{field}s"] = told.pop(field)
-    with pytest.raises(DataError, match=rf"recommendation.json: {field}: field required"):
-        records.checked(records.Recommendation, told, "recommendation.json")
+    with pytest.raises(
+        DataError, match=rf"{name}: {field}: field required; it was written by another version: mend it"
+    ):
+        checked(model, told, name, remedy="mend it")
+
+
+@pytest.mark.parametrize("place", ["measured", "counts", "spending.cheap", "models.strong"])
+def test_a_misspelled_key_of_a_run_is_an_error_that_names_it(recorded: Recorded, place: str) -> None:
+    told = recorded("certified").json("run.json")
+    assert RunRecord.of_json(told, "run.json").to_json() == {k: v for k, v in told.items() if k != "digest"}
+    inner = told
+    for name in place.split("."):
+        inner = inner[name]
+    inner["misspelt"] = 1
+    with pytest.raises(DataError, match=rf"run.json: {place}.misspelt: extra inputs are not permitted"):
+        RunRecord.of_json(told, "run.json")
+
+
+def test_a_run_of_another_version_is_named_by_report_and_evaluated_anew(recorded: Recorded, tmp_path: Path) -> None:
+    made = recorded("hidden").copied(tmp_path)
+    path, told = made.artefact("run.json"), made.json("run.json")
+    del told["measured"]["forms"], told["digest"]
+    path.write_text(json.dumps(told))
+    assert made.command("report") == 2
+    assert made.command("evaluate") == 0
+    assert made.json("run.json")["measured"]["forms"] == {"cheap": None, "strong": None}
 
 
 @pytest.mark.parametrize(

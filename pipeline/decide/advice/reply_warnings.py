@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from cascade_threshold.signals import LONG_ANSWER_TOKENS
 from pipeline.decide.advice.number_text import percent
 from pipeline.decide.advice.warnings import Caveat
 
@@ -37,18 +35,6 @@ class ReplyCounts:
     """The commonest texts of strong replies that hold no whole answer, with their counts."""
     constrained: bool = False
     """Whether the cheap model's server allowed nothing but the answers."""
-
-    @classmethod
-    def of(cls, measured: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], wanted: int) -> ReplyCounts:
-        """From what was counted over the replies; `models`: both sides by role; `wanted`: alternatives asked for."""
-        seen = measured.get("response_models", {})
-        asked = {role: model["name"] for role, model in models.items() if not model.get("human")}
-        return cls(
-            measured.get("statuses", {}).get("cheap", {}), measured.get("long_answers"), LONG_ANSWER_TOKENS, measured.get("exact_zeros"),
-            measured.get("few_alternatives"), wanted, asked, {role: tuple(seen.get(role, ())) for role in asked},
-            strong_unreadable=tuple((text, n) for text, n in measured.get("unreadable_texts", {}).get("strong", ())),
-            constrained=models["cheap"].get("constrain") is not None,
-        )  # fmt: skip
 
 
 def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:

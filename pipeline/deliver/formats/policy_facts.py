@@ -12,15 +12,16 @@ from pipeline.config.task import Model, TaskConfig
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
 from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
+from pipeline.run.record import Digests, Measured, Side
 
 
 def policy(
     config: TaskConfig,
     *,
     provider: str | None,
-    models: Mapping[str, Any],
-    digests: Mapping[str, str],
-    measured: Mapping[str, Any],
+    models: Mapping[str, Side],
+    digests: Digests,
+    measured: Measured | None,
     fitted: Mapping[str, Any],
     advice: Mapping[str, Any],
     rows: Rows,
@@ -33,13 +34,14 @@ def policy(
 ) -> dict[str, Any]:
     """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds.
 
-    `measured`: what was counted over the replies; `fitted`, `advice`: calibration.json and recommendation.json; `rows`: all
+    `measured`: what was counted over the replies, None of a table of predictions; `fitted`, `advice`: calibration.json and recommendation.json; `rows`: all
     rows, with the `statuses` of their cheap replies; `prevalence`: production's label mix, where that of the rows is another;
     `forms`: how each role's model was asked (logprobs, length, constraint); `decided_on`: the day of the first decision, from
     which the review is due where no reply tells its day.
     """
     held = rows.of("certify")
-    newest = dt.date.fromisoformat((measured.get("newest_reply") or decided_on)[:10])
+    newest_reply = None if measured is None else measured.newest_reply
+    newest = dt.date.fromisoformat((newest_reply or decided_on)[:10])
     facts = monitor_facts(
         confidence=held.confidence, statuses=statuses[rows.split == "certify"].fillna("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
         strong_correct=held.strong_correct, agrees=held.agree, target=config.tested_target.model_dump(mode="json"),
@@ -48,30 +50,36 @@ def policy(
     )  # fmt: skip
     return policy_document(
         task=config.task, kind=config.kind, provider=provider, verdict=advice["verdict"], threshold=advice["threshold"],
-        signal=fitted["signal"] | {"whole_output": measured.get("whole_output")}, calibrator=fitted["calibrator"],
+        signal=fitted["signal"] | {"whole_output": None if measured is None else measured.whole_output}, calibrator=fitted["calibrator"],
         labels=config.answers, cheap=_side(config, models, measured, forms, "cheap"), strong=_side(config, models, measured, forms, "strong"),
-        prompt_sha256=digests.get("prompt"), dataset_sha256=digests.get("dataset"), expected=advice["expected"],
+        prompt_sha256=digests.prompt, dataset_sha256=digests.dataset, expected=advice["expected"],
         certificate=advice["certificate"], label_rates=advice["label_rates"], monitor=facts, versions=versions,
         decision_id=decision_id, review_by=(newest + dt.timedelta(days=config.review_after_days)).isoformat(),
     )  # fmt: skip
 
 
 def _side(
-    config: TaskConfig, models: Mapping[str, Any], measured: Mapping[str, Any], forms: Mapping[str, Any], role: str
+    config: TaskConfig, models: Mapping[str, Side], measured: Measured | None, forms: Mapping[str, Any], role: str
 ) -> dict[str, Any] | None:
-    model, seen = models.get(role), measured.get("response_models", {})
-    if model is None:
+    if measured is None:
         return None
-    side = {k: v for k, v in model.items() if k not in ("name", "service")} | {"model": model["name"]}
-    if not model.get("human"):
-        side["response_models_seen"] = list(seen.get(role, ()))
-        side["cached_share"] = measured.get("cached_share", {}).get(role)
-        side["service"] = model.get("service")
-        form = forms[role]
-        side["length_form"], side["constrain"] = form.length, form.constraint if model["constrain"] else None
-        if role == "cheap":
-            assert isinstance(config.cheap, Model)
-            side["top_logprobs"] = config.cheap.top_logprobs
-            side["logprobs_form"] = form.logprobs if seen.get("cheap_form") else None
-            side["fewest_alternatives"] = measured.get("fewest_alternatives")
+    model = models[role]
+    side = model.model_dump(exclude={"name", "service", "human"}) | {"model": model.name}
+    if model.human:
+        return {"human": True, "usd_per_request": model.usd_per_request, "model": model.name}
+    form = forms[role]
+    side |= {
+        "response_models_seen": list(measured.response_models[role]),
+        "cached_share": measured.cached_share[role],
+        "service": model.service,
+        "length_form": form.length,
+        "constrain": form.constraint if model.constrain else None,
+    }
+    if role == "cheap":
+        assert isinstance(config.cheap, Model)
+        side |= {
+            "top_logprobs": config.cheap.top_logprobs,
+            "logprobs_form": form.logprobs if measured.forms["cheap"] else None,
+            "fewest_alternatives": measured.fewest_alternatives,
+        }
     return side

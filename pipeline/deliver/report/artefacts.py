@@ -1,4 +1,4 @@
-"""Artefacts: what is there of a run for the page, at hand or read from its directory."""
+"""Artefacts: what the page is made of, at hand or read from a decision's folder."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ import pyarrow as pa
 
 from pipeline.deliver.report import records
 from pipeline.deliver.report.provenance import COUNTED
-from pipeline.deliver.report.records import checked
 from pipeline.deliver.report.rows import COLUMNS, ReportRows
 from pipeline.run import directory as names
 from pipeline.run.decision import Decision
-from pipeline.run.directory import Run, dump_json, finite
+from pipeline.run.directory import dump_json, finite
+from pipeline.run.record import RunRecord, checked
+
+AGAIN = "run `recommend` again"
 
 
 @dataclass(frozen=True)
 class Artefacts:
-    """What is there of a run; None for what is not."""
+    """What the page is made of."""
 
-    record: dict[str, Any]
+    record: RunRecord
     advice: records.Recommendation
-    calibration: records.Calibration | None
-    policy: dict[str, Any] | None
-    policy_bytes: bytes | None
-    sweep: pd.DataFrame | None
+    calibration: records.Calibration
+    policy: dict[str, Any]
+    policy_bytes: bytes
+    sweep: pd.DataFrame
     sweep_metadata: dict[str, str]
-    reliability: pd.DataFrame | None
-    rows: ReportRows | None
+    reliability: pd.DataFrame
+    rows: ReportRows
     replies: pa.Table | None
+    """None of a table of predictions, as are the tokens."""
     tokens: Path | None
 
     @classmethod
     def of_values(
         cls,
-        record: dict[str, Any],
+        record: RunRecord,
         advice: dict[str, Any],
         calibration: dict[str, Any],
         policy: dict[str, Any],
@@ -50,50 +53,46 @@ class Artefacts:
     ) -> Artefacts:
         """What the stages of this process found, as it would be read."""
         policy_bytes = dump_json(policy)
-        metadata = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in sweep.attrs.items()}
-        rows = ReportRows.of_table(predictions)
-        found, told, fitted = (dict(finite(value)) for value in (record, advice, calibration))
         return cls(
-            found,
-            checked(records.Recommendation, told, names.RECOMMENDATION),
-            checked(records.Calibration, fitted, names.CALIBRATION),
+            record,
+            checked(records.Recommendation, finite(advice), names.RECOMMENDATION, remedy=AGAIN),
+            checked(records.Calibration, finite(calibration), names.CALIBRATION, remedy=AGAIN),
             json.loads(policy_bytes),
             policy_bytes,
             sweep,
-            metadata,
+            {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in sweep.attrs.items()},
             reliability,
-            rows,
+            ReportRows.of_table(predictions),
             replies,
             tokens,
         )
 
     @classmethod
-    def of(cls, run: Run | Decision) -> Artefacts:
-        """Read the names. Only the recommendation must be there."""
-
-        def table(name: str) -> pd.DataFrame | None:
-            return run.read_table(name) if run.has(name) else None
-
-        def value(name: str) -> dict[str, Any] | None:
-            return run.read_json(name) if run.has(name) else None
-
-        curves = table(names.SWEEP)
-        predictions = run.read_arrow(names.PREDICTIONS, COLUMNS) if run.has(names.PREDICTIONS) else None
-        record = value(names.RUN) or {}
-        if isinstance(run, Decision):
-            record = record | {"config": run.record()["config"]}  # run.json speaks of the run's latest decision
+    def of(cls, decision: Decision) -> Artefacts:
+        """Read a decision and its run. Raises UsageError where an artefact is missing, DataError where one is of another version."""
+        record = RunRecord.of_json(decision.read_json(names.RUN), str(decision.path(names.RUN)))
+        sweep = decision.read_table(names.SWEEP)
         return cls(
-            record,
-            checked(records.Recommendation, run.read_json(names.RECOMMENDATION), names.RECOMMENDATION),
-            None
-            if not run.has(names.CALIBRATION)
-            else checked(records.Calibration, run.read_json(names.CALIBRATION), names.CALIBRATION),
-            value(names.POLICY),
-            run.path(names.POLICY).read_bytes() if run.has(names.POLICY) else None,
-            curves,
-            {} if curves is None else {str(k): str(v) for k, v in curves.attrs.items()},
-            table(names.RELIABILITY),
-            None if predictions is None else ReportRows.of_table(predictions),
-            run.read_arrow(names.REPLIES, COUNTED) if run.has(names.REPLIES) else None,
-            run.path(names.TOKENS) if run.has(names.TOKENS) else None,
+            # run.json speaks of the run's latest decision
+            record.model_copy(update={"config": decision.record()["config"]}),
+            checked(
+                records.Recommendation,
+                decision.read_json(names.RECOMMENDATION),
+                str(decision.path(names.RECOMMENDATION)),
+                remedy=AGAIN,
+            ),
+            checked(
+                records.Calibration,
+                decision.read_json(names.CALIBRATION),
+                str(decision.path(names.CALIBRATION)),
+                remedy=AGAIN,
+            ),
+            decision.read_json(names.POLICY),
+            decision.existing(names.POLICY).read_bytes(),
+            sweep,
+            {str(k): str(v) for k, v in sweep.attrs.items()},
+            decision.read_table(names.RELIABILITY),
+            ReportRows.of_table(decision.read_arrow(names.PREDICTIONS, COLUMNS)),
+            decision.read_arrow(names.REPLIES, COUNTED) if decision.has(names.REPLIES) else None,
+            decision.path(names.TOKENS) if decision.has(names.TOKENS) else None,
         )

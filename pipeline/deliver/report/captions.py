@@ -84,11 +84,11 @@ def _reliability(trust: Mapping[str, Any]) -> Caption:
     data = trust["reliability"]
     stage = "after" if data["after"] else "before"
     entry = data[stage]
-    metrics = ((trust["metrics"].get(stage) or {}).get(data["split"])) or {}
+    metrics = trust["metrics"][stage][data["split"]]
     known = [b for b in entry["bin"] if b["accuracy"] is not None and b["mean_confidence"] is not None]
     takeaway = "No bin has rows."
-    mean, right = (metrics.get(name) or {} for name in ("mean_confidence", "accuracy"))
-    if mean.get("value") is not None and right.get("value") is not None:
+    mean, right = metrics["mean_confidence"], metrics["accuracy"]
+    if mean["value"] is not None and right["value"] is not None:
         takeaway = f"On average the confidence says {estimate(mean)}, and {estimate(right)} of the answers are right."
     elif known:
         most = max(known, key=lambda b: b["n"])
@@ -126,8 +126,8 @@ def _risk(trust: Mapping[str, Any], *, reweighted: bool) -> Caption:
         if not here
         else f"At the recommended threshold the cheap model keeps {share(here['coverage'])}, and {share(here['selective_risk'])} of what it keeps is wrong."
     )
-    aurc = (((trust["metrics"].get("before") or {}).get(risk["split"])) or {}).get("aurc_mean")
-    if aurc and not reweighted:  # it counts rows as they are, and would be the area under another curve
+    aurc = trust["metrics"]["before"][risk["split"]]["aurc_mean"]
+    if not reweighted:  # it counts rows as they are, and would be the area under another curve
         takeaway += f" Area under this curve (AURC): {estimate(aurc, 'number')}, n\u00a0=\u00a0{count(aurc['n'])}."
     return Caption(
         f"Error among the kept against the share kept, {risk['split']} split",
@@ -137,11 +137,11 @@ def _risk(trust: Mapping[str, Any], *, reweighted: bool) -> Caption:
 
 
 def _signals(signals: list[Mapping[str, Any]], split: str) -> Caption:
-    chosen = next((s for s in signals if s.get("chosen")), None)
+    chosen = next((s for s in signals if s["chosen"]), None)
     takeaway = (
         "No signal was chosen."
         if chosen is None
-        else f"Chosen: {str(chosen['signal']).replace('_', ' ')}, AURC {number(chosen.get('aurc'))}."
+        else f"Chosen: {str(chosen['signal']).replace('_', ' ')}, AURC {number(chosen['aurc'])}."
     )
     return Caption(
         f"The signals compared on the {split} split",

@@ -15,7 +15,7 @@ from pipeline.deliver.report import rows as report_rows
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.run.decision import Decision
-from pipeline.run.directory import Run, finite
+from pipeline.run.directory import finite
 
 SCHEMA = "cascade-report/1"
 
@@ -30,75 +30,66 @@ TITLES = {
 
 
 def build(
-    run: Run | Decision,
+    decision: Decision,
     config: TaskConfig,
+    found: Artefacts,
     *,
-    found: Artefacts | None = None,
     texts: Mapping[str, str] | None = None,
-    previous: Mapping[str, Any] | None = None,
+    previous: records.Report | None = None,
     index_link: str = "../../index.html",
 ) -> dict[str, Any]:
     """Everything the page shows, ready for JSON: no NaN, no path, no secret.
 
-    `found`: the run's artefacts where they are at hand; else they are read. `texts` maps example ids to the text of a row, shown with the worst mistakes unless the config forbids it;
-    `previous` is the report.json of the task's run before this one. Raises UsageError without a recommendation.
+    `texts` maps example ids to the text of a row, shown with the worst mistakes unless the config forbids it; `previous` is the
+    report of the task's run before this one.
     """
-    found = found or Artefacts.of(run)
-    advice = found.advice
-    expected: dict[str, Any] = advice.expected.model_dump()
-    split = report_sweep.shown_split(found.sweep, expected)
-    threshold = advice.threshold
-    models = provenance.models(found.record, found.policy, config)
+    advice, record = found.advice, found.record
+    split, threshold = advice.intervals.split, advice.threshold
+    provider = config.provider if record.provider is None else record.provider
+    models = provenance.models(record, config)
+    human = models["strong"]["human"]
     sweep = (
         None
-        if found.sweep is None or found.sweep.empty
+        if found.sweep.empty
         else report_sweep.table(
             found.sweep,
             found.rows,
             split,
             threshold,
             found.sweep_metadata,
-            alone=_ends(found, human=models["strong"]["human"])["strong_only"],
+            alone=_ends(found, human=human)["strong_only"],
             prevalence=_prevalence(config),
         )
     )
     if sweep is not None:
-        report_sweep.adopt(sweep, expected)
+        report_sweep.adopt(sweep, advice.expected)
     verdict = _verdict(found)
     report: dict[str, Any] = {
         "schema": SCHEMA,
-        "task": run.task,
-        "run_id": run.run_id,
-        "decision_id": getattr(run, "decision_id", None),
+        "task": decision.task,
+        "run_id": decision.run_id,
+        "decision_id": decision.decision_id,
         "index_link": index_link,
         "kind": config.kind,
         "description": config.description,
-        "provider": found.record.get("provider") or config.provider,
-        "demonstration": _demonstration(found, config),
-        "started": found.record.get("started"),
+        "provider": provider,
+        "demonstration": provider == "embedded",
+        "started": record.started,
         "models": models,
         "verdict": verdict,
         "intervals": advice.intervals.model_dump(),
         "first": None,
-        "cards": _cards(found, sweep, split, expected, human=models["strong"]["human"]),
+        "cards": _cards(found, sweep, human=human),
         "warnings": _warnings(advice),
         "decide": _decide(found, config, sweep, split, models),
-        "trust": trust.trust(
-            None if found.calibration is None else found.calibration.model_dump(),
-            found.reliability,
-            found.sweep,
-            found.rows,
-            split,
-            threshold,
-            sweep,
-        ),
+        "trust": trust.trust(found.calibration, found.reliability, found.sweep, found.rows, split, threshold, sweep),
         "failures": _failures(found, config, split, threshold, texts),
         "tokens": None
-        if found.tokens is None or found.rows is None or config.report.examples == "none"
+        if found.tokens is None or config.report.examples == "none"
         else tokens.strips(found.rows, found.tokens, threshold),
-        "health": health.health(found.record, found.rows, split, threshold, previous),
+        "health": health.health(record, found.rows, split, threshold, previous),
         "use": _use(found, verdict),
-        "provenance": provenance.provenance(found.record, config, found.replies),
+        "provenance": provenance.provenance(record, config, found.replies),
         "previous": _previous(previous),
     }
     report["first"] = first_screen.first_screen(report, config, advice)
@@ -130,25 +121,21 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
     }
 
 
-def _demonstration(found: Artefacts, config: TaskConfig) -> bool:
-    return (found.record.get("provider") or config.provider) == "embedded"
-
-
-def _cards(
-    found: Artefacts, sweep: dict[str, Any] | None, split: str, expected: Mapping[str, Any], *, human: bool
-) -> list[dict[str, Any]]:
+def _cards(found: Artefacts, sweep: dict[str, Any] | None, *, human: bool) -> list[dict[str, Any]]:
     """The five figures of the first screen, each with interval, n and what it is compared with.
 
     They are the recommendation's own estimates; where it has none, those of the recommended row of the sweep.
     """
     index = None if sweep is None else sweep["recommended"]
     agreement = sweep is not None and sweep["quality"] == "agreement"
-
     everything = sweep is not None and index is not None and sweep["columns"]["threshold"][index] is None
+    expected: dict[str, dict[str, Any]] = found.advice.expected.model_dump()
 
     def figure(name: str, *others: str) -> dict[str, Any]:
-        if everything and name in ("escalation_rate", "wrong_per_1000"):  # so by construction: no interval
-            return report_sweep.at_row(sweep or {}, index, name)
+        if (
+            sweep is not None and everything and name in ("escalation_rate", "wrong_per_1000")
+        ):  # by construction: no interval
+            return report_sweep.at_row(sweep, index, name)
         for other in (name, *others):
             if other in expected and expected[other]["value"] is not None:
                 return dict(expected[other])
@@ -234,7 +221,7 @@ def _decide(
 ) -> dict[str, Any]:
     baselines = [dict(b) for b in found.advice.baselines if b["split"] == split]
     priced = None
-    if sweep is not None and found.rows is not None:
+    if sweep is not None:
         priced = prices.prices(sweep, found.rows, found.replies, models, _prevalence(config))
     target = found.advice.certificate.target
     ends = _ends(found, human=models["strong"]["human"])
@@ -266,26 +253,24 @@ def _also_passed(threshold: float | None, passed: list[list[float | None]]) -> b
 
 def _comparable(baselines: list[dict[str, Any]], cheap: Mapping[str, Any]) -> bool:
     """Whether the baselines weigh rows as the curve does: escalating nothing at random is the cheap model alone."""
-    none = [b for b in baselines if b.get("name") == "random" and b.get("escalation_rate") == 0]
-    pair = (none[0].get("system_accuracy") if none else None, cheap["accuracy"]["value"])
+    none = [b for b in baselines if b["name"] == "random" and b["escalation_rate"] == 0]
+    pair = (none[0]["system_accuracy"] if none else None, cheap["accuracy"]["value"])
     return None in pair or abs(pair[0] - pair[1]) < 1e-6
 
 
 def _target_line(target: Mapping[str, Any], ends: Mapping[str, Any]) -> float | None:
     """The accuracy that the target asks for on the shown split, where it asks for one."""
-    if target.get("kind") == "match_strong" and ends["strong_only"]["accuracy"]["value"] is not None:
+    if target["kind"] == "match_strong" and ends["strong_only"]["accuracy"]["value"] is not None:
         return float(ends["strong_only"]["accuracy"]["value"]) - float(target["within"])
-    if target.get("kind") == "agree_with_strong":
+    if target["kind"] == "agree_with_strong":
         return 1 - float(target["within"])
-    return float(target["at_least"]) if target.get("kind") == "system_accuracy" else None
+    return float(target["at_least"]) if target["kind"] == "system_accuracy" else None
 
 
 def _failures(
     found: Artefacts, config: TaskConfig, split: str, threshold: float | None, texts: Mapping[str, str] | None
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     rows = found.rows
-    if rows is None:
-        return None
     floors = config.target.label_floors
     margin = config.target.within if config.target.kind == "match_strong" else None
     shown = config.report.examples == "full"
@@ -319,33 +304,30 @@ def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "policy": policy,
         "policy_json": _policy_text(found),
-        "policy_sha256": None if found.policy_bytes is None else hashlib.sha256(found.policy_bytes).hexdigest(),
+        "policy_sha256": hashlib.sha256(found.policy_bytes).hexdigest(),
         "threshold": verdict["threshold"],
-        "watch": None if policy is None else health.watch(policy.get("monitor") or {}),
+        "watch": health.watch(policy["monitor"]),
         "labels_needed": verdict["labels_needed"],
         "tightest": verdict["tightest"],
         "tighter": verdict["tighter"],
     }
 
 
-def _policy_text(found: Artefacts) -> str | None:
+def _policy_text(found: Artefacts) -> str:
     """policy.json as the file holds it; escaped where it is not ASCII, so that what is copied is what was meant."""
-    if found.policy_bytes is None:
-        return None
     return found.policy_bytes.decode() if found.policy_bytes.isascii() else json.dumps(found.policy, indent=1)
 
 
-def _previous(previous: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _previous(previous: records.Report | None) -> dict[str, Any] | None:
     """What is compared with the task's run before this one."""
     if previous is None:
         return None
-    cards = {c["key"]: c["estimate"] for c in previous.get("cards") or []}
     return {
-        "run_id": previous.get("run_id"),
-        "started": previous.get("started"),
-        "verdict": (previous.get("verdict") or {}).get("code"),
-        "threshold": (previous.get("verdict") or {}).get("threshold"),
-        "quality": cards.get("quality"),
-        "cost": cards.get("cost"),
-        "dataset": ((previous.get("provenance") or {}).get("digests") or {}).get("dataset"),
+        "run_id": previous.run_id,
+        "started": previous.started,
+        "verdict": previous.verdict.code,
+        "threshold": previous.verdict.threshold,
+        "quality": previous.card("quality").estimate,
+        "cost": previous.card("cost").estimate,
+        "dataset": previous.provenance.digests.dataset,
     }

@@ -43,8 +43,8 @@ def _headline(report: Mapping[str, Any], other: str) -> list[str]:
     if code == "cheap_only":
         return ["Keep every answer of the cheap model.", "Escalate only what comes without a confidence."]
     known = report["trust"]["calibrator"]
-    calibrates = known is not None and known["kind"] != "none" and calibrated is not None
-    right = "right" if report["failures"] is None or report["failures"]["gold"] else f"those of {other}"
+    calibrates = known["kind"] != "none" and calibrated is not None
+    right = "right" if report["failures"]["gold"] else f"those of {other}"
     first = (
         f"Keep answers that are at least {f.share(calibrated, 0)} likely to be {right}."
         if calibrates and 0.005 < calibrated < 0.995
@@ -119,7 +119,7 @@ def _money(report: Mapping[str, Any], config: TaskConfig, advice: Recommendation
         "break_even": None if cheap is None or not strong else max(0.0, 1 - cheap / strong),
         "cached_share": share,
         "uncached": None
-        if uncached is None or None in uncached.values() or not any((share or {}).values())
+        if uncached is None or share is None or None in uncached.values() or not any(share.values())
         else {
             "cascade": many * uncached["usd_per_1000"],
             "strong": many * uncached["strong_usd_per_1000"],
@@ -155,7 +155,7 @@ def _outcome(report: Mapping[str, Any], other: str) -> dict[str, Any] | None:
 
 def _against(report: Mapping[str, Any], advice: Recommendation) -> dict[str, Any] | None:
     """Accuracy of the cascade minus the strong side's, on the rows and with the weights of the bars; None where unknown."""
-    gold = report["failures"] is None or report["failures"]["gold"]
+    gold = report["failures"]["gold"]
     found = advice.mix_difference if report["decide"]["reweighted"] else advice.difference
     return None if found is None or found.value is None or not gold else found.model_dump()
 
@@ -164,7 +164,7 @@ def _weakest(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """The label or segment that falls furthest behind the strong model; rows enough to say so come first."""
     failures = report["failures"]
     found: list[tuple[bool, float, str, dict[str, Any]]] = []
-    if failures is None or not failures["gold"] or report["verdict"]["threshold"] is None or report["decide"]["human"]:
+    if not failures["gold"] or report["verdict"]["threshold"] is None or report["decide"]["human"]:
         return None
     for kind in ("labels", "segments"):
         rows = [] if failures[kind] is None else failures[kind]["rows"]

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from pipeline.config.vocabulary import ROLES
+from pipeline.deliver.report.records import Report
 from pipeline.deliver.report.rows import ReportRows, rate
+from pipeline.run.record import RunRecord
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 WATCHED = 1000
 MOST_LABELS = 100
 FOUND = (
-    "duplicates",
     "duplicate_texts",
     "duplicate_texts_normalised",
     "conflicting_labels",
@@ -26,45 +28,26 @@ FOUND = (
 
 
 def health(
-    record: Mapping[str, Any],
-    rows: ReportRows | None,
-    split: str,
-    threshold: float | None,
-    previous: Mapping[str, Any] | None,
+    record: RunRecord, rows: ReportRows, split: str, threshold: float | None, previous: Report | None
 ) -> dict[str, Any]:
     """Section 5 of the page."""
-    counts, measured = dict(record.get("counts") or {}), dict(record.get("measured") or {})
-    excluded = {reason: n for reason, n in (counts.get("excluded") or {}).items() if n}
-    total, used = counts.get("rows"), counts.get("used")
-    if (
-        total is None and rows is not None and record.get("provider") == "given"
-    ):  # a table is used as it came, or refused
-        total = used = len(rows)
+    counts, measured = record.counts, record.measured
+    excluded = {} if counts is None else {reason: n for reason, n in counts.excluded.items() if n}
+    total, used = (len(rows), len(rows)) if counts is None else (counts.rows, counts.used)  # a table is used as it came
     out: dict[str, Any] = {
         "rows": total,
-        "used": used if used is not None else None if rows is None else len(rows),
+        "used": used,
         "excluded": excluded,
         "left_out": sum(excluded.values()),
-        "adds_up": None if total is None or used is None else total == used + sum(excluded.values()),
-        "splits": counts.get("splits") or {},
-        "statuses": measured.get("statuses") or counts.get("statuses") or {},
-        "found": {name: counts[name] for name in FOUND if counts.get(name) is not None},
-        "groups": counts.get("groups"),
-        "grouped_by": counts.get("grouped_by"),
-        "exact_zeros": None
-        if measured.get("exact_zeros") is None or not used
-        else rate(measured["exact_zeros"], used, "all"),
-        "long_answers": measured.get("long_answers"),
-        "readings": {role: dict(found) for role, found in (measured.get("readings") or {}).items() if found},
-        "confidence": None,
-        "labels": None,
-        "previous_confidence": None,
-    }
-    if rows is None:
-        return out
-    out["splits"] = out["splits"] or _counted(rows, "split")
-    out["statuses"] = out["statuses"] or {
-        role: _counted(rows, f"{role}_status") for role in ("cheap", "strong") if rows.texts[f"{role}_status"].values
+        "adds_up": total == used + sum(excluded.values()),
+        "splits": _counted(rows, "split") if counts is None else counts.splits,
+        "statuses": _statuses(rows) if measured is None else measured.statuses,
+        "found": {} if counts is None else {name: getattr(counts, name) for name in FOUND},
+        "groups": None if counts is None else counts.groups,
+        "grouped_by": None if counts is None else counts.grouped_by,
+        "exact_zeros": None if measured is None or not used else rate(measured.exact_zeros, used, "all"),
+        "long_answers": None if measured is None else measured.long_answers,
+        "readings": {} if measured is None else {role: found for role, found in measured.readings.items() if found},
     }
     confidence = rows.numbers["confidence"]
     known = confidence[~np.isnan(confidence)]
@@ -79,9 +62,9 @@ def health(
         "quantiles": _quantiles(known),
     }
     mix = _counted(rows, "label")
-    before = (previous or {}).get("health") or {}
-    old_mix = {entry["label"]: entry for entry in before.get("labels") or []}
-    old_total = sum(entry["n"] for entry in old_mix.values())
+    before = None if previous is None else previous.health
+    old_mix = {} if before is None or before.labels is None else {entry.label: entry.n for entry in before.labels}
+    old_total = sum(old_mix.values())
     n = sum(mix.values())
     names = sorted(set(mix) | set(old_mix), key=lambda label: (-mix.get(label, 0), label))[:MOST_LABELS] if mix else []
     out["labels"] = [
@@ -89,12 +72,18 @@ def health(
             "label": label,
             "n": mix.get(label, 0),
             "share": mix.get(label, 0) / n,
-            "previous_share": old_mix[label]["n"] / old_total if label in old_mix and old_total else None,
+            "previous_share": old_mix[label] / old_total if label in old_mix and old_total else None,
         }
         for label in names
     ] or None
-    out["previous_confidence"] = before.get("confidence")
+    out["previous_confidence"] = None if before is None else before.confidence
     return out
+
+
+def _statuses(rows: ReportRows) -> dict[str, dict[str, int]]:
+    """Rows by status of each role that has any."""
+    columns = {role: f"{role}_status" for role in ROLES}
+    return {role: _counted(rows, column) for role, column in columns.items() if rows.texts[column].values}
 
 
 def _quantiles(known: np.ndarray[Any, np.dtype[np.float64]]) -> list[dict[str, float]]:
@@ -111,20 +100,16 @@ def _counted(rows: ReportRows, column: str) -> dict[str, int]:
 
 def watch(monitor: Mapping[str, Any]) -> dict[str, Any]:
     """What production should see in its next 1,000 requests if nothing changed: 99 % beta-binomial bounds."""
-    n = monitor.get("n_certify")
-    k = monitor.get("n_escalated")
+    n, k = monitor["n_certify"], monitor["n_escalated"]
+    known = bool(n) and k is not None and 0 <= k <= n
     out: dict[str, Any] = {
         "of": WATCHED,
         "certainty": 0.99,
-        "escalated": None,
-        "out_of_set_rate": monitor.get("out_of_set_rate"),
-        "no_logprobs_rate": monitor.get("no_logprobs_rate"),
-        "accepted_error_bound": monitor.get("accepted_error_bound"),
+        "escalated": _band(float(k), float(n)) if known else None,
+        "accepted_error_bound": monitor["accepted_error_bound"],
     }
-    if n and k is not None and 0 <= k <= n:
-        out["escalated"] = _band(float(k), float(n))
     for name in ("out_of_set", "no_logprobs"):
-        share = monitor.get(f"{name}_rate")
+        share = out[f"{name}_rate"] = monitor[f"{name}_rate"]
         out[name] = _band(share * n, float(n)) if n and share is not None else None
     return out
 

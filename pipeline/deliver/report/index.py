@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.deliver.report.records import Report, read_report
 from pipeline.deliver.report.templating import environment, our_own, read_template, script_digest
 from pipeline.deliver.report.trend import trend
 from pipeline.errors import CascadeError
 from pipeline.run.atomic import write_bytes
-from pipeline.run.diff import differences
-from pipeline.run.directory import read_json
+from pipeline.run.diff import Asked, differences
 
 MOST_RUNS = 50
 
 
-def refresh(reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = None) -> Path:
+def refresh(reports_dir: Path, at_hand: Mapping[str, Report] | None = None) -> Path:
     """Write reports/index.html from the report.json files that lie below. Returns its path.
 
     `at_hand`: reports that need not be read, by task and run.
@@ -39,17 +39,15 @@ def refresh(reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = No
     return path
 
 
-def collect(
-    reports_dir: Path, at_hand: Mapping[str, dict[str, Any]] | None = None
-) -> tuple[list[dict[str, Any]], list[str]]:
+def collect(reports_dir: Path, at_hand: Mapping[str, Report] | None = None) -> tuple[list[dict[str, Any]], list[str]]:
     """Tasks with their decisions, each newest first, and the names of reports that cannot be read."""
     runs: dict[str, list[dict[str, Any]]] = {}
     unreadable = []
     for path in sorted(reports_dir.rglob("report.json")):
         name = path.parent.relative_to(reports_dir).as_posix()
         try:
-            line = _line((at_hand or {}).get(name) or read_json(path), name)
-        except (CascadeError, OSError, KeyError, TypeError, AttributeError):
+            line = _line(at_hand[name] if at_hand and name in at_hand else read_report(path), name)
+        except (CascadeError, OSError):
             unreadable.append(name)
         else:
             runs.setdefault(name.split("/")[0], []).append(line)
@@ -71,35 +69,33 @@ def collect(
     return tasks, unreadable
 
 
-def _line(report: dict[str, Any], name: str) -> dict[str, Any]:
+def _line(report: Report, name: str) -> dict[str, Any]:
     """A row of the table: figures as the cards of that report have them, re-weighted where they are."""
-    cards = {card["key"]: card for card in report["cards"]}
-    verdict, first = report["verdict"], report["first"]
-    gravities = [warning["gravity"] for warning in report["warnings"]]
+    quality, cost, verdict = report.card("quality"), report.card("cost"), report.verdict
+    gravities = [warning.gravity for warning in report.warnings]
+    models = {"cheap": report.models.cheap.name, "strong": report.models.strong.name}
+    dataset, config = report.provenance.digests.dataset, report.provenance.config
     return {
-        "measure": cards["quality"]["name"],
+        "measure": quality.name,
         "name": name,
-        "run_id": report["run_id"],
-        "decision_id": report["decision_id"],
-        "started": report["started"],
-        "description": report["description"],
-        "verdict": "qualified" if verdict["qualified"] else verdict["code"],
-        "title": verdict["title"],
-        "demonstration": report["demonstration"],
-        "threshold": verdict["threshold"],
-        "quality": cards["quality"]["estimate"],
-        "strong": cards["quality"]["strong"],
-        "against": first["against"],
-        "escalation": cards["escalation"]["estimate"],
-        "cost": cards["cost"]["estimate"],
-        "saved": None if cards["cost"].get("change") is None else -cards["cost"]["change"],
+        "run_id": report.run_id,
+        "decision_id": report.decision_id,
+        "started": report.started,
+        "description": report.description,
+        "verdict": "qualified" if verdict.qualified else verdict.code,
+        "title": verdict.title,
+        "demonstration": report.demonstration,
+        "threshold": verdict.threshold,
+        "quality": quality.estimate,
+        "strong": quality.strong,
+        "against": report.first.against,
+        "escalation": report.card("escalation").estimate,
+        "cost": cost.estimate,
+        "saved": None if cost.change is None else -cost.change,
         "warnings": {gravity: gravities.count(gravity) for gravity in (3, 2, 1)},
-        "dataset": (report["provenance"]["digests"] or {}).get("dataset"),
-        "record": {
-            "config": report["provenance"]["config"] or {}, "digests": report["provenance"]["digests"] or {}, "provider": report["provider"],
-            "models": {role: {"name": report["models"][role]["name"]} for role in ("cheap", "strong")},
-        },
-    }  # fmt: skip
+        "dataset": dataset,
+        "asked": Asked(dataset, None, report.provider, models, config),
+    }
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -108,5 +104,5 @@ def changes(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     return {
         "verdict": before["title"] if now["title"] != before["title"] else None,
         "dataset": None if None in pair else pair[0] != pair[1],
-        "settings": [what for what in differences(before["record"], now["record"]) if not what.startswith("the rows")],
+        "settings": [what for what in differences(before["asked"], now["asked"]) if not what.startswith("the rows")],
     }

@@ -16,19 +16,20 @@ from pipeline.deliver.report import captions, downloads, figures, index
 from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.deliver.report.dot_plot import dot_plot
+from pipeline.deliver.report.records import Report, read_report, report_of
 from pipeline.deliver.report.sweep import priced
 from pipeline.deliver.report.templating import environment, our_own, read_template, script_digest
 from pipeline.errors import CascadeError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
-from pipeline.run.directory import POLICY, Run, dump_json, read_json, sealed
+from pipeline.run.directory import POLICY, dump_json, sealed
 
 PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
 SWEEP_CSV, MISTAKES_CSV, CERTIFICATE = "sweep.csv", "mistakes.csv", "certificate.html"
 
 
 def write(
-    run: Run | Decision,
+    decision: Decision,
     config: TaskConfig,
     reports_dir: Path,
     *,
@@ -38,48 +39,47 @@ def write(
 ) -> Path:
     """Write reports/<task>/<run_id>/<decision_id>/ and refresh the index. Returns the path of the page.
 
-    `found`: the run's artefacts where they are at hand; else they are read. The same artefacts give the same bytes. Raises UsageError where the recommendation is missing.
+    `found`: the decision's artefacts where they are at hand; else they are read. The same artefacts give the same bytes. Raises
+    UsageError where one is missing.
     """
-    decided = run.decision_id if isinstance(run, Decision) else None
-    name = "/".join((run.task, run.run_id, *([] if decided is None else [decided])))
+    name = "/".join((decision.task, decision.run_id, decision.decision_id))
     folder = reports_dir / name
-    found = found or Artefacts.of(run)
-    previous = previous_report(reports_dir, run.task, folder, found.record.get("started"))
+    found = found or Artefacts.of(decision)
+    previous = previous_report(reports_dir, decision.task, folder, found.record.started)
     link = os.path.relpath(reports_dir / "index.html", folder).replace(os.sep, "/")
-    built = report_data.build(run, config, found=found, texts=texts, previous=previous, index_link=link)
+    built = report_data.build(decision, config, found, texts=texts, previous=previous, index_link=link)
     data = dump_json(sealed(built))
     report = json.loads(data)
     drawn = figures.draw(report)
     page = render(report, drawn)
-    for name, drawing in drawn.items():
-        write_bytes(folder / "figures" / f"{name}.svg", drawing.svg)
-        write_bytes(folder / "figures" / f"{name}.png", drawing.png)
+    for figure, drawing in drawn.items():
+        write_bytes(folder / "figures" / f"{figure}.svg", drawing.svg)
+        write_bytes(folder / "figures" / f"{figure}.png", drawing.png)
     write_bytes(folder / DATA, data)
-    if found.policy_bytes is not None:
-        write_bytes(folder / POLICY, found.policy_bytes)
-    if found.sweep is not None:
-        write_bytes(folder / SWEEP_CSV, downloads.sweep_csv(found.sweep))
-    if report["failures"] is not None and report["failures"]["mistakes"]:
+    write_bytes(folder / POLICY, found.policy_bytes)
+    write_bytes(folder / SWEEP_CSV, downloads.sweep_csv(found.sweep))
+    if report["failures"]["mistakes"]:
         write_bytes(folder / MISTAKES_CSV, downloads.mistakes_csv(report["failures"]["mistakes"]))
     write_bytes(folder / CERTIFICATE, certificate(report).encode("utf-8", "replace"))
     write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
     if latest:
-        write_bytes(reports_dir / run.task / LATEST, dump_json(sealed({"run_id": run.run_id, "decision_id": decided})))
-    index.refresh(reports_dir, {name: report})
+        newest = {"run_id": decision.run_id, "decision_id": decision.decision_id}
+        write_bytes(reports_dir / decision.task / LATEST, dump_json(sealed(newest)))
+    index.refresh(reports_dir, {name: report_of(report, name)})
     return folder / PAGE
 
 
-def previous_report(reports_dir: Path, task: str, folder: Path, started: str | None) -> dict[str, Any] | None:
-    """report.json of the task's newest run that started before this one; None for a first run."""
+def previous_report(reports_dir: Path, task: str, folder: Path, started: str | None) -> Report | None:
+    """The task's newest report that was started before this one; None for a first run."""
     found = []
     for path in sorted((reports_dir / task).rglob(DATA)):
         if path.parent != folder:
             try:
-                other = read_json(path)
+                other = read_report(path)
             except CascadeError:  # a damaged report of another run must not stop this one; the index names it
                 continue
-            if started is None or (other.get("started") or "") < started:
-                found.append((str(other.get("started") or ""), path.parent.name, other))
+            if started is None or (other.started or "") < started:
+                found.append((other.started or "", path.parent.name, other))
     return max(found, key=lambda f: f[:2])[2] if found else None
 
 
@@ -100,7 +100,7 @@ def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | Non
             style=our_own(read_template("style.css")),
             script=our_own(script),
             script_sha256=script_digest(script),
-            policy_yaml=None if report["use"]["policy"] is None else to_yaml(report["use"]["policy"]),
+            policy_yaml=to_yaml(report["use"]["policy"]),
             config_yaml=to_yaml(report["provenance"]["config"]),
         )
     )
@@ -114,9 +114,8 @@ def certificate(report: Mapping[str, Any]) -> str:
 
 def _plots(report: Mapping[str, Any]) -> dict[str, Any]:
     target = report["decide"]["target"]
-    margin = target["within"] if target.get("kind") == "match_strong" else None
-    found = report["failures"] or {}
-    return {kind: dot_plot(found.get(kind), margin) for kind in ("labels", "segments")}
+    margin = target["within"] if target["kind"] == "match_strong" else None
+    return {kind: dot_plot(report["failures"][kind], margin) for kind in ("labels", "segments")}
 
 
 def _figure(drawing: figures.Drawing, caption: captions.Caption) -> Markup:

@@ -59,9 +59,7 @@ def prices(
     tokens = _tokens(replies, rows, inside)
     components: list[dict[str, Any]] = []
     for role, usd in (("cheap", cheap), ("strong", strong)):
-        price = (models.get(role) or {}).get("price") or {}
-        used = tokens.get(role)
-        parts = _parts(price, used, usd)
+        parts = _parts(models[role]["price"], tokens.get(role), usd)
         if parts is not None:
             components += [
                 {
@@ -87,18 +85,18 @@ def prices(
 
 
 def _parts(
-    price: Mapping[str, Any], used: tuple[Floats, ...] | None, usd: Floats
+    price: Mapping[str, Any] | None, used: tuple[Floats, ...] | None, usd: Floats
 ) -> list[tuple[str, float, Floats]] | None:
     """What tokens cost: (name, dollars per million, tokens that are billed of each row). None where tokens at the list's
     prices, with or without the batch API's discount, do not explain the recorded dollars."""
-    if used is None or price.get("input") is None or price.get("output") is None:
+    if used is None or price is None:
         return None
     inputs, outputs, cached = used
     dear = price.get("cached_input")
     hit = np.zeros_like(inputs) if dear is None else np.nan_to_num(cached)
     parts = [("input", float(price["input"]), inputs - hit), ("output", float(price["output"]), outputs)]
     parts += [] if not hit.any() else [("cached input", float(dear or 0.0), hit)]
-    for rate in (1.0, 1 - float(price.get("batch_discount") or 0)):
+    for rate in (1.0, 1 - float(price["batch_discount"])):
         again = rate * sum((dollars * amount for _, dollars, amount in parts), np.zeros_like(inputs)) / 1e6
         if np.allclose(again, usd, rtol=1e-6, atol=1e-12, equal_nan=True):
             return [(what, dollars, rate * amount) for what, dollars, amount in parts]

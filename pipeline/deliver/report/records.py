@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from pipeline.errors import DataError
-
-
-class Record(BaseModel):
-    """Base: every field must be there (null is a value); fields that the page does not read are left alone."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+from pipeline.run.directory import read_json
+from pipeline.run.record import Digests, Record, checked
 
 
 class Figure(Record):
@@ -167,16 +162,92 @@ class Calibration(Record):
     cross_fitted: bool
 
 
-R = TypeVar("R", bound=Record)
+class PastCard(Record):
+    """A figure of the first screen, with what it is compared with where there is such."""
+
+    key: str
+    name: str
+    estimate: dict[str, Any]
+    strong: dict[str, Any] | None = None
+    change: float | None = None
 
 
-def checked(model: type[R], value: Any, name: str) -> R:
-    """The artefact as a record. Raises DataError that names the artefact and the first field at fault."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise DataError(
-            f"{name}: {place}: {fault['msg'].lower()}; it was written by another version: run `recommend` again"
-        ) from None
+class PastVerdict(Record):
+    """The verdict of an earlier report."""
+
+    code: str
+    qualified: bool
+    title: str
+    threshold: float | None
+
+
+class PastFirst(Record):
+    """Of an earlier report's first screen: accuracy of the cascade minus the strong side's."""
+
+    against: dict[str, Any] | None
+
+
+class PastModel(Record):
+    """A side of an earlier report."""
+
+    name: str | None
+
+
+class PastModels(Record):
+    """Both sides of an earlier report."""
+
+    cheap: PastModel
+    strong: PastModel
+
+
+class PastLabel(Record):
+    """A label's rows in an earlier report."""
+
+    label: str
+    n: int
+
+
+class PastHealth(Record):
+    """Label mix and confidences of an earlier report."""
+
+    labels: tuple[PastLabel, ...] | None
+    confidence: dict[str, Any] | None
+
+
+class PastProvenance(Record):
+    """Where the figures of an earlier report come from."""
+
+    config: dict[str, Any]
+    digests: Digests
+
+
+class Report(Record):
+    """report.json, as far as the index and the task's next report read it."""
+
+    run_id: str
+    decision_id: str
+    started: str | None
+    description: str
+    provider: str
+    demonstration: bool
+    models: PastModels
+    verdict: PastVerdict
+    first: PastFirst
+    cards: tuple[PastCard, ...]
+    warnings: tuple[Advised, ...]
+    health: PastHealth
+    provenance: PastProvenance
+
+    def card(self, key: str) -> PastCard:
+        """The card of that key."""
+        return next(card for card in self.cards if card.key == key)
+
+
+def read_report(path: Path) -> Report:
+    """A report.json. Raises DataError where it is damaged or of another version."""
+    return report_of(read_json(path), str(path))
+
+
+def report_of(value: Mapping[str, Any], name: str) -> Report:
+    """The content of report.json. Raises DataError where it is of another version."""
+    return checked(Report, value, name, remedy="run `report` again")

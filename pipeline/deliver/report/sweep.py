@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.decide.held_out import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.deliver.report.records import Expected
 from pipeline.deliver.report.rows import ReportRows
 
 Floats = npt.NDArray[np.float64]
@@ -28,13 +29,6 @@ ESTIMATES = (
 PLAIN = ("latency_p50_s", "latency_p95_s")
 WHOLE_CURVE = ("system_accuracy_sim_lower", "system_accuracy_sim_upper")
 """Band that holds for all thresholds together, for whoever picks one from the drawing."""
-
-
-def shown_split(sweep: pd.DataFrame | None, expected: Mapping[str, Any]) -> str:
-    """The split whose figures the page shows: that of the recommendation, else test, else certify, else all."""
-    have = set() if sweep is None else set(sweep["split"])
-    named = [str(e.get("split")) for e in expected.values() if isinstance(e, Mapping)]
-    return next((s for s in (*named, "test", "certify", "all") if s in have), "test")
 
 
 def priced(sweep: Mapping[str, Any]) -> bool:
@@ -57,7 +51,7 @@ def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> npt.NDArr
 
 def table(
     sweep: pd.DataFrame,
-    rows: ReportRows | None,
+    rows: ReportRows,
     split: str,
     threshold: float | None,
     metadata: Mapping[str, str],
@@ -78,17 +72,15 @@ def table(
     picks = thin(len(part), {int(i) for i in at}, MOST_THRESHOLDS - 1)
     part = part.iloc[picks].reset_index(drop=True)
     columns: dict[str, list[Any]] = {"threshold": [float(t) for t in part["threshold"]]}
-    known = "system_accuracy" in part and bool(part["system_accuracy"].notna().any())
-    gold = known if rows is None else rows.gold
+    gold = rows.gold
     for name in ESTIMATES:
         for suffix in ("", "_lower", "_upper"):
             columns[name + suffix] = _column(part, name + suffix)
     for name in (*PLAIN, *WHOLE_CURVE):
         columns[name] = _column(part, name)
-    if rows is not None:
-        _count_wrong(columns, rows, split, gold, prevalence)
+    _count_wrong(columns, rows, split, gold, prevalence)
     _escalate_everything(columns, alone, gold)
-    n = int(rows.of(split).sum()) if rows is not None else int(part["n"].iloc[0]) if "n" in part and len(part) else None
+    n = int(rows.of(split).sum())
     recommended = (
         int(np.flatnonzero(picks == at[0])[0])
         if len(at)
@@ -183,24 +175,26 @@ def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any]
         values.append(ends.get(base, {}).get(suffix))
 
 
-def adopt(of: dict[str, Any], expected: Mapping[str, Any]) -> None:
+def adopt(of: dict[str, Any], expected: Expected) -> None:
     """Give the recommended row the recommendation's own intervals, so that one number has one interval on the page."""
     index, columns = of["recommended"], of["columns"]
     if index is None or columns["threshold"][index] is None:
         return
-    called = {"wrong_per_1000": "wrong_accepted_per_1000"}
-    if of["quality"] == "agreement":
-        called["system_accuracy"] = "agreement_with_strong"
-    for name in ESTIMATES:
-        told = expected.get(called.get(name, name)) or {}
-        value, mine = told.get("value"), columns[name][index]
-        if (
-            told.get("split") == of["split"]
-            and value is not None
-            and mine is not None
-            and abs(value - mine) < 1e-9 * max(1, abs(mine))
-        ):
-            columns[f"{name}_lower"][index], columns[f"{name}_upper"][index] = told.get("lower"), told.get("upper")
+    agreement = of["quality"] == "agreement"
+    told = {
+        "escalation_rate": expected.escalation_rate,
+        "coverage": expected.coverage,
+        "system_accuracy": expected.agreement_with_strong if agreement else expected.system_accuracy,
+        "accepted_accuracy": expected.accepted_accuracy,
+        "usd_per_1000": expected.usd_per_1000,
+        "wrong_per_1000": expected.wrong_accepted_per_1000,
+    }
+    for name, figure in told.items():
+        mine = columns[name][index]
+        if figure.split != of["split"] or figure.value is None or mine is None:
+            continue
+        if abs(figure.value - mine) < 1e-9 * max(1, abs(mine)):
+            columns[f"{name}_lower"][index], columns[f"{name}_upper"][index] = figure.lower, figure.upper
 
 
 def at_row(of: Mapping[str, Any], index: int | None, name: str) -> dict[str, Any]:

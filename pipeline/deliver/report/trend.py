@@ -50,7 +50,7 @@ def _moment(text: str | None) -> float | None:
 
 
 def _question(line: Mapping[str, Any]) -> tuple[str, Any]:
-    return line["measure"], line["record"]["config"].get("target")
+    return line["measure"], line["asked"].config["target"]
 
 
 def _panel(

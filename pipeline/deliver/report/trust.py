@@ -11,22 +11,14 @@ import pandas as pd
 from cascade_threshold.calibrator import Calibrator
 from pipeline.decide.calibration import apply
 from pipeline.decide.held_out import LEVEL
+from pipeline.decide.scores.reliability import COLUMNS
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.histogram import histogram
+from pipeline.deliver.report.records import Calibration
 from pipeline.deliver.report.rows import ReportRows
 
-_BIN = (
-    "lower_edge",
-    "upper_edge",
-    "mean_confidence",
-    "accuracy",
-    "n",
-    "n_correct",
-    "accuracy_lower",
-    "accuracy_upper",
-    "band_lower",
-    "band_upper",
-)
+BIN = COLUMNS[COLUMNS.index("lower_edge") :]
+"""Columns of a bin or step."""
 COMPARED = (
     ("system_accuracy", "share"),
     ("escalation_rate", "share"),
@@ -38,47 +30,39 @@ DENSITY = 40
 
 
 def trust(
-    calibration: Mapping[str, Any] | None,
-    reliability: pd.DataFrame | None,
-    sweep: pd.DataFrame | None,
-    rows: ReportRows | None,
+    found: Calibration,
+    reliability: pd.DataFrame,
+    sweep: pd.DataFrame,
+    rows: ReportRows,
     split: str,
     threshold: float | None,
     shown: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Section 3 of the page."""
-    found = calibration or {}
     return {
-        "signal": found.get("signal"),
-        "signals": [{"why_null": None, **row} for row in found.get("signal_table") or []],
-        "calibrator": found.get("calibrator"),
-        "selection": list(found.get("selection") or []),
-        "metrics": found.get("metrics") or {},
-        "cross_fitted": bool(found.get("cross_fitted")),
-        "clipped": found.get("clipped"),
-        "reliability": _reliability(reliability, split, rows, found.get("calibrator")),
-        "histogram": None if rows is None else histogram(rows, split, threshold),
-        "risk": None if sweep is None else _risk(sweep, split, threshold),
-        "optimism": None if sweep is None or split != "test" else _optimism(sweep, threshold, shown),
+        "signal": found.signal.model_dump(),
+        "signals": [{"why_null": None, **row} for row in found.signal_table],
+        "calibrator": found.calibrator,
+        "selection": list(found.selection),
+        "metrics": found.metrics,
+        "cross_fitted": found.cross_fitted,
+        "clipped": found.clipped,
+        "reliability": _reliability(reliability, split, rows, found.calibrator),
+        "histogram": histogram(rows, split, threshold),
+        "risk": _risk(sweep, split, threshold),
+        "optimism": None if split != "test" else _optimism(sweep, threshold, shown),
     }
 
 
 def _reliability(
-    table: pd.DataFrame | None, split: str, rows: ReportRows | None, calibrator: Mapping[str, Any] | None
+    table: pd.DataFrame, split: str, rows: ReportRows, calibrator: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Bins, CORP curve and density before and after calibration; `after` None where nothing was calibrated."""
-    if table is None or table.empty:
+    if split not in set(table["split"]):
         return None
-    have = set(table["split"])
-    split = (
-        split
-        if split in have
-        else next((s for s in ("test", "certify", "fit", "all") if s in have), str(table["split"].iloc[0]))
-    )
     out: dict[str, Any] = {"split": split}
-    calibrates = calibrator is not None and calibrator["kind"] != "none"
     for stage in ("before", "after"):
-        if stage == "after" and not calibrates:
+        if stage == "after" and calibrator["kind"] == "none":
             out[stage] = None
             continue
         part = table[(table["split"] == split) & (table["stage"] == stage)]
@@ -87,12 +71,10 @@ def _reliability(
             lines = part[part["kind"] == kind].sort_values("mean_confidence", kind="stable")
             picks = report_sweep.thin(len(lines), set(), MOST_POINTS)
             entry[kind] = [
-                {c: _plain(row[c]) for c in _BIN if c in row}
-                for row in lines.iloc[picks].to_dict("records")
-                if row["n"] > 0
+                {c: _plain(row[c]) for c in BIN} for row in lines.iloc[picks].to_dict("records") if row["n"] > 0
             ]
         entry["n"] = int(sum(b["n"] for b in entry["bin"]) or sum(b["n"] for b in entry["corp"]))
-        entry["density"] = None if rows is None else _density(rows, split, calibrator if stage == "after" else None)
+        entry["density"] = _density(rows, split, calibrator if stage == "after" else None)
         out[stage] = entry if entry["bin"] or entry["corp"] else None
     return out if out["before"] or out["after"] else None
 
