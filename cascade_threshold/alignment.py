@@ -1,4 +1,4 @@
-"""Lay generated tokens under an answer's text, by bytes.
+"""Align generated tokens with an answer's text, byte by byte.
 
 The tokens' bytes are joined and the answer is located in them. Servers differ: tokens come without bytes, with the
 marker characters of their vocabulary, with an end token, thoughts or special tokens listed; the text comes stripped, cut
@@ -15,7 +15,7 @@ from cascade_threshold import decorations
 from cascade_threshold.completion import Alternative, Reply, Token
 
 Spelling = Callable[[Token | Alternative], bytes]
-"""Gives the bytes that a token stands for."""
+"""Returns the bytes that a token stands for."""
 
 
 class Span(NamedTuple):
@@ -129,13 +129,15 @@ def _offset(
         if _ends_cleanly(pieces, stream, content, offset + len(answer), end):
             from_start = offset
     if from_end is not None and from_start not in (None, from_end):
-        # the text stands first and last: only thoughts explain that
+        # the text occurs at the start and again at the end: only reasoning explains that
         return from_end if has_reasoning or _THOUGHT_END.search(stream[:from_end]) else None
     if from_start is not None:
         return from_start
     if from_end is not None and (has_reasoning or _explains(stream[:from_end], content[:start])):
         return from_end
-    if LOST in stream or LOST in content:  # both sides of the answer lost characters; its delimiters still pin it down
+    if (
+        LOST in stream or LOST in content
+    ):  # characters were lost on both sides of the answer; its delimiters still locate it
         pinned = content[max(0, start - 1) : end + 1]
         if len(pinned) == len(answer) + 2 and stream.count(pinned) == 1 == content.count(pinned):
             return stream.index(pinned) + 1
@@ -143,7 +145,7 @@ def _offset(
 
 
 def _explains(before: bytes, said: bytes) -> bool:
-    """Whether what the stream has before the answer is accounted for: the text before it, space, a special token, the
+    """Whether everything in the stream before the answer is accounted for: the text before it, space, a special token, the
     end of thoughts, or the same with characters lost."""
     left = before.strip()
     if left == said.strip() or not left or _THOUGHT_END.search(before):

@@ -22,14 +22,14 @@ from cascade_threshold.decorations import (
 )
 from cascade_threshold.label_text import LEVELS, NO_NAMES, YES_NAMES, as_number, fold, label_text, nfkc
 
-_MEMORY = 4096  # entries remembered per answer set; pure functions of their argument, so only time is saved
+_MEMORY = 4096  # cache size per answer set; the cached functions are pure, so caching saves time and changes nothing
 
 Reach = tuple[tuple[int, ...], bytes]
 """Indices of labels, and the bytes that they begin with, as compared."""
 
 
 class _Remembered(dict[bytes, Reach]):
-    """Results of a pure function by its argument: found again without a call. Of bounded size."""
+    """Bounded cache of a pure function's results, by argument."""
 
     def __init__(self, function: Callable[[bytes], Reach]) -> None:
         self._function = function
@@ -89,7 +89,7 @@ class AnswerSet:
 
     @classmethod
     def classify(cls, labels: Sequence[str]) -> AnswerSet:
-        """The labels themselves are the answers, spelled as the model is asked to spell them."""
+        """The answers are the labels themselves, spelled as the model is asked to spell them."""
         return cls(labels, "classify")
 
     @classmethod
@@ -103,7 +103,7 @@ class AnswerSet:
         letters = _letters(len(options))
         if isinstance(options, (str, bytes)) or not all(isinstance(option, str) for option in options):
             return letters
-        mine = cls.__new__(cls)  # tables and memory are those of the letters
+        mine = cls.__new__(cls)  # tables and cache are those of the letters
         for name in cls.__slots__:
             setattr(mine, name, getattr(letters, name))
         mine.options = tuple(options)
@@ -142,16 +142,16 @@ class AnswerSet:
         return fold(text, self.fold_level).strip()
 
     def index_of(self, text: str) -> int | None:
-        """Index of the label that the text is, nothing taken off but white space; None when it is none."""
+        """Index of the label that equals the text up to white space; None if there is none."""
         return self._folded.get(self.fold(text))
 
     def match(self, text: str) -> str | None:
-        """The label that the text is, decorations aside, or None."""
+        """The label that the text gives once decorations are removed, or None."""
         found = self.find(text)
         return None if found is None else self.labels[found[0]]
 
     def label_of(self, value: Any) -> str | None:
-        """The label that a value of a table or a log means, or None when it is none of them.
+        """The label that a value of a table or a log stands for, or None.
 
         Text is folded as answers are; JSON's true and 5.0 are read as the set spells them (see `label_text`), "5.0" as 5
         where all labels are numbers; a judge's set of two knows yes, true, relevant, 1 and their opposites. Raises as
@@ -167,7 +167,7 @@ class AnswerSet:
             name = fold(text, "loose").strip()
             index = self.positive if name in YES_NAMES else 1 - self.positive if name in NO_NAMES else None
         if index is None and (code := getattr(value, "code", None)) is not None:
-            return self.label_of(code)  # a class that the table names, and the labels number
+            return self.label_of(code)  # the table names its classes; the labels are their numbers
         return None if index is None else self.labels[index]
 
     def same(self, a: Any, b: Any) -> bool:
@@ -191,7 +191,7 @@ class AnswerSet:
     def _search(self, text: str) -> tuple[int, int, int] | None:
         start, end = behind_thoughts(text), len(text)
         may_lose_mark = True
-        for _ in range(24):  # far more layers than any reply wears
+        for _ in range(24):  # far more layers than any real reply has
             start, end = trim(text, start, end)
             if start >= end:
                 return None
@@ -271,7 +271,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _whole_characters(data: bytes) -> tuple[str, bytes]:
-    """Text, and up to three bytes of an unfinished last character."""
+    """The text, and up to three bytes of an incomplete last character."""
     for cut in range(min(4, len(data) + 1)):
         head = data[: len(data) - cut]
         try:

@@ -1,4 +1,4 @@
-r"""Reply text to an answer of a closed set, and where in the reply that answer stands.
+r"""Maps a reply's text to an answer of a closed set, and locates that answer in the reply.
 
 Whole answers only: after the decorations below are taken off, what is left must *be* a label; it is never searched
 for inside a text ("personal" is not in "impersonal"), so two labels, or a label within a sentence, are out of set.
@@ -34,7 +34,7 @@ Statuses, in the order in which they are decided (the first that applies):
 5. ``empty``        no text
 6. ``out_of_set``   the text is no label
 7. ``no_logprobs``  the reply carries no logprobs (cheap role only, as are the next two)
-8. ``unaligned``    the tokens cannot be laid under the answer
+8. ``unaligned``    the tokens cannot be aligned with the answer
 9. ``no_logprobs``  a token inside the answer has no usable logprob: null, NaN, above 1e-6, or at or below -100
 """
 
@@ -62,7 +62,7 @@ SENTINEL = -100.0
 
 
 class Answer(NamedTuple):
-    """What a reply answers, and under which tokens."""
+    """What a reply answers, and which tokens spell the answer."""
 
     answer: str | None
     """A label of the set; None for every status that has no whole answer."""

@@ -39,7 +39,7 @@ FORMS: dict[str, LogisticForm] = {
 """Calibrators that are a logistic function of a weighted sum."""
 _OTHERS = {"none": (), "spline": ("knots", "pieces"), "isotonic": ("x", "y")}
 KINDS = ("none", *FORMS, "spline", "isotonic")
-LARGEST = 1e6  # no number of a sane fit comes near; keeps every sum finite
+LARGEST = 1e6  # far beyond any coefficient of a sensible fit; keeps every sum finite
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Calibrator:
     kind: str = "none"
     numbers: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = field(default=None, compare=False)
-    """Why this kind, where it is not simply the one asked for."""
+    """Why this kind was chosen, if it is not simply the one asked for."""
     selection: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
     """Candidates of `auto`: kind, cv_nll (nat per row) and cv_nll_se."""
 
@@ -153,7 +153,7 @@ def _check_form(form: LogisticForm, numbers: Mapping[str, Any]) -> None:
     for term in form.terms:
         if _finite(term.name, numbers[term.name]) < 0 and term.rising:
             raise ValueError(
-                f"calibrator number {term.name} is {numbers[term.name]!r}: it would turn the order of confidences round"
+                f"calibrator number {term.name} is {numbers[term.name]!r}: it would reverse the order of confidences"
             )
 
 

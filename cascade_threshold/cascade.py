@@ -1,4 +1,4 @@
-"""Cascade: a thin helper around the client that a service has. Ask the cheap model, decide, ask the strong one where that is needed.
+"""Cascade: a thin wrapper around the client that a service already has. Ask the cheap model, decide, ask the strong one where that is needed.
 
     cascade = Cascade(policy.load("policy.json"), Together(max_retries=0), log="decisions.jsonl")
     result = cascade.answer([{"role": "user", "content": "..."}])
@@ -39,10 +39,10 @@ class Answer:
     confidence: float | None
     """The cheap model's confidence; None when unknown or when it was not asked."""
     usd: float | None
-    """Dollars of all calls made for this request, at the policy's prices; None when a reply does not say its tokens."""
+    """Dollars of all calls made for this request, at the policy's prices; None when a reply does not report its tokens."""
     decision: Decision
     text: str | None
-    """The used reply's text as it came."""
+    """Raw text of the reply that was used."""
 
 
 class Cascade:
@@ -152,7 +152,7 @@ class Cascade:
 
 
 class _Turn:
-    """One request on its way: what was asked and answered so far. Knows nothing of networks."""
+    """State of one request: what was asked and answered so far. Does no I/O."""
 
     def __init__(
         self, cascade: Cascade, options: Any, prompt_sha256: str | None, request_id: str | None, row: str | None
@@ -179,7 +179,7 @@ class _Turn:
         return {} if self.row is None else {"text": self.row}
 
     def failed(self, error: Exception) -> None:
-        # the class alone: an SDK error's text may hold the key
+        # the class name only: the text of an SDK error may contain the key
         self.usd.append(None)
         reason = f"the cheap model's call failed: {type(error).__name__}"
         self.decision = Decision(ESCALATE, None, None, None, self.policy.threshold, reason, "failed")

@@ -1,8 +1,8 @@
-"""ClientShape: how a model is asked through whatever client a service already has, told by its shape and not by its name.
+"""ClientShape: how to call a model through whatever client a service already has, recognised by its methods rather than by its name.
 
 | shape | clients |
 |---|---|
-| `chat.completions.with_raw_response.create` | Together, OpenAI and their async forms: the raw text, so that a reply that is no JSON escalates |
+| `chat.completions.with_raw_response.create` | Together, OpenAI and their async forms: the raw text, so that a reply that is not JSON escalates |
 | `chat.completions.create` | clients made after them |
 | `completion`, `acompletion` | the module litellm, litellm.Router |
 | a callable | a function that takes messages and the body's fields |
@@ -22,12 +22,12 @@ LITELLM = "litellm"
 
 
 class ClientShape:
-    """One client, asked for one reply at a time. Raises TypeError for what has none of the shapes."""
+    """One client, asked for one reply at a time. Raises TypeError for an object that has none of these shapes."""
 
     def __init__(self, client: Any) -> None:
         completions = getattr(getattr(client, "chat", None), "completions", None)
         self.dialect: str | None = None
-        """Dialect of `Policy.request` that the client itself needs; None: whatever was calibrated."""
+        """Dialect of `Policy.request` that this client needs; None: the one that was calibrated."""
         self._async: Callable[..., Any] | None = None
         create = getattr(completions, "create", None)
         if callable(create):
@@ -50,7 +50,7 @@ class ClientShape:
         )
 
     def arguments(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields of a request body as the client's arguments; those that it does not name go through `extra_body`."""
+        """Fields of a request body as the client's arguments; those without a parameter of their own go through `extra_body`."""
         if self._known is None:
             return dict(body)
         extra = {name: value for name, value in body.items() if not self._takes(name, value)}
@@ -59,12 +59,12 @@ class ClientShape:
 
     def _takes(self, name: str, value: Any) -> bool:
         assert self._known is not None
-        # a client that names top_logprobs takes logprobs as a boolean, and an integer past its types
+        # a client with a parameter top_logprobs types logprobs as a boolean, so an integer bypasses its types
         odd = name == "logprobs" and type(value) is int and "top_logprobs" in self._known
         return name in self._known and not (odd and "extra_body" in self._known)
 
     def ask(self, messages: list[Any], arguments: Mapping[str, Any]) -> Any:
-        """The reply: JSON text, or a mapping. Chunks are put together."""
+        """The reply: JSON text, or a mapping. Streamed chunks are joined."""
         return _plain(self._create(messages=messages, **arguments))
 
     async def ask_async(self, messages: list[Any], arguments: Mapping[str, Any]) -> Any:

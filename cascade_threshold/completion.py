@@ -2,7 +2,7 @@
 
 Two shapes exist and are told apart per reply, never per model: ``content``, a list of entries
 ``{token, bytes, logprob, top_logprobs}``, and ``legacy``, parallel lists ``tokens``, ``token_logprobs``,
-``top_logprobs``. Values are kept as they came: what is no number (null, NaN, text) becomes None and never 0,
+``top_logprobs``. Values are kept as they came: anything that is not a number (null, NaN, text) becomes None, never 0,
 while -inf, sentinels such as -9999 and impossible positives stay visible and are judged where they are used.
 """
 
@@ -17,7 +17,7 @@ from cascade_threshold.pricing import Usage
 
 Shape = Literal["content", "legacy", "none"]
 
-# What `Reply.problem` may say. The first group leaves nothing to read: the request counts as failed.
+# Values of `Reply.problem`. The first group leaves nothing to read, so the request counts as failed.
 NOT_JSON = "not JSON"
 NOT_AN_OBJECT = "not a JSON object"
 NOT_A_COMPLETION = "not a completion body"
@@ -26,12 +26,12 @@ RESPONSES_API = "responses-api body"
 ERROR_BODY = "error body"
 UNREADABLE = frozenset({NOT_JSON, NOT_AN_OBJECT, NOT_A_COMPLETION, STREAMING, RESPONSES_API, ERROR_BODY})
 AT_LIMIT = frozenset({"length", "max_tokens", "max_length", "model_length", "MAX_TOKENS"})
-"""Values of finish_reason that say that the length limit was reached."""
+"""Values of finish_reason that mean the length limit was reached."""
 INTERRUPTED = frozenset({
     "error", "abort", "aborted", "cancel", "cancelled", "canceled", "timeout", "network_error", "engine_error",
     "insufficient_system_resource",
 })  # fmt: skip
-"""Values of finish_reason that say that the service broke off: no reply, whatever text came with it."""
+"""Values of finish_reason that mean the service aborted: not a reply, whatever text came with it."""
 WITHHELD = frozenset({"content_filter", "content_filtered", "sensitive", "safety", "SAFETY"})
 NO_CHOICES = "no choices"
 NO_MESSAGE = "no message"
@@ -46,12 +46,12 @@ class Alternative(NamedTuple):
     token: str
     """Text as the API gave it; may be empty, hold U+FFFD, or carry a marker of the vocabulary."""
     bytes: bytes | None
-    """UTF-8 of the token, possibly a part of a character; None when the API gave none."""
+    """UTF-8 of the token, possibly part of a character; None when the API gave none."""
     logprob: float | None
-    """Natural logarithm of the probability (nat), as given; None when it was no number."""
+    """Natural logarithm of the probability (nat), as given; None when it was not a number."""
 
 
-_new = tuple.__new__  # what a NamedTuple's own constructor calls, at half the cost
+_new = tuple.__new__  # what the constructor of a NamedTuple calls, at half the cost
 
 
 class Token(NamedTuple):
@@ -79,7 +79,7 @@ class Reply(NamedTuple):
     problem: str | None
     """What is odd about the body; one of this module's constants, or None."""
     has_reasoning: bool = False
-    """The body reports thoughts apart from the answer, so their tokens may precede it."""
+    """The body reports reasoning apart from the answer, so its tokens may precede the answer's."""
     cached_tokens: int | None = None
     """Tokens of the prompt that the service had cached; None when it does not say."""
 
@@ -199,9 +199,9 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
 
 
 def interruption(body: Mapping[str, Any]) -> str:
-    """Why the body of a completion is no reply although it may hold a part of one; empty when it is one.
+    """Why the body of a completion is not a reply, although it may contain part of one; empty when it is one.
 
-    An error beside the choices or within one, or a finish_reason that says that the service broke off.
+    Causes: an error beside the choices or within one, or a finish_reason that means the service aborted.
     """
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, (list, tuple)) and choices and isinstance(choices[0], dict) else body
@@ -227,7 +227,7 @@ def _tool_answer(message: Mapping[str, Any]) -> str | None:
 def _text(content: Any) -> str | None:
     if isinstance(content, str):
         return content
-    if isinstance(content, list):  # a list of parts; parts that are not text (thoughts, images) are no answer
+    if isinstance(content, list):  # a list of parts; parts that are not text (reasoning, images) do not answer
         parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         return "".join(part for part in parts if isinstance(part, str)) if parts else None
     return None
@@ -240,7 +240,7 @@ def _was_filtered(results: Any) -> bool:
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
-    """What a completion body says it is billed for: the only reader of usage."""
+    """The usage that a completion body reports. The only reader of usage."""
     found = body.get("result") if "choices" not in body and isinstance(body.get("result"), dict) else body
     assert isinstance(found, Mapping)
     choice = _choice(dict(found))
@@ -254,7 +254,7 @@ def usage_of(body: Mapping[str, Any]) -> Usage:
 def _usage(body: Mapping[str, Any], text: str | None) -> Usage:
     """Tokens that are billed. A zero that cannot be true is unknown.
 
-    What `total_tokens` has beyond prompt and completion was written apart (reasoning) and is billed as output, as are
+    What `total_tokens` has beyond prompt and completion was generated separately (reasoning) and is billed as output, as are
     reasoning tokens that are more than the completion's. Reasoning inside the completion is not counted again.
     """
     usage = body.get("usage")
@@ -281,7 +281,7 @@ def _usage(body: Mapping[str, Any], text: str | None) -> Usage:
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first of several spellings of a count that is there."""
+    """The first of several spellings of a count that is present."""
     for name in names:
         value = usage.get(name)
         if value is not None and (count := _count(value)) is not None:
@@ -290,7 +290,7 @@ def _first(usage: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _detail(usage: Mapping[str, Any], name: str, *details: str) -> int | None:
-    """A count that stands in usage itself or in details within it; where both tell, the larger."""
+    """A count from usage itself or from the details within it; the larger where both report it."""
     value = usage.get(name)
     most = None if value is None else _count(value)
     for detail in details:
@@ -301,7 +301,7 @@ def _detail(usage: Mapping[str, Any], name: str, *details: str) -> int | None:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; what 64 bits of a table cannot hold is as unknown as a negative one."""
+    """A number of tokens; one that does not fit in 64 bits is as unknown as a negative one."""
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value < 10**12 else None
@@ -322,7 +322,7 @@ _BYTES_AS_TEXT = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")
 
 
 def _written_bytes(token: str) -> bytes | None:
-    r"""OpenAI's legacy shape writes a part of a character as the text ``bytes:\xe2\x80``."""
+    r"""OpenAI's legacy shape writes part of a character as the text ``bytes:\xe2\x80``."""
     if token.startswith("bytes:\\x") and (match := _BYTES_AS_TEXT.fullmatch(token)):
         return bytes.fromhex(match[1].replace("\\x", ""))
     return None

@@ -1,4 +1,4 @@
-"""Constraint: a request that lets the server write nothing but one of the answers.
+"""Constraint: a request that allows the server to generate only one of the answers.
 
 A server that obeys it renormalises over what is allowed, so confidences with and without it are not comparable: the
 request of calibration and that of production carry the same one.
@@ -11,7 +11,7 @@ from typing import Any
 
 REGEX, JSON_SCHEMA = "regex", "json_schema"
 FORMS = (REGEX, JSON_SCHEMA)
-"""In the order in which they are tried."""
+"""In the order they are tried."""
 FIELD = "label"
 """Of the JSON object that holds the answer."""
 _SPECIAL = frozenset("\\.^$*+?()[]{}|")
@@ -35,9 +35,9 @@ def response_format(answers: Sequence[str], form: str) -> dict[str, Any]:
             "additionalProperties": False,
         }
         return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
-    raise ValueError(f"{form!r} is no form of a constraint; there are {', '.join(FORMS)}")
+    raise ValueError(f"{form!r} is not a form of a constraint; choose from {', '.join(FORMS)}")
 
 
 def _literal(text: str) -> str:
-    """A text as a pattern. Only what is special is escaped: engines differ on a backslash before anything else."""
+    """A text as a regular expression. Only special characters are escaped: engines differ on a backslash before any other character."""
     return "".join("\\" + c if c in _SPECIAL else c for c in text)

@@ -1,4 +1,4 @@
-"""DecisionLog: where decisions are written. An answer that was paid for is never lost because its line could not be written."""
+"""DecisionLog: where decisions are written. A failing log never costs an answer that was paid for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RAISE = "raise"
 
 
 class DecisionLogWarning(UserWarning):
-    """Decisions could not be written; the answers were given all the same."""
+    """Decisions could not be logged; the answers were still returned."""
 
 
 class DecisionLog:
@@ -58,12 +58,12 @@ class DecisionLog:
 def _warn(text: str) -> None:
     try:
         warnings.warn(text, DecisionLogWarning, stacklevel=5)
-    except DecisionLogWarning:  # where warnings are errors, the answer still comes first
+    except DecisionLogWarning:  # if warnings are errors, the answer must still be returned
         return
 
 
 def appender(path: Path) -> Callable[[str], object]:
-    """A function that appends a line to a file, opened anew each time, so that rotation needs no signal."""
+    """A function that appends a line to a file, reopened each time, so that log rotation needs no signal."""
     lock = threading.Lock()
 
     def append(line: str) -> None:
@@ -74,7 +74,7 @@ def appender(path: Path) -> Callable[[str], object]:
                 handle.seek(-1, os.SEEK_END)
                 if handle.read(1) != b"\n":
                     data = b"\n" + data
-            while data:  # a raw file may take a part
+            while data:  # a raw file may accept only part of the line
                 data = data[handle.write(data) or 0 :]
 
     return append

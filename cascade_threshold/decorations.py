@@ -1,4 +1,4 @@
-"""What models write around an answer, and where the answer stands within it: one layer taken off at a time."""
+"""What models write around an answer, removed one layer at a time to locate the answer."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SPECIAL = (
     r"<\|[^<>|]{1,40}\|>|<｜[^<>]{1,40}｜>|</?s>|<(?:eos|bos|pad|end_of_turn|start_of_turn)>"
     r"|\[/?(?:INST|THINK|EOS|BOS)\]|◁/?think▷"
 )
-"""Special tokens as servers write them into text: end tokens, turns, tags of thoughts."""
+"""Special tokens as servers write them into text: end tokens, turn markers, reasoning tags."""
 THOUGHT_END = (
     r"</(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>"
     r"|<\|channel\|>final(?:\s*<\|constrain\|>\w+)?<\|message\|>"
 )
-"""Where thoughts end; what stands before the last of them is no answer."""
+"""Ends of reasoning; nothing before the last of them is an answer."""
 
 _UNSEEN = "\ufeff\u200b\u200e\u200f\u061c\u2060\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _THOUGHT_END = re.compile(THOUGHT_END, re.IGNORECASE)
@@ -44,7 +44,7 @@ _SPECIAL = re.compile(SPECIAL)
 _SPECIAL_ENDING = re.compile(rf"(?:{SPECIAL})\Z")
 _OVER = re.compile(
     r"end|eos|eot|/|think", re.IGNORECASE
-)  # no opening: what follows an end token, or an open thought, is no answer
+)  # not opening marks: what follows an end token, or an unclosed reasoning tag, is not an answer
 _NAMES = (
     "label|answer|category|class|classification|result|verdict|antwort|ergebnis|kategorie|réponse|catégorie|étiquette|respuesta"
     "|categoría|etiqueta|risposta|categoria|resposta|antwoord|odpowiedź|svar|cevap|etiket|ответ|категория|метка|відповідь|απάντηση"
@@ -74,7 +74,7 @@ class JsonAnswer(NamedTuple):
 
 
 def behind_thoughts(text: str) -> int:
-    """Where the text after the last thought begins."""
+    """Where the text after the last reasoning block begins."""
     start = 0
     for thought in _THOUGHT_END.finditer(text):
         start = thought.end()
@@ -124,7 +124,7 @@ def _tex(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _fenced(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """What stands in a fenced block, behind the line that opens it and may name a language."""
+    """Content of a fenced block, without the opening line, which may name a language."""
     if not (text.startswith("```", start, end) and text.endswith("```", start + 3, end)):
         return None
     line = text.find("\n", start, end)

@@ -1,4 +1,4 @@
-"""Hashed words: a text as weights of buckets that its words fall into, alike on every machine. Standard library only."""
+"""Hashed words: a text as weights of the buckets its words fall into, identical on every machine. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import log, sqrt
 from zlib import crc32
 
 BUCKETS = 1024
-_WORD = re.compile(r"\w+")  # single letters are words too
+_WORD = re.compile(r"\w+")  # single letters count as words
 
 
 def hashed_words(text: str) -> dict[int, float]:

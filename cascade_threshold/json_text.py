@@ -1,6 +1,6 @@
-"""JsonText: JSON of others, read within limits: the one reader of foreign JSON. Standard library only.
+"""JsonText: the one reader of JSON from outside, within limits. Standard library only.
 
-A text that nests without end, or a number that no computer counts with, is damaged like any other, and said so; neither ends
+A text that nests too deeply, or a number with too many digits, is reported as damaged like any other; neither ends
 in RecursionError or OverflowError somewhere later.
 """
 
@@ -17,7 +17,7 @@ MOST_DIGITS = 300
 
 
 class JsonError(ValueError):
-    """A text is no JSON, or JSON beyond the limits."""
+    """A text is not JSON, or exceeds the limits."""
 
 
 def _integer(digits: str) -> int:
@@ -37,7 +37,7 @@ def parse(
 ) -> Any:
     """The value of a JSON text, in UTF-8 where it is bytes. The two hooks are those of `json.loads`.
 
-    Raises JsonError, a ValueError, for what is no JSON, is no UTF-8, nests deeper than MOST_DEPTH, or holds a whole number of
+    Raises JsonError, a ValueError, for text that is not JSON or not UTF-8, nests deeper than MOST_DEPTH, or contains a whole number of
     more than MOST_DIGITS digits.
     """
     try:
@@ -57,7 +57,7 @@ def parse(
         raise
     except ValueError as error:
         raise JsonError(str(error)) from None
-    if text.count("[") + text.count("{") > MOST_DEPTH:  # fewer brackets cannot nest so deep
+    if text.count("[") + text.count("{") > MOST_DEPTH:  # with fewer brackets it cannot nest that deep
         require_depth(value)
     return value
 

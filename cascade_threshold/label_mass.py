@@ -24,7 +24,7 @@ from cascade_threshold.answers import POSITIVE_TOLERANCE, SENTINEL, AnswerSet, R
 from cascade_threshold.completion import Token
 
 CERTAIN = 1e-9
-"""Where no more probability than this is missing, a single alternative is the whole distribution."""
+"""If no more probability than this is missing, a single alternative is the whole distribution."""
 
 
 class Candidates(NamedTuple):
@@ -61,7 +61,7 @@ def candidates(token: Token, spelling: Spelling) -> Candidates | None:
     known: list[float | None] = []
     if token.alternatives:
         _, given, values = zip(*token.alternatives)
-        plain = spelling is by_bytes and None not in given  # as nearly always: no call for each
+        plain = spelling is by_bytes and None not in given  # the usual case, without a call per alternative
         data, known = list(given) if plain else [spelling(other) for other in token.alternatives], list(values)
     emitted = spelling(token)
     if emitted not in data:
@@ -93,7 +93,7 @@ def label_mass(
     """
     first, last, lead, spelling = span
     masses = [0.0] * len(answers.labels)
-    waiting: dict[bytes, float] = {}  # mass on shared beginnings that the emitted path has not come to
+    waiting: dict[bytes, float] = {}  # mass on shared beginnings that the emitted path has not reached
     position, path, said, rest = first, 1.0, b"", 0.0
     while True:
         if options is None:
@@ -132,7 +132,7 @@ def label_mass(
         said += emitted
         position += 1
         if position >= len(tokens) or (position > last and not usable(tokens[position].logprob)):
-            masses[label] += path  # what follows the answer was not returned: it is taken to end here
+            masses[label] += path  # what follows the answer was not returned, so it is assumed to end here
             break
         options = candidates(tokens[position], spelling)
         if options is None and position > last:

@@ -1,4 +1,4 @@
-"""Values that stand for labels, whatever table or JSON they came from, as text; and the folding in which texts are compared.
+"""Label values from any table or JSON as text, and the folding under which texts are compared.
 
 One reader for datasets, predictions, recorded answers and monitor logs: JSON true and 5.0 are read as "true" and "5", bytes
 as UTF-8, numpy's scalars as what they hold. `fold` has four levels, each of which joins fewer spellings than the one
@@ -23,7 +23,7 @@ _MARKS = (
     (0x00AD, 0x00AD), (0x034F, 0x034F), (0x180B, 0x180D), (0xE0100, 0xE01EF), (0x1F3FB, 0x1F3FF),
 )  # fmt: skip
 # Accents (Latin, Greek, Cyrillic), Hebrew and Arabic points, variation selectors, zero-width characters, skin tones. Not the vowel
-# signs and voicing marks of other scripts, which tell words apart.
+# signs and voicing marks of other scripts, which distinguish words.
 _UNMARKED: dict[int, str | None] = {code: None for first, last in _MARKS for code in range(first, last + 1)}
 _UNMARKED[0x0131] = "i"  # dotless i; the dotted capital becomes i and a combining dot by casefolding
 

@@ -19,7 +19,7 @@ LOGIT_CLIP = 1e-6
 """Logits are taken of values clipped to [LOGIT_CLIP, 1 - LOGIT_CLIP]."""
 _SIGNALS = ("first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability")
 FEATURES = (*(f"logit_{name}" for name in _SIGNALS), *_SIGNALS, "answer_tokens")
-"""Names that a model may use: the logit of a signal, the signal itself, and how many tokens the answer has."""
+"""Features that a model may use: the logit of a signal, the signal itself, and the number of tokens in the answer."""
 
 
 def features(signals: Mapping[str, float | None], answer_tokens: int) -> dict[str, float | None]:

@@ -1,6 +1,6 @@
 """Logistic form: a calibrator that is the logistic function of a weighted sum. Standard library only.
 
-Most calibrators of one confidence are of this form and differ in their features alone. One is added by a file that
+Most calibrators of a single confidence have this form and differ only in their features. One is added by a file that
 defines a `LogisticForm` and by its name in `calibrator.FORMS`; the offline fit reads the same form.
 """
 
@@ -40,9 +40,9 @@ class Term(NamedTuple):
     feature: Callable[[float], float]
     """Of a confidence in [0, 1]: finite, and non-decreasing (or constant, for an intercept)."""
     start: float
-    """Where the fit begins, and what a weak penalty pulls the number towards."""
+    """Starting value of the fit, towards which a weak penalty pulls the number."""
     rising: bool = True
-    """Whether the feature rises, so that a negative number would turn the order of confidences round."""
+    """Whether the feature rises, so that a negative number would reverse the order of confidences."""
 
 
 class LogisticForm(NamedTuple):

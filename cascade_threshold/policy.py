@@ -29,16 +29,16 @@ from cascade_threshold.signals import NO_TEXT, SIGNALS, measure
 ACCEPT = "accept"
 ESCALATE = "escalate"
 DIALECTS = ("together", "openai", "litellm")
-"""What `Policy.request` can write a request in, beside the one that was calibrated."""
+"""Dialects that `Policy.request` can write, besides the one that was calibrated."""
 GATEWAY_PREFIXES = ("together_ai/", "openai/", "hosted_vllm/", "litellm_proxy/")
-"""What LiteLLM puts before a model's name."""
+"""Prefix that LiteLLM adds to a model's name."""
 NAMELESS = "(none)"
-"""Stands in `response_models_seen` for replies that carried no model name."""
+"""Entry of `response_models_seen` for replies that carried no model name."""
 OTHER_PROMPT = "another prompt than the calibrated one"
 
 
 class PolicyEditedWarning(UserWarning):
-    """The policy file is not the one that was certified: someone changed it afterwards."""
+    """The policy file was changed after it was certified."""
 
 
 class Decision(NamedTuple):
@@ -97,7 +97,7 @@ class Policy:
         self.blanket = (
             Decision(ESCALATE, None, None, None, None, self._none, "not_asked") if self.threshold is None else None
         )
-        """The decision on every request, before any reply, of a policy without a threshold; else None."""
+        """The decision that a policy without a threshold makes on every request; None if it has one."""
 
     def decide(
         self,
@@ -177,7 +177,7 @@ class Policy:
         if dialect not in (None, *DIALECTS):
             raise UsageError(f"dialect {dialect!r} is unknown; there are {', '.join(DIALECTS)}")
         if role == "cheap":
-            alternatives = max(1, side.get("top_logprobs") or 1)  # as calibration asked
+            alternatives = max(1, side.get("top_logprobs") or 1)  # as in calibration
             form = side.get("logprobs_form") if dialect is None else "integer" if dialect == "together" else "boolean"
             if form == "boolean":
                 body |= {"logprobs": True, "top_logprobs": alternatives}
@@ -238,7 +238,7 @@ class Policy:
 
 
 def alias(task: str, role: str) -> str:
-    """The name that exports give a model behind a gateway, which some gateways then answer with."""
+    """The name that exports give a model behind a gateway; some gateways put it into their replies."""
     return f"{task}-{role}"
 
 

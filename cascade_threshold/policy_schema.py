@@ -1,6 +1,6 @@
-"""Document: reading and checking a policy file before anything is decided with it. Standard library only.
+"""PolicySchema: reads and checks a policy file before any decision is made with it. Standard library only.
 
-The JSON Schema in schemas/policy.schema.json is the one statement of the format; `problems` evaluates the few keywords
+The JSON Schema in schemas/policy.schema.json is the only definition of the format; `problems` evaluates the few keywords
 that it uses, so that production needs no validator package.
 """
 

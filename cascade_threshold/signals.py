@@ -1,6 +1,6 @@
 """Token rows to named signals: how sure the model was of its answer, each on [0, 1], larger is surer.
 
-The one implementation for calibration and for production decisions: one reply at a time, standard library only, so the
+The same implementation serves calibration and production decisions: one reply at a time, standard library only, so the
 two cannot differ by a bit. Every signal looks at the answer's tokens alone. `SIGNALS` states each one's formula,
 with l_j the logprob of token j (clipped at 0), S the answer's tokens, j1 the first of them, A the alternatives at j1.
 """

@@ -1,4 +1,4 @@
-"""Collection: have a task's requests asked: connections to who answers, the estimate, the tests beforehand, the sending."""
+"""Collection: connects to a task's services, estimates, checks beforehand and sends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # the SDK takes a second to load, which commands that send no
 
 CONCURRENCY = 32
 Note = Callable[..., object]
-"""Told, by keyword, what run.json keeps of the sending."""
+"""Receives, by keyword, what run.json keeps of the sending."""
 
 
 def provider(task: TaskInput, role: str, store: ResponseStore | None = None) -> Provider:
@@ -71,7 +71,7 @@ def collect(task: TaskInput, store: ResponseStore, allowance: Allowance, note: N
 
 
 def prepare(task: TaskInput, store: ResponseStore, allowance: Allowance, note: Note) -> None:
-    """What must be so before anything is sent; `note` is told what the tests found.
+    """Checks before anything is sent; `note` receives what they found.
 
     Where requests cost money: a dear run is confirmed first, and a cheap model without usable logprobs is refused first.
     """
@@ -109,7 +109,7 @@ def send(
             _account(task, {role: _send_batches(task, role, store, allowance, requests[role])}, allowance, note)
         except CascadeError as error:
             if isinstance(report := getattr(error, "report", None), SendReport):
-                with suppress(DiskFull):  # why it stopped is what matters, not that run.json cannot say it
+                with suppress(DiskFull):  # the reason for stopping matters more than a run.json that cannot be written
                     _account(task, {role: report}, allowance, note)
             raise
     one_by_one = [role for role in requests if not (task.services[role].batch or task.is_read_from_file(role))]

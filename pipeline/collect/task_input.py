@@ -1,4 +1,4 @@
-"""TaskInput: what a task is made of: its config, its rows, who answers, and what is asked of them."""
+"""TaskInput: the inputs of a task: its config, its rows, its models and the requests to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.run.record import Digests, Side
 
 @dataclass(frozen=True)
 class TaskInput:
-    """What a task is made of. Never changes; rows are read, and requests rendered, when they are first asked for."""
+    """The inputs of a task. Immutable; rows are read and requests rendered on first use."""
 
     config: TaskConfig
     options: Options
@@ -94,7 +94,7 @@ class TaskInput:
 
     @property
     def labeled(self) -> bool:
-        """Whether right answers are known; otherwise only agreement of the two models can be judged."""
+        """Whether right answers are known; otherwise only the agreement of the two models can be measured."""
         return self.config.dataset is None or self.config.dataset.label is not None
 
     @property
@@ -172,7 +172,7 @@ class TaskInput:
 
     @property
     def texts(self) -> dict[str, str] | None:
-        """What was asked about each row, by its id; None of a table, which does not say."""
+        """The text of each row by its id; None for a table of predictions, which has none."""
         return None if self.table is not None else {e.id: "\n".join(e.texts) for e in self.dataset.examples}
 
     @property
@@ -184,7 +184,7 @@ class TaskInput:
 
     @property
     def data_name(self) -> str:
-        """How the promise names the data."""
+        """Name of the data in the promise."""
         return self.table.name if self.table is not None else f"the rows of {self.config.task}"
 
     def contents(self, ids: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""TaskRecord: what run.json says of how a run came about, secrets never among it, and what changed since the last one."""
+"""TaskRecord: how a run came about, as run.json holds it, without secrets; and what changed since the last one."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ CANDIDATES = (*FORMS, "spline")
 SLOPE_CHANGE_SD = (3.0, 1.0, 0.3, 0.1)
 """Spline: prior standard deviations of the change of slope between neighbouring knots; small ones approach Platt."""
 FOLDS = 5
-FEWEST_ROWS, FEWEST_OF_EACH = 10, 2  # below these nothing is fitted
-AUTO_ROWS, AUTO_OF_EACH = 300, 30  # below these `auto` is Platt
+FEWEST_ROWS, FEWEST_OF_EACH = 10, 2  # with fewer, nothing is fitted
+AUTO_ROWS, AUTO_OF_EACH = 300, 30  # with fewer, `auto` is Platt
 MOST_CELLS = 5000
-RIDGE = 1e-4  # towards the identity; only there so that perfectly separated rows have a finite fit
+RIDGE = 1e-4  # towards the identity; only so that perfectly separated rows have a finite fit
 LEAST_SLOPE = 1e-3  # of the spline: keeps it strictly increasing
 
 

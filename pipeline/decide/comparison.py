@@ -1,4 +1,4 @@
-"""Comparison: what two decisions do with the same rows, as paired differences with intervals; arrays in, numbers out.
+"""Comparison: paired differences, with intervals, between two decisions on the same rows; arrays in, numbers out.
 
 A row's outcome under a decision: the strong model's where it escalates, else the cheap model's. Differences are second minus first.
 """
@@ -36,7 +36,7 @@ class Handled:
     def by(cls, rows: Rows, threshold: float | None) -> Handled:
         """Under a threshold on the rows' own confidence; None: the strong model answers all, and the cheap one is not called."""
         strong_usd = rows.strong_usd
-        if rows.sampled:  # an answer that the coin drew stands for others
+        if rows.sampled:  # an answer that the coin drew represents others
             strong_usd = np.where(rows.strong_weight > 0, rows.strong_weight * strong_usd, 0.0)
         if threshold is None:
             return cls(np.ones(len(rows), dtype=bool), rows.strong_estimate, strong_usd)

@@ -1,6 +1,6 @@
-"""Held-out rows: which rows figures are read on, and how wide their intervals then are.
+"""HeldOut: the rows that figures are read on, and the level of their intervals.
 
-Figures of a threshold are best read on rows that had no say in it. Where none were set apart, they are read on the rows that
+Figures of a threshold are best read on rows that did not choose it. Where none were set apart, they are read on the rows that
 chose it, at 99 %: there plain 90 % intervals fall short by a point or two, and 99 % ones of all rows are still narrower than
 90 % ones of a fifth of them.
 """

@@ -50,7 +50,7 @@ REPLICATE_CELLS = 2000
 SMECE_GRID = 4096
 
 PLUG_IN = ("ece_", "rmsce_", "ce_l2_", "corp_brier_mis", "corp_brier_dis", "corp_logloss_mis", "corp_logloss_dis")
-"""Metrics that noise pushes up, in the sample and again in each replicate: they get reflected (basic) intervals."""
+"""Metrics that noise biases upwards, in the sample and again in each replicate: they get reflected (basic) intervals."""
 NO_INTERVAL = ("spiegelhalter", "ks_calibration", "smece", "mce_")
 """Test statistics, and maxima over bins, which the bootstrap does not describe."""
 
@@ -103,7 +103,7 @@ def with_intervals(
     blocks = None if group is None else _blocks(confidence, correct, group, seed)
     draw = _draw(small, confidence, correct, blocks, np.random.default_rng(seed))
     number = n if blocks is None else int(blocks.max()) + 1
-    # few groups vary more than their resamples tell
+    # with few groups, resamples understate the variation
     widen = 1.0 if blocks is None else float(student_factor(number, level)) * (number / max(number - 1, 1)) ** 0.5
     drawn = _replicates(small, bins, replicates, draw)
     for name, entry in out.items():
@@ -114,7 +114,7 @@ def with_intervals(
             continue
         if (
             np.ptp(usable) <= 1e-12
-        ):  # too few rows, or all alike: that resampling is mute does not make the value certain
+        ):  # too few rows, or all alike: no variation among replicates does not make the value certain
             continue
         lower, upper = (
             widen * (float(q) - centre[name]) for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])

@@ -75,7 +75,7 @@ class Rows:
 
     @property
     def sampled(self) -> bool:
-        """Whether strong answers were bought by the coin, so that those that are there are no picture of all."""
+        """Whether strong answers were sampled, so that the available ones do not represent all rows."""
         return len(self) > 0 and not bool(np.isnan(self.drawn).all())
 
     def with_strong_of(self, wanted: npt.NDArray[np.bool_]) -> Rows:
@@ -125,7 +125,7 @@ class Rows:
         return self.estimated(self.agree, np.nan_to_num(self.cheap_correct, nan=1.0))
 
     def contents(self) -> list[str]:
-        """What tells rows of a table from others, whatever they are called: confidence and correctness, each pair once."""
+        """What identifies a table's rows regardless of their ids: distinct combinations of confidence and correctness."""
         columns = {"p": self.confidence, "cheap": self.cheap_correct, "strong": self.strong_correct}
         distinct = pd.DataFrame(columns).drop_duplicates().to_numpy().tolist()
         return ["\x1f".join(f"{value:.12g}" for value in row) for row in distinct]
@@ -149,7 +149,7 @@ class Rows:
         return np.where(self.strong_unreadable & answered, 0.0, same)
 
     def outcome(self, labeled: bool) -> Floats:
-        """What confidence is held against, (n,): being right, or agreeing with the strong model where there are no labels."""
+        """The outcome that the confidence predicts, (n,): being right, or agreement with the strong model if there are no labels."""
         return self.cheap_correct if labeled else self.agree
 
     def graded_by_agreement(self) -> Rows:

@@ -1,4 +1,4 @@
-"""Purchase: which strong answers a sampled certificate and its figures need, block by block from the surest row down.
+"""Purchase: which strong answers a sampled certificate and its figures need, block by block from the most confident row down.
 
 A pure function of what is there: it says which answers are missing for the next step, and once none is, which are wanted in
 all. The answers of a block are those of its wrong cheap answers, whatever the coin says, and of the rows that the coin drew. It

@@ -1,4 +1,4 @@
-"""Recommendation: a certificate and the honest figures turned into one of five verdicts, or the reason there is none."""
+"""Recommendation: turns a certificate and the estimates into one of five verdicts, or the reason there is none."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Recommendation:
     """`difference` re-weighted to production's label mix, as `expected` is; None where the rows have that mix already."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields of recommendation.json that this room knows; what is unknown is None."""
+        """The fields of recommendation.json that are known here; what is unknown is None."""
         return {
             "schema": SCHEMA,
             "verdict": self.verdict,
@@ -130,10 +130,8 @@ def recommend(
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
-    barred = (
-        "unreadable" in certificate.details
-    )  # no number of rows, and no other value of the target, would change that
-    # new labels spread over the splits as the present ones do
+    barred = "unreadable" in certificate.details  # no number of rows and no other value of the target would change that
+    # new labels spread over the splits like the present ones
     spread = len(rows) / len(held) if len(held) else 1.0
     further = tightest = tighter = None
     if not barred:
@@ -281,7 +279,7 @@ def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float 
     if threshold is None or certificate.delta is None:
         return None
     split = shown_split(rows.split)
-    # what could not be read may have been right: the badge goes by the worse end
+    # unreadable replies may have been right: the badge uses the worse end
     part = rows.of(split).with_unreadable(right=goal.kind == "match_strong")
     return outcome(part, goal, threshold, human=human, grouped=certificate.unit == "groups", split=split)
 
@@ -351,7 +349,7 @@ def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str,
     """Each model alone on the same rows: accuracy, dollars, seconds."""
     group = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
     level = expected["cheap_accuracy"].level
-    strong_s = np.full(len(part), np.nan) if part.sampled else part.strong_s  # a time stands for no other row's
+    strong_s = np.full(len(part), np.nan) if part.sampled else part.strong_s  # a time never represents another row
     waits = {"cheap": waiting(part.cheap_s, split, group, level), "strong": waiting(strong_s, split, group, level)}
     return {
         f"{role}_only": {

@@ -1,6 +1,6 @@
-"""Sampling: a coin per row decides, before any strong answer is seen, which rows may be asked of the strong model.
+"""Sampling: before any strong answer is seen, a coin per row decides which rows the strong model may be asked about.
 
-A coin is a hash of the row's content, so nobody can toss again, and coins are nested: a larger rate draws what a smaller one
+A coin is a hash of the row's content, so it cannot be tossed again, and coins are nested: a larger rate draws what a smaller one
 drew, and more. Exactly the nearest whole number to rate x rows is drawn, the smallest coins first.
 """
 

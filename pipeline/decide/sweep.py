@@ -137,7 +137,7 @@ def _missing(segments: Segments, if_kept: Floats, if_escalated: Floats) -> npt.N
 
 
 def _latency(segments: Segments, rows: Rows) -> dict[str, Floats]:
-    if rows.sampled:  # a time stands for no other row's
+    if rows.sampled:  # a time never represents another row
         return dict.fromkeys(("latency_p50_s", "latency_p95_s"), np.full(segments.levels, np.nan))
     quantiles = cascade_quantiles(segments.segment, rows.cheap_s, rows.strong_s, segments.levels, (0.5, 0.95))
     silent = np.zeros(segments.levels, dtype=bool)  # a part has rows and no time of any: the other cannot stand for it

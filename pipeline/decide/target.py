@@ -96,7 +96,7 @@ class Goal:
 
     @property
     def promises(self) -> bool:
-        """Whether a test stands behind it: the lowest total cost and a budget in dollars are estimates."""
+        """Whether a test backs it: the lowest total cost and a budget in dollars are estimates."""
         return self.kind != "total_cost" and self.usd_per_1000 is None
 
     def to_json(self) -> dict[str, Any]:

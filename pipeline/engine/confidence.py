@@ -22,7 +22,7 @@ def with_signal(task: TaskInput, rows: Graded) -> Predictions:
     unreadable.require_readable(config.task, facts)
     fit, wanted = frame[frame["split"] == "fit"], config.signal or default_signal(frame)
     if not len(fit):
-        fit = frame  # nothing is chosen: they only fill the table of signals
+        fit = frame  # nothing is chosen from them: they only fill the table of signals
     signal, table = chosen_signal(
         fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts.reasons, seed=config.seed,
         texts=task.texts,

@@ -1,4 +1,4 @@
-"""Engines: who computes the shards of a stage. Results are the same bytes on all of them.
+"""Engines: where the shards of a stage are computed. All give the same bytes.
 
 local          this process, or the standard library's process pool
 dask           a Dask cluster of processes on this machine

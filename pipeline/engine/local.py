@@ -20,7 +20,7 @@ from pipeline.engine.manifest import Failure, Manifest, Spec, computed, manifest
 from pipeline.errors import Stopped
 
 TRIES = 3
-"""How often a shard is begun whose process dies."""
+"""How often a shard is started if its process dies."""
 
 
 def run(work: Callable[[Spec], Manifest], shards: Iterable[Spec], *, workers: int | None = None) -> Iterator[Manifest]:
@@ -49,7 +49,7 @@ class _Pool(Generic[Spec]):
         self.work, self.shards, self.count = work, enumerate(shards), count
         self.flying: dict[Future[Manifest | Failure], tuple[int, Spec]] = {}
         self.suspects: deque[tuple[int, Spec]] = deque()
-        """Shards that were being computed when a process died. They are computed one at a time, so that it shows which is to blame."""
+        """Shards that were being computed when a process died. They are retried one at a time, to show which one is to blame."""
         self.deaths: Counter[int] = Counter()
         self.executor = self._executor()
 
@@ -80,7 +80,7 @@ class _Pool(Generic[Spec]):
                 break
             try:
                 future = self.executor.submit(computed, self.work, shard[1])
-            except BrokenProcessPool:  # a process died while it had nothing to do
+            except BrokenProcessPool:  # a process died while idle
                 self._replace()
                 future = self.executor.submit(computed, self.work, shard[1])
             self.flying[future] = shard
@@ -96,7 +96,10 @@ class _Pool(Generic[Spec]):
             found[shard[0]] = future.result()
         except BrokenProcessPool:
             lost = [shard]
-            for other, one in self.flying.items():  # the whole pool is lost, but for what has come back already
+            for (
+                other,
+                one,
+            ) in self.flying.items():  # the whole pool is lost, except for results that have already arrived
                 if other.exception() is None:
                     found[one[0]] = other.result()
                 else:
@@ -121,5 +124,5 @@ class _Pool(Generic[Spec]):
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C reaches all processes; the parent alone answers it, and ends the others."""
+    """Ctrl-C reaches all processes; only the parent handles it, and ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Manifest: what the work on a shard returns. Plain values alone travel between processes, also when the work fails."""
+"""Manifest: what the work on a shard returns. Only plain values travel between processes, even when the work fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Spec = TypeVar("Spec")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a shard's work left."""
+    """Result of the work on a shard."""
 
     sha256: dict[str, str]
     """Digest of each file that was written, by its address."""
@@ -40,7 +40,7 @@ class Failure:
 
 
 def computed(work: Callable[[Spec], Manifest], shard: Spec) -> Manifest | Failure:
-    """The work on a shard, in whatever process this is."""
+    """Run the work on a shard in this process."""
     try:
         return work(shard)
     except Exception as error:

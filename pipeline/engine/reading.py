@@ -44,7 +44,7 @@ class Graded:
     replies: pa.Table | None = None
     """The columns COUNTED of replies.parquet; None of a table of predictions."""
     stopped: CascadeError | None = None
-    """Why not every answer that was wanted was asked for; None: all were."""
+    """Why some wanted answers were not asked for; None: all were."""
 
 
 def read(task: TaskInput, run: Run, *, strong: Collection[str] | None = None) -> Graded:

@@ -32,7 +32,7 @@ class Facts:
     few_alternatives: int = 0
     """Usable cheap replies with fewer alternatives at the label's first token than were asked for, and not all there are."""
     fewest_alternatives: int | None = None
-    """Of the usable cheap replies that have signals from alternatives, as few as the fewest came with (of those asked for)."""
+    """Smallest number of alternatives that any usable cheap reply with signals from alternatives returned, capped at top_logprobs."""
     more_than_the_answer: int = 0
     """Usable cheap replies that hold tokens beside the answer's."""
     captured: list[float] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Facts:
     missing: dict[str, Counter[str]] = field(default_factory=_by_role)
     """Why there is no reply, by role."""
     input_tokens: Counter[str] = field(default_factory=Counter)
-    """Of the replies that tell them, by role; and how many of these the service had cached (a role is missing where no reply tells)."""
+    """Of the replies that report them, by role; and how many of these the service had cached (a role is missing if no reply reports them)."""
     cached_tokens: Counter[str] = field(default_factory=Counter)
 
     def count(self, role: str, m: Measurement, *, form: str | None, wanted: int) -> None:

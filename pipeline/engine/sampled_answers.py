@@ -1,4 +1,4 @@
-"""SampledAnswers: which strong answers a task's coin and its walk want, from the rows as they are there."""
+"""SampledAnswers: which strong answers a task's coin and its walk need, given the rows so far."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def sampling_of(found: Predictions) -> Sampling | None:
 
 
 def _contents(task: TaskInput, found: Predictions) -> list[str]:
-    """What a row's coin is a hash of: its normalised content, its id where it has none."""
+    """The text that a row's coin hashes: its normalised content, or its id if it has none."""
     ids = [str(name) for name in found.frame["example_id"]]
     if task.table is not None:
         return ids

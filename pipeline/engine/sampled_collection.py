@@ -100,7 +100,7 @@ def _eligible(task: TaskInput) -> dict[str, Request]:
 
 
 class _Sum:
-    """Told what each block took, it notes in run.json what all took together."""
+    """Adds up what each block took, and writes the total to run.json."""
 
     def __init__(self, task: TaskInput) -> None:
         self._task = task

@@ -19,7 +19,7 @@ PIECE = 1 << 20
 
 
 def is_remote(address: str) -> bool:
-    """Whether it is no path of this machine."""
+    """Whether the address is not a local path."""
     return "://" in address
 
 
@@ -32,7 +32,7 @@ def joined(folder: str, name: str) -> str:
 def written(address: str) -> Iterator[Path]:
     """A local path to write to; what lies there afterwards is then at the address, whole, or nothing is."""
     if not is_remote(address):
-        yield Path(address)  # whoever writes there renames
+        yield Path(address)  # the writer renames
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part"

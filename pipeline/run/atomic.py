@@ -1,4 +1,4 @@
-"""Atomic: the one way in which files are written: whole or not at all, readable by their owner alone.
+"""Atomic: the only way files are written: whole or not at all, readable by their owner only.
 
 a new file                     0600, in folders of 0700
 a file that is there           replaced as a whole; it keeps its mode and, where that is allowed, its owner
@@ -164,13 +164,13 @@ def sweep_up(path: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
-    if os.name != "posix":  # elsewhere, asking may end the process
+    if os.name != "posix":  # on other systems, probing could end the process
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another process's
         pass
     return True
 
@@ -179,12 +179,12 @@ CANNOT = (
     errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
     errno.ELOOP, errno.ENXIO, errno.EBADF,
 )  # fmt: skip
-"""Errors that another place to write to would mend."""
+"""Errors fixed by another output path."""
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say what a full or read-only disk means, with the path: the one that the error names, unless that is a temporary of ours."""
+    """Turn a full or read-only disk into an error with the path: the one in the OSError, unless that is our temporary file."""
     try:
         yield
     except OSError as error:
@@ -202,7 +202,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def require_writable(*folders: Path) -> None:
-    """Try to write into each folder, so that nobody pays for what cannot be kept. Raises UsageError or DiskFull."""
+    """Try to write into each folder, so that nothing is paid for that cannot be kept. Raises UsageError or DiskFull."""
     for folder in folders:
         probe = own_name(folder / "probe")
         with disk_errors(folder):

@@ -1,4 +1,4 @@
-"""CacheFolder: where matplotlib may keep its fonts on a machine whose home folder cannot be written, as in a container."""
+"""CacheFolder: where matplotlib keeps its font cache if the home folder is not writable, as in a container."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ VARIABLE = "MPLCONFIGDIR"
 
 
 def prepare(runs_dir: Path | None) -> None:
-    """Name a folder that can be written, before matplotlib is loaded: without one it does not load at all.
+    """Set a writable cache folder before matplotlib is imported, which fails without one.
 
-    The environment's own word stands; then its defaults in the home folder, below `runs_dir`, or a folder for temporary files.
+    A value in the environment wins; then its defaults in the home folder, below `runs_dir`, or a folder for temporary files.
     """
     if os.environ.get(VARIABLE):
         return
@@ -24,7 +24,7 @@ def prepare(runs_dir: Path | None) -> None:
         ]
         if all(_can_be_written(folder / "matplotlib") for folder in defaults):
             return
-    except RuntimeError:  # nobody's home
+    except RuntimeError:  # not a home folder
         pass
     for folder in (None if runs_dir is None else runs_dir / ".matplotlib", _temporary()):
         if folder is not None and _can_be_written(folder):

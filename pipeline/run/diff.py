@@ -1,4 +1,4 @@
-"""Changes: what differs from the task's last run, so that nobody pays for a change that they did not mean."""
+"""Diff: what differs from the task's last run, so that nobody pays for an unintended change."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _text(value: Any) -> str:
 
 
 def _around(text: str, place: int) -> str:
-    """The text on one line, cut to what stands around a place."""
+    """The text on one line, cut to the surroundings of a position."""
     start = max(0, min(place - MOST_TEXT // 3, len(text) - MOST_TEXT))
     cut = " ".join(text[start : start + MOST_TEXT].split())
     return ("…" if start else "") + cut + ("…" if start + MOST_TEXT < len(text) else "")

@@ -1,4 +1,4 @@
-"""Digests: one canonical form of a JSON value, and its sha256. Whoever compares two things compares these."""
+"""Digests: the canonical form of a JSON value, and its sha256, by which values are compared."""
 
 from __future__ import annotations
 

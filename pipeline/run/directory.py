@@ -1,4 +1,4 @@
-"""Run: one evaluation's directory. Every artefact's name is here, and every write is all or nothing."""
+"""Run: the directory of one evaluation, with the names of all artefacts. Every write is all or nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.run.atomic import atomic, disk_errors, make_folder, write_bytes
 from pipeline.run.digests import digest
 from pipeline.run.record import RunRecord
 
-if TYPE_CHECKING:  # what reads shards needs no frames
+if TYPE_CHECKING:  # reading shards does not need pandas
     import pandas as pd
 
 RUN = "run.json"

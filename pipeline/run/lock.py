@@ -1,4 +1,4 @@
-"""Lock: only one process works on a task."""
+"""Lock: allows one process at a time to work on a task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def locked(runs_dir: Path, task: str) -> Iterator[None]:
     try:
         with disk_errors(note):
             note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
-        yield  # a fault of another file is not this one's
+        yield  # an error about another file is not about the lock
     finally:
         with suppress(OSError):
             note.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Looks: how often a set of certify rows has been asked for a certificate. Every further question costs certainty."""
+"""Looks: how often certify rows have been used for a certificate. Every further question costs certainty."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SKETCH = 4096
 RELATED = 0.1
 """Share of the smaller set's rows from which on two sets are the same rows, looked at again."""
 UNKNOWN_DELTA = 0.1
-"""Of looks that were written down before their delta was."""
+"""delta assumed for looks recorded before deltas were."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _together(entries: Iterable[dict[str, Any]]) -> float:
 def _shared(mine: list[str], theirs: list[str]) -> float:
     """Share of the smaller set that both hold, of two sorted sketches: over the hashes that both would have kept."""
     ends = [s[-1] for s in (mine, theirs) if len(s) >= SKETCH]
-    end = min(ends, default="g")  # beyond every hexadecimal digit
+    end = min(ends, default="g")  # sorts after every hexadecimal digit
     a, b = ({h for h in s if h <= end} for s in (mine, theirs))
     return len(a & b) / min(len(a), len(b)) if a and b else 0.0
 

@@ -18,7 +18,7 @@ from pipeline.run.directory import PREDICTIONS, Folder
 Floats = npt.NDArray[np.float64]
 
 STRONG = ("strong_answer", "strong_status", "strong_correct", "strong_usd", "strong_cached_tokens", "strong_s")
-"""Columns of the strong side: null where no answer was wanted."""
+"""Columns of the strong side: null where no answer is wanted."""
 
 
 @dataclass(frozen=True)

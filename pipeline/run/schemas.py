@@ -19,7 +19,7 @@ from pipeline.run.directory import parquet_options
 
 ROW_GROUP = 32_768
 BATCH = 1024
-"""Rows that wait as Python objects, which take ten times the room and the garbage collector's time."""
+"""Rows buffered as Python objects, which take ten times the memory and cost garbage collection."""
 
 _ALTERNATIVE = pa.struct([("token", pa.string()), ("bytes", pa.binary()), ("logprob", pa.float64())])
 
@@ -93,7 +93,7 @@ PREDICTIONS = pa.schema(
 )
 
 DECIDED = ("split", "confidence", "strong_wanted", "strong_weight", "coin")
-"""What a decision adds to graded rows."""
+"""Columns that a decision adds to graded rows."""
 
 GRADED = pa.schema([field for field in PREDICTIONS if field.name not in DECIDED])
 """A row's answers, graded, with its dollars, its seconds and every signal."""

@@ -1,4 +1,4 @@
-"""Proposal: a commented config for somebody's own table, with what to check before trusting it."""
+"""ConfigScaffold: a commented config for a user's table, with what to check before trusting it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def propose(
     `label` and `text` name the columns where they are not to be guessed. A table of predictions (a confidence, and whether
     the answer was right) gives a config with `predictions`.
 
-    Raises UsageError for a name that is none, DataError when the table has no closed set of answers.
+    Raises UsageError for an invalid name, DataError when the table has no closed set of answers.
     """
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise UsageError(f"{name!r}: a task's name is made of a-z, 0-9 and _ only")

@@ -207,7 +207,7 @@ class _Reader:
             name = self._plain(where, self.spec.id, row)
             if not is_storable(name):
                 raise DataError(
-                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database keeps; mend the row"
+                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database can store; mend the row"
                 )
             if name in self.seen:
                 self.duplicates.append((name, self.seen[name], number))

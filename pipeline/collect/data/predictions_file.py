@@ -1,4 +1,4 @@
-"""Given predictions: a table that somebody already has, brought to the columns of predictions.parquet."""
+"""PredictionsFile: reads a user's table of predictions into the columns of predictions.parquet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = (
 )  # fmt: skip
 """Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
 ROUNDING = 1e-6
-"""A probability this far outside [0, 1] is rounding, and clipped."""
+"""A probability at most this far outside [0, 1] is a rounding error, and clipped."""
 ENOUGH = 50
 """Rows of either kind from which on a confidence that is higher where the answer is wrong is called inverted."""
 
@@ -117,7 +117,7 @@ def _text(value: Any, column: str, place: str) -> str:
         raise DataError(f"{place}: {column} is blank; every row needs one, or leave the column out")
     if not is_storable(text):
         raise DataError(
-            f"{place}: {column} holds half a character (a lone surrogate), which no table keeps; mend the row"
+            f"{place}: {column} holds half a character (a lone surrogate), which no table can store; mend the row"
         )
     return text
 

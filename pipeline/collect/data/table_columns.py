@@ -1,4 +1,4 @@
-"""Columns of somebody's own table: what each holds, and which of them tell nothing about a row."""
+"""TableColumns: what each column of a user's table holds, and which ones are uninformative."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from cascade_threshold.signals import measure
 from pipeline.errors import DataError
 
 MOST_LABELS = 60
-"""More different texts than this are no closed set of answers."""
+"""More distinct texts than this are not a closed set of answers."""
 
 
 @dataclass(frozen=True)

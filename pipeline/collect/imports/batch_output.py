@@ -15,7 +15,7 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     for number, line in json_lines(path):
         name = line.get("custom_id")
         if not isinstance(name, str) or not name:
-            raise DataError(f'{path}:{number}: no text under "custom_id"; this is no batch output file')
+            raise DataError(f'{path}:{number}: no text under "custom_id"; this is not a batch output file')
         response = line.get("response")
         body = response.get("body") if isinstance(response, dict) else None
         status = response.get("status_code", 200) if isinstance(response, dict) else None

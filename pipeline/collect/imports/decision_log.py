@@ -16,7 +16,7 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     out = []
     for number, line in json_lines(path):
         if "action" not in line or "confidence" not in line:
-            raise DataError(f"{path}:{number}: no action and confidence; this is no line of a decision log")
+            raise DataError(f"{path}:{number}: no action and confidence; this is not a line of a decision log")
         name = str(line.get("id") or f"line {number}")
         confidence = line["confidence"]
         known = isinstance(confidence, int | float) and not isinstance(confidence, bool)

@@ -1,4 +1,4 @@
-"""Kinds: the files of other tools that become a table of predictions. One file and one line each."""
+"""Kinds: files of other tools that become a table of predictions. One file and one line each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS: dict[str, Callable[[Path, Sequence[str] | None], list[Answer]]] = {
 
 @dataclass(frozen=True)
 class Imported:
-    """A table of predictions, and what is to be said about it."""
+    """A table of predictions, with notes for the user."""
 
     frame: pd.DataFrame
     """example_id, confidence, cheap_answer, and where known cheap_correct, strong_answer, strong_correct, label, group, cheap_usd, strong_usd."""
@@ -82,7 +82,7 @@ def _sides(path: Path, found: list[Answer], models: Sequence[str]) -> list[list[
                 f"{path}: no answers of {unknown[0]!r}; this file has those of {', '.join(map(repr, names))}"
             )
         names = list(models)
-    elif together:  # one model, whatever its replies call it
+    elif together:  # a single model, whatever name its replies carry
         return [found]
     elif len(names) > 2:
         raise DataError(

@@ -22,7 +22,9 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     out = []
     for number, line in json_lines(path):
         if "doc_id" not in line or "filtered_resps" not in line:
-            raise DataError(f"{path}:{number}: no doc_id and filtered_resps; this is no samples file of --log_samples")
+            raise DataError(
+                f"{path}:{number}: no doc_id and filtered_resps; this is not a samples file of --log_samples"
+            )
         likelihoods = _likelihoods(line["filtered_resps"])
         correct = next((truth(line[name]) for name in METRICS if name in line), None)
         target = line.get("target")

@@ -1,4 +1,4 @@
-"""Doctor: every part that a run needs, tried once before it costs anything."""
+"""Doctor: tries everything that a run needs once, before it costs anything."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def doctor(
                 rows, provider(role), store, task, prices.get(role), allowance or Allowance(), read
             )
         except CascadeError as error:
-            if not any(str(error) == c["text"] for c in checks):  # a missing key is one fault, not two
+            if not any(str(error) == c["text"] for c in checks):  # a missing key is a single fault
                 add(f"{role} model", "fail", str(error), exit_code=error.exit_code)
             if isinstance(error, KeyRefused | CreditExhausted):
                 break  # whatever is asked

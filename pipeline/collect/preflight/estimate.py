@@ -1,4 +1,4 @@
-"""Estimate: what a run would send and cost, before it costs anything; and who has to agree to it."""
+"""Estimate: what a run would send and cost, and the confirmation it needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.errors import SpendingRefused
 
 ASK_ABOVE_USD = 5.0
 BYTES_PER_TOKEN = 4.0
-"""Of English text in the tokenisers of 2026; an estimate, and the report says so."""
+"""For English text with the tokenisers of 2026; an estimate, labeled so in the report."""
 TEMPLATE_TOKENS = 20
 """What a chat template adds to two messages."""
 LONG_REPLY = 256
@@ -225,7 +225,7 @@ def confirm(
     ask: Callable[[str], str] = input,
     terminal: bool | None = None,
 ) -> None:
-    """Let a run pass that is cheap, capped or confirmed. Raises SpendingRefused otherwise."""
+    """Return if the run is cheap, capped or confirmed. Raises SpendingRefused otherwise."""
     if not report["paid"] or report["usd"] <= ask_above or yes or max_usd is not None:
         return
     amount = f"about ${report['usd']:.2f}, at most ${report['usd_at_most']:.2f}"

@@ -1,4 +1,4 @@
-"""Probe: a call to a model, and everything its reply tells about how the run will go.
+"""Probe: one real call to a model, and what its reply says about the run to come.
 
 What an API does with `logprobs` differs by model and server and is documented nowhere reliably, so it is tried.
 """
@@ -32,9 +32,9 @@ from pipeline.errors import Interrupted, ProviderDown, UsageError
 TRIES = 3
 DEADLINE_S = 60.0
 ZEROS_SUSPECT = 5
-"""So many tokens, every one with a logprob of exactly 0, are no confidence but an artefact of sampling settings."""
+"""From this many tokens on, logprobs that are all exactly 0 are not a confidence but an artefact of sampling settings."""
 ROWS = 3
-"""So many rows are asked where replies say something about their row alone: refused, filtered, cut or empty."""
+"""Number of rows that are tried while failures are row-specific: refused, filtered, cut or empty."""
 LOOK = 500
 
 
@@ -56,7 +56,7 @@ class Trial:
         )
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but not past a signal."""
+        """Sleep until a signal at the latest."""
         end = asyncio.get_running_loop().time() + seconds
         while self.error is None and (left := end - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(0.1, left))
@@ -81,7 +81,7 @@ def probe(
     price: Price | None = None,
     read: Reader | None = None,
 ) -> dict[str, Any]:
-    """Ask once, for real, and close the provider; the next row where a reply speaks of its row alone. The attempts are in
+    """Ask once, for real, and close the provider; retry with the next row if the failure is row-specific. The attempts are in
     the store like any other; each is its row's reply where the row had none.
 
     Keys: example_id, answer (the label that `read` finds; None: it is none), shown (its text), role, model, service, host, usable, problem, remedy, state (of the attempt), form ("integer", "boolean", "none"), shape ("content",
@@ -235,7 +235,7 @@ def _fresh(request: Request, store: ResponseStore) -> Request:
 
 
 def examine(request: Request, attempt: Attempt, outcome: Outcome, read: Reader | None = None) -> dict[str, Any]:
-    """What one reply says about its model. Pure."""
+    """What one reply says about its model. A pure function."""
     reply = parse(attempt.body)
     tokens = reply.tokens or ()
     wants = request.top_logprobs is not None
@@ -262,7 +262,7 @@ def _joined(tokens: tuple[Token, ...]) -> bytes:
 def _verdict(
     request: Request, reply: Reply, outcome: Outcome, tokens: tuple[Token, ...], fewest: int
 ) -> tuple[str | None, str | None]:
-    """What makes the model useless for its role, and what to do; (None, None) when nothing does."""
+    """What makes the model unusable for its role, and the remedy; (None, None) if nothing does."""
     if outcome.state != "ok":
         return (
             f"the first rows were refused ({outcome.reason}: {outcome.message})",

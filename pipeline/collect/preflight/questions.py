@@ -1,4 +1,4 @@
-"""Questions: what in the config and the rows will make answers tell less than they could, said before anything is paid for."""
+"""Questions: properties of the config and the rows that make replies less informative, reported before anything is paid for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pipeline.collect.data.dataset import Dataset
 from pipeline.config.task import Model, TaskConfig
 
 MOST_ALTERNATIVES = 20
-"""No service lists more per token."""
+"""The most that any service lists per token."""
 FEWEST_QUERIES = 5
-"""So many distinct texts in a column are texts; fewer are a setting."""
+"""A column with at least this many distinct values holds texts; with fewer it holds a setting."""
 REPEATED = 0.5
 """Share of rows whose text in a column stands in other rows too, from which on it visibly repeats."""
 

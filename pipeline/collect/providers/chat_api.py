@@ -28,13 +28,13 @@ from pipeline.collect.request import Request
 from pipeline.redact import redact, redact_bytes
 
 DEFAULT_CHAT_URL = "https://api-inference.together.ai/v1/chat/completions"
-"""Where the SDK sends chat requests when no address is set (resources/chat/completions.py of together 3.1.1)."""
+"""Where the SDK sends chat requests if no address is set (resources/chat/completions.py of together 3.1.1)."""
 
 READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
 """The sender's own deadline is shorter than the first; a connection that takes longer than the second was never made."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-"""As the SDK encodes a body."""
+"""Encodes a body as the SDK does."""
 
 
 class ChatApi:
@@ -91,7 +91,7 @@ class ChatApi:
         return WireForm.parse(self.forms.get(request.model), first=self._first)
 
     async def complete(self, request: Request) -> Attempt:
-        """Ask once. Whatever comes back, or does not, is returned as facts."""
+        """Ask once. Whatever happens is returned as an Attempt."""
         asked = self._form(request)
         form, body = asked.named(request), asked.body(request)
         started = time.perf_counter()
@@ -100,7 +100,7 @@ class ChatApi:
         except bounded.TooLargeError:
             detail = f"the reply is larger than {bounded.MOST_BYTES / 1e6:.0f} MB"
             return Attempt("reply", 200, b"", {}, self._since(started), form, self.host, "too_large", detail)
-        except Exception as error:  # whatever a transport raises, the question is only whether the request had left
+        except Exception as error:  # whatever a transport raises, all that matters is whether the request had been sent
             return self._lost(error, form, self._since(started))
         seconds = self._since(started)
         if status == 407 and self._proxy is not None:
@@ -142,7 +142,7 @@ class ChatApi:
         self._url, self._http_proxy = yarl.URL(self.address, encoded=True), self._proxy
         connector: Any = aiohttp.TCPConnector
         if self._proxy is not None and self._proxy.lower().startswith(SOCKS):
-            socks: Any = importlib.import_module("aiohttp_socks")  # only here: an HTTP proxy needs none
+            socks: Any = importlib.import_module("aiohttp_socks")  # imported here: an HTTP proxy does not need it
             self._http_proxy, connector = None, functools.partial(socks.ProxyConnector.from_url, self._proxy)
         ours = {name: value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         if self._keyless:
@@ -230,7 +230,7 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
     if isinstance(first, ValueError | TypeError) and not isinstance(first, UnicodeDecodeError | json.JSONDecodeError):
         return False, "malformed"  # what was to be sent cannot be written; a reply that cannot be read is decoded
     if any(isinstance(e, aiohttp.ClientConnectionResetError) for e in chain):
-        return False, "closed"  # by the server, before the last byte was written: half a request is no request
+        return False, "closed"  # by the server, before the last byte was written: half a request does not count
     if any(isinstance(e, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError) for e in chain):
         return False, "bad_address"
     if any(isinstance(e, aiohttp.ClientError) for e in chain):
@@ -242,5 +242,5 @@ def left_this_machine(error: BaseException) -> tuple[bool, str]:
 
 @functools.cache
 def tls() -> ssl.SSLContext:
-    """How certificates are checked; reading them takes longer than a request, so it is done once."""
+    """TLS settings, loaded once: reading the certificates takes longer than a request."""
     return httpx.create_ssl_context()

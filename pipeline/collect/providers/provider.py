@@ -1,4 +1,4 @@
-"""Provider: who answers requests. One method; everything about money, retries and keeping is done by `send`."""
+"""Provider: what answers requests. One method; money, retries and storage are the sender's business."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_HEADERS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who named the address and the key that a request went with, so that a message says what to change."""
+    """Where the address and key of a request were set, so that a message can say what to change."""
 
     address: str = "the address"
     """A variable, or a key of the config."""
@@ -27,7 +27,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one try brought, as facts: nothing is judged here.
+    """What one try brought, uninterpreted.
 
     `arrival` is "reply" (an HTTP response came, whatever it says), "unknown" (the request left and no whole response
     came back: perhaps paid) or "not_sent" (no connection, so certainly free).
@@ -38,19 +38,19 @@ class Attempt:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
-    """From sending to the last byte; None where latency says nothing about an API (embedded, recorded)."""
+    """From sending to the last byte; None where latency is meaningless (embedded, recorded)."""
     wire_form: str = ""
     host: str = ""
     problem: str = ""
     """Short name of what went wrong on the way: timeout, cut, refused ..."""
     detail: str = ""
     again: bool = False
-    """The provider has just learned to ask in another form: ask at once, this try does not count."""
+    """The provider has just switched to another request form: ask again at once, this try does not count."""
     origin: Origin = Origin()
 
 
 class Provider(Protocol):
-    """A source of replies. `complete` never raises for what a service or a network does; it returns it."""
+    """A source of replies. `complete` never raises for what a service or network does; it returns it."""
 
     @property
     def service(self) -> str:

@@ -1,4 +1,4 @@
-"""Proxy: which one the environment names for an address, and what it takes to go through it."""
+"""Proxy: the one the environment names for an address, and the packages it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def proxy_for(address: str) -> str | None:
     """The proxy that the environment names for an address (HTTPS_PROXY, ALL_PROXY, NO_PROXY); never one for this machine's own."""
     parts = urlsplit(address)
     if is_loopback(parts.hostname or ""):
-        return None  # whatever NO_PROXY says
+        return None  # regardless of NO_PROXY
     proxies = urllib.request.getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
     keep_address_secret(found or "")
@@ -28,7 +28,7 @@ def proxy_for(address: str) -> str | None:
 
 
 def usable_proxy(address: str, *, batch: bool = False) -> str | None:
-    """`proxy_for`, where we can go through it. Raises UsageError for SOCKS without its package, and for what is no proxy.
+    """`proxy_for`, checked. Raises UsageError for SOCKS without its package, and for anything that is not a proxy.
 
     The chat API is asked through aiohttp, the batch API through httpx; each has a package of its own for SOCKS.
     """
@@ -43,9 +43,7 @@ def usable_proxy(address: str, *, batch: bool = False) -> str | None:
                 f"{shown(proxy)} is a SOCKS proxy, which needs a package: pip install '{package}', or name an HTTP proxy (see {VARIABLES})"
             )
     elif scheme not in ("http", "https"):
-        raise UsageError(
-            f"{shown(proxy)} is no proxy that requests can go through: write it as http://host:port (see {VARIABLES})"
-        )
+        raise UsageError(f"{shown(proxy)} is not a usable proxy: write it as http://host:port (see {VARIABLES})")
     return proxy
 
 

@@ -107,7 +107,7 @@ class Recorded:
             self._places[custom_id] = number
 
     def notes(self) -> list[str]:
-        """What a person should know of the file, a sentence each."""
+        """Notices about the file, a sentence each."""
         said = []
         if self.duplicates:
             n = len(self.duplicates)
@@ -137,7 +137,7 @@ class Recorded:
         return [example_id for example_id in example_ids if example_id not in self._places]
 
     def unknown(self, example_ids: Iterable[str]) -> list[str]:
-        """Ids of the file that nobody wants."""
+        """Ids of the file that no row has."""
         wanted = set(example_ids)
         return [custom_id for custom_id in self._places if custom_id not in wanted]
 

@@ -46,14 +46,14 @@ def parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
 
 
 def attempt(response: dict[str, Any], host: str) -> Attempt:
-    """What the file tells of a request, as if it had been sent just now."""
+    """The file's reply to a request, as if it had just been sent."""
     status, body = response["status_code"], response["body"]
     raw = (
         body.encode("utf-8", "surrogatepass")
         if isinstance(body, str)
         else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
     )
-    # nobody is there to be asked more slowly or with another key: such an error is the row's
+    # a file cannot be asked more slowly or with another key, so such an error is the row's
     of_row = status < 300 or status in (400, 413, 422) or status >= 500
     return Attempt(
         "reply",
@@ -66,7 +66,7 @@ def attempt(response: dict[str, Any], host: str) -> Attempt:
 
 
 def missing(host: str) -> Attempt:
-    """What is told of a row that the file lacks: a reply that never came."""
+    """Result for a row that the file lacks: a reply that never came."""
     return Attempt(
         "reply",
         422,

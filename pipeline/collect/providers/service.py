@@ -1,4 +1,4 @@
-"""Service: who answers one role's requests."""
+"""Service: what answers one role's requests."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from pipeline.redact import redact
 
 T = TypeVar("T")
 LOST = "LOST"
-"""Our name for the state of a batch that the service knows no more."""
+"""Our name for the state of a batch that the service no longer knows."""
 ENDED = frozenset({"COMPLETED", "FAILED", "EXPIRED", "CANCELLED", LOST})
 """Any of them may come with an output file and an error file. Other states, unknown ones too, mean: still going on."""
 
@@ -38,7 +38,7 @@ class GoneError(AccessError):
 
 
 class Unsure(ProviderDown):
-    """No answer came, or one that does not tell whether what was asked for is done."""
+    """There was no answer, or one that does not say whether the request was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,9 @@ class TogetherBatch:
     async def find(self, file_id: str) -> list[Batch]:
         """Batches that were made from a file: after a crash, one of them may be ours. A new one may be listed late."""
         listed: Any = await self._call(self.client.batches.list()) or []
-        if not isinstance(listed, list):  # the API has no pages; if it ever does, the first is not to be taken for all
+        if not isinstance(
+            listed, list
+        ):  # the API has no pages; if it ever does, the first must not be mistaken for all
             raise ProviderDown(f"{self.host} lists its batches in an unknown form, so none is submitted again")
         return [_batch(job) for job in listed if job.input_file_id == file_id and job.id]
 
@@ -133,7 +135,7 @@ class TogetherBatch:
         return _lines(path)
 
     async def _call(self, call: Awaitable[T]) -> T:
-        """Await a call of the SDK; its errors become ours."""
+        """Await an SDK call; its errors become ours."""
         try:
             return await call
         except together.APIStatusError as error:
@@ -157,7 +159,7 @@ class TogetherBatch:
             ) from None
         except (together.APIConnectionError, httpx.HTTPError) as error:
             source = error.__cause__ or error
-            if isinstance(source, httpx.ProxyError):  # what it refuses to pass on never reached the service
+            if isinstance(source, httpx.ProxyError):  # a request that the proxy refuses never reached the service
                 raise ProviderDown(
                     f"the proxy {shown(self._proxy or '')} does not let requests pass ({source}); see {VARIABLES}"
                 ) from None

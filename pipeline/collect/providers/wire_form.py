@@ -1,4 +1,4 @@
-"""Wire form: the three things that servers of one wire format want said differently, and how an error tells which.
+"""WireForm: the three fields in which servers of one wire format differ, and how an error reveals which.
 
 logprobs     {"logprobs": k}, or {"logprobs": true, "top_logprobs": k}
 length       max_tokens, or max_completion_tokens

@@ -1,4 +1,4 @@
-"""Batches: send what is missing as files to a batch API, and fetch the replies hours later, after a crash too.
+"""BatchSender: sends what is missing to a batch API as files and fetches the replies hours later, even after a crash.
 
 A file's requests are written down as open before it is uploaded, the file's id before a batch is made of it, and the
 batch's id before it is asked about: at every moment a second run can tell what was submitted and goes on from there.
@@ -40,11 +40,11 @@ MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
 CANARY = 5
 POLL_S = 45.0
 LOOKS_S = (0.0, 5.0, 10.0, 20.0, 25.0)
-"""Waits before each look for a batch whose id never came: a new batch may be listed late."""
+"""Waits before each look for a batch whose id was never received: a new batch may be listed late."""
 SURELY_LISTED_S = 3600.0
-"""A file handed over so long ago, of which no batch is listed, was never made one."""
+"""If no batch is listed this long after its file was uploaded, none was created."""
 ROUNDS = 3
-"""How often a request that came back without a reply is put into another batch."""
+"""How many more batches a request without a reply may be put into."""
 
 
 def send_batches(
@@ -205,7 +205,7 @@ class _Batches:
         return True
 
     async def _submit(self, part: list[tuple[str, Request]]) -> None:
-        """Write down, upload, write down, make a batch, write down. A canary is waited for."""
+        """Record, upload, record, create a batch, record. A canary batch is waited for."""
         self._stop_if_asked()
         request = part[0][1]
         canary = not self.store.fact(_canary_key(request))
@@ -256,7 +256,7 @@ class _Batches:
     # Fetching
 
     async def _reattach(self) -> None:
-        """Bring every batch of an earlier run to "submitted", or drop it if it surely never was."""
+        """Bring every batch of an earlier run to "submitted", or drop it if it certainly was not."""
         ours = self.ledger.ids()
         for noted in self.ledger.noted("prepared", "creating"):
             found = await self._look_for(noted.file_id, noted, ours) if noted.file_id else None
@@ -267,7 +267,7 @@ class _Batches:
                 self.ledger.drop(noted.number)
 
     async def _look_for(self, file_id: str, noted: Noted, ours: set[str]) -> Batch | None:
-        """The batch made of a file whose id never came; None when there is none. Raises ProviderDown when there may be one."""
+        """The batch created from a file whose batch id was never received; None if there is none. Raises ProviderDown if there may be one."""
         young = time.time() - noted.begun < SURELY_LISTED_S
         for wait in self.looks if young else (0.0,):
             self.progress.text(f"looking for the batch of file {file_id}")
@@ -278,7 +278,7 @@ class _Batches:
         if not young:
             return None
         raise ProviderDown(
-            f"{noted.requests:,} requests, in file {file_id}, were perhaps submitted, and {self.provider.host} lists no batch of that file "
+            f"{noted.requests:,} requests, in file {file_id}, may have been submitted, and {self.provider.host} lists no batch of that file "
             "yet; they are not submitted again, since they could be paid twice. Run the same command again in some minutes: it fetches the "
             f"batch once it is listed, and submits the file anew if there is none after {SURELY_LISTED_S / 60:.0f} minutes"
         )
@@ -331,7 +331,7 @@ class _Batches:
         self.store.durably(write)
 
     def _ended(self, line: bytes, rows: dict[str, Row], seen: dict[str, bool]) -> Row | None:
-        """The note of one result line; None for a line that nobody asked for, or that repeats another."""
+        """The record of one result line; None for a line that was not asked for, or that repeats another."""
         try:
             value = json.loads(line)
             custom_id = value["custom_id"]

@@ -1,4 +1,4 @@
-"""An event loop of its own for each sending, also where one runs already, as in a notebook's cell."""
+"""EventLoop: each sending gets its own event loop, even where one is already running, as in a notebook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     runner = asyncio.Runner()
     loop = runner.get_loop()
-    task = loop.create_task(work)  # made here, so that there is something to cancel whenever the interrupt comes
+    task = loop.create_task(work)  # created here, so that there is something to cancel whenever the interrupt arrives
 
     async def outcome() -> T:
         return await task
@@ -34,6 +34,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             pool.submit(lambda: None).result()
             return pool.submit(whole).result()
         except KeyboardInterrupt:
-            with suppress(RuntimeError):  # the loop has ended by itself meanwhile
+            with suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(task.cancel)
             raise

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pipeline.terminal import shown
 
 DRAIN_S = 10.0
-"""What is in flight at the first signal gets so long to come back."""
+"""Time that requests in flight at the first signal get to come back."""
 
 
 @contextmanager

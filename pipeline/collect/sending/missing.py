@@ -24,7 +24,7 @@ def missing(
         named = [(request.request_id, request) for request in chunk]
         known, damaged = store.known([request_id for request_id, _ in named])
         for request_id in store.asked_once(list(known)) if role.paid else ():
-            if known[request_id][1] < first:  # killed between an empty reply and the second try
+            if known[request_id][1] < first:  # killed after an empty reply, before the second try
                 del known[request_id]
         if damaged:
             role.report.damaged += len(damaged)
@@ -69,7 +69,7 @@ def _read_first(
     *,
     first: int,
 ) -> None:
-    """Read the replies of earlier calls before a row beside them is asked for: they may say that none should be."""
+    """Read the replies of earlier calls before anything else is sent: they may show that nothing should be."""
     for request_id, (state, number) in known.items():
         if not role.reads:
             return

@@ -1,4 +1,4 @@
-"""Progress: what a person needs to see to steer a run, on stderr."""
+"""Progress: the state of a run, on stderr."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Progress:
             self.note(line)
 
     def text(self, text: str) -> None:
-        """A line of text in place of the bar; nothing when quiet."""
+        """A line of text in place of the bar; nothing if quiet."""
         if not self._quiet:
             self.note(f"{self._label}: {text}")
 
     def note(self, text: str) -> None:
-        """A line that must be seen, above the bar; also when quiet."""
+        """A line that must be seen, above the bar; also if quiet."""
         if self._bar is not None:
             self._bar.clear()
         self._stream.write(shown(text) + "\n")
@@ -69,7 +69,7 @@ class Progress:
         return f"{self._label}: " + ", ".join(parts)
 
     def close(self) -> None:
-        """Leave the last state standing."""
+        """Leave the last state on the screen."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,4 +1,4 @@
-"""Pace: how many requests may be in flight to one model, and when all of them must wait.
+"""Pace: how many requests to one model may be in flight, and when all of them must wait.
 
 Additive increase, multiplicative decrease (Chiu and Jain 1989), as TCP does it: the limit doubles per clean window until
 the service first objects, then grows by one; it is halved on 429 and cut to three quarters on 5xx, once per window.
@@ -18,7 +18,7 @@ from pipeline.errors import ProviderDown
 
 START = 16
 ROUNDS = 8
-"""Waits in a row without any success after which the service counts as down."""
+"""Consecutive waits without a success after which the service counts as down."""
 BASE_S, MOST_S = 1.0, 60.0
 LONGEST_WAIT_S = 300.0
 """A service that asks for a longer wait ends the run; the same command resumes it."""
@@ -74,7 +74,7 @@ class Pace:
         return self._clock()
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the place."""
         self.in_flight -= 1
         self._admit()
 
@@ -87,7 +87,7 @@ class Pace:
                 free -= 1
 
     def stop(self) -> None:
-        """Let everybody through at once: the run is ending and nobody will send."""
+        """Let everyone through: the run is ending and nothing will be sent."""
         self.stopped = True
         self._stop.set()
         self._admit()
@@ -101,7 +101,7 @@ class Pace:
             pass
 
     def succeeded(self) -> None:
-        """A reply came (a refused row counts: the service works)."""
+        """A reply arrived (a refused row counts: the service works)."""
         self.rounds = self._failures = 0
         if self._alone:
             self._alone, self.limit = False, min(START, self.most)
@@ -144,7 +144,7 @@ class Pace:
         return True
 
     def _pause(self, wait: float | None, round_of: str | None) -> None:
-        """Everybody waits: as long as the service asks, or with exponential backoff, round after round."""
+        """Everyone waits: as long as the service asks, or with exponential backoff."""
         if wait is not None and wait > self.longest_wait:
             raise ProviderDown(
                 f"the service asks to wait {wait:.0f} s, longer than the {self.longest_wait:.0f} s we wait; run the same command again later, nothing is lost"
@@ -190,7 +190,7 @@ def wait_asked(headers: Mapping[str, str], now: float | None = None) -> float | 
         if date is not None:
             try:
                 return max(0.0, email.utils.mktime_tz(date) - now)
-            except (ValueError, OverflowError):  # a year that no calendar has
+            except (ValueError, OverflowError):  # a year beyond datetime's range
                 return FOREVER_S
     reset = _number((headers.get("x-ratelimit-reset") or "").removesuffix("s"))
     if reset is not None:  # seconds, or for some servers the time itself

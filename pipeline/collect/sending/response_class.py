@@ -18,16 +18,16 @@ from pipeline.errors import AccessError, CascadeError, CreditExhausted, KeyRefus
 
 
 class Action(Enum):
-    """What the sender does next with the request."""
+    """What the sender does next with a request."""
 
     KEEP = "keep"
     AGAIN = "again"
     """Ask at once in another form; not counted as a retry."""
     RETRY = "retry"
     RETRY_ONCE = "retry once"
-    """A repeat costs money or rarely helps: one more try, then the last result stands."""
+    """A retry costs money or rarely helps: try once more, then keep the last result."""
     WAIT = "wait"
-    """The service asks for a slower pace; the request loses none of its tries."""
+    """The service asks for a slower pace; this does not count as a try."""
     REJECT = "reject"
     """This row will never be answered; the others go on."""
     STOP = "stop"
@@ -38,7 +38,7 @@ NO_USAGE = Usage()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`state` is what the store writes down: ok, rejected, http_error, invalid, unknown, not_sent."""
+    """`state` is what the store records: ok, rejected, http_error, invalid, unknown, not_sent."""
 
     action: Action
     state: str
@@ -64,13 +64,13 @@ SPENT = re.compile(
     r'|(credit|spend(ing)?|billing|hard).?(limit|balance|cap)[^"]{0,20}(exceed|exhaust|reach|used|too low)|credits?[^"]{0,20}(exhaust|deplet)',
     re.IGNORECASE,
 )
-"""What a 429 must say to mean the money: one that is about the pace may speak of billing too, to sell a faster plan."""
+"""Words by which a 429 means that the balance is gone. A rate limit may mention billing too, to sell a faster plan."""
 PACE = re.compile(r"rate.?limit|(requests|queries|tokens|calls) per|too many requests", re.IGNORECASE)
 HTML = re.compile(rb"^\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 
 
 def judge(attempt: Attempt) -> Outcome:
-    """The meaning of one attempt."""
+    """What one attempt means."""
     if attempt.arrival == "not_sent":
         return Outcome(Action.RETRY, "not_sent", attempt.problem or "no_connection", attempt.detail)
     if attempt.arrival != "reply" or attempt.http_status is None:
@@ -166,7 +166,7 @@ def _refusal(attempt: Attempt, status: int) -> Outcome:
 
 
 def _spent(attempt: Attempt) -> bool:
-    """Whether a 429 says that the balance is gone, in its message or its code, and nothing of waiting."""
+    """Whether a 429 says, in its message or its code, that the balance is gone, and does not ask to wait."""
     if "retry-after" in attempt.headers or "retry-after-ms" in attempt.headers:
         return False
     said = attempt.body[:20_000].decode("utf-8", "replace")
@@ -192,7 +192,7 @@ def message_of(value: Any, limit: int = 300) -> str:
 
 
 def advice(attempt: Attempt, outcome: Outcome, request: Request) -> str:
-    """What to tell a person whose run stopped at this attempt, and what to do about it."""
+    """Message for the user when a run stops at this attempt, with the remedy."""
     status, where = attempt.http_status or 0, attempt.host
     says = f" ({outcome.message})" if outcome.message else ""
     if status == 401:

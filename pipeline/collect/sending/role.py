@@ -1,4 +1,4 @@
-"""RoleSending: what is sent for one role, and what its replies so far say: of the pace, of the service, of the answers.
+"""RoleSending: state of one role's sending, and what its replies so far imply for the pace, the service and the answers.
 
 The first replies of a role are read before the others are paid for. A refusal of a model that has answered others is the
 row's own fault; where that is in doubt, a request that was answered before is asked once more and decides.
@@ -22,13 +22,13 @@ from pipeline.collect.sending.response_class import Action, Outcome
 from pipeline.errors import UsageError
 
 FIRST = 20
-"""So many replies of a role are read before more are asked for."""
+"""Number of replies of a role that are read before more are sent for."""
 FIRST_IN_FLIGHT = 4
 DOUBT_S = 30.0
-"""So long a service that did not answer what it had answered before counts as down, without being asked again."""
+"""After it failed to answer a request that it had answered before, a service counts as down for this long without being asked again."""
 
 Reader = Callable[[Request, bytes], tuple[str | None, str]]
-"""How a reply's body is read for its row: the label (None where it is none), and the text to show."""
+"""Reads a reply's body for its row: the label (None if it is not one), and the text to show."""
 
 
 @dataclass
@@ -42,19 +42,19 @@ class SendReport:
     failed_by_reason: Counter[str] = field(default_factory=Counter)
     """Requests without a reply at the end of this call."""
     from_store: int = 0
-    """Requests that need no sending: answered, or refused for good, by an earlier call."""
+    """Requests that need not be sent: answered or permanently refused in an earlier call."""
     identical: int = 0
-    """Rows whose request is that of another row of this call."""
+    """Rows that share the request of another row in this call."""
     maybe_paid: int = 0
-    """Attempts that left and never came back, those of an earlier, killed call included."""
+    """Attempts that were sent and never answered, including those of an earlier, killed call."""
     usd: float = 0.0
     unknown_usd: float = 0.0
-    """Upper bound in dollars of what was perhaps paid, or came back without usage."""
+    """Upper bound in dollars of what may have been paid, or came back without usage."""
     damaged: int = 0
     """Kept replies that failed their checksum and were asked for again."""
     attempts: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
-    """Attempts that brought no reply to keep, by reason."""
+    """Attempts without a usable reply, by reason."""
 
     @property
     def failed(self) -> int:
@@ -63,13 +63,13 @@ class SendReport:
 
     def record(self) -> dict[str, Any]:
         """As run.json holds it."""
-        # not asdict, which makes a Counter anew by counting its pairs
+        # not asdict, which would rebuild a Counter by counting its pairs
         return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class ToSend:
-    """What a role wants to be sent. The provider is closed at the end."""
+    """What is to be sent for a role. The provider is closed at the end."""
 
     requests: Iterable[Request]
     provider: Provider
@@ -77,11 +77,11 @@ class ToSend:
     reader: Reader | None = None
     """None: replies are not read while sending."""
     max_unreadable: float = 0.0
-    """At least half of the first replies being no label stops the run, unless this share is allowed."""
+    """If at least half of the first replies are not labels, the run stops, unless this share is allowed."""
     max_failed: float | None = None
-    """With more requests than this without a reply nothing can be recommended; None: not looked at."""
+    """If more requests than this have no reply, nothing can be recommended; None: not checked."""
     failure_rate: float = 0.0
-    """The share of rows that `max_failed` is."""
+    """`max_failed` as a share of the rows."""
 
 
 class RoleSending:
@@ -125,11 +125,11 @@ class RoleSending:
 
     @property
     def reads(self) -> bool:
-        """Whether the next reply is one of those that are read first."""
+        """Whether the next reply is one of the first, which are read at once."""
         return self._reader is not None and not self.read_enough.is_set()
 
     async def may_ask(self, stopping: Callable[[], bool]) -> bool:
-        """Wait for a place among the first requests; False when there are no first ones any more, so none was taken."""
+        """Wait for a place among the first requests; False if these are over, so no place was taken."""
         turn = object()
         self._waiting.append(turn)  # in the rows' order, so that what a stopped call has asked for is their beginning
         try:
@@ -150,7 +150,7 @@ class RoleSending:
         self._changed.set()
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiting tasks to check again."""
         for event in (self._changed, self.read_enough, self.started, self.followed, self.sound):
             event.set()
 
@@ -189,7 +189,7 @@ class RoleSending:
         self.answered, self.alive_at = request, time.monotonic()
 
     def refused_alike(self, number: int, outcome: Outcome) -> list[int]:
-        """The attempts that were refused in the same words, this one the last, without a reply between them."""
+        """The latest attempts refused in the same words, this one included, without a reply in between."""
         # long or filtered rows may well come in a row, but hardly so before any other was ever answered
         suspect = outcome.reason.startswith("http_") or (self.paid and self.report.kept + self.report.from_store == 0)
         if outcome.action is not Action.REJECT or not suspect:
@@ -234,7 +234,7 @@ class RoleSending:
 
     @property
     def too_many_failed(self) -> bool:
-        """So many rows have no reply that nothing can be recommended, whatever else comes."""
+        """So many rows have no reply that nothing can be recommended, whatever follows."""
         return self.max_failed is not None and self.report.failed > self.max_failed
 
     @property

@@ -34,12 +34,12 @@ TRIES = 6
 TRIES_REFUSED = 2
 """Tries of one row that the service refuses with a 403 or 404 while it answers others."""
 TRIES_MAYBE_PAID = 2
-"""Tries of one row that were perhaps paid without a reply to show for it."""
+"""Tries of one row that may have been paid for without a reply."""
 DEADLINE_S = 180.0
 ALIKE = 10
-"""So many rows refused one after the other with the same words: the fault is not theirs, and the run stops."""
+"""After this many consecutive refusals in the same words the rows are not to blame, and the run stops."""
 COMMIT_SHARE = 0.01
-"""Part of a reply's time that a note may wait for others to share its commit."""
+"""Share of a reply's latency that a record may wait for others to share its commit."""
 
 
 def send(
@@ -119,13 +119,13 @@ class _Sender:
     resume: str
     progress: Progress
     error: BaseException | None = None
-    """Why nothing more is sent."""
+    """Reason why nothing more is sent."""
     out: int = 0
     """Requests at a provider at this moment."""
     priced: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
-        """Everything between the first row and the last commit."""
+        """State of one call, from the first row to the last commit."""
         loop = asyncio.get_running_loop()
         self.places = asyncio.Semaphore(self.concurrency)
         self.roles[0].report.maybe_paid += self.store.adopt(self.task)
@@ -257,7 +257,7 @@ class _Sender:
             tries, maybe_paid = tries + 1, maybe_paid + (outcome.action is Action.RETRY_ONCE)
             most = 1 if not role.paid else TRIES_REFUSED if outcome.error is not None else TRIES
             if outcome.action is Action.REJECT or tries >= most or maybe_paid >= TRIES_MAYBE_PAID:
-                # a row that had all its tries in an earlier run gets one more in a later one
+                # a row that used up its tries in an earlier run gets one more
                 await self._give_up(role, request_id, request, attempt, outcome, since if tried >= most else None)
                 return
             if outcome.state in ("http_error", "invalid"):
@@ -265,7 +265,7 @@ class _Sender:
             await role.pace.sleep(role.pace.backoff(tries))
 
     async def _try(self, role: RoleSending, request_id: str, request: Request, bound: float) -> tuple[Attempt, Outcome]:
-        """One attempt, from the note that it leaves to the note of what came back."""
+        """One attempt, from the record that it is about to leave to the record of its result."""
         self.number += 1
         opened = opening(self.number, self.task, request_id, request)
         if role.paid:
@@ -284,7 +284,7 @@ class _Sender:
         finally:
             self.out -= 1
         if role.paid:
-            with suppress(asyncio.CancelledError):  # a reply that is here is kept, whatever happens
+            with suppress(asyncio.CancelledError):  # a reply that has arrived is kept, whatever happens
                 await self.turnstile.enter()
         self.commits.window += 0.1 * (COMMIT_SHARE * (time.monotonic() - begun) - self.commits.window)
         outcome = judge(attempt)
@@ -357,7 +357,7 @@ class _Sender:
             return outcome.state == "ok"
 
     def _watch_refusals(self, role: RoleSending, number: int, attempt: Attempt, outcome: Outcome) -> None:
-        """Many rows refused in the same words, and none answered between them, are no fault of the rows."""
+        """Stops the run if many rows in a row are refused in the same words: the rows are not to blame."""
         refused = role.refused_alike(number, outcome)
         if len(refused) >= ALIKE:
             self.commits.also(partial(self.store.forgive, refused))
@@ -379,7 +379,7 @@ class _Sender:
     ) -> None:
         """A request has had its tries of this run; with `since`, the time of the first, those of all runs: then, if the
         model answers others, it is not asked again."""
-        if outcome.state == "ok":  # an empty reply is a reply: it is kept, and its status will say empty
+        if outcome.state == "ok":  # an empty reply is a reply: it is kept with status empty
             role.count_kept(request_id)
             role.read(request, attempt.body)
             return

@@ -1,4 +1,4 @@
-"""Spending: what the run has cost, what is in flight at its upper bound, and the cap."""
+"""SpendCap: what the run has cost, the upper bound of what is in flight, and the cap."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PROMPT_OVERHEAD_TOKENS = 200
 """Chat template and special tokens around the messages; more than any template in use adds to two messages."""
 
 UNPROMPTED = frozenset({"stop", "reasoning"})
-"""Parameters that no template writes out in words."""
+"""Parameters that no chat template writes into the prompt."""
 
 
 def price_key(service: str, model: str) -> str:
-    """Under which name the last price of a model is remembered."""
+    """Key under which the last price of a model is remembered."""
     return f"price:{service}:{model}"
 
 
@@ -53,14 +53,14 @@ def _prompted_bytes(params: Mapping[str, Any]) -> int:
 
 @dataclass
 class Allowance:
-    """The money of one command, over all its tasks, roles and first calls."""
+    """The budget of one command, over all its tasks, roles and trial calls."""
 
     cap: float | None = None
     """--max-usd; None: no cap."""
     spent: float = 0.0
-    """In dollars; what is not told counts at its upper bound."""
+    """In dollars; an unreported cost counts at its upper bound."""
     confirmed: bool = False
-    """Whether the whole was agreed to, so that its parts need no question."""
+    """Whether the total was confirmed, so that its parts need no question."""
 
     @property
     def left(self) -> float | None:
@@ -104,7 +104,7 @@ class Spending:
     def settle(self, bound: float, usd: float | None) -> None:
         """Turn a reservation into what the request really cost; None is unknown, and counts at its bound."""
         self.pending -= 1
-        self.reserved = max(0.0, self.reserved - bound) if self.pending else 0.0  # no rounding is carried along
+        self.reserved = max(0.0, self.reserved - bound) if self.pending else 0.0  # so that rounding does not accumulate
         if usd is not None:
             self.usd += usd
         else:
@@ -112,5 +112,5 @@ class Spending:
         self.wake()
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiting tasks to check again."""
         self._freed.set()

@@ -1,4 +1,4 @@
-"""Findings: what the figures show about a threshold that nobody asked about, as sentences with a gravity."""
+"""Findings: what the figures show about a threshold without being asked, as sentences with a gravity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.decide.thresholds import accepted
 Floats = npt.NDArray[np.float64]
 
 FEWEST = 30
-"""Rows below which a group, or the top of the confidences, is not worth a sentence."""
+"""With fewer rows, a group or the top of the confidences gets no sentence."""
 TOP = 0.1
 """Share of the most confident rows that is looked at by itself."""
 CHANCE = 0.01
@@ -105,7 +105,7 @@ def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> I
 
 
 def _surest_are_worst(held: Rows) -> Iterator[Caveat]:
-    """The most confident tenth is right less often than the rest: no threshold can mend that."""
+    """The most confident tenth is right less often than the rest: no threshold can fix that."""
     known = ~np.isnan(held.confidence) & ~np.isnan(held.cheap_correct)
     confidence, right = held.confidence[known], held.cheap_correct[known]
     if len(confidence) < 2 * FEWEST:

@@ -1,4 +1,4 @@
-"""Outcome: the very figure that a promise is about, beside the promise: on held-out rows, or on those that made it."""
+"""HoldoutCheck: the figure that a promise bounds, on held-out rows or on the certify rows."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Outcome:
     def words(self) -> str:
         """What the rows show beside what is promised, and whether chance may explain the difference."""
         other, goal = "people" if self.human else "the strong model", self.goal
-        # as many digits as tell the two apart
+        # enough digits to tell the two apart
         value = self.figure.value
         assert value is not None
         seen = next((r for r in (round(value, d) for d in (3, 4, 5)) if self._beyond(r)), round(value, 6))
@@ -143,7 +143,7 @@ def share(good: Floats, *, level: float, split: str, group: npt.NDArray[np.objec
     if group is not None:
         return mean_of_groups(values, group[known], level=level, split=split)
     mean = float(values.mean())
-    if not np.isin(values, (0.0, 1.0)).all():  # some stand for several rows
+    if not np.isin(values, (0.0, 1.0)).all():  # some represent several rows
         low, high = estimated_share_interval(values, np.ones(n, dtype=bool), bought=n, level=level)
         mean = min(max(mean, 0.0), 1.0)
         return Estimate(mean, min(low, mean), max(high, mean), level, n, split)

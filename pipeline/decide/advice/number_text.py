@@ -1,4 +1,4 @@
-"""Phrases: numbers as they stand in a sentence. What belongs together never breaks across lines."""
+"""NumberText: numbers as text in a sentence, without line breaks inside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def counted(n: SupportsInt, thing: str) -> str:
 
 
 def roughly(n: float) -> str:
-    """An estimate of a count with the two significant digits that it deserves: 11,000 for 10,787."""
+    """An estimated count with two significant digits: 11,000 for 10,787."""
     if n <= 0:
         return "0"
     unit = 10 ** max(0, math.floor(math.log10(n)) - 1)
@@ -68,12 +68,12 @@ def points(share: float) -> str:
 
 
 def short(number: float) -> str:
-    """A number with no more digits than it has, up to six decimals."""
+    """A number with up to six decimals, no trailing zeros."""
     return f"{round(number, 6):g}".replace("-", MINUS)
 
 
 def signed(number: float, digits: int) -> str:
-    """A number with its sign and so many decimals."""
+    """A number with its sign and `decimals` decimals."""
     return f"{number:+.{digits}f}".replace("-", MINUS)
 
 

@@ -1,4 +1,4 @@
-"""Warnings from the cheap model's replies: what they hold that speaks against reading a confidence from them."""
+"""ReplyWarnings: what the cheap model's replies contain that makes a confidence from them doubtful."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pipeline.decide.advice.number_text import percent
 from pipeline.decide.advice.warnings import Caveat
 
 NEARLY_ALL, MOST, MANY = 0.99, 0.6, 0.3
-"""Shares of log-probabilities of exactly 0: 30 to 45 % occur in honest replies of a sure model."""
+"""Shares of log-probabilities of exactly 0: 30 to 45 % occur in genuine replies of a confident model."""
 ENOUGH = 20
-"""Replies from which on nearly all of them is no accident."""
+"""From this many replies on, "nearly all" is not an accident."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ReplyCounts:
     strong_unreadable: tuple[tuple[str, int], ...] = ()
     """The commonest texts of strong replies that hold no whole answer, with their counts."""
     constrained: bool = False
-    """Whether the cheap model's server allowed nothing but the answers."""
+    """Whether the cheap model's server was constrained to the answers."""
 
 
 def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:

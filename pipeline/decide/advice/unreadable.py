@@ -1,4 +1,4 @@
-"""Unreadable: strong replies that came and are no whole answer, as figures, certificate and warnings count them."""
+"""Unreadable: strong replies that are not a whole answer, as figures, certificate and warnings count them."""
 
 from __future__ import annotations
 

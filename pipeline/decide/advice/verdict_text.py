@@ -1,4 +1,4 @@
-"""The recommendation in a product owner's words: one sentence, one promise, one line on what is not said."""
+"""VerdictText: the recommendation in a product owner's words: one sentence, one promise, one line on what is not claimed."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _floor_missed(floor: Mapping[str, Any]) -> str:
 
 
 def not_said(story: Story, target: Goal, *, reweighted: bool = False) -> str:
-    """The most tempting wrong reading, denied in one line."""
+    """One line that rules out the most tempting misreading."""
     if story.verdict == "strong_only":
         return _not_said_alone(story, target)
     if story.check:
@@ -241,7 +241,7 @@ def _cost(story: Story) -> str:
 
 
 def _optimum(story: Story) -> str:
-    """What was made small, beside what the alternatives have of it; the total when chosen on other rows than measured."""
+    """What was minimised, beside the alternatives' value; the cross-fitted total."""
     details = story.certificate.details
     total, bound = (details.get(name) for name in ("usd_per_1000_cross_fitted", "usd_per_1000_upper"))
     if total is not None:

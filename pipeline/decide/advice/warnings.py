@@ -17,13 +17,13 @@ from pipeline.decide.testing.certificate import Certificate
 
 SMALL_SPLIT = 100
 FEW_ROWS = 30
-"""Rows below which a worse strong model is not worth a word."""
+"""With fewer rows, a worse strong model is not reported."""
 HEAVY_TIE = 0.2
 MANY_UNREADABLE = 0.01
 MANY_NULLS = 0.05
 UNINFORMATIVE_AUROC = 0.55
 CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninformative", "exact_zeros")
-"""Grave warnings that point at the rows or their labels rather than at their number."""
+"""Grave warnings about the rows or their labels rather than their number."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:
 def of_unreadable(
     found: Unreadable, *, beyond: bool, paired: bool, both_ends: Mapping[str, Mapping[str, Estimate | None]] | None
 ) -> Iterator[Caveat]:
-    """Strong replies that are no whole answer: how many, why, and what helps. `beyond`: more than the config allows;
+    """Strong replies that are not a whole answer: how many, why, and the remedy. `beyond`: more than the config allows;
     `both_ends`: the figures they blur, by name, as if all of them were wrong and as if all were right."""
     if found.n == 0:
         return
@@ -143,7 +143,7 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
 
 
 def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
-    # one label is why all answers are right, so it is said first
+    # a single label explains why all answers are right, so it comes first
     labels = {y for y in held.label if y is not None}
     if len(labels) == 1:
         yield Caveat("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
@@ -157,9 +157,9 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
         )
     if human:
         return
-    both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_read)  # what we could not read makes no model worse
+    both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_read)  # unreadable replies do not make a model worse
     gain = (held.strong_correct - held.cheap_correct)[both]
-    if held.sampled:  # wrong cheap answers are all that was asked about without a coin
+    if held.sampled:  # only wrong cheap answers were asked about without a coin
         estimated = (held.strong_estimate - held.cheap_correct)[held.cheap_correct >= 0]
         gain = estimated[~np.isnan(estimated)] if (held.drawn == 1).any() else estimated[:0]
     if len(gain) >= FEW_ROWS and gain.mean() < 0:

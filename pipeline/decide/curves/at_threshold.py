@@ -1,4 +1,4 @@
-"""What a threshold is expected to do: shares, dollars and seconds on rows that did not choose it, with intervals."""
+"""AtThreshold: expected shares, dollars and seconds at a threshold, with intervals, on rows that did not choose it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 Blocks = npt.NDArray[np.int64]
 
 MOST_MISSING = 0.1
-"""Share of the rows of a figure up to which what is missing is taken for failures, that may depend on the answer."""
+"""Up to this share of a figure's rows, missing answers are treated as failures, which may depend on the answer."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Expectation:
         """Every figure of the recommendation, by name. Accuracies of a model alone are of the rows `compared`."""
         rows, kept = self._rows, self.kept
         waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
-        if self._sampled:  # a time stands for no other row's
+        if self._sampled:  # a time never represents another row
             waited = np.full(len(rows), np.nan)
         blind = self._sampled and bool(kept.any()) and not (rows.drawn == 1).any()
         return {
@@ -233,7 +233,7 @@ class Expectation:
         return Estimate(value, lower, upper, self._level, n, self._split)
 
     def _told(self, x: Floats) -> bool:
-        """Whether something is known of the kept rows, and of the escalated ones: else one part would stand for both."""
+        """Whether both the kept and the escalated rows have known values; otherwise one part would represent both."""
         return self._alone or all((part & ~np.isnan(x)).any() for part in (self.kept, ~self.kept) if part.any())
 
     def _spent(self) -> Estimate:
@@ -282,7 +282,7 @@ def _quantile(x: Floats, q: float, split: str, group: Blocks | None, level: floa
     if group is None:
         tail = (1 - level) / 2
         low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
-    else:  # where the share of times up to the value may lie, read off the times (Woodruff 1952)
+    else:  # Woodruff (1952): the interval of the share of times up to the value, read off as times
         least, most = share_interval((x <= value).astype(np.float64), known, group=group, level=level)
         low, high = math.floor(least * n), math.ceil(most * n) + (most >= 1)
     lower = float(ordered[low - 1]) if low >= 1 else None

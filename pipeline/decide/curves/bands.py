@@ -89,7 +89,7 @@ def bands(
     }
     groups = None if blocks is None else int(blocks.max()) + 1
     if groups is not None:
-        scale *= groups / len(rows)  # where resampling is mute, groups are what was seen
+        scale *= groups / len(rows)  # where resampling shows no variation, the groups are the observations
     out = {"usd_per_1000": _of_amounts(point["usd_per_1000"][0], drawn["usd_per_1000"], level, groups or len(rows))}
     for name, (k, n) in hits.items():
         out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale), groups)
@@ -209,7 +209,7 @@ def _ratio(a: Floats, b: Floats) -> Floats:
 
 
 def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floats], groups: int | None) -> Bands:
-    """Percentile and max-t limits from replicates (r, L); exact ones where a proportion is 0 or 1 and resampling is mute.
+    """Percentile and max-t limits from replicates (r, L); exact ones where a proportion is 0 or 1 and resampling shows no variation.
 
     `hits`: successes and trials of the proportion (L,). Of `groups` resampled, a proportion has Clopper-Pearson's limits at
     as many rows as vary so much (`share_interval`).
@@ -234,7 +234,7 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
         inner = moving & (point > 0) & (point < 1)
         alike = effective_rows(point[inner], (sd[inner] / float(student_factor(groups, level))) ** 2, groups, level)
         lower[inner], upper[inner] = clopper_pearson(point[inner] * alike, alike, level)
-    # near an end the two are made in different ways, and the one over all levels must hold the one over each
+    # near 0 and 1 the two are computed differently, and the simultaneous band must contain the pointwise one
     sim_lower, sim_upper = np.fmin(sim_lower, lower), np.fmax(sim_upper, upper)
     end = defined & ((point == 0) | (point == 1))
     simultaneous = max(level, float(2 * ndtr(critical) - 1))

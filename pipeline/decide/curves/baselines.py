@@ -1,4 +1,4 @@
-"""Baselines: what a cascade must beat, and what it cannot reach, at the same share of rows sent to the strong model.
+"""Baselines: what a cascade must beat, and its upper bound, at the same share of escalated rows.
 
 random   any rows; every row pays the cheap call, so at equal share it costs what an average cascade costs
 oracle   first the rows where only the strong model is right, last those where only the cheap one is; pays both calls

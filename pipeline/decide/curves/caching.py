@@ -1,6 +1,6 @@
 """Caching: what the cascade and the strong model alone cost at the measured share of cached prompt tokens, and at none.
 
-In a batch of evaluation requests a shared prefix is warm, in thin production traffic it is not: both ends are told.
+In a batch of evaluation requests a shared prefix is cached, in sparse production traffic it is not: both ends are reported.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def caching(
     counts = np.ones(len(part)) if weights is None else weights
 
     def saved(role: str, among: npt.NDArray[np.bool_]) -> float:
-        """Mean dollars that caching took off one reply of a role, over rows whose dollars are known."""
+        """Mean dollars that caching saved on one reply of a role, over rows with known dollars."""
         price = prices.get(role)
         if price is None or f"{role}_cached_tokens" not in part:
             return 0.0

@@ -39,7 +39,7 @@ class Ranked:
     """One query's passages from first to last, in blocks that tie on every score.
 
     `gain` (m,) of each passage; `ends` (blocks,): how many passages stand up to the end of each block. Measures are expected
-    values over all orders of the tied ones, in closed form (McSherry and Najork 2008, ECIR): no luck and no spite.
+    values over all orders of the tied ones, in closed form (McSherry and Najork 2008, ECIR).
     """
 
     gain: Floats
@@ -74,7 +74,9 @@ def average_precision(ranked: Ranked) -> float:
     for size, end in zip(ranked.sizes, ranked.ends, strict=True):
         hits = float(relevant[start:end].sum())
         place = np.arange(1, size + 1)
-        others = (place - 1) * (hits - 1) / max(size - 1, 1)  # expected relevant ones before it in its own block
+        others = (
+            (place - 1) * (hits - 1) / max(size - 1, 1)
+        )  # expected number of relevant passages before it in its own block
         total += float((hits / size * (before + 1 + others) / (start + place)).sum())
         before, start = before + hits, int(end)
     return total / float(relevant.sum())
@@ -133,7 +135,7 @@ def passages(
             relevance,
             _joined(code, relevant, score, verdict, strong_says, ~kept & ~silent, strong_share),
         )
-        # a missing verdict stands between yes and no, in the cheap order
+        # a missing verdict ranks between yes and no, in the cheap model's order
         orders |= {
             "cascade": (joined, score),
             "strong": (np.where(silent, 0.5, verdict), np.where(silent, score, 0.0)),
@@ -192,7 +194,7 @@ def _logit(score: Floats) -> Floats:
 
 
 def _bought(name: str, difference: Mapping[str, Any], *, escalated: int) -> str | None:
-    """One sentence where escalating some rows does not improve the order for sure."""
+    """One sentence if escalation does not clearly improve the order."""
     value, lower, upper = (difference[k] for k in ("value", "lower", "upper"))
     if not escalated or value is None or lower is None or lower > 0:
         return None
@@ -363,7 +365,7 @@ def ranked_rows(
     score, strong_score = (
         np.array([np.nan if p is None else expected(p) for p in given], dtype=np.float64) for given in (chances, theirs)
     )
-    if "signal_first_token" in part_frame:  # one logprob tells P(yes) too: p of a yes, 1 - p of a no
+    if "signal_first_token" in part_frame:  # one logprob gives P(yes) too: p for a yes, 1 - p for a no
         alone = pd.to_numeric(part_frame["signal_first_token"]).to_numpy(np.float64, na_value=np.nan)
         score = np.where(np.isnan(score), np.where(part.cheap_answer == yes, alone, 1 - alone), score)
     sure = reading[mine]

@@ -20,7 +20,7 @@ FEWEST_ERRORS = 5
 FOLDS = 5
 MOST_TERMS = 50_000
 FEWEST_TEXTS = 2  # that hold a term
-_WORDS = re.compile(r"\w+").findall  # single letters are words too
+_WORDS = re.compile(r"\w+").findall  # single letters count as words
 
 
 def router_scores(

@@ -155,7 +155,7 @@ class Dollars:
 
 
 def _part(rows: Floats, mean: Floats) -> Floats:
-    """rows x mean, and 0 where there are no rows, whose mean nobody needs."""
+    """rows x mean, and 0 where there are no rows and the mean is undefined."""
     return np.where(rows > 0, rows * mean, 0.0)
 
 

@@ -1,9 +1,9 @@
-"""Usual rules: what people do in place of a certified threshold, on the same rows, at the same prices, with the same test.
+"""UsualRules: what people do instead of a certified threshold, on the same rows, at the same prices, with the same test.
 
 cascade         the recommended threshold
 fixed           confidence 0.85, whatever the task
 best_looking    the threshold that looks good enough on the certify rows, without a test: the lowest that meets the target
-random          as many requests as the cascade escalates, picked by lot, in expectation
+random          as many requests as the cascade escalates, picked at random, in expectation
 router          reads the text alone and pays no cheap call for what it sends up, at the dollars of the cascade
 oracle          escalates exactly where only the strong model is right: no rule can do better
 strong, cheap   one model alone
@@ -34,7 +34,7 @@ Kept = npt.NDArray[np.bool_]
 
 FIXED = 0.85
 LARGEST_CHOICE = 400
-"""Thresholds among which the best-looking one is sought."""
+"""Number of thresholds among which the best-looking one is searched."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def usual_rules(
             p_value = promise_p_value(own, mine.kept)
             kept = _verdict(own, mine.kept, p_value)
         record |= {"p_value": p_value, "kept": kept, "tested_on": own.split}
-        if name == "strong":  # so by construction, whatever the rows
+        if name == "strong":  # by construction, whatever the rows
             record["difference"] |= {"lower": None, "upper": None}
         if name == "router":
             record |= _against_cascade(shown, rule, here["cascade"])
@@ -149,7 +149,7 @@ def _bound(goal: Goal) -> float:
 
 
 def _figure(rows: Rows, strong: Floats, kept: Kept, goal: Goal) -> float | None:
-    """What the target speaks of, larger is better (the escalated share for a budget); None where it speaks of nothing."""
+    """The figure that the target is about, larger is better (the escalated share for a budget); None if there is none."""
     if goal.escalation_rate is not None:
         return float((~kept).mean())
     if goal.kind == "match_strong":
@@ -184,7 +184,7 @@ def _record(setting: Setting, rule: Rule) -> dict[str, Any]:
 def _verdict(setting: Setting, kept: Kept, p_value: float | None) -> bool | None:
     if not setting.goal.promises:
         return None
-    if p_value is None:  # nothing kept: what compares with the strong model holds by construction
+    if p_value is None:  # nothing kept: a comparison with the strong model holds by construction
         return True if setting.goal.kind in ("match_strong", "agree_with_strong") and not kept.any() else None
     return p_value <= setting.goal.delta
 
@@ -195,7 +195,7 @@ def promise_p_value(setting: Setting, kept: Kept) -> float | None:
     if not goal.promises or goal.kind == "budget" or not kept.any():
         return None
     as_confidence = replace(rows, confidence=np.where(kept & ~np.isnan(rows.confidence), 1.0, 0.0))
-    if kept.all():  # also what has no confidence: the cheap model alone keeps everything
+    if kept.all():  # including rows without a confidence: the cheap model alone keeps everything
         as_confidence = replace(rows, confidence=np.ones(len(rows)))
     drawn = threshold_search.sample(as_confidence, goal, fit=None, human=setting.human)
     found = threshold_search.of_sample(drawn, goal, levels=[1.0], fit=None)
@@ -204,7 +204,7 @@ def promise_p_value(setting: Setting, kept: Kept) -> float | None:
 
 
 def _by_lot(setting: Setting, cascade: Rule, told: dict[str, Any]) -> dict[str, Any]:
-    """As many requests as the cascade sends up, by lot: figures in expectation, so each is a mixture of the two ends."""
+    """As many requests as the cascade escalates, at random: expected figures, so each is a mixture of the two ends."""
     rows, level, split, kept_share = setting.rows, setting.level, setting.split, float(cascade.kept.mean())
     cheap = paired_difference(rows.cheap_correct, setting.strong, level=level, split=split, group=setting.group)
     expected = kept_share * rows.cheap_correct + (1 - kept_share) * setting.strong
@@ -217,7 +217,7 @@ def _by_lot(setting: Setting, cascade: Rule, told: dict[str, Any]) -> dict[str, 
 
 
 def _lot_test(setting: Setting, cascade: Rule) -> tuple[float | None, bool | None]:
-    """By lot the cascade loses its kept share of what the cheap model alone loses: that is tested with a wider margin."""
+    """At random, the loss is the kept share of the cheap model's loss, so the test uses a wider margin."""
     goal, kept_share = setting.goal, float(cascade.kept.mean())
     if goal.kind not in ("match_strong", "agree_with_strong") or kept_share == 0:
         return None, None

@@ -1,4 +1,4 @@
-"""ChosenSignal: which signal is the confidence, chosen on the fit rows or by the config, and its value on every row."""
+"""ChosenSignal: the signal used as the confidence, chosen on the fit rows or named by the config, and its value on every row."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def chosen_signal(
 
 
 def _fitted(read: Inputs, outcome: Floats, seed: int) -> dict[str, Any] | None:
-    """The model, from as much as `cross_fitted` says it should read."""
+    """The model, fitted on the inputs that `cross_fitted` chose."""
     graded = ~np.isnan(outcome)
     read, y = read.take(graded), outcome[graded]
     chosen = cross_fitted(read, y, signal_choice.folds(len(y), seed), seed)
@@ -90,7 +90,7 @@ def _answers(frame: pd.DataFrame) -> Texts:
 
 
 def _texts(frame: pd.DataFrame, texts: Mapping[str, str] | None) -> Texts | None:
-    """None where some row's text is not known."""
+    """None if any row's text is unknown."""
     if texts is None or not all(example in texts for example in frame["example_id"]):
         return None
     return np.array([texts[example] for example in frame["example_id"]], dtype=object)

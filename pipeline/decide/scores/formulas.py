@@ -73,7 +73,7 @@ def _ranking(n: Floats, right: Floats, total: Floats, good: Floats) -> dict[str,
     above = right_above + wrong_above
     recall_step = right / good[:, None]
     out["average_precision_correct"] = np.nansum(recall_step * (right_above + right) / (above + n), axis=1)
-    # ranked by error, the least sure come first: a block's precision counts everything up to and including it
+    # ranked by error, the least confident come first: a block's precision counts everything up to and including it
     below = np.cumsum(n, axis=1)
     out["average_precision_error"] = np.nansum(wrong / bad[:, None] * np.cumsum(wrong, axis=1) / below, axis=1)
     for name, needed in (("correct", good), ("error", bad)):
@@ -117,7 +117,7 @@ def _binned(name: str, bins: Bins, value: Floats, n: Floats, right: Floats, tota
     hit_rate = np.divide(hits, size, out=np.zeros_like(size), where=size > 0)
     noise = share * hit_rate * (1 - hit_rate) / (size - 1)
     debiased = square - np.where(size > 1, noise, 0.0).sum(axis=1)
-    debiased[(size == 1).any(axis=1)] = np.nan  # a bin of one row has no variance to take off
+    debiased[(size == 1).any(axis=1)] = np.nan  # a bin with one row has no variance to subtract
     return out | {f"ce_l2_plugin_{name}": np.sqrt(square), f"ce_l2_debiased_{name}": np.sqrt(np.maximum(debiased, 0.0))}
 
 

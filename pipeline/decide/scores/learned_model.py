@@ -27,8 +27,8 @@ Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: the inverse of the penalty
-FEWEST_ROWS, FEWEST_OF_EACH = 50, 10  # below these no model is learned
-FEWEST_OF_ANSWER = 10  # rows with an answer that it takes to give it a number of its own
+FEWEST_ROWS, FEWEST_OF_EACH = 50, 10  # with fewer, no model is fitted
+FEWEST_OF_ANSWER = 10  # fewest rows with an answer that gets a coefficient of its own
 MOST_NULL = 0.02  # a feature that is null more often than this would make the learned signal null too
 DIRECTIONS = 25  # of the texts
 
@@ -79,7 +79,7 @@ class _Words:
 
     @classmethod
     def of(cls, texts: Sequence[str], seed: int) -> _Words | None:
-        """None where the texts have no words in common to tell them apart by."""
+        """None if the texts share no words."""
         table = _table(texts)
         seen = np.bincount(table.indices, minlength=BUCKETS)
         idf = np.log((1 + len(texts)) / (1 + seen)) + 1
@@ -197,7 +197,7 @@ def learned_values(numbers: Mapping[str, Any], read: Inputs | Mapping[str, npt.A
 
 
 def cross_fitted(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int) -> tuple[Inputs, Floats] | None:
-    """How much a model should read, and the signal of every row from a model that has not seen its fold.
+    """Which inputs a model should read, and the signal of every row from a model fitted without its fold.
 
     The least that is within one standard error of the best cross-validated AURC, over the folds' paired differences. None where
     no model can be fitted. `y` (n,): 1 or 0; `fold` (n,): 0, 1, ... Only the penalty, one of five values, is chosen on all rows.

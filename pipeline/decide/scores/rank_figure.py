@@ -1,4 +1,4 @@
-"""Rank figure: a measure that depends on the order of a signal's values alone, nulls the least sure of all."""
+"""RankFigure: a measure of the order of a signal's values, nulls ranked last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selection: which confidence signal the task uses. Rows of the fit split only."""
+"""SignalChoice: which confidence signal the task uses. Fit rows only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells: graded confidences as counts per distinct value, which is all that the metrics and fits depend on."""
+"""ValueCounts: graded confidences as counts per distinct value, which is all that the metrics and fits depend on."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ Below = Callable[[float, npt.NDArray[np.intp]], Floats]
 """P(an outcome at least as extreme) for one nuisance value, for the outcomes with these indices."""
 
 GAMMA = 1e-3
-"""Probability spent on the nuisance's confidence bound; added to every p-value."""
+"""Probability spent on the confidence bound of the nuisance parameter; added to every p-value."""
 GRID_MARGIN = 3e-3
-"""Part by which every p-value is raised for what a finite grid of nuisance values can miss (measured: at most half of it)."""
+"""Relative increase of every p-value that covers what a finite grid of nuisance values can miss (measured: at most half of it)."""
 LARGEST_EXACT_ORDER = 20_000
 """Above this many rows outcomes are ordered by a - b, whose law comes from one Fourier transform per nuisance value."""
 RUNS_AT_ONCE, MARGIN_Z = 64, 0.25
@@ -69,7 +69,7 @@ class PairedTest:
         self._by_score = n <= largest_exact_order
         largest = (1 - within) / 2
         smallest = min(0.02 / n, largest / 2)
-        # even steps as well: with few rows the worst value lies where a geometric grid is wide
+        # evenly spaced points as well: with few rows the worst value lies where a geometric grid is coarse
         even = np.linspace(0.0, largest, EVEN_POINTS if n <= 500 else 2)
         self._grid = np.union1d(np.geomspace(smallest, largest, NUISANCE_POINTS), even)
 

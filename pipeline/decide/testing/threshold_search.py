@@ -1,4 +1,4 @@
-"""Trial: candidates, what was found out about each, and the order in which they are tested."""
+"""ThresholdSearch: the candidates, the evidence on each, and the order in which they are tested."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class ReportRows:
 
     @property
     def sampled(self) -> bool:
-        """Whether strong answers were bought by the coin, so that those that are there are no picture of all."""
+        """Whether strong answers were sampled, so that the available ones do not represent all rows."""
         return bool(np.isfinite(self.numbers["coin"]).any())
 
     @property
