@@ -15,11 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 
 from cascade_threshold import Policy
 from pipeline import stages
@@ -28,10 +26,12 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
-from pipeline.deliver.report import figures
 from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.directory import POLICY, SWEEP, read_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TASK = "notebook"
 UNCOUNTED = (
@@ -99,6 +99,10 @@ class Evaluation:
         return path
 
     def _plot(self, name: str, ax: Axes | None) -> Axes:
+        import matplotlib.pyplot as plt
+
+        from pipeline.deliver.report import figures
+
         paint = figures.painters(self.data).get(name)
         if paint is None:
             raise UsageError("these rows do not suffice for this figure; `report` says what is missing")

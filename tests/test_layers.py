@@ -141,3 +141,19 @@ def test_row_58_nothing_is_pickled_and_no_file_holds_two_nouns(name: str) -> Non
 def test_packages_hand_nothing_on(name: str) -> None:
     body = ast.parse(MODULES[name].read_text("utf-8")).body
     assert all(isinstance(node, ast.Expr | ast.Assign) for node in body)
+
+
+def test_what_takes_long_to_load_is_loaded_by_who_needs_it() -> None:
+    """Of an import of all commands these were more than half; most commands draw nothing and fit nothing."""
+    late = {"matplotlib", "sklearn", "scipy.stats", "scipy.signal", "together", "pipeline.deliver.report.figures"}
+    drawing, asking = MODULES["pipeline.deliver.report.figures"], ROOT / "pipeline" / "collect" / "providers"
+    for path in FILES:
+        if path == drawing or path.is_relative_to(asking) or path.name == "transport.py":
+            continue
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ImportFrom):
+                names = {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+            else:
+                names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            loads = {heavy for heavy in late for name in names if f"{name}.".startswith(f"{heavy}.")}
+            assert not loads, f"{path}: loads {loads} wherever it is imported"

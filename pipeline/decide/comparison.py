@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.curves.bootstrap import MOST_BLOCKS, blocks_of
@@ -98,6 +97,8 @@ def mcnemar(first: Floats, second: Floats) -> float | None:
     if not known.any():
         return None
     wins, losses = int((second[known] > first[known]).sum()), int((second[known] < first[known]).sum())
+    from scipy import stats
+
     return 1.0 if wins + losses == 0 else float(stats.binomtest(wins, wins + losses).pvalue)
 
 

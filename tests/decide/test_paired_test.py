@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from pipeline.decide.testing.binomial import lower_bound, too_few_errors_p, upper_bound
+from pipeline.decide.testing.binomial import lower_bound, quantile, too_few_errors_p, upper_bound
 from pipeline.decide.testing.paired_score import GAMMA, GRID_MARGIN, PairedTest, gamma_for, restricted_win_rate, score
 
 
@@ -176,3 +176,11 @@ def test_accepted_rows_needed_without_an_error_are_those_of_the_tables():
     for delta, needed in ((0.1, (22, 45, 114, 230)), (0.05, (29, 59, 149, 299))):
         for limit, n in zip((0.1, 0.05, 0.02, 0.01), needed, strict=True):
             assert too_few_errors_p(0, n, limit) <= delta < too_few_errors_p(0, n - 1, limit)
+
+
+@pytest.mark.parametrize("p", [0.005, 0.025, 0.5, 0.975])
+@pytest.mark.parametrize("rate", [0.01, 0.5, 0.95])
+def test_a_quantile_of_successes_is_scipys(p: float, rate: float) -> None:
+    for trials in (1, 2, 7, 40, 1000, 250_000):
+        found = quantile(p, trials, rate)
+        assert found == max(int(stats.binom.ppf(p, trials, rate)), 0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from pipeline.decide.advice.number_text import MINUS, counted, percent, short, shortened
 from pipeline.decide.advice.warnings import Caveat
@@ -80,6 +79,13 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", MINUS)
 
 
+def _fisher(a: int, n: int, b: int, m: int, alternative: Literal["two-sided", "less"] = "two-sided") -> float:
+    """P-value of Fisher's exact test of a of n against b of m."""
+    from scipy import stats
+
+    return float(stats.fisher_exact(np.array([[a, n - a], [b, m - b]]), alternative=alternative)[1])
+
+
 def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> Iterator[Caveat]:
     """Accuracy of the cascade on the rows that chose the threshold and on those that did not (Fisher's exact test)."""
     counts = []
@@ -94,7 +100,7 @@ def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> I
     (a, n), (b, m) = counts
     if min(n, m) < FEWEST:
         return
-    p = float(stats.fisher_exact(np.array([[a, n - a], [b, m - b]]))[1])
+    p = _fisher(a, n, b, m)
     if p < CHANCE:
         yield Caveat(
             "splits_disagree",
@@ -115,7 +121,7 @@ def _surest_are_worst(held: Rows) -> Iterator[Caveat]:
     if top.sum() < FEWEST or (~top).sum() < FEWEST:
         return
     a, n, b, m = int(right[top].sum()), int(top.sum()), int(right[~top].sum()), int((~top).sum())
-    if a / n < b / m and float(stats.fisher_exact(np.array([[a, n - a], [b, m - b]]), alternative="less")[1]) < 0.05:
+    if a / n < b / m and _fisher(a, n, b, m, "less") < 0.05:
         yield Caveat(
             "surest_are_worst",
             3,

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.held_out import LEVEL
 from pipeline.decide.predictions import Rows
+from pipeline.decide.testing.binomial import quantile
 from pipeline.decide.testing.mean_interval import ratio_interval
 from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
 from pipeline.decide.testing.tango import weighted_tango
@@ -281,7 +281,7 @@ def _quantile(x: Floats, q: float, split: str, group: Blocks | None, level: floa
     value = float(ordered[max(1, math.ceil(q * n - 1e-9)) - 1])
     if group is None:
         tail = (1 - level) / 2
-        low, high = int(stats.binom.ppf(tail, n, q)), int(stats.binom.ppf(1 - tail, n, q)) + 1
+        low, high = quantile(tail, n, q), quantile(1 - tail, n, q) + 1
     else:  # Woodruff (1952): the interval of the share of times up to the value, read off as times
         least, most = share_interval((x <= value).astype(np.float64), known, group=group, level=level)
         low, high = math.floor(least * n), math.ceil(most * n) + (most >= 1)

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
-from sklearn.linear_model import LogisticRegression
+from scipy.special import stdtrit
 
 from pipeline.decide.advice.number_text import MINUS
 from pipeline.decide.held_out import LEVEL, interval_level, shown_split
@@ -175,6 +174,8 @@ def _joined(
     share: tuple[float, float],
 ) -> Floats:
     """P(relevant) of the rows `told`, from cheap logit and strong verdict (or P(yes)); fitted on other queries' rows, (n,)."""
+    from sklearn.linear_model import LogisticRegression
+
     out = np.where(says == 1, share[1], share[0])
     bare = np.isin(verdict[told], (0.0, 1.0)).all()
     terms = np.column_stack([_logit(score), np.nan_to_num(verdict) if bare else _logit(verdict)])
@@ -313,7 +314,7 @@ def _difference(values: Floats, level: float) -> dict[str, Any]:
     if n < 2:
         return {"value": float(known[0]) if n else None, "lower": None, "upper": None, "level": level, "n": n}
     spread = float(np.hypot(known.std(ddof=1) / n**0.5, UNSEEN / n))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * spread
     value = float(known.mean())
     return {"value": value, "lower": max(-1.0, value - half), "upper": min(1.0, value + half), "level": level, "n": n}
 

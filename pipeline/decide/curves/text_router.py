@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.linear_model import LogisticRegression
 
 from pipeline.decide.testing.clusters import fold_of
 
@@ -57,6 +55,8 @@ def cross_fitted_scores(
 
 def _counts(texts: Sequence[str]) -> csr_matrix | None:
     """How often each word and word pair stands in each text, (n, terms); None without a word. Taken apart once for all folds."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
     try:
         table: csr_matrix = CountVectorizer(tokenizer=_WORDS, token_pattern=None, ngram_range=(1, 2)).fit_transform(
             texts
@@ -68,6 +68,9 @@ def _counts(texts: Sequence[str]) -> csr_matrix | None:
 
 def _predicted(counts: csr_matrix, fit: Places, wrong: Floats, rest: Places, seed: int) -> Floats | None:
     """Fitted on the rows `fit`, of which `wrong` tells the outcome; (rest,)."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+
     fit, target = fit[~np.isnan(wrong)], wrong[~np.isnan(wrong)].astype(np.int64)
     if min(target.sum(), len(target) - target.sum()) < FEWEST_ERRORS:
         return None

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 from pipeline.decide.advice.holdout_check import share
 from pipeline.decide.curves.at_threshold import Estimate
@@ -264,5 +264,5 @@ def _mean(values: Floats, level: float, split: str) -> Estimate:
     mean = float(known.mean())
     if n == 1:
         return Estimate(mean, None, None, level, n, split)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * known.std(ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + level) / 2) * known.std(ddof=1) / np.sqrt(n))
     return Estimate(mean, mean - half, mean + half, level, n, split)

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from sklearn.decomposition import TruncatedSVD
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from cascade_threshold.hashed_words import BUCKETS, hashed_words
 from cascade_threshold.learned import FEATURES
 from cascade_threshold.logistic_form import CLIP
 from pipeline.decide.scores.rank_figure import rank_figure
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
@@ -80,6 +80,8 @@ class _Words:
     @classmethod
     def of(cls, texts: Sequence[str], seed: int) -> _Words | None:
         """None if the texts share no words."""
+        from sklearn.decomposition import TruncatedSVD
+
         table = _table(texts)
         seen = np.bincount(table.indices, minlength=BUCKETS)
         idf = np.log((1 + len(texts)) / (1 + seen)) + 1
@@ -174,10 +176,14 @@ def _common(answers: Texts | None, rows: npt.NDArray[np.bool_]) -> list[str]:
 
 
 def _model(penalty: float) -> LogisticRegression:
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
 
 
 def _chosen_penalty(z: Floats, target: npt.NDArray[np.int64], seed: int) -> float:
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     losses = [-cross_val_score(_model(c), z, target, cv=folds, scoring="neg_log_loss").mean() for c in RIDGES]
     return RIDGES[int(np.argmin(losses))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from scipy import special
@@ -19,6 +21,12 @@ def too_few_errors_p(errors: npt.ArrayLike, trials: npt.ArrayLike, limit: npt.Ar
     below_all = k < m
     p = special.betainc(np.where(below_all, m - k, 1.0), np.where(below_all, k, 0.0) + 1, 1 - rate)
     return np.asarray(np.where(below_all, p, 1.0), dtype=np.float64)
+
+
+def quantile(p: float, trials: int, rate: float) -> int:
+    """The smallest number of successes that is not exceeded with probability `p` or more; as scipy.stats.binom.ppf."""
+    near = max(0, math.ceil(special.bdtrik(p, trials, rate)))
+    return next(k for k in range(max(near - 1, 0), trials + 1) if k == trials or special.bdtr(k, trials, rate) >= p)
 
 
 def upper_bound(successes: npt.ArrayLike, trials: npt.ArrayLike, alpha: float) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from pipeline.decide.testing.binomial import too_few_errors_p
 
@@ -51,5 +51,7 @@ def informed_weights(
 
 def _most_errors(trials: Counts, limit: float, delta: float) -> Counts:
     """The most errors in so many trials that still reject an error rate of `limit` at delta; -1 when none do."""
+    from scipy import stats
+
     most = stats.binom.ppf(delta, trials, limit)
     return np.asarray(np.where(stats.binom.cdf(most, trials, limit) <= delta, most, most - 1), dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 Floats = npt.NDArray[np.float64]
 
@@ -14,8 +14,8 @@ def clopper_pearson(k: npt.ArrayLike, n: npt.ArrayLike, level: float = 0.9) -> t
     hits, size = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64))
     tail = (1 - level) / 2
     with np.errstate(invalid="ignore"):
-        lower = np.where(hits > 0, beta.ppf(tail, hits, size - hits + 1), 0.0)
-        upper = np.where(hits < size, beta.ppf(1 - tail, hits + 1, size - hits), 1.0)
+        lower = np.where(hits > 0, betaincinv(hits, size - hits + 1, tail), 0.0)
+        upper = np.where(hits < size, betaincinv(hits + 1, size - hits, 1 - tail), 1.0)
     return lower, upper
 
 

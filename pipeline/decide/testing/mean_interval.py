@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def ratio_interval(
 
 def skewed_interval(value: Floats, error: Floats, skewness: Floats, number: int, level: float) -> tuple[Floats, Floats]:
     """Limits from estimates, their standard errors and their sampling skewness, shape (L,) each; `number` of rows or groups."""
-    quantile = float(stats.t.ppf((1 + level) / 2, max(number - 1, 1)))
+    quantile = float(stdtrit(max(number - 1, 1), (1 + level) / 2))
     lower = np.minimum(value - quantile * error, value - _skewed(quantile, skewness) * error)
     upper = np.maximum(value + quantile * error, value - _skewed(-quantile, skewness) * error)
     return lower, upper

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.testing import clusters
@@ -41,5 +41,5 @@ def mean_of_groups(values: Floats, group: npt.NDArray[np.object_], *, level: flo
     k, mean = len(means), float(means.mean())
     if k < 2:
         return Estimate(mean, None, None, level, len(values), split)
-    half = float(stats.t.ppf((1 + level) / 2, k - 1)) * float(means.std(ddof=1)) / float(np.sqrt(k))
+    half = float(stdtrit(k - 1, (1 + level) / 2)) * float(means.std(ddof=1)) / float(np.sqrt(k))
     return Estimate(mean, mean - half, mean + half, level, len(values), split)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from pipeline.decide.testing.intervals import clopper_pearson
 
@@ -99,7 +99,7 @@ def effective_rows(share: Floats, variance: Floats, groups: Floats | float, leve
 def student_factor(groups: npt.ArrayLike, level: float) -> Floats:
     """Student's quantile for so many groups over the normal one: what an interval from their spread lacks."""
     tail = (1 + level) / 2
-    return np.asarray(stats.t.ppf(tail, np.maximum(np.asarray(groups, dtype=np.float64) - 1, 1)) / stats.norm.ppf(tail))
+    return np.asarray(stdtrit(np.maximum(np.asarray(groups, dtype=np.float64) - 1, 1), tail) / ndtri(tail))
 
 
 def _of_groups(share: float, residual: Floats, mass: Floats, group: Codes, level: float) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def _of_groups(share: float, residual: Floats, mass: Floats, group: Codes, level
 def _of_strata(
     share: float, x: Floats, among: npt.NDArray[np.bool_], weight: Floats, distinct: Floats, level: float
 ) -> tuple[float, float]:
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(ndtri((1 + level) / 2))
     total, below, above = float(weight[among].sum()), 0.0, 0.0
     for each in distinct:
         rows = weight == each

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri
 
 from pipeline.decide.testing.paired_score import score
 
@@ -19,7 +19,7 @@ _HALVINGS = 60
 
 def tango_interval(losses: float, wins: float, n: int, level: float) -> tuple[float, float]:
     """Lower and upper bound of P(win) - P(loss) after `losses` and `wins` on n rows; n >= 1, 0 < level < 1."""
-    limit = float(stats.norm.ppf((1 + level) / 2))
+    limit = float(ndtri((1 + level) / 2))
 
     def distance(loss: float) -> float:
         """The score statistic of a loss rate minus win rate of `loss`; falls as it grows."""

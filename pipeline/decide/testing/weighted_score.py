@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal, special
+from scipy import special
 
 from pipeline.decide.testing.binomial import too_few_errors_p, upper_bound
 from pipeline.decide.testing.paired_score import (
@@ -199,6 +199,8 @@ class WeightedTest:
         law = np.exp(
             choices + special.xlogy(lost, win + self.within) + special.xlog1py(others - lost, -(win + self.within))
         )
+        from scipy import signal
+
         joint = signal.fftconvolve(drawn, law[None, :], axes=1)
         return first_win, first_loss + low, np.maximum(joint, 0.0)
 

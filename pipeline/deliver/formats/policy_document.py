@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from scipy import stats
+from scipy.special import betaincinv
 
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.policy_schema import SCHEMA, checked, digest, part_digests
@@ -239,4 +239,4 @@ def _upper(
     total, bad = sum(w for _, w in kept), sum(w for g, w in kept if g != 1)
     m = _effective([w for _, w in kept])
     k = bad * (m / total)
-    return 1.0 if bad >= total else float(stats.beta.ppf(1 - delta, k + 1, m - k))
+    return 1.0 if bad >= total else float(betaincinv(k + 1, m - k, 1 - delta))

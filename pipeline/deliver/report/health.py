@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from pipeline.config.vocabulary import ROLES
 from pipeline.deliver.report.records import Report
@@ -115,5 +114,7 @@ def watch(monitor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _band(k: float, n: float) -> dict[str, Any]:
+    from scipy import stats
+
     law = stats.betabinom(WATCHED, k + 0.5, n - k + 0.5)
     return {"value": k / n, "lower": int(law.ppf(0.005)), "upper": int(law.ppf(0.995)), "n": int(n)}

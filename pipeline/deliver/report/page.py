@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
 from pipeline.config.task import TaskConfig
 from pipeline.deliver.formats.serialize import to_yaml
-from pipeline.deliver.report import captions, downloads, figures, index
+from pipeline.deliver.report import captions, downloads, index
 from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.deliver.report.dot_plot import dot_plot
@@ -23,6 +23,9 @@ from pipeline.errors import CascadeError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
 from pipeline.run.directory import POLICY, dump_json, sealed
+
+if TYPE_CHECKING:
+    from pipeline.deliver.report import figures
 
 PAGE, DATA, LATEST = "report.html", "report.json", "latest.json"
 SWEEP_CSV, MISTAKES_CSV, CERTIFICATE = "sweep.csv", "mistakes.csv", "certificate.html"
@@ -50,6 +53,8 @@ def write(
     built = report_data.build(decision, config, found, texts=texts, previous=previous, index_link=link)
     data = dump_json(sealed(built))
     report = json.loads(data)
+    from pipeline.deliver.report import figures  # matplotlib takes longer to load than most commands to run
+
     drawn = figures.draw(report)
     page = render(report, drawn)
     for figure, drawing in drawn.items():
@@ -85,7 +90,10 @@ def previous_report(reports_dir: Path, task: str, folder: Path, started: str | N
 
 def render(report: Mapping[str, Any], drawn: Mapping[str, figures.Drawing] | None = None) -> str:
     """The page. Everything on it comes from `report`, the content of report.json."""
-    drawn = figures.draw(report, png=False) if drawn is None else drawn
+    if drawn is None:
+        from pipeline.deliver.report import figures
+
+        drawn = figures.draw(report, png=False)
     words = captions.captions(report)
     script = read_template("tables.js") + read_template("explorer.js")
     return (
