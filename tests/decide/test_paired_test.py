@@ -178,7 +178,7 @@ def test_accepted_rows_needed_without_an_error_are_those_of_the_tables():
             assert too_few_errors_p(0, n, limit) <= delta < too_few_errors_p(0, n - 1, limit)
 
 
-@pytest.mark.parametrize("p", [0.005, 0.025, 0.5, 0.975])
+@pytest.mark.parametrize("p", [0.005, 0.025, 0.05, 0.95, 0.975])
 @pytest.mark.parametrize("rate", [0.01, 0.5, 0.95])
 def test_a_quantile_of_successes_is_scipys(p: float, rate: float) -> None:
     for trials in (1, 2, 7, 40, 1000, 250_000):
