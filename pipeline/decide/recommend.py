@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +14,18 @@ import pandas as pd
 from pipeline.decide.advice import unreadable, verdict_text
 from pipeline.decide.advice.findings import findings
 from pipeline.decide.advice.holdout_check import Outcome, outcome
-from pipeline.decide.advice.number_text import counted, limit, usd
+from pipeline.decide.advice.number_text import counted, limit, rounded_up, usd
 from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
-from pipeline.decide.advice.warnings import Caveat, caveats, gravest_first, of_the_outcome, of_unreadable
+from pipeline.decide.advice.warnings import (
+    Caveat,
+    caveats,
+    gravest_first,
+    of_larger_rates,
+    of_the_outcome,
+    of_unreadable,
+)
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.label_rates import label_rates
@@ -131,18 +137,20 @@ def recommend(
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
 
     barred = "unreadable" in certificate.details  # no number of rows and no other value of the target would change that
-    # new labels spread over the splits like the present ones
-    spread = len(rows) / len(held) if len(held) else 1.0
-    further = tightest = tighter = None
+    plan = tightest = tighter = None
     if not barred:
-        further = sample_size.labels_needed(held, goal, certificate=certificate, fit=fit, human=human)
+        plan = sample_size.labels_needed(held, goal, certificate=certificate, fit=fit, human=human, seed=seed)
         tightest = sample_size.tightest(held, goal, fit=fit, human=human)
-    if further is not None:
-        further = math.ceil(further * spread)
-    tighter = sample_size.tighter(held, goal, certificate=certificate, best=tightest, fit=fit, human=human)
+    further = (
+        None
+        if plan is None or plan.rows is None
+        else rounded_up(sample_size.to_collect(plan.rows, len(held), len(rows)))
+    )
+    tighter = sample_size.tighter(held, goal, certificate=certificate, best=tightest, fit=fit, human=human, seed=seed)
     if tighter is not None:
-        tighter["labels_needed"] = math.ceil(tighter["labels_needed"] * spread)
-    verdict, why = _verdict(held, goal, certificate, human, further)
+        tighter["labels_needed"] = rounded_up(sample_size.to_collect(tighter["labels_needed"], len(held), len(rows)))
+    larger = [] if barred else sample_size.larger_rates(held, goal, fit=fit, human=human, seed=seed)
+    verdict, why = _verdict(held, goal, certificate, human, further, None if plan is None else plan.chance)
     threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
     alone = verdict in ("uncertified", "strong_only")
     figures = partial(
@@ -170,6 +178,7 @@ def recommend(
             rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None, partly=partly
         ),
         of_the_outcome(found),
+        of_larger_rates(larger, certified=certificate.certified),
         findings(rows, goal, threshold, human=human, grouped=grouped),
         () if replies is None else reply_caveats(replies),
     )
@@ -240,7 +249,9 @@ def _both_ends(
     return found
 
 
-def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, further: int | None) -> tuple[str, str]:
+def _verdict(
+    held: Rows, goal: Goal, certificate: Certificate, human: bool, further: int | None, chance: float | None
+) -> tuple[str, str]:
     """The verdict, and for strong_only and uncertified the reason in words."""
     other = "people" if human else "the strong model"
     if _never_right(held):
@@ -256,7 +267,7 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, furt
                 "strong_only",
                 f"the strong model alone reaches {limit(goal.at_least)}, and no cascade was shown to",
             )
-        return "uncertified", verdict_text.why_uncertified(goal, certificate, further, human)
+        return "uncertified", verdict_text.why_uncertified(goal, certificate, further, chance, human)
     if certificate.delta is None:
         total, alone = (certificate.details.get(k) for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000"))
         if total is not None and alone is not None and total >= alone:

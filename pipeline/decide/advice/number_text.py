@@ -31,6 +31,12 @@ def roughly(n: float) -> str:
     return f"{round(n / unit) * unit:,}"
 
 
+def rounded_up(n: float) -> int:
+    """The next count that has two significant digits, as `roughly` prints it: 11,000 for 10,187."""
+    unit: int = 10 ** max(0, math.floor(math.log10(max(n, 1))) - 1)
+    return math.ceil(n / unit - 1e-9) * unit
+
+
 def percent(share: float | None) -> str:
     """A share as per cent with one decimal where it needs one; never rounded to 0 % or 100 % when it is neither."""
     if share is None:

@@ -25,6 +25,9 @@ from pipeline.decide.held_out import LEVEL
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.certificate import Certificate, finite
 
+LIKELY_NOT = 0.25
+"""Chance below which no number of further labels is said to help."""
+
 
 @dataclass(frozen=True)
 class Story:
@@ -124,8 +127,13 @@ def _claim(story: Story, target: Goal) -> str:
     )
 
 
-def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, human: bool) -> str:
-    """Why no threshold came out, and what would help, in whole sentences that follow a colon."""
+def why_uncertified(
+    goal: Goal, certificate: Certificate, further: int | None, chance: float | None, human: bool
+) -> str:
+    """Why no threshold came out, and what would help, in whole sentences that follow a colon.
+
+    `further` rows would certify with probability `chance`; None: no number that was tried, and `chance` is of the largest.
+    """
     it, its = ("them", "their") if human else ("it", "its")
     if certificate.p_value is None and goal.kind != "budget":
         return f"{certificate.reason}."
@@ -143,9 +151,14 @@ def why_uncertified(goal: Goal, certificate: Certificate, further: int | None, h
         return f"{text} ({certificate.reason})."
     if (floor := certificate.details.get("floor")) is not None:
         return f"{text}. {_floor_missed(floor)}"
+    if further is None and chance is not None and chance >= LIKELY_NOT:
+        return f"{text}. Whether more labels would change that these rows leave open: the chance is about {percent(round(chance, 1))}, however many."
     if further is None:
-        return f"{text}. At these error rates more labels alone would not change that."
-    return f"{text}. About {roughly(further)} more labeled row{'' if further == 1 else 's'} might change that."
+        return f"{text}. At these error rates more labels alone would probably not change that."
+    more = f"About {roughly(further)} more labeled row{'' if further == 1 else 's'}"
+    if chance is None:
+        return f"{text}. {more} might change that."
+    return f"{text}. {more} would change that in about {round(10 * chance)} of 10 cases."
 
 
 def _floor_missed(floor: Mapping[str, Any]) -> str:

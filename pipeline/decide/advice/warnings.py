@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -265,6 +265,29 @@ def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[Caveat]:
         1,
         f"{bought:,} of {len(told):,} strong answers were bought (coin {details['q']:g}, fixed beforehand). {counts} "
         "Seconds, rankings, the oracle and the usual rules need every strong answer and are left out.",
+    )
+
+
+def of_larger_rates(rates: Sequence[Mapping[str, float]], *, certified: bool) -> Iterator[Caveat]:
+    """What a larger coin would probably bring on the same rows, from `sample_size.larger_rates`; the first entry is today's."""
+    if len(rates) < 2:
+        return
+    told = []
+    for entry in rates[1:]:
+        bought = "all strong answers" if entry["q"] == 1 else f"a coin of {entry['q']:g}"
+        if certified:
+            told.append(f"{percent(round(entry['escalation_rate'], 2))} with {bought}")
+        else:
+            told.append(f"in about {round(10 * entry['chance'])} of 10 cases with {bought}")
+    what = (
+        f"Of the same rows about {percent(round(rates[0]['escalation_rate'], 2))} are escalated with the present coin; it would be about"
+        if certified
+        else "On the same rows a threshold would be certified"
+    )
+    yield Caveat(
+        "larger_coin",
+        1,
+        f"{what} {', '.join(told)}. That is an estimate, and another rate is another look at these rows.",
     )
 
 

@@ -19,27 +19,25 @@ from pipeline.decide.testing import weighted_score
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Candidates
 from pipeline.decide.testing.paired_score import PairedTest, gamma_for, score
-from pipeline.decide.testing.weighted_score import WeightedTest, weighted_test
+from pipeline.decide.testing.weighted_score import weighted_test
 
 Floats = npt.NDArray[np.float64]
-
-PLANNING_EXACT_ORDER = 3000
-"""Above this many rows planning uses the quicker order of outcomes, which needs about as many rows."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """P-values and statistics, shapes (candidates,), and how to say in words what one candidate showed.
 
-    NaN: not tested, as it follows the first failure of a fixed sequence and decides nothing. `planned(s)` gives the p-values that a set s times as large would give with probability about 0.8 or better at each
-    candidate, if its rates were those seen here.
+    NaN: not tested, as it follows the first failure of a fixed sequence and decides nothing. `planned(s)` gives the p-values that
+    floors, or groups, would have in a set s times as large at their present rates (of floors with probability about 0.8 or
+    better); None where the rows' own outcomes are all there is, which are drawn again to plan with (`growth`).
     """
 
     p_values: Floats
     statistic: Floats
     test: str
     describe: Callable[[int], str]
-    planned: Callable[[float], Floats]
+    planned: Callable[[float], Floats] | None = None
     floor: Callable[[int], dict[str, Any] | None] | None = None
     """At a candidate, the floor that fails and decides: name, rows, right, at_least, p_value, and how many further rows of it
     would probably do (None: no number would). None where the main promise is what fails."""
@@ -65,15 +63,6 @@ def against_strong(
     wins = laid.cumulative(~wrong & (strong_correct == 0))
     test = PairedTest(max(laid.n, 1), within, gamma=gamma_for(delta))
 
-    def planned(size: float) -> Floats:
-        unlucky = _POWER_Z * np.sqrt(size * (losses + wins)) / 2
-        rows = max(1, round(laid.n * size))
-        worse = np.minimum(np.ceil(size * losses + unlucky), rows)
-        better = np.clip(np.floor(size * wins - unlucky), 0, rows - worse)
-        return PairedTest(rows, within, gamma=test.gamma, largest_exact_order=PLANNING_EXACT_ORDER).p_values(
-            worse, better
-        )
-
     p_values = test.sequence(losses, wins, delta)
     if len(p_values) and not (np.nan_to_num(p_values, nan=1.0)[laid.n_accepted > 0] <= delta).any():
         some = np.unique(np.linspace(0, len(p_values) - 1, SHOWN).astype(np.int64))
@@ -85,7 +74,6 @@ def against_strong(
         describe=lambda i: (
             f"{counted(losses[i], 'row')} lost and {wins[i]:,} won against the strong model, of {laid.n:,}"
         ),
-        planned=planned,
     )
 
 
@@ -107,14 +95,6 @@ def against_sampled_strong(
     n, sampled = max(laid.n, 1), int(drawn.sum())
     test = weighted_test(n, sampled, within, delta)
 
-    def planned(size: float) -> Floats:
-        rows = max(1, round(laid.n * size))
-        coins = min(round(sampled * size), rows)
-        unlucky = _POWER_Z * np.sqrt(size * (losses + wins * (n / max(sampled, 1)) ** 2))
-        worse = np.minimum(np.ceil(size * losses + unlucky), rows)
-        better = np.clip(np.floor(size * wins), 0, coins)
-        return WeightedTest(rows, coins, within, gamma=test.gamma, largest_exact_order=0).p_values(worse, better)
-
     shown = losses / n if sampled == 0 else weighted_score.score(losses, wins, n, sampled, within)
     return Evidence(
         p_values=test.sequence(losses, wins, delta),
@@ -123,7 +103,6 @@ def against_sampled_strong(
         describe=lambda i: (
             f"{counted(losses[i], 'row')} lost against the strong model, of {laid.n:,}, and {wins[i]:,} won of the {sampled:,} that the coin drew"
         ),
-        planned=planned,
     )
 
 
@@ -146,7 +125,6 @@ def among_all(
         statistic=errors / max(n, 1),
         test="exact binomial test" if among is None else "exact binomial test of the rows that the coin drew",
         describe=lambda i: f"{counted(errors[i], 'kept answer')} {what}, of {counted(n, 'row')}",
-        planned=lambda size: _planned_errors(errors, np.full(len(errors), n), size, within),
     )
 
 
@@ -159,7 +137,6 @@ def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> 
         statistic=errors / np.maximum(laid.n_accepted, 1),
         test="exact binomial test",
         describe=lambda i: f"{counted(errors[i], 'error')} among {counted(laid.n_accepted[i], 'kept answer')}",
-        planned=lambda size: _planned_errors(errors, laid.n_accepted, size, 1 - at_least),
     )
 
 
@@ -172,7 +149,6 @@ def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, a
         statistic=errors / laid.n,
         test="exact binomial test",
         describe=lambda i: f"{counted(errors[i], 'error')} of the cascade in {counted(laid.n, 'row')}",
-        planned=lambda size: _planned_errors(errors, np.full(len(errors), laid.n), size, 1 - at_least),
     )
 
 
@@ -216,7 +192,7 @@ def with_floors(
             _planned_errors(e, np.full(len(e), rows), size, 1 - floors[name].at_least)
             for name, (e, rows, _) in tests.items()
         ]
-        return np.asarray(np.max([main.planned(size), *floored], axis=0), dtype=np.float64)
+        return np.asarray(np.max(floored, axis=0), dtype=np.float64)
 
     def missed(i: int) -> dict[str, Any] | None:
         hardest = max(tests, key=lambda name: tests[name][2][i])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,19 @@ from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import threshold_search
 from pipeline.decide.testing.certificate import Certificate
+from pipeline.decide.testing.growth import Growth
 from pipeline.decide.testing.paired_score import GRID_MARGIN, gamma_for
-from pipeline.decide.thresholds import levels_at_shares
 
 LARGEST_FACTOR = 200.0
+CHANCE = 0.75
+"""Probability of a certificate that planning aims at, over all rates that the rows leave possible; where the true ones can be
+certified at all, about .85 of the collections are (measured)."""
+RATES, NEAR = (0.1, 0.25, 0.5, 1.0), 0.05
+"""Rates of the coin that are planned with, and by how much one must exceed the present one."""
+MOST_ROWS = 10_000
+STEP = 1.5
+"""How much larger each number of rows is that is tried."""
+_NINE_IN_TEN = 1.2816
 USEFUL_SHARE = 0.1
 """A tighter target counts as certified when a tenth of the rows stays with the cheap model."""
 # fmt: off
@@ -44,41 +53,127 @@ def _flawless(rate: float, delta: float) -> int | None:
     return math.ceil(math.log(delta) / math.log(rate) - 1e-9) if delta > 0 else None
 
 
-def labels_needed(
-    rows: Rows,
-    goal: Goal,
-    *,
-    certificate: Certificate,
-    fit: Rows | None = None,
-    human: bool = False,
-) -> int | None:
-    """How many further rows like these would certify the target with probability about 0.8, if their rates are the true ones.
+@dataclass(frozen=True)
+class Further:
+    """Rows beyond the present ones with which a threshold would be certified with probability `CHANCE` or more.
 
-    None when it is certified already, when the target has no test, or when no number up to 200 times as many would do.
-    An estimate from the rows' own rates: it plans a collection and promises nothing.
+    `rows` None: no number up to `LARGEST_FACTOR` times as many would do; `chance` is the probability at `rows`, or at that many.
+    None for groups that are tested by their means, whose plan knows no chance.
+    """
+
+    rows: int | None
+    chance: float | None
+
+
+def labels_needed(
+    rows: Rows, goal: Goal, *, certificate: Certificate, fit: Rows | None = None, human: bool = False, seed: int = 0
+) -> Further | None:
+    """How many further rows like these would certify the target with probability about 0.75: see `growth`.
+
+    None when it is certified already or when the target has no test. Where no smaller number certifies anything at all, the
+    chance may be larger. It plans a collection and promises nothing.
     """
     if certificate.threshold is not None or goal.kind in ("budget", "total_cost") or np.isnan(rows.confidence).all():
         return None
-    return _further(len(rows), _at_ranks(rows, goal, fit, human), keeping=0.0)
+    return _further(rows, goal, fit, human, keeping=0.0, seed=seed)
 
 
-def _at_ranks(rows: Rows, goal: Goal, fit: Rows | None, human: bool) -> threshold_search.Trial:
-    """The trial at every per cent of the rows, which is enough to plan with."""
+def to_collect(further: int, part: int, rows: int) -> int:
+    """Labels of which about `further` or more fall into the part that got `part` of `rows` by a hash, in nine of ten draws.
+
+    The share of the part is only seen on those rows. Where all of them are in it, every label is.
+    """
+    share = part / rows
+
+    def enough(m: int) -> bool:
+        spread = math.sqrt(m * share * (1 - share) * (1 + m / rows))
+        return m * share - _NINE_IN_TEN * spread >= further
+
+    high = max(further, 1)
+    if share == 1:
+        return high
+    while not enough(high):
+        if high > LARGEST_FACTOR * rows / share:
+            return math.ceil(further / share)  # beyond what a share seen on so few rows can tell
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _further(rows: Rows, goal: Goal, fit: Rows | None, human: bool, *, keeping: float, seed: int) -> Further:
+    """Rows beyond these with which a threshold that keeps more than the share `keeping` would probably pass."""
     drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
-    levels = levels_at_shares(drawn.rows.confidence, np.arange(1, 101) / 100)
-    return threshold_search.of_sample(drawn, goal, levels=levels, fit=fit)
+    trial = threshold_search.to_plan_with(drawn, goal, fit=fit)
+    n, least, chances = len(drawn.rows), fewest_rows(goal, human=human) or 1, dict[int, float]()
+    if drawn.group is not None:
+        further = _of_groups(n, trial, keeping)
+    else:
+        grown = Growth(drawn, trial, rate=_rate(drawn.rows, goal, human), seed=seed)
+
+        def enough(m: int) -> bool:
+            chances[m] = grown.chance(m, keeping=keeping)
+            return chances[m] >= CHANCE
+
+        further = _search(n, least, enough)
+    chance = None if not chances else chances[max(chances) if further is None else further]
+    # one row may stand for a group
+    return Further(None if further is None else math.ceil(further * len(rows) / n), chance)
 
 
-def _further(n: int, prepared: threshold_search.Trial, *, keeping: float) -> int | None:
-    """Rows beyond these `n` with which a candidate that keeps the share `keeping` or more would probably pass."""
+def larger_rates(
+    rows: Rows, goal: Goal, *, fit: Rows | None = None, human: bool = False, seed: int = 0
+) -> list[dict[str, float]]:
+    """What a larger rate of `strong.sample` would probably bring on the same certify rows, which is another look at them.
 
-    def enough(factor: float) -> bool:
-        index = prepared.lowest(prepared.found.planned(factor))
-        return index is not None and bool(prepared.laid.n_accepted[index] >= keeping * prepared.laid.n)
+    Keys of each: q, chance (that a threshold is certified), escalation_rate (on average where one is). The first entry is the
+    present rate by the same reckoning. Empty where answers are not sampled or no
+    win was ever looked for, where groups are tested by their means or floors too, and above `MOST_ROWS`, where a rate gains little.
+    """
+    rate = _rate(rows, goal, human)
+    if rate is None or goal.floored or np.isnan(rows.confidence).all():
+        return []
+    drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
+    rate = _rate(drawn.rows, goal, human)
+    if drawn.group is not None or not rate or rate >= 1 or len(drawn.rows) > MOST_ROWS:
+        return []
+    grown = Growth(drawn, threshold_search.to_plan_with(drawn, goal, fit=fit), rate=rate, seed=seed)
+    out = []
+    for q in (rate, *(q for q in RATES if q > rate * (1 + NEAR))):
+        chance, escalated = grown.at_rate(q)
+        out.append({"q": q, "chance": chance, "escalation_rate": escalated})
+    return out
 
-    sizes = [1.1**k for k in range(math.ceil(math.log(LARGEST_FACTOR) / math.log(1.1)) + 1)]
-    first = _first_true(len(sizes), lambda i: enough(sizes[i]))
-    return None if first is None else math.ceil(n * (sizes[first] - 1)) or 1
+
+def _rate(rows: Rows, goal: Goal, human: bool) -> float | None:
+    return float(np.mean(rows.drawn == 1)) if rows.sampled and goal.paired and not human else None
+
+
+def _search(n: int, least: int, enough: Callable[[int], bool]) -> int | None:
+    """The smallest number of further rows that is enough, to a fortieth of all, where `n` are there and `least` are needed."""
+    low, high = max(least - n - 1, 0), max(least - n, 1)
+    while not enough(high):
+        if high >= LARGEST_FACTOR * n:
+            return None
+        low, high = high, math.ceil((n + high) * STEP) - n
+    while high - low > max(1, (n + high) // 40):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _of_groups(n: int, trial: threshold_search.Trial, keeping: float) -> int | None:
+    """As `_further` for means of groups, whose p-values at the present rates are powers of those of today."""
+    planned = trial.found.planned
+    assert planned is not None
+
+    def enough(further: int) -> bool:
+        index = trial.lowest(planned(1 + further / n))
+        return index is not None and bool(trial.laid.n_accepted[index] > keeping * trial.laid.n)
+
+    return _search(n, 1, enough)
 
 
 def tightest(
@@ -125,6 +220,7 @@ def tighter(
     best: Mapping[str, Any] | None,
     fit: Rows | None = None,
     human: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """The next round value stricter than what is certified and than `best`, and how many further rows would certify it.
 
@@ -142,8 +238,8 @@ def tighter(
     )
     if not stricter:
         return None
-    further = _further(len(rows), _at_ranks(rows, _at(goal, stricter[0]), fit, human), keeping=USEFUL_SHARE)
-    return None if further is None else {name: stricter[0], "labels_needed": further}
+    further = _further(rows, _at(goal, stricter[0]), fit, human, keeping=USEFUL_SHARE, seed=seed)
+    return None if further.rows is None else {name: stricter[0], "labels_needed": further.rows}
 
 
 def _at(goal: Goal, limit: float) -> Goal:

@@ -19,7 +19,7 @@ from pipeline.decide.testing.certificate import Candidates, Certificate, candida
 from pipeline.decide.testing.fallback_weights import informed_weights
 from pipeline.decide.testing.multiple_testing import fallback, fixed_sequence, start_weights
 from pipeline.decide.testing.p_values import Evidence, Floor
-from pipeline.decide.thresholds import candidate_levels
+from pipeline.decide.thresholds import candidate_levels, levels_at_shares
 
 Floats = npt.NDArray[np.float64]
 
@@ -210,9 +210,7 @@ def of_sample(
     """
     rows, strong, human = drawn.rows, drawn.strong_correct, drawn.human
     at = None if levels is None or not np.size(levels) else np.append(np.asarray(levels, dtype=np.float64), 0.0)
-    starts = None
-    if not goal.paired and fit is not None and not np.isnan(fit.confidence).all():
-        starts = _starts(fit, goal, len(rows) / len(fit), human)
+    starts = _starts_of(rows, goal, fit, human)
     laid, weights = lay_out(rows.confidence, goal, at, None, starts)
     if drawn.group is not None and len(laid.thresholds) > clusters.MOST_CANDIDATES:
         shares = candidates(rows.confidence, scale := clusters.fixed_scale()).n_accepted / len(rows)
@@ -225,6 +223,31 @@ def of_sample(
     else:
         found = _evidence(laid, rows, strong, goal, human)
     return Trial(laid, found, goal, weights)
+
+
+def to_plan_with(drawn: Sample, goal: Goal, *, fit: Rows | None) -> Trial:
+    """The trial at every per cent of the rows, closer where a certificate begins to say something, and at its starts."""
+    rows = drawn.rows
+    few = goal.limit * np.arange(1, 7) / 4 if goal.paired else np.zeros(0)
+    shares = np.unique(np.concatenate([few[few <= 1], np.arange(1, 101) / 100]))
+    levels = np.append(levels_at_shares(rows.confidence, shares), 0.0)
+    if drawn.group is not None:
+        return of_sample(drawn, goal, levels=levels, fit=fit)
+    every, parts = lay_out(rows.confidence, goal, None, None, _starts_of(rows, goal, fit, drawn.human))
+    starts = np.zeros(0, dtype=np.int64) if parts is None else np.flatnonzero(parts)
+    laid = candidates(rows.confidence, np.append(levels, every.thresholds[starts]))
+    found = _evidence(laid, rows, drawn.strong_correct, goal, drawn.human)
+    if parts is None:
+        return Trial(laid, found, goal, None)
+    weights = np.zeros(len(laid.thresholds))
+    np.add.at(weights, [laid.at(float(every.thresholds[i])) for i in starts], parts[starts])
+    return Trial(laid, found, goal, weights)
+
+
+def _starts_of(rows: Rows, goal: Goal, fit: Rows | None, human: bool) -> dict[float, float] | None:
+    if goal.paired or fit is None or np.isnan(fit.confidence).all():
+        return None
+    return _starts(fit, goal, len(rows) / len(fit), human)
 
 
 def _starts(fit: Rows, goal: Goal, share: float, human: bool) -> dict[float, float]:

@@ -36,7 +36,7 @@ def _headline(report: Mapping[str, Any], other: str) -> list[str]:
         return ["Check the data first.", f"Until then send everything to {other}."]
     if code == "uncertified":
         more = verdict["labels_needed"]
-        help_ = f" About {roughly(more)} more labeled rows might change that." if more else ""
+        help_ = f" About {roughly(more)} more labeled rows would probably change that." if more else ""
         return [f"Keep sending everything to {other}.", f"No threshold passed the test.{help_}"]
     if code == "strong_only":
         return [f"Send everything to {other}.", "Asking the cheap model first does not pay here."]
