@@ -5,6 +5,7 @@ signs and runs of white space, and pairs merge inside such a piece only. Trainin
 use this one implementation.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ FIRST_MERGE = FIRST_BYTE + 256
 # A space belongs to the word after it. Lengths are bounded because merging a piece is quadratic in its length.
 PIECES = re.compile(r" ?[^\W\d_]{1,24}| ?\d{1,3}| ?(?:[^\w\s]|_){1,8}|\s{1,16}(?!\S)|\s")
 CACHED_PIECES = 50_000
+KEPT_TEXTS = 16
 
 
 class Tokenizer:
@@ -31,6 +33,8 @@ class Tokenizer:
             self.token_bytes.append(self.token_bytes[left] + self.token_bytes[right])
         self._longest = max(map(len, self.token_bytes))
         self._seen: dict[str, list[int]] = {}
+        # the system message is the same in all requests of a task
+        self._encoded = functools.lru_cache(maxsize=KEPT_TEXTS)(lambda text: tuple(self.encode(text)))
 
     def __len__(self) -> int:
         return len(self.token_bytes)
@@ -75,7 +79,7 @@ class Tokenizer:
         ids: list[int] = []
         shared = 0
         for message in messages:
-            ids += [MESSAGE_START, *self.encode(message["role"] + "\n")]
+            ids += [MESSAGE_START, *self._encoded(message["role"] + "\n")]
             shared = len(ids)
-            ids += [*self.encode(message["content"]), MESSAGE_END, *self.encode("\n")]
-        return [*ids, MESSAGE_START, *self.encode("assistant\n")], shared
+            ids += [*self._encoded(message["content"]), MESSAGE_END, *self._encoded("\n")]
+        return [*ids, MESSAGE_START, *self._encoded("assistant\n")], shared
