@@ -108,7 +108,11 @@ def found(args: Args, name: str) -> Side:
         decision.require_whole()
         path = decision.existing(POLICY)
     policy = policies.load(path)
-    return Side(name, policy, _folder(path, policy, args.runs_dir))
+    folder = _folder(path, policy, args.runs_dir)
+    if folder is not None and (folder / DECISION).is_file():  # rows that were changed since are not compared
+        run = Run(folder.parent.parent.parent, folder.parent.parent.name, folder.parent.name)
+        Decision(run, folder.name, remedy=f"python -m pipeline evaluate {policy.task}").require_whole()
+    return Side(name, policy, folder)
 
 
 def _folder(path: Path, policy: Policy, runs_dir: Path) -> Path | None:

@@ -17,6 +17,7 @@ from pipeline.collect.data.dataset import Dataset, Example
 from pipeline.collect.providers import services
 from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request, letters, prompt_digest, request_for
+from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.split import POOLED, Split
@@ -256,9 +257,22 @@ class TaskInput:
         given += [("--limit", str(self.options.limit))] if self.options.limit is not None else []
         given += [("--provider", self.options.provider)] if self.options.provider is not None else []
         given += [("--predictions", str(self.options.predictions))] if self.options.predictions is not None else []
+        folders = {"--runs-dir": self.options.runs_dir, "--reports-dir": self.options.reports_dir}
+        usual = {"--runs-dir": Options.runs_dir, "--reports-dir": Options.reports_dir}
+        given += [(name, str(folder)) for name, folder in folders.items() if folder != usual[name]]
         return shlex.join(
-            ["python", "-m", "pipeline", "evaluate", self.config.task, *(word for pair in given for word in pair)]
+            ["python", "-m", "pipeline", "evaluate", self._named, *(word for pair in given for word in pair)]
         )
+
+    @property
+    def _named(self) -> str:
+        """The task as a command finds its config from here: by its name, else by its path."""
+        usual = yaml_file.CONFIGS / f"{self.config.task}.yaml"
+        source = self.config.source
+        if source == usual.resolve():
+            return self.config.task
+        here = Path.cwd()
+        return str(source.relative_to(here)) if source.is_relative_to(here) else str(source)
 
     @property
     def plain(self) -> bool:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 LEVEL, LEVEL_WITHOUT_TEST = 0.9, 0.99
-NOT_HELD_OUT = (
-    f"No row was held out: figures have {100 * LEVEL_WITHOUT_TEST:g} % intervals on the rows that chose the threshold."
-)
+NOT_HELD_OUT = f"No row was held out: figures come from the rows that chose the threshold, with {100 * LEVEL_WITHOUT_TEST:g} % intervals."
 
 
 def shown_split(splits: Container[str]) -> str:

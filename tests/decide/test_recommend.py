@@ -372,7 +372,7 @@ def test_where_all_rows_certify_the_figures_are_theirs_at_99_per_cent_and_one_se
     assert found.intervals == {
         "split": "certify",
         "level": 0.99,
-        "note": "No row was held out: figures have 99 % intervals on the rows that chose the threshold.",
+        "note": "No row was held out: figures come from the rows that chose the threshold, with 99 % intervals.",
     }
     assert found.optimism is None
     assert "(99\xa0% interval)" in found.sentence

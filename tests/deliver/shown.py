@@ -55,7 +55,7 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
     c = verdict["certificate"]
     target = " ".join(f.short(v) if isinstance(v, int | float) else str(v) for v in c["target"].values())
     look = f"{c['look']} 1" if c["look"] == 1 else str(c["look"])
-    p_value = "" if c["p_value"] is None else f.number(c["p_value"], 3)
+    p_value = "" if c["p_value"] is None else f.p_value(c["p_value"])
     delta = "" if c["delta"] is None else f.share(c["delta"])
     found = (verdict["reason"],) if verdict["reason"] and verdict["code"] != "strong_only" else ()
     told = [d.text.replace("(the first look", "1 (the first look") for d in section.all("dd")]
@@ -78,9 +78,9 @@ def _lines(data: Mapping[str, Any]) -> dict[str, str | None]:
         value, ends = (f.points(o["figure"]["value"]), f.point_bounds(o["figure"])) if o["unit"] == "points" else (
             f.share(o["figure"]["value"]), f.bounds(o["figure"], "share")
         )  # fmt: skip
-        out["outcome"] = (
-            f"{value} {ends} {o['what']} {o['promised']} {f.count(o['figure']['n'])} {f.share(o['figure']['level'], 0)}"
-        )
+        n, level = f.count(o["figure"]["n"]), f.share(o["figure"]["level"], 0)
+        rows = f"{n} {level}" if o["figure"]["split"] == "test" else f"{level} {n}"
+        out["outcome"] = f"{value} {ends} {o['what']} {o['promised']} {rows}"
     if first["money"]:
         m = first["money"]
         text = f"{f.count(m['requests'])} {f.usd(m['cascade'])} "
@@ -206,23 +206,26 @@ def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
         "usd_per_1000": "usd",
         "wrong_per_1000": "per_1000",
     }
-    units |= {"latency_p50_s": "seconds", "latency_p95_s": "seconds"}
+    if any(v is not None for v in columns["latency_p50_s"]):
+        units |= {"latency_p50_s": "seconds", "latency_p95_s": "seconds"}
     out["Thresholds"] = [
         [f.threshold(t), *(cell(name, i, unit) for name, unit in units.items())]
         for i, t in enumerate(columns["threshold"])
     ]
     if decide["usual_rules"]:
+        rules = decide["usual_rules"]
+        graded, tested = (any(known(r) is not None for r in rules) for known in (_accuracy, lambda r: r["kept"]))
         out["What people usually do"] = [
             [
                 "0.85" if r["name"] in ("fixed", "first_token") else "",
                 "" if r["threshold"] is None else f.threshold(r["threshold"]),
                 f.share(r["escalation_rate"]["value"]),
-                f.estimate(r["accuracy"]) if r["accuracy"]["value"] is not None else "",
-                _in_points(r["difference"]),
+                *([f.estimate(r["accuracy"]) if _accuracy(r) is not None else ""] * graded),
+                *([_in_points(r["difference"])] * graded),
                 f.estimate(r["usd_per_1000"], "usd") if r["usd_per_1000"]["value"] is not None else "",
-                "" if r["p_value"] is None else f.number(r["p_value"], 2),
+                *(["" if r["p_value"] is None else f.p_value(r["p_value"])] * tested),
             ]
-            for r in decide["usual_rules"]
+            for r in rules
         ]
     if decide["baselines"]:
         out["Other rules"] = [
@@ -242,6 +245,11 @@ def _decide(decide: Mapping[str, Any]) -> dict[str, Table]:
             if ranking["cheap"].get(key)
         ]
     return out
+
+
+def _accuracy(rule: Mapping[str, Any]) -> float | None:
+    value: float | None = rule["accuracy"]["value"]
+    return value
 
 
 def _in_points(difference: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from deliver.runs import Made
 
 from pipeline.__main__ import main
 
-NOTE = "No row was held out: figures have 99 % intervals on the rows that chose the threshold."
+NOTE = "No row was held out: figures come from the rows that chose the threshold, with 99 % intervals."
 
 
 def levels(value: Any, where: str = "") -> Iterator[tuple[str, float]]:

@@ -248,7 +248,7 @@ def test_the_dot_plot_keeps_order_and_scale(made: Made) -> None:
 def test_what_a_ranking_gains_and_lacks_is_said(recorded: Recorded) -> None:
     data = recorded("judge").data
     ranking = data["decide"]["ranking"]
-    sentence = "As a ranking escalation buys nothing that these queries show: nDCG@10 moves by +0.001."
+    sentence = "Escalation does not clearly improve the ranking: nDCG@10 changes by +0.001."
     data["decide"]["ranking"] |= {"strong_missing": 17, "sentence": sentence}
     data["health"]["readings"] = {"cheap": {"letter_then_text": 23}}
     page = Page(report.render(data, {}))

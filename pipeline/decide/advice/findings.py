@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.advice.number_text import MINUS, counted, percent, short, shortened
+from pipeline.decide.advice.number_text import MINUS, counted, p_value, percent, points, short, shortened
 from pipeline.decide.advice.warnings import Caveat
 from pipeline.decide.held_out import interval_level, shown_split
 from pipeline.decide.predictions import Rows
@@ -70,7 +70,7 @@ def of_usual_rules(rules: list[dict[str, Any]]) -> Iterator[Caveat]:
         yield Caveat(
             "router_better",
             2 if sure else 1,
-            f"A router that reads only the text is {_points(difference['value'])} points{interval} more accurate {cost}."
+            f"A router that reads only the text is {points(round(difference['value'], 3) or difference['value'])} more accurate {cost}{interval}."
             + ("" if sure else " Chance may explain that."),
         )
 
@@ -106,7 +106,7 @@ def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> I
             "splits_disagree",
             3 if b / m < a / n else 2,
             f"The cascade is right in {percent(a / n)} of the certify rows and in {percent(b / m)} of the test rows. "
-            f"Chance hardly explains that (p = {p:.2g}): the two parts may differ in kind.",
+            f"Chance hardly explains that ({p_value(p)}): the two parts may differ in kind.",
         )
 
 

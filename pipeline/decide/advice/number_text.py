@@ -94,6 +94,11 @@ def usd(dollars: float | None) -> str:
     return "an unknown amount" if dollars is None else f"{MINUS if dollars < 0 else ''}${bare_usd(abs(dollars))}"
 
 
+def p_value(p: float) -> str:
+    """A p-value with three digits: p = 0.0953; p < 0.0001 where more of it says nothing."""
+    return "p < 0.0001" if p < 1e-4 else "p > 0.999" if 0.9995 <= p < 1 else f"p = {p:.3g}"
+
+
 def bare_usd(value: float) -> str:
     """The number of `usd` without the dollar sign, for intervals."""
     if value == 0:

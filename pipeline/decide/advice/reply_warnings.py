@@ -105,8 +105,8 @@ def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[Caveat]:
         yield Caveat(
             "few_alternatives",
             2,
-            f"{percent(few)} of the cheap replies came with fewer than the {counts.wanted} alternatives asked for; signals that need them "
-            "see less of the other labels.",
+            f"{percent(few)} of the cheap replies came with fewer than the {counts.wanted} alternatives asked for, so signals that read "
+            "alternatives see less of the other labels.",
         )
 
 

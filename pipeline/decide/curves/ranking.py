@@ -201,8 +201,8 @@ def _bought(name: str, difference: Mapping[str, Any], *, escalated: int) -> str 
         return None
     text = f"{value:+.3f} [{lower:+.3f}, {upper:+.3f}]".replace("-", MINUS)
     if upper < 0:
-        return f"As a ranking escalation makes things worse: {name} moves by {text} against the cheap model's order."
-    return f"As a ranking escalation buys nothing that these queries show: {name} moves by {text} against the cheap model's order."
+        return f"Escalation makes the ranking worse: {name} changes by {text} against the cheap model's order."
+    return f"Escalation does not clearly improve the ranking: {name} changes by {text} against the cheap model's order."
 
 
 def share_relevant(relevant: Floats, strong_says: Floats) -> tuple[float, float]:

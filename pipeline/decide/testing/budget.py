@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.decide.advice.number_text import counted, limit, usd
+from pipeline.decide.advice.number_text import counted, limit, p_value, usd
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, candidates
 from pipeline.decide.thresholds import cuts, levels_at_shares, threshold_at
@@ -56,7 +56,7 @@ def certify_escalation_rate(
     escalated = int(below[index])
     threshold = threshold_at(distinct, index)
     p = float(too_few_errors_p(escalated, n, at_most))
-    reason = f"threshold {threshold} escalates {escalated:,} of {counted(n, 'row')}; p = {p:.3g}, allowed {delta:g}"
+    reason = f"threshold {threshold} escalates {escalated:,} of {counted(n, 'row')}; {p_value(p)}, allowed {delta:g}"
     if index < open_[-1]:
         reason += "; higher thresholds would also keep the budget but were less accurate on these rows"
     return Certificate(threshold, escalated / n, escalated / n, p, n, n - escalated, method, reason, target, delta)

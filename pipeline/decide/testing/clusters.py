@@ -35,7 +35,7 @@ MOST_CANDIDATES = 2000
 """Distinct confidences that are each a candidate for group means; beyond them a fixed scale of thresholds is."""
 _LARGEST_BET = 0.98
 ONE_ROW = "one row per group drawn by hash"
-MEANS = "all rows by the means of their groups"
+MEANS = "each group by the mean of its rows"
 
 
 @dataclass(frozen=True)

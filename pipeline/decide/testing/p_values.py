@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.advice.number_text import counted, shortened
+from pipeline.decide.advice.number_text import counted, p_value, shortened
 from pipeline.decide.testing import weighted_score
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Candidates
@@ -184,7 +184,7 @@ def with_floors(
     def describe(i: int) -> str:
         hardest = max(tests, key=lambda name: tests[name][2][i])
         errors, rows, p = tests[hardest]
-        found = f"{shortened(hardest)}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, p = {p[i]:.3g}"
+        found = f"{shortened(hardest)}: {rows - int(errors[i]):,} of {rows:,} right, floor {floors[hardest].at_least:g}, {p_value(p[i])}"
         return f"{main.describe(i)}; tightest floor, {found}"
 
     def planned(size: float) -> Floats:

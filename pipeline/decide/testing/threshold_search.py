@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.advice.number_text import percent
+from pipeline.decide.advice.number_text import p_value, percent
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import clusters
@@ -88,13 +88,15 @@ class Trial:
         elif index is not None:
             reason = (
                 f"threshold {threshold} keeps {percent(kept / laid.n)} of the rows: {found.describe(index)}; "
-                f"p = {found.p_values[index]:.3g}, allowed {delta:g}"
+                f"{p_value(found.p_values[index])}, allowed {delta:g}"
             )
         else:
             reason = (
                 f"no candidate passed; the closest, threshold {laid.threshold(shown)}, would keep {percent(laid.n_accepted[shown] / laid.n)} "
-                f"of the rows: {found.describe(shown)}; p = {found.p_values[shown]:.3g}, allowed {delta:g}"
+                f"of the rows: {found.describe(shown)}; {p_value(found.p_values[shown])}, allowed {delta:g}"
             )
+            if found.p_values[shown] <= delta and self.weights is None:
+                reason += ", but candidates are tested from few rows kept to many, and an earlier one failed"
         return Certificate(
             threshold=threshold,
             escalation_rate=(laid.n - kept) / laid.n if laid.n else 1.0,

@@ -59,7 +59,7 @@ def _decide(report: Mapping[str, Any]) -> Caption:
             takeaway += f" {who} alone: {share(end['accuracy']['value'])}{money}."
     whole = any(v is not None for v in sweep["columns"]["system_accuracy_sim_lower"])
     wide = (
-        "; the wide, pale one covers the whole line at once, so use that one to pick a threshold by eye"
+        "; the pale one covers the whole line at once: use it to pick a threshold by eye"
         if whole
         else ", not the whole line at once"
     )
@@ -67,7 +67,7 @@ def _decide(report: Mapping[str, Any]) -> Caption:
         "Each point of the line is a threshold; further left is cheaper, further up is better. "
         f"The darker {share(sweep['level'], 0)} band covers one threshold at a time{wide}."
     )
-    if decide["baselines"]:
+    if sweep["quality"] == "accuracy" and decide["baselines"]:
         reading += " The further the line rises above random escalation, the more the confidence is worth; the oracle is the best that any confidence could do."
     return Caption(
         f"{'Cost' if priced(sweep) else 'Escalation'} against {quality}, {sweep['split']} split (n\u00a0=\u00a0{count(sweep['n'])})",

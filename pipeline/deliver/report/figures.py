@@ -111,11 +111,9 @@ def _finish(name: str, paint: Callable[[Axes], None], png: bool) -> Drawing:
         left = 1.8 if name == "signals" else 0.68
         tall = height - below - 0.12
         if square:  # a unit as long upwards as across, and room for the density under it
-            tall = width - left - 0.24
+            tall = width - left - 0.26
             below = height - tall - 0.12
-        axes.set_position(
-            (left / width, below / height, 1 - (left + (0.24 if square else 0.12)) / width, tall / height)
-        )
+        axes.set_position((left / width, below / height, 1 - (left + 0.26) / width, tall / height))
         if series:
             figure.legend(loc="lower center", ncols=columns, handlelength=2.4, columnspacing=1.4)
         svg, raster = io.BytesIO(), io.BytesIO()
@@ -392,5 +390,5 @@ def _signals(axes: Axes, signals: list[Mapping[str, Any]]) -> None:
         ],
     )
     axes.set_ylim(-0.6, len(known) - 0.4)
-    axes.set_xlabel("AURC minus the chosen one’s (± one standard error)")
+    axes.set_xlabel("AURC minus the chosen one’s (± 1 s.e.)")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))

@@ -66,8 +66,7 @@ def _bars(report: Mapping[str, Any], human: bool) -> list[dict[str, Any]]:
     ends, cards = report["decide"]["ends"], {c["key"]: c for c in report["cards"]}
     agreement = cards["quality"]["name"] == "agreement"
     unknown = {"value": None, "lower": None, "upper": None, "level": report["intervals"]["level"], "n": 0, "split": ""}
-    cheap_right = _agreement_of_cheap(report, unknown) if agreement else ends["cheap_only"]["accuracy"]
-    bars = [{"name": "cheap", "quality": cheap_right, "cost": ends["cheap_only"]["usd_per_1000"]}]
+    bars = [{"name": "cheap", "quality": cards["quality"]["cheap"], "cost": ends["cheap_only"]["usd_per_1000"]}]
     if report["verdict"]["threshold"] is not None:
         bars.append({"name": "cascade", "quality": cards["quality"]["estimate"], "cost": cards["cost"]["estimate"]})
     strong = {**unknown, "value": 1.0} if agreement else ends["strong_only"]["accuracy"]
@@ -78,22 +77,6 @@ def _bars(report: Mapping[str, Any], human: bool) -> list[dict[str, Any]]:
     return [
         {**b, "cost_share": None if not most or b["cost"]["value"] is None else b["cost"]["value"] / most} for b in bars
     ]
-
-
-def _agreement_of_cheap(report: Mapping[str, Any], unknown: Mapping[str, Any]) -> dict[str, Any]:
-    """Agreement where everything is kept, from the sweep's lowest threshold."""
-    sweep = report["decide"]["sweep"]
-    if sweep is None or not sweep["columns"]["threshold"] or sweep["columns"]["threshold"][0] != 0.0:
-        return dict(unknown)
-    columns = sweep["columns"]
-    return {
-        "value": columns["system_accuracy"][0],
-        "lower": columns["system_accuracy_lower"][0],
-        "upper": columns["system_accuracy_upper"][0],
-        "level": sweep["level"],
-        "n": sweep["n"],
-        "split": sweep["split"],
-    }
 
 
 def _money(report: Mapping[str, Any], config: TaskConfig, advice: Recommendation) -> dict[str, Any] | None:

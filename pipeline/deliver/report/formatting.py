@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.decide.advice.number_text import MINUS, SPACE, bare_usd, roughly
+from pipeline.decide.advice.number_text import p_value as tested
 
 UNKNOWN = "unknown"
 
@@ -106,6 +107,22 @@ def short(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.6g}".replace("-", MINUS)
 
 
+def p_value(value: float | None) -> str:
+    """The p-value of a test: p = 0.0953."""
+    return UNKNOWN if value is None else tested(value).replace(" ", SPACE)
+
+
+def terms(target: Mapping[str, Any]) -> str:
+    """The terms of a target as its config names them: kind match strong, within 0.02."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"({', '.join(f'{plain(k, 80)} {told(v)}' for k, v in value.items())})"
+        return short(value) if isinstance(value, int | float) else plain(value, 200).replace("_", " ")
+
+    return ", ".join(f"{key.replace('_', ' ')} {told(value)}" for key, value in target.items())
+
+
 def threshold(value: float | None) -> str:
     """A threshold exactly as the policy holds it; no threshold escalates everything."""
     return "escalate all" if value is None else repr(float(value)) if value not in (0.0, 1.0) else f"{value:.0f}"
@@ -123,7 +140,7 @@ def value(amount: float | None, unit: str) -> str:
 def bounds(estimate: Mapping[str, Any], unit: str) -> str:
     """The interval of an estimate as [lower, upper], or nothing when none is known."""
     lower, upper = estimate.get("lower"), estimate.get("upper")
-    if lower is None or upper is None:
+    if lower is None or upper is None or lower == upper == estimate.get("value"):  # a price that never varies
         return ""
     return f"[{_BARE[unit](lower)}, {_BARE[unit](upper)}]"
 
@@ -195,6 +212,8 @@ FILTERS = {
     "number": number,
     "roughly": roughly,
     "short": short,
+    "p_value": p_value,
+    "terms": terms,
     "threshold": threshold,
     "unit": value,
     "bounds": bounds,

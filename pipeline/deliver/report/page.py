@@ -147,10 +147,14 @@ def _explorer(report: Mapping[str, Any]) -> dict[str, Any] | None:
         "quality": _short(columns["system_accuracy"]),
         "lower": _short(columns["system_accuracy_lower"]),
         "upper": _short(columns["system_accuracy_upper"]),
+        "whole": [_short(columns[f"system_accuracy_sim_{end}"]) for end in ("lower", "upper")],
+        "quality_name": "accuracy" if sweep["quality"] == "accuracy" else "agreement",
+        "rules": _lines(decide["baselines"], "usd_per_1000" if priced(sweep) else "escalation_rate"),
         "target": decide["target_line"],
         "other": "people" if decide["human"] else "strong",
         "money": None if money is None else money["per_1000"],
-        "note": "Point at the curve to read a threshold, click or tap to choose it. The thick green stretch passed the test."
+        "note": "Point at the curve to read a threshold, click or tap to choose it."
+        + (" The thick green stretch passed the test." if any(columns["passed"]) else "")
         + (" The curve stops where many rows share one confidence." if tied else ""),
         "prices": None
         if prices is None
@@ -158,6 +162,15 @@ def _explorer(report: Mapping[str, Any]) -> dict[str, Any] | None:
             {"price": c["price"], "quantity": [float(f"{q:.7g}") for q in c["quantity"]]} for c in prices["components"]
         ],
     }
+
+
+def _lines(baselines: list[dict[str, Any]], across: str) -> dict[str, list[list[float | None]]]:
+    """Each baseline as points of the chart, where both are known."""
+    lines: dict[str, list[list[float | None]]] = {}
+    for b in baselines:
+        if b[across] is not None and b["system_accuracy"] is not None:
+            lines.setdefault(b["name"], []).append(_short([b[across], b["system_accuracy"]]))
+    return lines
 
 
 def _short(column: list[float | None]) -> list[float | None]:

@@ -92,6 +92,15 @@ class ReportRows:
         same = np.array([places.get(v, -2) for v in strong.values] + [-3])[strong.codes]
         return np.where((cheap.codes < 0) | (strong.codes < 0), np.nan, (cheap.codes == same).astype(float))
 
+    def agreement_of_cheap(self, split: str) -> dict[str, Any]:
+        """How often the cheap model alone answers as the strong one does, of the rows of a split with a strong answer.
+
+        A cheap reply without an answer is not the strong model's. Unknown where strong answers were sampled.
+        """
+        same = np.where(self.texts["cheap_answer"].codes < 0, 0.0, self.agree)
+        known = (self.texts["strong_answer"].codes >= 0) & self.of(split) & (not self.sampled)
+        return share(np.where(known, same, np.nan), self.group, split)
+
     @property
     def right(self) -> Floats:
         """Whether the cheap answer is right; where no row has a label, whether the strong model gave the same."""

@@ -139,10 +139,10 @@ def _optimism(sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, 
             }
             if shown is not None and shown["split"] == split and shown["recommended"] is not None:
                 entry[split] |= report_sweep.at_row(shown, shown["recommended"], name)
-        both = (entry["certify"]["value"], entry["test"]["value"])
-        entry["difference"] = None if None in both else both[1] - both[0]
-        out["rows"].append(entry)
-    return out
+        before, after = entry["certify"]["value"], entry["test"]["value"]
+        if before is not None and after is not None:  # what is known on one side only is no comparison
+            out["rows"].append(entry | {"difference": after - before})
+    return out if out["rows"] else None
 
 
 def _number(row: Mapping[Any, Any], name: str) -> float | None:

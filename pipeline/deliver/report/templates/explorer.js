@@ -113,7 +113,8 @@
 
   // The chart: cost (at the prices that are set) against quality, over the table's own numbers.
   const svg = byId("chart-svg");
-  const AREA = { left: 62, right: 700, top: 14, bottom: 330 };
+  const AREA = { left: 62, right: 700, top: 30, bottom: 330 };
+  const LINES = [["random", "random escalation", "#5b6570", "1.5 2.5"], ["router", "text-only router", "#a0457b", "6 3"], ["oracle", "oracle", "#007a5a", "9 3 2 3"]];
   const costs = () => (data.usd ? (repriced() ? data.thresholds.map((_, i) => prices().reduce((sum, p, k) => sum + p * data.prices[k].quantity[i], 0)) : data.usd) : data.escalation);
   let places = [];
 
@@ -125,39 +126,53 @@
     return made;
   }
 
-  function ticks(low, high) {
+  // Places of ticks and a writer for them with the decimals that tell them apart.
+  function ticks(low, high, most, write) {
     const step = 10 ** Math.floor(Math.log10((high - low) / 4 || 1));
-    const wide = [1, 2, 5, 10].map((k) => k * step).find((w) => (high - low) / w <= 6);
+    const wide = [1, 2, 5, 10, 20, 50].map((k) => k * step).find((w) => (high - low) / w <= most);
     const out = [];
     for (let t = Math.ceil(low / wide) * wide; t <= high + wide * 1e-9; t += wide) out.push(t);
-    return out;
+    return out.map((t) => [t, write(t, wide)]);
   }
+  const decimals = (step) => Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const inPercent = (t, step) => (100 * t).toFixed(decimals(100 * step)) + "\u00a0%";
+  const inDollars = (t, step) => "$" + Math.max(0, t).toFixed(step >= 1 ? 0 : Math.max(2, decimals(step)));
 
   function draw() {
     const x = costs();
     const known = data.thresholds.map((_, i) => i).filter((i) => x[i] !== null && data.quality[i] !== null);
     const curve = known.filter((i) => data.thresholds[i] !== null);
     if (curve.length < 2) return false;
+    const wide = Math.max(320, Math.min(720, svg.parentElement.clientWidth - 24));
+    svg.setAttribute("viewBox", "0 0 " + wide + " 380");
+    svg.setAttribute("width", wide);
+    AREA.right = wide - 20;
+    const others = repriced() ? [] : LINES.filter(([name]) => (data.rules[name] || []).length > 1); // at the run's own prices only
     const over = (values) => [Math.min(...values), Math.max(...values)];
-    let [x0, x1] = over(known.map((i) => x[i]));
-    let [y0, y1] = over(known.flatMap((i) => [data.quality[i], data.lower[i], data.upper[i]].filter((v) => v !== null)));
+    let [x0, x1] = over([...known.map((i) => x[i]), ...others.flatMap(([name]) => data.rules[name].map((p) => p[0]))]);
+    let [y0, y1] = over([...known.flatMap((i) => [data.quality[i], data.lower[i], data.upper[i]].filter((v) => v !== null)), ...others.flatMap(([name]) => data.rules[name].map((p) => p[1]))]);
     x0 -= (x1 - x0) * 0.04; x1 += (x1 - x0) * 0.04; y0 -= (y1 - y0) * 0.05; y1 = Math.min(1.005, y1 + (y1 - y0) * 0.05);
     const px = (v) => AREA.left + (v - x0) / (x1 - x0 || 1) * (AREA.right - AREA.left);
     const py = (v) => AREA.bottom - (v - y0) / (y1 - y0 || 1) * (AREA.bottom - AREA.top);
     places = data.thresholds.map((_, i) => (x[i] === null || data.quality[i] === null ? null : [px(x[i]), py(data.quality[i])]));
     svg.replaceChildren();
     const words = { fill: "#1d2530", "font-size": "12", "font-family": "system-ui, sans-serif" };
-    for (const t of ticks(y0, y1)) {
+    for (const [t, told] of ticks(y0, y1, 6, inPercent)) {
       add(svg, "path", { d: "M" + AREA.left + " " + py(t) + "H" + AREA.right, stroke: "#e3e6ea" });
-      add(svg, "text", { ...words, x: AREA.left - 6, y: py(t) + 4, "text-anchor": "end" }, (100 * t).toPrecision(3) + " %");
+      add(svg, "text", { ...words, x: AREA.left - 6, y: py(t) + 4, "text-anchor": "end" }, told);
     }
-    for (const t of ticks(x0, x1)) {
+    for (const [t, told] of ticks(x0, x1, wide < 480 ? 3 : 6, data.usd ? inDollars : inPercent)) {
       add(svg, "path", { d: "M" + px(t) + " " + AREA.bottom + "v5", stroke: "#6b7480" });
-      add(svg, "text", { ...words, x: px(t), y: AREA.bottom + 19, "text-anchor": "middle" }, data.usd ? dollars(Math.max(0, Number(t.toPrecision(6)))) : (100 * t).toPrecision(2) + " %");
+      add(svg, "text", { ...words, x: px(t), y: AREA.bottom + 19, "text-anchor": "middle" }, told);
     }
+    add(svg, "text", { ...words, x: 8, y: 14 }, data.quality_name);
     add(svg, "text", { ...words, x: (AREA.left + AREA.right) / 2, y: AREA.bottom + 40, "text-anchor": "middle", id: "chart-axis" }, data.usd ? "cost per 1,000 requests" + (repriced() ? ", at your prices" : "") : "share escalated");
     const line = (list, of) => list.map((i, k) => (k ? "L" : "M") + px(x[i]).toFixed(1) + " " + py(of(i)).toFixed(1)).join("");
     const banded = curve.filter((i) => data.lower[i] !== null && data.upper[i] !== null);
+    const whole = curve.filter((i) => data.whole && data.whole[0][i] !== null && data.whole[1][i] !== null);
+    const inside = (v) => Math.min(y1, Math.max(y0, v));
+    if (whole.length > 1) add(svg, "path", { d: line(whole, (i) => inside(data.whole[1][i])) + line(whole.slice().reverse(), (i) => inside(data.whole[0][i])).replace("M", "L") + "Z", fill: "#0072B2", opacity: "0.07" });
+    others.forEach(([name, , colour, dash]) => add(svg, "path", { d: data.rules[name].map((p, k) => (k ? "L" : "M") + px(p[0]).toFixed(1) + " " + py(p[1]).toFixed(1)).join(""), stroke: colour, "stroke-width": "1.5", "stroke-dasharray": dash, fill: "none", "data-rule": name }));
     if (banded.length > 1) add(svg, "path", { d: line(banded, (i) => data.upper[i]) + line(banded.slice().reverse(), (i) => data.lower[i]).replace("M", "L") + "Z", fill: "#0072B2", opacity: "0.13" });
     if (data.target !== null && data.target > y0 && data.target < y1) {
       add(svg, "path", { d: "M" + AREA.left + " " + py(data.target) + "H" + AREA.right, stroke: "#D55E00", "stroke-dasharray": "6 4", fill: "none" });
@@ -183,7 +198,7 @@
 
   function nearest(event) {
     const box = svg.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width * 720;
+    const x = (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width;
     const y = (event.clientY - box.top) / box.height * 380;
     let best = null;
     places.forEach((p, i) => { if (p && (best === null || (p[0] - x) ** 2 + 0.15 * (p[1] - y) ** 2 < (places[best][0] - x) ** 2 + 0.15 * (places[best][1] - y) ** 2)) best = i; });
@@ -207,7 +222,7 @@
     fill("quality", row[1].value, row[1].interval);
     fill("cost", row[COST].value, changed ? "at your prices, no interval" : row[COST].interval);
     fill("wrong", row[3].value, row[3].interval);
-    fill("latency", row[4].value, row[5].value === "–" ? "" : "95 of 100 within " + row[5].value);
+    if (row.length > 5) fill("latency", row[4].value, row[5].value === "–" ? "" : "95 of 100 within " + row[5].value);
     rows.forEach((r, k) => {
       r.classList.toggle("explored", k === i);
       if (k === i) r.setAttribute("aria-current", "true"); else r.removeAttribute("aria-current");
@@ -357,7 +372,19 @@
   form.hidden = false;
   if (requests) byId("volume").hidden = false;
   tip.textContent = data.note;
-  if (draw()) { byId("chart").hidden = false; document.documentElement.classList.add("live"); }
+  byId("chart").hidden = false; // drawn at the width that it then has
+  if (draw()) document.documentElement.classList.add("live"); else byId("chart").hidden = true;
+  addEventListener("resize", () => { if (!byId("chart").hidden) draw(); });
+  LINES.forEach(([name, title, colour, dash]) => {
+    if ((data.rules[name] || []).length < 2) return;
+    const key = document.createElement("span");
+    add(key, "path", { d: "M0 5H28", stroke: colour, "stroke-width": "2", "stroke-dasharray": dash });
+    const drawn = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    for (const [k, v] of [["width", "28"], ["height", "10"], ["aria-hidden", "true"]]) drawn.setAttribute(k, v);
+    drawn.append(...key.childNodes);
+    key.append(drawn, " " + title);
+    byId("chart-key").append(key);
+  });
   range.value = String(home);
   // Until the explorer is used the table stays at its top, where its caption is.
   if (restore(false)) form.scrollIntoView(); else show(false);
