@@ -17,6 +17,7 @@ from cascade_threshold.policy import Policy
 from pipeline import terminal
 from pipeline.chosen_tasks import stdout_taken, task_input
 from pipeline.decide import comparison
+from pipeline.decide.advice.number_text import p_value
 from pipeline.decide.comparison import Handled
 from pipeline.decide.held_out import LEVEL, level_of
 from pipeline.decide.predictions import Rows
@@ -256,7 +257,8 @@ def _value(name: str, value: float | None, *, sign: bool = False) -> str:
 def _difference(name: str, of: Mapping[str, Any]) -> str:
     if of["lower"] is None or of["value"] is None:
         return _value(name, of["value"], sign=True)
-    return f"{_value(name, of['value'], sign=True)} [{_value(name, of['lower'], sign=True)}, {_value(name, of['upper'], sign=True)}]"
+    ends = (_value(name, of[end], sign=True).removesuffix(" points") for end in ("lower", "upper"))
+    return f"{_value(name, of['value'], sign=True)} [{', '.join(ends)}]"
 
 
 def basis(result: Mapping[str, Any]) -> str:
@@ -296,7 +298,7 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
             f"Changed hands: {moved['to_strong']['rows']:,} rows to the strong model, {moved['to_cheap']['rows']:,} to the cheap one."
         )
     if result["p_value"] is not None:
-        out.append(f"Exact McNemar test of no difference in accuracy: p = {result['p_value']:.3g}.")
+        out.append(f"Exact McNemar test of no difference in accuracy: {p_value(result['p_value'])}.")
     return [*out, "Changed: " + ("; ".join(result["changed"]) or "nothing that config, rows or models tell")]
 
 

@@ -52,6 +52,8 @@ class Scene:
     table: bool = False
     """A table of predictions in place of replies."""
     priced: bool = True
+    sample: float | None = None
+    """Share of the strong answers that are bought."""
     text: tuple[str, ...] = ("please look at the invoice of last week",)
     seed: int = 7
 
@@ -78,6 +80,7 @@ SCENES: dict[str, Scene] = {
     "judge": Scene(kind="judge", rows=600, labels=("yes", "no"), target={"kind": "match_strong", "within": 0.06}),
     "table": Scene(rows=600, table=True, target={"kind": "match_strong", "within": 0.06}),
     "unpriced": Scene(rows=600, table=True, priced=False, target={"kind": "match_strong", "within": 0.06}),
+    "sampled": Scene(rows=900, split=None, sample=0.5, target={"kind": "match_strong", "within": 0.06}),
     "pooled": Scene(rows=700, split=None, target={"kind": "match_strong", "within": 0.05}),
     "hidden": Scene(rows=300, more={"report": {"examples": "none"}}, target={"kind": "match_strong", "within": 0.1}),
     "hostile": Scene(rows=400, labels=HOSTILE, segments=HOSTILE, text=HOSTILE, target={"kind": "match_strong", "within": 0.1}),
@@ -195,6 +198,7 @@ def config(name: str, scene: Scene) -> dict[str, Any]:
         }  # fmt: skip
 
     strong = {"human": True, "usd_per_request": 0.4} if scene.human else model("strong", DEAR)
+    strong |= {} if scene.sample is None else {"sample": scene.sample}
     prompt = {"user": "{text}" + ("\n{options}" if scene.kind == "choose" else "")}
     return told | {
         "description": "Sort an email into one of four folders.", "dataset": dataset, "prompt": prompt,

@@ -202,18 +202,30 @@ def test_requests_a_month_change_the_money_and_stay_in_the_address(page: Page, m
     assert page.locator("#money-cascade").inner_text() == shown
 
 
-@pytest.mark.parametrize(("width", "limit"), [(1280, 800), (390, 1600)])
+KINDS = (
+    "certified", "judge", "uncertified", "check_data", "cheap_only", "strong_only", "optimized", "unlabeled", "people", "accepted", "enriched", "choose",
+    "table", "unpriced", "sampled", "pooled", "hidden",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n if n in KINDS[:2] else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
 def test_badge_bars_money_and_difference_stand_on_the_first_screen(
-    browser: Browser, recorded: Recorded, width: int, limit: int
+    browser: Browser, recorded: Recorded, name: str
 ) -> None:
-    for name in ("certified", "judge"):
+    data = recorded(name).data
+    parts = [".badge", ".bars"]
+    parts += ["#money"] if data["first"]["money"] else []
+    parts += ["#outcome"] if data["first"]["outcome"] else []
+    assert len(parts) == 4 or name in ("uncertified", "check_data", "strong_only", "unpriced")
+    for width, limit in ((1280, 800), (390, 1600)):
         context = browser.new_context(viewport={"width": width, "height": 800})
         opened = context.new_page()
         opened.goto(url(recorded(name)))
-        for part in (".badge", ".bars", "#money", "#outcome"):
+        for part in parts:
             box = opened.locator(part).first.bounding_box()
             assert box is not None, part
-            assert box["y"] + box["height"] < limit, (name, part)
+            assert box["y"] + box["height"] < limit, (part, width)
+            assert box["x"] + box["width"] <= width, (part, width)
         context.close()
 
 
@@ -403,20 +415,35 @@ def test_emptying_the_address_by_hand_goes_back_to_the_recommendation(page: Page
         pytest.param("optimized", "light", 390, marks=pytest.mark.slow),
         pytest.param("unlabeled", "dark", 1280, marks=pytest.mark.slow),
         pytest.param("certificate", "light", 1280, marks=pytest.mark.slow),
+        pytest.param("certificate", "dark", 390, marks=pytest.mark.slow),
+        pytest.param("comparison", "light", 390, marks=pytest.mark.slow),
+        pytest.param("comparison", "dark", 1280, marks=pytest.mark.slow),
+        *(
+            pytest.param(name, ("light", "dark")[i % 2], (390, 1280)[i // 2 % 2], marks=pytest.mark.slow)
+            for i, name in enumerate(n for n in KINDS if n not in ("judge", "people", "unlabeled", "optimized"))
+        ),
     ],
 )  # axe alone takes about three seconds a page on an idle machine
 def test_axe_finds_nothing_and_nothing_overflows(
-    browser: Browser, recorded: Recorded, which: str, scheme: Literal["dark", "light"], width: int
+    browser: Browser, recorded: Recorded, tmp_path: Path, which: str, scheme: Literal["dark", "light"], width: int
 ) -> None:
-    made = recorded("certified" if which in ("index", "certificate") else which)
+    of_a_run = which not in ("index", "certificate", "comparison")
+    made = recorded(which if of_a_run else "certified")
     path = {"index": made.folder / "reports" / "index.html", "certificate": made.report / "certificate.html"}.get(
         which, made.report / "report.html"
     )
+    if which == "comparison":
+        path, made = tmp_path / "comparison.html", made.copied(tmp_path)
+        assert made.command("evaluate", "--set", "target.within=0.08") == 0
+        before = recorded("certified").artefact("decision.json").parent.name
+        (first,) = made.folder.glob(f"runs/*/*/{before}")
+        other = ("--set", "target.within=0.08", "--html", str(path))
+        assert made.command("compare", str(first), *other) == 0
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True
     )  # the page's own policy forbids the checker
     opened = context.new_page()
-    opened.goto(path.as_uri() + ("" if which in ("index", "certificate") else "#t=0.5"))
+    opened.goto(path.as_uri() + ("#t=0.5" if of_a_run else ""))
     opened.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     opened.add_script_tag(path=AXE)
     found = opened.evaluate(
