@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.decision import Decision
 from pipeline.run.diff import Asked, differences
-from pipeline.run.directory import DECISION, POLICY, PREDICTIONS, RUN, Folder, Run, read_json
+from pipeline.run.directory import DECISION, POLICY, PREDICTIONS, RUN, Folder, Run
 from pipeline.run.predictions import Predictions
-from pipeline.run.record import RunRecord
 
 Args = argparse.Namespace
 FEWEST = 30
@@ -51,6 +50,14 @@ class Side:
     folder: Path | None
 
     @property
+    def decision(self) -> Decision | None:
+        """Its record and artefacts, where they are at hand."""
+        if self.folder is None or not (self.folder / DECISION).is_file():
+            return None
+        run = Run(self.folder.parent.parent.parent, self.folder.parent.parent.name, self.folder.parent.name)
+        return Decision(run, self.folder.name, remedy=f"python -m pipeline evaluate {self.policy.task}")
+
+    @property
     def rows(self) -> Rows | None:
         """Its rows; None for a policy alone."""
         if self.folder is None or not (self.folder / PREDICTIONS).is_file():
@@ -65,12 +72,8 @@ class Side:
 
     @property
     def asked(self) -> Asked | None:
-        """What run.json says, with the config of the decision; None for a policy alone."""
-        if self.folder is None or not (self.folder.parent / RUN).is_file() or not (self.folder / DECISION).is_file():
-            return None
-        run = self.folder.parent / RUN
-        asked = Asked.of(RunRecord.of_json(read_json(run), str(run)))
-        return replace(asked, config=read_json(self.folder / DECISION)["config"])
+        """What the decision was made of; None for a policy alone."""
+        return None if self.decision is None else Asked.of(self.decision.told_of_run())
 
 
 def compare(args: Args) -> dict[str, Any]:
@@ -109,11 +112,10 @@ def found(args: Args, name: str) -> Side:
         decision.require_whole()
         path = decision.existing(POLICY)
     policy = policies.load(path)
-    folder = _folder(path, policy, args.runs_dir)
-    if folder is not None and (folder / DECISION).is_file():  # rows that were changed since are not compared
-        run = Run(folder.parent.parent.parent, folder.parent.parent.name, folder.parent.name)
-        Decision(run, folder.name, remedy=f"python -m pipeline evaluate {policy.task}").require_whole()
-    return Side(name, policy, folder)
+    side = Side(name, policy, _folder(path, policy, args.runs_dir))
+    if side.decision is not None:  # rows that were changed since are not compared
+        side.decision.require_whole()
+    return side
 
 
 def _folder(path: Path, policy: Policy, runs_dir: Path) -> Path | None:

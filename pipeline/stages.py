@@ -71,12 +71,13 @@ from pipeline.run.directory import (
     RUN,
     SWEEP,
     TOKENS,
+    finite,
     sealed,
 )
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions, as_table
-from pipeline.run.record import Measured
+from pipeline.run.record import Measured, RunRecord
 
 Found = TypeVar("Found")
 
@@ -235,6 +236,14 @@ def certified(task: TaskInput, found: Predictions, rows_as_given: pd.DataFrame |
     return certificate
 
 
+def decided_from(task: TaskInput, found: Predictions) -> RunRecord:
+    """How the run comes about with the task's config, whichever config the stages before were given."""
+    now = {**described(task), "strong_sampling": found.strong_sampling}
+    if task.table is None:
+        now["counts"] = task.dataset.health
+    return RunRecord.model_validate({**task.run.record.model_dump(), **finite(now)})
+
+
 def reply_counts(task: TaskInput) -> ReplyCounts | None:
     """What was counted over the replies; None of a table of predictions."""
     if (found := measured_facts(task)) is None:
@@ -306,7 +315,7 @@ def recommend(
     made = Decided(record, document, swept)
     decision.write_json(RECOMMENDATION, sealed(made.advice))
     decision.write_json(POLICY, made.policy)
-    decision.close(config, today, found.strong_sampling)
+    decision.close(config, today, decided_from(task, found), found.strong_sampling)
     return made
 
 

@@ -323,6 +323,13 @@ def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
     assert exported[0]["threshold"] == first["threshold"]
     assert exported[0]["certificate"]["target"]["within"] != exported[1]["certificate"]["target"]["within"] == 0.2
     assert exported[0]["review_by"] > "2026"
+    # a page that is written again tells of its own config, prices and command, not of those of the run's latest decision
+    (page,) = (p for p in before if p.name == "report.json")
+    assert command("report", str(CONFIG), "--limit", "700", folder=folder) == 0
+    told, again = json.loads(before[page]), json.loads(page.read_bytes())
+    for shown in (told, again):
+        del shown["digest"], shown["provenance"]["finished"], shown["provenance"]["stages"]
+    assert again == told
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from pipeline.run.directory import (
     read_json,
     sealed,
 )
+from pipeline.run.record import RunRecord
 
 OF_THE_RUN = (RUN, REPLIES, TOKENS, GRADED)
 """Artefacts that depend on the replies alone; they lie beside the decisions."""
@@ -106,15 +107,19 @@ class Decision(Folder):
         except (UsageError, KeyError):
             return None
 
-    def close(self, config: TaskConfig, today: str, strong_sampling: Mapping[str, Any] | None = None) -> None:
+    def close(
+        self, config: TaskConfig, today: str, run: RunRecord, strong_sampling: Mapping[str, Any] | None = None
+    ) -> None:
         """Write decision.json: the digests of all artefacts and of what they were made from, and its own.
 
+        run              how the run came about with this config; run.json is written again by the run's next decision
         strong_sampling  how strong answers were sampled; None where every one is bought
         """
         content = self.named(
             {
                 "schema": "cascade-decision/1",
                 "config": config.public(),
+                "run": {name: value for name, value in run.to_json().items() if name not in ("schema", "config")},
                 "first_decided": self.first_decided or today,
                 "strong_sampling": None if strong_sampling is None else dict(strong_sampling),
                 "made_from": {name: file_digest(self.run.existing(name)) for name in TABLES if self.run.has(name)},
@@ -134,7 +139,21 @@ class Decision(Folder):
         found = read_json(path)
         if "digest" not in found:
             raise DataError(f"{path}: damaged (its own digest is missing); it is written again by: {self.remedy}")
+        if "run" not in found:
+            raise DataError(f"{path}: was written by another version; it is written again by: {self.remedy}")
         return found
+
+    def told_of_run(self) -> RunRecord:
+        """How the run came about when this decision was made: its command, config, models, prices and counts.
+
+        What run.json alone can know, when the run ended, is taken from there where no other evaluation has begun since.
+        """
+        path, found = self.directory / DECISION, self.record()
+        record = RunRecord.of_json({**found["run"], "config": found["config"]}, str(path))
+        latest = RunRecord.of_json(self.read_json(RUN), str(self.path(RUN)))
+        if latest.started == record.started:
+            return record.model_copy(update={name: getattr(latest, name) for name in ("finished", "stages")})
+        return record.model_copy(update={"finished": None})
 
     def require_whole(self) -> None:
         """Check every artefact against its digest. Raises UsageError or DataError that names the file and the command."""

@@ -70,11 +70,9 @@ class Artefacts:
     @classmethod
     def of(cls, decision: Decision) -> Artefacts:
         """Read a decision and its run. Raises UsageError where an artefact is missing, DataError where one is of another version."""
-        record = RunRecord.of_json(decision.read_json(names.RUN), str(decision.path(names.RUN)))
         sweep = decision.read_table(names.SWEEP)
         return cls(
-            # run.json speaks of the run's latest decision
-            record.model_copy(update={"config": decision.record()["config"]}),
+            decision.told_of_run(),  # run.json speaks of the run's latest decision
             checked(
                 records.Recommendation,
                 decision.read_json(names.RECOMMENDATION),

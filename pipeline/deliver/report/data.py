@@ -144,8 +144,8 @@ def _cards(found: Artefacts, sweep: dict[str, Any] | None, *, human: bool) -> li
     quality = figure(*(("agreement_with_strong",) if agreement else ()), "system_accuracy")
     ends = _ends(found, human=human)
     cheap = ends["cheap_only"]["accuracy"]
-    if agreement and found.rows is not None:
-        cheap = found.rows.agreement_of_cheap(split)
+    if agreement and sweep is not None:
+        cheap = found.rows.agreement_of_cheap(sweep["split"])
     alone = ends["strong_only"]["usd_per_1000"]
     # who is told to use the strong model alone does not pay the cheap one
     cost = alone if found.advice.verdict == "strong_only" else figure("usd_per_1000")
