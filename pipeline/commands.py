@@ -261,11 +261,20 @@ def route(args: Args) -> dict[str, Any]:
 def new(args: Args) -> dict[str, Any]:
     """A commented config for somebody's own table."""
     from pipeline.collect.data.config_scaffold import propose, rows_file
+    from pipeline.decide.target import Goal
+    from pipeline.decide.testing.sample_size import fewest_rows
 
     path = yaml_file.CONFIGS / f"{args.name}.yaml"
     if path.exists():
         raise UsageError(f"{path}: is there already; choose another name, or remove it first")
-    proposal = propose(args.name, args.source, path.parent, label=args.label, text=args.text or ())
+    proposal = propose(
+        args.name,
+        args.source,
+        path.parent,
+        fewest=lambda within: fewest_rows(Goal("match_strong", 0.1, within=within)) or 0,
+        label=args.label,
+        text=args.text or (),
+    )
     draft, rows = path.with_name(f".{args.name}.draft.yaml"), rows_file(args.name, path.parent)
     if proposal.rows is not None and rows.exists():
         raise UsageError(f"{rows}: is there already; choose another name, or remove it first")

@@ -28,6 +28,7 @@ from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, described
+from pipeline.config.strong_answers import StrongAnswers
 from pipeline.config.task import PredictionsTable
 from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration
@@ -109,17 +110,26 @@ def require_parts(task: TaskInput) -> None:
     if task.table is not None or task.options.limit is not None:
         return
     examples, goal = task.dataset.examples, Goal.of(task.config.tested_target)
+    split, segment = [e.split for e in examples], [e.segment for e in examples]
     found = parts.fault(
-        [e.split for e in examples],
+        split,
         [e.group for e in examples],
         task.split.model_dump(),
         goal,
         human=task.human is not None,
-    )
-    if found is None:
-        found = parts.absent_segment([e.segment for e in examples], [e.split for e in examples], goal)
+        paid=task.costs_money,
+        rate=_bought(task, split.count("certify")),
+    ) or parts.absent_segment(segment, split, goal)
+    if found is None and task.costs_money:
+        found = parts.rare_floor([e.label for e in examples], segment, split, goal)
     if found is not None:
         raise DataError(f"{task.config.source}: {found}; nothing was spent")
+
+
+def _bought(task: TaskInput, rows: int) -> float:
+    """Share of the certify rows whose strong answers `strong.sample` draws."""
+    said = task.config.strong
+    return (said.rate(rows, task.config.requests_per_year) or 1.0) if isinstance(said, StrongAnswers) else 1.0
 
 
 def collect(task: TaskInput, allowance: Allowance) -> Graded:

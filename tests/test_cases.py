@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -397,6 +398,64 @@ def test_a_column_of_lists_becomes_one_yes_or_no_row_per_category_with_the_text_
     assert main(["estimate", "mine"]) == 0
     assert "900 rows" in capsys.readouterr().out
     assert main(["new", "other", "--from", "datasets/mine.jsonl"]) == 0  # yes or no in a column is no list
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("true", "False"), ("1.0", "0.0"), ("Y", "N")])
+def test_columns_of_yes_and_no_become_one_row_per_category_with_the_text_as_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], yes: str, no: str
+) -> None:
+    """A multi-label table as it is usually published: one 0/1 column per category; a blank cell says nothing."""
+    names, blank = ("toxic", "obscene", "insult"), 17
+    flags = [{c: i % (k + 2) == 0 for k, c in enumerate(names)} for i in range(300)]
+    lines = [
+        f'p{i},"a post about subject {i}, no {i}",' + ",".join("" if (i, c) == (blank, "insult") else yes if f[c] else no for c in names)
+        for i, f in enumerate(flags)
+    ]  # fmt: skip
+    proposed(tmp_path, monkeypatch, "\n".join(["id,comment_text,toxic,obscene,insult", *lines]) + "\n")
+    assert "columns 'toxic', 'obscene', 'insult' of t.csv are yes or no" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "datasets" / "mine.jsonl").read_text("utf-8").splitlines()]
+    told = {(row["group"], row["category"]): row["applies"] == "yes" for row in rows}
+    wanted = {(f"p{i}", c): f[c] for i, f in enumerate(flags) for c in names}
+    del wanted[f"p{blank}", "insult"]
+    assert told == wanted
+    assert {row["comment_text"] for row in rows if row["group"] == "p5"} == {"a post about subject 5, no 5"}
+    assert "{comment_text}" in (tmp_path / "configs" / "mine.yaml").read_text("utf-8")
+    assert main(["estimate", "mine"]) == 0
+    assert "899 rows" in capsys.readouterr().out
+
+
+def test_yes_and_no_columns_beside_a_label_are_none_of_its_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f'"{text}",{i % 2},{i % 3 % 2},{label}' for i, _, text, label in ROWS]
+    made = proposed(tmp_path, monkeypatch, "\n".join(["text,urgent,vip,label", *lines]))
+    assert 'label: "label"' in made
+    assert "kind: classify" in made
+
+
+def test_what_is_proposed_of_a_small_table_is_a_promise_that_it_can_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f'"{text}",{i % 5 + 1}.0' for i, _, text, _ in ROWS]
+    made = proposed(tmp_path, monkeypatch, "\n".join(["text,rating", *lines]))
+    assert "within: 0.05" in made  # log(.1) / log(.95) = 44.9: 60 rows can, and 115 would be needed for .02
+    assert set(re.findall(r'"(\d[\d.]*)"', made.split("labels:")[1].split("]")[0])) == set("12345")
+    assert main(["estimate", "mine"]) == 0
+    assert "needs at least 115" in capsys.readouterr().out
+
+
+def test_grades_of_passages_are_a_judges_and_a_table_without_texts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f'query {i // 5},"passage {i} says {i * 7}",{i % 4}' for i in range(600)]
+    made = proposed(tmp_path, monkeypatch, "\n".join(["query,passage,relevance", *lines]))
+    assert 'judge: {grades: {"3": 3, "2": 2, "1": 1, "0": 0}}' in made
+    assert 'group: "query"' in made
+    assert main(["estimate", "mine"]) == 0
+    (tmp_path / "t.csv").write_text("a,b,label\n" + "".join(f"{i * 0.37},{i},{'xy'[i % 2]}\n" for i in range(60)))
+    assert main(["new", "other", "--from", "t.csv"]) == 2
+    assert "no column holds a text to decide by" in capsys.readouterr().err
+    assert not (tmp_path / "configs" / "other.yaml").exists()
 
 
 def test_a_list_beside_the_label_that_it_holds_stays_a_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

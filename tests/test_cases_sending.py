@@ -236,6 +236,30 @@ def test_case_16_a_refused_set_leaves_no_unfinished_run_and_nothing_was_asked(
         assert "unfinished" not in "".join(capsys.readouterr()).lower()
 
 
+@pytest.mark.parametrize(
+    ("rows", "target", "more", "said"),
+    [
+        (60, "{kind: match_strong, within: 0.02, certainty: 0.9}", "", "60 rows, and target match_strong needs at least 115"),
+        (100, "{kind: match_strong, within: 0.05, certainty: 0.9}", "looks: {planned: 400}\n", "100 rows"),
+        (20, "{kind: accepted_accuracy, at_least: 0.95, certainty: 0.9}", "", "needs at least 45"),
+        (60, "{kind: match_strong, within: 0.05, certainty: 0.9, label_floors: {positive: 0.97}}", "", "floor of 0.97 for positive"),
+    ],
+)  # fmt: skip
+def test_rows_that_no_answers_could_certify_are_refused_before_anything_is_asked(
+    served: Any, capsys: pytest.CaptureFixture[str], rows: int, target: str, more: str, said: str
+) -> None:
+    with FakeProvider(labelled) as api:
+        folder, config = served(api, rows=rows, target=target, more=more)
+        for command in ("estimate", "evaluate"):
+            assert run(folder, command, str(config), *(["--yes"] if command == "evaluate" else [])) == 2
+            error = capsys.readouterr().err
+            assert said in error
+            assert "nothing was spent" in error
+        assert api.posts == []
+        assert run(folder, "collect", str(config), "--yes", "--limit", "5") == 0, "a trial asks for no promise"
+        assert api.posts
+
+
 @pytest.mark.parametrize(("words", "tokens"), [("positive", 1), ("a label of several words", 6)])
 def test_the_estimate_is_within_a_factor_of_1_3_of_what_is_then_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, tokens: int

@@ -5,33 +5,37 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_threshold.label_text import NO_NAMES, YES_NAMES, fold
-from pipeline.collect.data.category_rows import APPLIES, CATEGORY, GROUP, category_rows, label_column
-from pipeline.collect.data.table_columns import Column, column_of, columns_of, identifies, kept_out, named
+from cascade_threshold.label_text import fold
+from pipeline.collect.data.category_rows import (
+    APPLIES,
+    CATEGORY,
+    GROUP,
+    Told,
+    category_rows,
+    label_column,
+    told_by_flags,
+    told_by_lists,
+)
+from pipeline.collect.data.column_roles import (
+    GROUP_NAMES,
+    ID_NAMES,
+    LABEL_NAMES,
+    MOST_LABELS,
+    chosen_from,
+    flags_of,
+    roles_of,
+)
+from pipeline.collect.data.table_columns import Column, column_of, columns_of, kept_out, named
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError, UsageError
 
-MOST_LABELS = 200
-LABEL_NAMES = ("label", "category", "class", "target", "intent", "gold", "answer", "relevance", "folder", "y")
-ID_NAMES = ("id", "example_id", "uid", "uuid", "key")
-GROUP_NAMES = (
-    "thread",
-    "thread_id",
-    "query_id",
-    "user",
-    "user_id",
-    "session",
-    "conversation",
-    "conversation_id",
-    "customer",
-    "group",
-    "author",
-)
+WITHIN = (0.02, 0.03, 0.05, 0.1, 0.2)
+"""Losses against the strong model that a proposal may promise to stay within."""
 GIVEN_NAMES = {
     "confidence": ("score", "prob", "probability", "p", "conf", "cheap_confidence"),
     "cheap_correct": ("correct", "ok", "is_correct", "right"),
@@ -40,9 +44,6 @@ GIVEN_NAMES = {
     "strong_correct": (), "strong_answer": (), "cheap_usd": (), "strong_usd": (), "example_id": ("id",), "group": (), "segment": (),
 }  # fmt: skip
 """Names under which columns of a table of predictions go."""
-SEGMENT_NAMES = ("segment", "language", "lang", "source", "channel", "region", "style", "country")
-QUERY_NAMES = ("query", "question", "search")
-PASSAGE_NAMES = ("passage", "document", "doc", "text", "content", "snippet", "context", "answer_text")
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,17 @@ def rows_file(name: str, config_folder: Path) -> Path:
 
 
 def propose(
-    name: str, source: str, config_folder: Path, *, label: str | None = None, text: Sequence[str] = ()
+    name: str,
+    source: str,
+    config_folder: Path,
+    *,
+    fewest: Callable[[float], int],
+    label: str | None = None,
+    text: Sequence[str] = (),
 ) -> Proposal:
     """Look at a labeled table and propose a config for it, whose dataset path is relative to `config_folder`.
 
+    `fewest(within)` says how many rows, or groups of them, a promise needs at least; the one proposed is such that it can be kept.
     `label` and `text` name the columns where they are not to be guessed. A table of predictions (a confidence, and whether
     the answer was right) gives a config with `predictions`.
 
@@ -83,38 +91,72 @@ def propose(
     if label is None and not text and (given := _given(columns)) is not None:
         return _given_config(name, path, given, columns[0].rows)
     table = [row for _, row in TableFile(source, delimiters="").rows()]
-    if (lists := label_column(table, label)) is not None and not _chosen_from(columns, lists, label):
-        return _of_categories(name, config_folder, Path(path).name, columns, table, lists, text)
+    if (lists := label_column(table, label)) is not None and not chosen_from(columns, lists, label):
+        said = f"column {lists!r} of {Path(path).name} holds lists"
+        held = told_by_lists(table, lists)
+        return _of_categories(name, config_folder, said, columns, table, [lists], held, text, fewest)
+    if label is None and (flags := flags_of(columns, text)):
+        shown = ", ".join(map(repr, flags[:6])) + (", ..." if len(flags) > 6 else "")
+        said = f"columns {shown} of {Path(path).name} are yes or no (if one of them is the label, name it with --label)"
+        held = told_by_flags(table, flags)
+        return _of_categories(name, config_folder, said, columns, table, flags, held, text, fewest)
     rows = columns[0].rows
-    roles = _roles(columns, label, text)
+    roles = roles_of(columns, label, text)
     if "label" not in roles:
         shown = "; ".join(f"{c.name}: {len(c.distinct)} distinct values" for c in columns[:8])
         raise DataError(
             f"{source}: no column looks like a label with a closed set of answers ({shown}). A label column has at most {MOST_LABELS} "
             f"distinct values and is named for example {', '.join(LABEL_NAMES[:5])}. Open-ended generation has no answer set to calibrate"
         )
-    return Proposal(_config(name, path, columns, roles), _suspicions(columns) + _checks(rows, columns, roles))
+    if not roles["texts"]:
+        raise DataError(
+            f"{source}: no column holds a text to decide by (columns here: {', '.join(repr(c.name) for c in columns)}; numbers, ids, times "
+            "and constants are kept out): name it with --text"
+        )
+    units = _units(rows, roles)
+    within = _within(units, fewest)
+    checks = [*_suspicions(columns), *_checks(rows, columns, roles), _promise(units, rows, within, fewest)]
+    return Proposal(_config(name, path, columns, roles, within), checks)
 
 
-def _chosen_from(columns: list[Column], lists: str, label: str | None) -> bool:
-    """Whether another column names one entry of each list, so that the list holds options."""
-    if label is not None:
-        return False
-    others = [c for c in columns if c.name != lists and c.name.casefold() in LABEL_NAMES and not c.is_list]
-    return bool(others)
+def _units(rows: int, roles: dict[str, Any]) -> int:
+    """How many independent rows there are: groups, else rows without copies of one text."""
+    if "group" in roles:
+        return len(roles["group"].distinct) + int(roles["group"].blank)
+    texts = roles["texts"]
+    return len(texts[0].distinct) + int(texts[0].blank > 0) if len(texts) == 1 else rows
+
+
+def _within(units: int, fewest: Callable[[float], int]) -> float:
+    """The least usual loss that so many rows or groups could show to be kept; the usual one where none could."""
+    return next((within for within in WITHIN if fewest(within) <= units), WITHIN[0])
+
+
+def _promise(units: int, rows: int, within: float, fewest: Callable[[float], int]) -> str:
+    what = "rows" if units == rows else "groups or different texts"
+    said = f"all {rows:,} rows will certify" + ("" if units == rows else f", which are {units:,} {what}")
+    if fewest(within) > units:
+        return f"{said}: too few for any promise (within {WITHIN[-1]:g} needs {fewest(WITHIN[-1])} of them): label more before a run"
+    if within > WITHIN[0]:
+        said += f", too few for within {WITHIN[0]:g}, which needs at least {fewest(WITHIN[0])}: within {within:g} is proposed"
+    elif rows >= 500 and units == rows:
+        return said
+    return f"{said}; within {within:g} at 90 % certainty needs at least {fewest(within)} of them, and in practice several times as many"
 
 
 def _of_categories(
     name: str,
     config_folder: Path,
-    source: str,
+    said: str,
     columns: list[Column],
     table: list[dict[str, Any]],
-    lists: str,
+    labels: Sequence[str],
+    told: Sequence[Told | None],
     texts: Sequence[str],
+    fewest: Callable[[float], int],
 ) -> Proposal:
-    """One yes/no row per text and category, with the text as group."""
-    left = [c for c in columns if c.name != lists]
+    """One yes/no row per text and category, with the text as group; `said` is how the table tells the categories."""
+    left = [c for c in columns if c.name not in labels]
     identity, group = named(left, ID_NAMES, set()), named(left, GROUP_NAMES, set())
     identity = identity if identity is not None and identity.unique else None
     known = {c.name for c in (identity, group) if c is not None}
@@ -122,11 +164,13 @@ def _of_categories(
     longest = max((c.length for c in prose), default=0)
     shown = list(texts) or [c.name for c in prose if c.length >= 0.05 * longest]
     if not shown:
-        raise DataError(
-            f"column {lists!r} holds lists of labels, and no other column holds a text: name it with --text"
-        )
+        raise DataError(f"{said}, and no other column holds a text: name it with --text")
     made = category_rows(
-        table, lists, identity=None if identity is None else identity.name, group=None if group is None else group.name
+        table,
+        told,
+        labels,
+        identity=None if identity is None else identity.name,
+        group=None if group is None else group.name,
     )
     rows = [column_of(column, [row.get(column) for row in made.rows]) for column in made.rows[0]]
     by_name = {c.name: c for c in rows}
@@ -142,28 +186,24 @@ def _of_categories(
         "user": f"Category: {{{CATEGORY}}}\n\n{what}",
     }
     path = Path(os.path.relpath(rows_file(name, config_folder).resolve(), config_folder.resolve())).as_posix()
-    config = _config(name, path, rows, roles)
+    within = _within(made.groups, fewest)
+    config = _config(name, path, rows, roles, within)
     common = ", ".join(f"{category!r} {n}" for category, n in made.counts.most_common(6))
     checks = [
-        f"column {lists!r} of {source} holds lists: each of {made.texts:,} texts is asked about each of {len(made.categories)} categories ({common}), "
+        f"{said}: each of {made.texts:,} texts is asked about each of {len(made.categories)} categories ({common}), "
         f"{len(made.rows):,} yes/no rows with the text as group, written to {path}",
-        f"the promise counts {made.groups:,} groups of these",
+        f"the promise counts the {made.groups:,} groups of these",
+        _promise(made.groups, len(made.rows), within, fewest),
     ]
     if made.blank:
         checks.append(
-            f"{made.blank:,} rows hold no list and are left out; an empty list means that no category applies"
+            f"{made.blank:,} rows say nothing of the categories and are left out; an empty list means that no category applies"
         )
     if rare := [category for category, n in made.counts.items() if n < 20]:
         checks.append(
             f"too few texts to say anything about the category one by one, fewer than 20: {', '.join(rare[:6])}"
         )
     return Proposal(config, checks, made.file())
-
-
-def _worded(columns: list[Column]) -> Column | None:
-    """The column one of whose name's words is that of a label ("Class Name", "airline-sentiment")."""
-    words = {*LABEL_NAMES, "sentiment"} - {"y"}
-    return next((c for c in columns if words & set(re.split(r"[\W_]+", c.name.casefold()))), None)
 
 
 def _given(columns: list[Column]) -> dict[str, str] | None:
@@ -187,10 +227,7 @@ def _given_config(name: str, path: str, given: dict[str, str], rows: int) -> Pro
         f"predictions: {{path: {json.dumps(path, ensure_ascii=False)}{f', columns: {{{columns}}}' if columns else ''}}}\n"
         f"target: {{kind: {target}, certainty: 0.9}}   # CHECK\n"
     )
-    return Proposal(
-        text,
-        [f"{rows:,} rows of predictions; confidence from {given['confidence']!r}"],
-    )
+    return Proposal(text, [f"{rows:,} rows of predictions; confidence from {given['confidence']!r}"])
 
 
 def _suspicions(columns: list[Column]) -> list[str]:
@@ -204,74 +241,21 @@ def _suspicions(columns: list[Column]) -> list[str]:
     return []
 
 
-def _roles(columns: list[Column], named_label: str | None = None, named_texts: Sequence[str] = ()) -> dict[str, Any]:
-    """Which column plays which part; the longest remaining text columns are the prompt's."""
-    roles: dict[str, Any] = {}
-    taken: set[str] = set()
-
-    def take(role: str, column: Column | None) -> None:
-        if column is not None:
-            roles[role] = column
-            taken.add(column.name)
-
-    chosen = {c.name: c for c in columns}
-    if named_label is not None:
-        take("label", chosen[named_label])
-    take("options", next((c for c in columns if c.is_list and c.name not in taken and c.name not in named_texts), None))
-    few = [
-        c
-        for c in columns
-        if c.name not in taken and 2 <= len(c.distinct) <= min(MOST_LABELS, max(2, c.rows // 3)) and c.length < 60
-    ]
-    letters = (
-        [c for c in columns if c.name.casefold() in LABEL_NAMES and c.name not in taken] if "options" in roles else []
-    )
-    few = [c for c in few if c.name not in named_texts and len(c.distinct) > 1]
-    if named_label is None:
-        take(
-            "label",
-            named(few, LABEL_NAMES, taken)
-            or _worded(few)
-            or (letters[0] if letters else None)
-            or (few[-1] if few else None),
-        )
-    identity = named(columns, ID_NAMES, taken)
-    named_so = next((c for c in columns if c.name not in {*taken, *named_texts} and identifies(c)), None)
-    take("id", identity if identity is not None and identity.unique else named_so)
-    take("group", named(columns, GROUP_NAMES, taken))
-    segment = named(columns, SEGMENT_NAMES, taken)
-    take("segment", segment if segment is not None and len(segment.distinct) <= 30 else None)
-    texts = [c for c in columns if c.name not in taken and not c.is_list and c.length >= 3 and not kept_out(c)]
-    if named_texts:
-        roles |= {
-            "kind": "choose" if "options" in roles else "classify",
-            "texts": [chosen[name] for name in named_texts],
-        }
-        return roles
-    query, passage = named(texts, QUERY_NAMES, taken), named(texts, PASSAGE_NAMES, taken)
-    label = roles.get("label")
-    graded = label is not None and {v.strip('"').casefold() for v in label.distinct} <= YES_NAMES | NO_NAMES
-    if query is not None and passage is not None and graded and "options" not in roles:
-        roles |= {"kind": "judge", "texts": [query, passage]}
-        roles.setdefault("group", query)  # passages of one query belong together
-        return roles
-    roles["kind"] = "choose" if "options" in roles else "classify"
-    longest = max((c.length for c in texts), default=0)
-    roles["texts"] = [c for c in texts if c.length >= 0.05 * longest or c.name.casefold() in ("subject", "title")]
-    return roles
-
-
 def _spellings(label: Column) -> dict[str, list[str]]:
     """The labels, the commonest first, each with the other spellings of it (white space at the ends, capitals)."""
     found: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
+    if all(
+        re.fullmatch(r"\s*[+-]?\d+\.0+\s*", value) for value in label.distinct
+    ):  # 5.0 is read as 5, and 5 is easier to say
+        return {value.strip().split(".")[0]: [value] for value, _ in label.distinct.most_common()}
     for value, _ in label.distinct.most_common():
         first = shown.setdefault(fold(value.strip(), "casefold"), value.strip())
         found.setdefault(first, []).extend([value] if value.strip() != first else [])
     return found
 
 
-def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) -> str:
+def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any], within: float) -> str:
     quote = json.dumps
     longest = max((len(v.encode()) for v in roles["label"].distinct), default=0) if roles["kind"] == "classify" else 0
     params = f"{{temperature: 0, max_tokens: {max(8, longest // 3 + 4)}, reasoning: {{enabled: false}}}}"
@@ -281,7 +265,7 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         f"# Proposed from {Path(path).name}. Check every line marked CHECK, then: python -m pipeline estimate {name}",
         f"task: {name}",
         f"kind: {kind}" + {"classify": "                     # one of a fixed set of labels", "choose": "                       # options differ per row",
-                            "judge": "                        # " + ("does the category apply, yes or no" if "asks" in roles else "does the passage answer the query, yes or no")}[kind],
+                            "judge": "                        # " + ("how well the passage answers the query" if "grades" in roles else "does the category apply, yes or no" if "asks" in roles else "does the passage answer the query, yes or no")}[kind],
         "description: CHECK say in one sentence what is decided",
         "dataset:",
         f"  path: {quote(path, ensure_ascii=False)}",
@@ -296,6 +280,9 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         lines.append(
             f"labels: [{', '.join(quote(v, ensure_ascii=False) for v in labels)}]   # CHECK spelled as the model is to answer"
         )
+    if "grades" in roles:
+        gains = ", ".join(f'"{grade}": {grade}' for grade in roles["grades"])
+        lines.append(f"judge: {{grades: {{{gains}}}}}   # CHECK what each grade is worth; the largest means yes")
     asks = (
         roles.get("asks")
         or {
@@ -325,7 +312,7 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any]) 
         "  model: deepseek-ai/DeepSeek-V4-Pro-0813",
         '  usd_per_million_tokens: {input: 1.32, output: 3.96, as_of: 2026-11-22, source: "third-party price list, CHECK"}',
         f"  params: {params}",
-        "target: {kind: match_strong, within: 0.02, certainty: 0.9}   # at most 2 points worse than the strong model",
+        f"target: {{kind: match_strong, within: {within:g}, certainty: 0.9}}   # at most {100 * within:g} points worse than the strong model",
     ]
     return "\n".join(lines) + "\n"
 
@@ -352,12 +339,14 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
     if label.blank:
         said.append(f"{label.blank:,} rows have a blank label: label them or leave them out, a run refuses them")
     counts = {
-        first: sum(n for v, n in label.distinct.items() if fold(v.strip(), "casefold") == fold(first, "casefold"))
-        for first in spellings
+        first: sum(n for v, n in label.distinct.items() if v.strip() == first or v in others)
+        for first, others in spellings.items()
     }
     rare = [v for v, n in counts.items() if n < 20]
     if rare and roles["kind"] == "classify":
-        said.append(f"{len(rare)} labels have fewer than 20 rows: nothing can be said about them one by one")
+        said.append(
+            f"fewer than 20 rows have the label {', '.join(map(repr, rare[:6]))}: nothing can be said about these one by one"
+        )
     repeated = [sum(n - 1 for n in c.distinct.values()) for c in roles["texts"]]
     copies = repeated[0] if len(repeated) == 1 else 0  # of several columns together a run counts them
     if copies:
@@ -368,9 +357,4 @@ def _checks(rows: int, columns: list[Column], roles: dict[str, Any]) -> list[str
         )
     if unused:
         said.append(f"not used: {', '.join(unused)}")
-    said.append(
-        f"all {rows:,} rows will certify; within 0.02 at 90 % certainty needs at least 115 of them, and in practice about 500 or more"
-        if rows < 500
-        else f"all {rows:,} rows will certify"
-    )
     return said

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade_threshold import json_text
+from cascade_threshold.label_text import label_text
 from pipeline.collect.data.table_reader import TableFile
 from pipeline.errors import DataError
 
@@ -56,11 +57,17 @@ def columns_of(table: TableFile) -> list[Column]:
 def column_of(name: str, values: list[Any]) -> Column:
     """What a column of these values holds."""
     lists = [v for v in values if isinstance(v, list) or (isinstance(v, str) and v.startswith("[") and _list(v))]
-    texts = [
-        v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values if v is not None and v != ""
-    ]
+    texts = [_text(v) for v in values if v is not None and v != ""]
     mean = sum(map(len, texts)) / len(texts) if texts else 0.0
     return Column(name, len(values) - len(texts), Counter(texts), len(lists) > 0.9 * len(values), mean)
+
+
+def _text(value: Any) -> str:
+    """A cell as a label's value would be read; lists and mappings as JSON."""
+    try:
+        return label_text(value) or ""
+    except (TypeError, ValueError):
+        return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _list(text: str) -> bool:

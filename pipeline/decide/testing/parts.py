@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from pipeline.decide.advice.number_text import counted
 from pipeline.decide.target import Goal
@@ -11,12 +12,21 @@ from pipeline.decide.testing.sample_size import fewest_rows
 
 
 def fault(
-    split: Sequence[str], group: Sequence[str | None], shares: Mapping[str, float], goal: Goal, *, human: bool
+    split: Sequence[str],
+    group: Sequence[str | None],
+    shares: Mapping[str, float],
+    goal: Goal,
+    *,
+    human: bool,
+    paid: bool = False,
+    rate: float = 1.0,
 ) -> str | None:
     """Why no promise can come of rows with these splits and groups, with the remedy; None where one can.
 
     `shares`: of each split, as the config wants them. A split that is wanted must have rows; where groups have several rows
-    they are what a promise counts, so the certify split must have as many as a flawless set would need.
+    they are what a promise counts, so the certify split must have as many as a flawless set would need. Where answers are
+    `paid` for, that holds of single rows too; what costs nothing is evaluated, and says what is missing. `rate`: share of the
+    rows whose strong answers are bought.
     """
     rows = Counter(split)
     groups = {
@@ -36,12 +46,46 @@ def fault(
     if rows["certify"] == 1:
         return "the certify split has one row, of which nothing can be promised; label more rows"
     needed = fewest_rows(goal, human=human)
-    if needed is not None and groups["certify"] < rows["certify"] and groups["certify"] < needed:
+    if needed is not None and goal.kind == "agree_with_strong":
+        needed = ceil(needed / rate - 1e-9)  # agreement is told by the rows drawn alone
+    if needed is None or groups["certify"] >= needed:
+        return None
+    sampled = (
+        f", of which {rate:.0%} are asked of the strong model" if goal.kind == "agree_with_strong" and rate < 1 else ""
+    )
+    if groups["certify"] < rows["certify"]:
         return (
             f"the certify split has {counted(groups['certify'], 'group')} ({counted(rows['certify'], 'row')}), and target {goal.kind} "
-            f"needs at least {needed:,} groups even without a single error: a promise counts groups where they have several rows; "
-            "label more groups, ask for less, or leave dataset.group out if rows are independent"
+            f"needs at least {needed:,} groups{sampled} even without a single error: a promise counts groups where they have several "
+            "rows; label more groups, ask for less, or leave dataset.group out if rows are independent"
         )
+    if not paid:
+        return None
+    return (
+        f"the certify split has {counted(rows['certify'], 'row')}, and target {goal.kind} needs at least {needed:,}{sampled} even "
+        "without a single error: label more rows, ask for less, or try the models without a promise by --limit "
+        f"{rows['certify']}"
+    )
+
+
+def rare_floor(
+    label: Sequence[str | None], segment: Sequence[str | None], split: Sequence[str], goal: Goal
+) -> str | None:
+    """A floor that too few certify rows could ever show, with how many it needs; None where there is none."""
+    there = [(name, part) for name, part, s in zip(label, segment, split, strict=True) if s == "certify"]
+    groups = goal.label_groups or {}
+    floors: list[tuple[str, str | None, str | None, float]]
+    floors = [(name, None, name, least) for name, least in (goal.label_floors or {}).items()]
+    floors += [(name, part, of, least) for name, (part, of, least) in goal.floors_by_segment.items()]
+    for name, part, of, least in floors:
+        members = None if of is None else set(groups.get(of, (of,)))
+        n = sum((members is None or at in members) and (part is None or within == part) for at, within in there)
+        needed = fewest_rows(Goal("accepted_accuracy", goal.delta, at_least=least))
+        if needed is not None and 0 < n < needed:
+            return (
+                f"the floor of {least:g} for {name} needs at least {needed:,} certify rows of it even without a single error, and there "
+                f"are {n:,}: label more of these, lower the floor, or try the models without a promise by --limit {len(there)}"
+            )
     return None
 
 
