@@ -1,10 +1,11 @@
-"""Other tools' files as tables of predictions: small hand-made files of each form, invented data."""
+"""Other tools' files as tables of predictions: files that the tools wrote, and small hand-made ones for their odd forms."""
 
 from __future__ import annotations
 
 import json
 import math
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pipeline.__main__ import main
 
 LABELS = ("spam", "work", "other")
+WRITTEN = Path(__file__).resolve().parent / "tool_files"
 
 
 def entry(token, logprob, others=()):
@@ -133,6 +135,64 @@ def test_inspect_logs_in_both_forms_with_epochs_as_groups(here, capsys, archive)
     assert not table.loc["p/1", "cheap_correct"], "a partial grade is no grade: the answer is held against the target"
 
 
+def test_an_archive_that_inspect_wrote_in_zstd(capsys, here):
+    table = imported(capsys, "inspect", WRITTEN / "inspect.eval", "--output", here / "t.parquet")
+    assert len(table) == 12
+    assert table["group"].nunique() == 6, "two epochs of six samples"
+    first = table.loc["1/1"]
+    assert (first["cheap_answer"], first["cheap_correct"], first["label"]) == ("no", True, "no")
+    assert first["confidence"] == pytest.approx(math.exp(-0.21862745098039216))
+    assert table["cheap_correct"].sum() == 10, "as its own header says: accuracy .8333"
+
+
+def test_a_damaged_archive_of_inspect_names_the_file_and_a_way(capsys, here):
+    whole = (WRITTEN / "inspect.eval").read_bytes()
+    at = whole.index(b"samples/1_epoch_1.json") + 400
+    (here / "hurt.eval").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+    assert main(["import", "inspect", "hurt.eval"]) == 2
+    said = capsys.readouterr().err
+    assert "hurt.eval: cannot be read" in said
+    assert "inspect log convert" in said
+
+
+def test_what_promptfoo_wrote_for_two_providers_is_two_models_not_two_prompts(capsys, here):
+    results = json.loads((WRITTEN / "promptfoo.json").read_text())["results"]["results"]
+    assert {r["promptIdx"] for r in results} == {0, 1}, "one prompt, and yet"
+    table = imported(capsys, "promptfoo", WRITTEN / "promptfoo.json", "--output", here / "t.parquet")
+    cheap = {str(r["testIdx"]): r for r in results if r["provider"]["id"] == "openai:chat:gpt-cheap"}
+    assert set(table.index) == set(cheap) == {"0", "1", "2"}
+    for name, row in table.iterrows():
+        assert row["confidence"] == pytest.approx(math.exp(cheap[name]["response"]["logProbs"][0]))
+        assert row["cheap_correct"] == cheap[name]["success"]
+    assert table["strong_answer"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "answers", "right"),
+    [
+        ("texts", ["yes", "no", "maybe", "yes"], ["maybe", "no", "no"], [False, True, False]),
+        ("places", ["0", "1", "2", "0"], ["2", "2", "0"], [False, False, False]),
+    ],
+)
+def test_what_lm_eval_wrote_names_choices_as_its_targets_do(capsys, here, name, labels, answers, right):
+    path = WRITTEN / f"lm_eval_{name}.jsonl"
+    table = imported(capsys, "lm-eval", path, "--output", here / "t.parquet")
+    assert table["label"].tolist() == labels
+    assert table["cheap_answer"].tolist()[:3] == answers
+    assert table["cheap_correct"].tolist()[:3] == right
+    for (_, row), line in zip(table.iterrows(), map(json.loads, path.read_text().splitlines()), strict=True):
+        assert row["cheap_correct"] == (row["cheap_answer"] == row["label"]) == bool(line["acc"])
+        chances = [math.exp(float(found[0])) for found in line["filtered_resps"]]
+        assert row["confidence"] == pytest.approx(max(chances) / sum(chances))
+
+
+def test_two_filters_of_lm_eval_grade_each_document_twice_and_one_is_to_be_chosen(capsys):
+    assert main(["import", "lm-eval", str(WRITTEN / "lm_eval_filters.jsonl")]) == 2
+    said = capsys.readouterr().err
+    assert "lm_eval_filters.jsonl:3: answers of the filters 'strict-match', 'flexible-extract'" in said
+    assert """grep '"filter": "strict-match"'""" in said
+
+
 def promptfoo_result(test, provider, output, logprobs, success):
     return {"promptIdx": 0, "testIdx": test, "provider": {"id": provider, "label": ""}, "success": success, "score": 1.0 if success else 0.0, "cost": 0.001,
             "response": {"output": output, "logProbs": logprobs, "tokenUsage": {"total": 9}}, "vars": {}}  # fmt: skip
@@ -211,8 +271,8 @@ def test_our_own_log_gives_agreement_where_both_were_asked(here, capsys):
         ("batch", "{", "cheap.jsonl:1: no JSON"), ("batch", '{"a": 1}', 'no text under "custom_id"'), ("batch", "", "holds no rows"),
         ("batch", batch_line("a", "spam") + "\n" + batch_line("b", "work"), "no row carries a confidence"),
         ("batch", batch_line("a", "spam", -1.0) + "\n" + batch_line("b", "work", -1.0), "nothing tells whether an answer is right"),
-        ("lm-eval", '{"doc_id": 1}', "no samples file"), ("inspect", "[]", "expected one JSON object"), ("inspect", "{}", "holds no samples"),
-        ("promptfoo", "{}", "no results.results"), ("decisions", '{"id": 1}', "no line of a decision log"),
+        ("lm-eval", '{"doc_id": 1}', "not a samples file"), ("inspect", "[]", "expected one JSON object"), ("inspect", "{}", "holds no samples"),
+        ("promptfoo", "{}", "no results.results"), ("decisions", '{"id": 1}', "not a line of a decision log"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_form_is_named_with_place_and_remedy(here, capsys, kind, content, said):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from cascade_threshold import json_text
 from pipeline.collect.imports.answer import Answer, from_completions, json_file, truth
 from pipeline.errors import DataError
+
+ZSTD = 93
+"""Compression method of a zip archive that inspect_ai uses, and Python's zipfile reads from 3.14 on."""
+MOST_SAMPLE_BYTES = 256 * 2**20
 
 
 def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
@@ -50,13 +58,31 @@ def _samples(path: Path) -> list[dict[str, Any]]:
         with zipfile.ZipFile(path) as archive:
             names = sorted(n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json"))
             try:
-                return [json_text.parse(archive.read(name)) for name in names]
-            except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+                return [json_text.parse(_member(archive, name)) for name in names]
+            except (ValueError, OSError, zlib.error, struct.error, zipfile.BadZipFile, NotImplementedError) as error:
                 raise DataError(
                     f"{path}: cannot be read ({error}); convert it with `inspect log convert --to json`"
                 ) from None
     found = json_file(path).get("samples")
     return [s for s in found if isinstance(s, dict)] if isinstance(found, list) else []
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a member, of zstd too. Raises ValueError for one that is too large or damaged."""
+    info = archive.getinfo(name)
+    if info.file_size > MOST_SAMPLE_BYTES:
+        raise ValueError(f"{name} has {info.file_size:,} bytes, more than {MOST_SAMPLE_BYTES:,}")
+    if info.compress_type != ZSTD:
+        return archive.read(info)
+    assert archive.fp is not None
+    archive.fp.seek(info.header_offset)
+    header = archive.fp.read(30)
+    name_length, extra_length = struct.unpack("<HH", header[26:])
+    archive.fp.seek(name_length + extra_length, 1)
+    found: bytes = pa.Codec("zstd").decompress(archive.fp.read(info.compress_size), info.file_size, asbytes=True)
+    if zlib.crc32(found) != info.CRC:
+        raise ValueError(f"{name} is damaged: its checksum differs")
+    return found
 
 
 def _completion(sample: dict[str, Any]) -> dict[str, Any]:

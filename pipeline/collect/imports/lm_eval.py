@@ -18,12 +18,23 @@ METRICS = ("acc", "exact_match", "acc_norm", "em")
 
 
 def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
-    """The answers of a samples file; a choice is named by its place, from 0, as `target` is."""
+    """The answers of a samples file. A choice is named as `target` names it: by its text, or by its place from 0.
+
+    Raises DataError for a file that holds the answers of several filters: each grades the same document again.
+    """
     out = []
+    filters: dict[str, None] = {}
     for number, line in json_lines(path):
         if "doc_id" not in line or "filtered_resps" not in line:
             raise DataError(
                 f"{path}:{number}: no doc_id and filtered_resps; this is not a samples file of --log_samples"
+            )
+        filters[str(line.get("filter", "none"))] = None
+        if len(filters) > 1:
+            kept = next(iter(filters))
+            raise DataError(
+                f"{path}:{number}: answers of the filters {', '.join(map(repr, filters))}, one line of a document for each; keep those "
+                f'of one: grep \'"filter": "{kept}"\' {path}'
             )
         likelihoods = _likelihoods(line["filtered_resps"])
         correct = next((truth(line[name]) for name in METRICS if name in line), None)
@@ -35,13 +46,17 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
                 if isinstance(line["filtered_resps"], list) and line["filtered_resps"]
                 else None
             )
+            if isinstance(text, list) and len(text) == 1:
+                text = text[0]
             out.append(Answer(str(line["doc_id"]), "", text if isinstance(text, str) else None, None, correct, label))
             continue
         best = max(range(len(likelihoods)), key=lambda i: likelihoods[i])
         share = 1 / fsum(exp(v - likelihoods[best]) for v in likelihoods)
+        choices = _choices(line, len(likelihoods))
+        named = choices[best] if choices is not None and label in choices else str(best)
         if correct is None and label is not None:
-            correct = label == str(best)
-        out.append(Answer(str(line["doc_id"]), "", str(best), share, correct, label))
+            correct = label == named
+        out.append(Answer(str(line["doc_id"]), "", named, share, correct, label))
     return out
 
 
@@ -53,3 +68,12 @@ def _likelihoods(found: Any) -> list[float] | None:
         return [float(r[0]) for r in found]
     except (TypeError, ValueError):
         return None
+
+
+def _choices(line: dict[str, Any], count: int) -> list[str] | None:
+    """The texts of the choices, which the log keeps as what was to be continued with; None where it does not."""
+    asked = line.get("arguments")
+    if not isinstance(asked, dict):
+        return None
+    found = [a.get("arg_1") if isinstance(a := asked.get(f"gen_args_{i}"), dict) else None for i in range(count)]
+    return [text.strip() for text in found if isinstance(text, str)] if all(isinstance(t, str) for t in found) else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.collect.imports.answer import Answer, json_file, probability, truth
 from pipeline.errors import DataError
@@ -16,7 +17,8 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     results = outer.get("results") if isinstance(outer, dict) else outer
     if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
         raise DataError(f"{path}: no results.results; write it with `promptfoo eval --output results.json`")
-    several = len({str(r.get("promptIdx", 0)) for r in results}) > 1
+    prompts = list(dict.fromkeys(_prompt(r) for r in results))
+    several = len(prompts) > 1
     out = []
     for place, result in enumerate(results):
         test = result.get("testIdx", place)
@@ -28,7 +30,7 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
         cost = result.get("cost", response.get("cost"))
         out.append(
             Answer(
-                f"{test}/{result.get('promptIdx', 0)}" if several else str(test),
+                f"{test}/{prompts.index(_prompt(result))}" if several else str(test),
                 str(name or ""),
                 output.strip() if isinstance(output, str) else None,
                 probability(response.get("logProbs")),
@@ -39,3 +41,10 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
             )
         )
     return out
+
+
+def _prompt(result: Mapping[str, Any]) -> str:
+    """Which prompt a result is of. `promptIdx` does not tell: it counts the pairs of a prompt and a provider."""
+    prompt = result.get("prompt")
+    label = prompt.get("label") if isinstance(prompt, dict) else None
+    return str(label or result.get("promptId") or "")
