@@ -48,13 +48,23 @@ from cascade_threshold.answer_set import AnswerSet, Reach
 from cascade_threshold.completion import Reply, Token
 from cascade_threshold.readings import widened
 
-__all__ = ("POSITIVE_TOLERANCE", "SENTINEL", "STATUSES", "Answer", "AnswerSet", "Reach", "read_answer")
+__all__ = (
+    "NO_WHOLE_ANSWER",
+    "POSITIVE_TOLERANCE",
+    "SENTINEL",
+    "STATUSES",
+    "Answer",
+    "AnswerSet",
+    "Reach",
+    "read_answer",
+)
 
 STATUSES = (
     "ok", "out_of_set", "no_logprobs", "no_text", "unaligned", "truncated", "empty", "filtered", "failed",
 )  # fmt: skip
 """`no_text` is given by a policy whose confidence reads the text of the request and was given none."""
-
+NO_WHOLE_ANSWER = ("out_of_set", "truncated", "empty", "filtered")
+"""Statuses of a reply that arrived without a whole answer of the set."""
 POSITIVE_TOLERANCE = 1e-6
 """A logprob up to this much above 0 is rounding and counts as 0 (nat)."""
 SENTINEL = -100.0

@@ -114,7 +114,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         rows = [("threshold", "none: everything escalates" if self.threshold is None else repr(self.threshold))]
         for name, text in (("coverage", "kept by the cheap model"), ("system_accuracy", "accuracy of the cascade")):
-            value = (self.policy.document["expected"].get(name) or {}).get("value")
+            value = self.policy.document["expected"][name]["value"]
             rows.append((text, "unknown" if value is None else f"{value:.1%}"))
         body = "".join(
             f"<tr><th style='text-align:left'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows

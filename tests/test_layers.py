@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect", "pipeline.decide"},
     "pipeline.store_commands": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
     "pipeline.chosen_tasks": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
-    "pipeline.decide": {"cascade_threshold", "pipeline.errors"},
+    "pipeline.decide": {"cascade_threshold", "pipeline.errors", "pipeline.config"},
     "pipeline.deliver": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.decide", "pipeline.terminal"},
 }  # fmt: skip
 ALL_OF_THEM = {

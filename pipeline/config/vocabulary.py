@@ -23,10 +23,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "total_cost": ("usd_per_error",),
 }
 """Kinds of target, and of what each needs exactly one."""
-STATUSES = (
-    "ok", "out_of_set", "no_logprobs", "no_text", "unaligned", "truncated", "empty", "filtered", "failed",
-)  # fmt: skip
-"""What a reply can be."""
 VERDICTS = ("certified", "cheap_only", "strong_only", "optimized", "uncertified")
 FORMATS = {
     "json": "policy_json",

@@ -16,6 +16,7 @@ from pipeline.decide.curves.bootstrap import MOST_BLOCKS, blocks_of
 from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.paired_interval import paired_difference
+from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -39,7 +40,7 @@ class Handled:
             strong_usd = np.where(rows.strong_weight > 0, rows.strong_weight * strong_usd, 0.0)
         if threshold is None:
             return cls(np.ones(len(rows), dtype=bool), rows.strong_estimate, strong_usd)
-        escalated = ~(rows.confidence >= threshold)
+        escalated = ~accepted(rows.confidence, threshold)
         correct = np.where(escalated, rows.strong_estimate, rows.cheap_correct)
         return cls(escalated, correct, rows.cheap_usd + np.where(escalated, strong_usd, 0.0))
 

@@ -9,11 +9,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cascade_threshold.answers import NO_WHOLE_ANSWER
+
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 
-UNREADABLE = ("out_of_set", "truncated", "empty", "filtered")
-"""Statuses of a reply that came and holds no whole answer of the set."""
+
+def agreement(
+    same: npt.NDArray[np.bool_],
+    cheap: npt.NDArray[np.bool_],
+    strong: npt.NDArray[np.bool_],
+    unreadable: npt.NDArray[np.bool_],
+) -> Floats:
+    """1.0 where both models gave the same answer, 0.0 where not, NaN where either is missing, shape (n,).
+
+    `cheap`, `strong`: which rows have that model's answer; `same`: where both are, whether they are equal. An `unreadable`
+    strong reply is another answer than any the cheap model gave.
+    """
+    return np.where(unreadable & cheap, 0.0, np.where(cheap & strong, same.astype(float), np.nan))
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Rows:
     @property
     def strong_unreadable(self) -> npt.NDArray[np.bool_]:
         """Where the strong model replied and its reply is no whole answer of the set, shape (n,)."""
-        return np.isin(self.strong_status.astype(str), UNREADABLE)
+        return np.isin(self.strong_status.astype(str), NO_WHOLE_ANSWER)
 
     @property
     def strong_read(self) -> Floats:
@@ -136,17 +149,13 @@ class Rows:
 
     @property
     def agree(self) -> Floats:
-        """1.0 where both models gave the same answer, 0.0 where not, NaN where either is missing, shape (n,).
-
-        An unreadable strong reply is another answer than any the cheap model gave.
-        """
-        known = np.array(
-            [a is not None and b is not None for a, b in zip(self.cheap_answer, self.strong_answer, strict=True)],
-            dtype=bool,
+        """Whether both models gave the same answer, shape (n,); see `agreement`."""
+        cheap, strong = (
+            np.array([a is not None for a in answers], dtype=bool)
+            for answers in (self.cheap_answer, self.strong_answer)
         )
-        same = np.where(known, (self.cheap_answer == self.strong_answer).astype(float), np.nan)
-        answered = np.array([a is not None for a in self.cheap_answer], dtype=bool)
-        return np.where(self.strong_unreadable & answered, 0.0, same)
+        same = np.asarray(self.cheap_answer == self.strong_answer, dtype=bool)
+        return agreement(same, cheap, strong, self.strong_unreadable)
 
     def outcome(self, labeled: bool) -> Floats:
         """The outcome that the confidence predicts, (n,): being right, or agreement with the strong model if there are no labels."""

@@ -42,7 +42,6 @@ from pipeline.decide.thresholds import accepted
 Floats = npt.NDArray[np.float64]
 
 SCHEMA = "cascade-recommendation/1"
-VERDICTS = ("certified", "uncertified", "cheap_only", "strong_only", "optimized")
 
 
 @dataclass(frozen=True)
@@ -350,7 +349,7 @@ def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | 
     known = ~np.isnan(held.cheap_usd) & ~np.isnan(held.strong_usd) & (held.strong_weight > 0)
     if not known.any():
         return None
-    kept, stands = held.confidence[known] >= threshold, held.strong_weight[known]
+    kept, stands = accepted(held.confidence[known], threshold), held.strong_weight[known]
     strong = held.strong_usd[known]
     cascade = held.cheap_usd[known] + np.where(kept, 0.0, strong)
     return float(np.average(cascade, weights=stands)), float(np.average(strong, weights=stands))

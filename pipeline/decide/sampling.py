@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import clusters
+from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -108,7 +109,7 @@ def counts(rows: Rows, threshold: float | None, sampling: Sampling, goal: Goal) 
     `rows` are those that are tested, one of each group where one stands for it; losses and wins are those kept at `threshold`.
     Of agree_with_strong a loss is another answer among the rows drawn, and there are no wins.
     """
-    kept = np.zeros(len(rows), dtype=bool) if threshold is None else np.asarray(rows.confidence >= threshold)
+    kept = accepted(rows.confidence, threshold)
     strong, wrong, drawn = rows.strong_read, ~(rows.cheap_correct == 1), rows.drawn == 1
     asked = ~np.isnan(rows.strong_correct) | np.array([a is not None for a in rows.strong_answer], dtype=bool)
     agreement = goal.kind == "agree_with_strong"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-KINDS = ("match_strong", "agree_with_strong", "accepted_accuracy", "system_accuracy", "budget", "total_cost")
+from pipeline.config.vocabulary import TARGETS
+
 _FIELDS = (
     "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups", "segment_floors",
 )  # fmt: skip
@@ -18,7 +19,7 @@ class TargetLike(Protocol):
 
     @property
     def kind(self) -> Any:
-        """One of KINDS."""
+        """One of TARGETS."""
 
     @property
     def delta(self) -> float:
@@ -43,18 +44,11 @@ class Goal:
     """Least share right by segment, or by segment and label the least recall of that label there."""
 
     def __post_init__(self) -> None:
-        wanted = {
-            "match_strong": ("within",),
-            "agree_with_strong": ("within",),
-            "accepted_accuracy": ("at_least",),
-            "system_accuracy": ("at_least",),
-            "budget": ("escalation_rate", "usd_per_1000"),
-            "total_cost": ("usd_per_error",),
-        }
-        if self.kind not in wanted:
-            raise ValueError(f"unknown target {self.kind!r}; known are {', '.join(KINDS)}")
-        if sum(getattr(self, name) is not None for name in wanted[self.kind]) != 1:
-            raise ValueError(f"target {self.kind} needs {' or '.join(wanted[self.kind])}")
+        if self.kind not in TARGETS:
+            raise ValueError(f"unknown target {self.kind!r}; known are {', '.join(TARGETS)}")
+        needed = TARGETS[self.kind]
+        if sum(getattr(self, name) is not None for name in needed) != 1:
+            raise ValueError(f"target {self.kind} needs {' or '.join(needed)}")
         for name in ("delta", "within", "at_least", "escalation_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, fields
 from math import fsum
 from typing import Any
 
+from cascade_threshold.answers import NO_WHOLE_ANSWER
 from cascade_threshold.signals import Measurement
 from pipeline.config.vocabulary import ROLES
 from pipeline.run.record import Measured
 
 MOST_REASONS = 20
 MOST_TEXTS, SHOWN_TEXTS, LONGEST_TEXT = 50, 5, 80
-UNREADABLE = ("out_of_set", "truncated", "empty", "filtered")
-"""Statuses of a reply that came and holds no whole answer of the set."""
 
 
 def _by_role() -> dict[str, Counter[str]]:
@@ -62,7 +61,7 @@ class Facts:
             self.readings[role][m.reading] += 1
         if form not in (None, "", "batch", "recorded"):
             self.forms[role][form] += 1
-        if m.status in UNREADABLE:
+        if m.status in NO_WHOLE_ANSWER:
             self.unreadable[role][(m.reply.text or "")[:LONGEST_TEXT]] += 1
         if m.reply.usage.known:
             self.input_tokens[role] += m.reply.input_tokens or 0

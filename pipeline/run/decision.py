@@ -49,18 +49,18 @@ def decision_id(
     Not over report, volume, review_after_days and folders, which change no figure.
     """
     said = config.model_dump(mode="json")
-    data = said.get("dataset") or {}
-    sides = {role: said.get(role) or {} for role in ("cheap", "strong")}
+    data = said["dataset"] or {}
+    sides = {role: said[role] or {} for role in ("cheap", "strong")}
     prices = ("usd_per_million_tokens", "usd_per_request", "usd_per_hour")
     return digest(
         {
-            "run_id": run_id, "graded": graded, **{k: said.get(k) for k in ("target", "signal", "calibration", "seed", "looks",
+            "run_id": run_id, "graded": graded, **{k: said[k] for k in ("target", "signal", "calibration", "seed", "looks",
                                                      "max_unreadable", "max_failure_rate")},
             "layout": dict(layout), "prevalence": data.get("prevalence"),
             "prices": {role: [side.get(name) for name in prices] for role, side in sides.items()},
             "sampling": [sides["strong"].get("sample"), config.strong_splits,
                          config.requests_per_year if sides["strong"].get("sample") == "auto" else None],
-            "positive": (said.get("judge") or {}).get("positive"), "signals": dict(signals), "tests": TESTS_VERSION,
+            "positive": None if said["judge"] is None else said["judge"]["positive"], "signals": dict(signals), "tests": TESTS_VERSION,
         }
     )[:8]  # fmt: skip
 

@@ -10,11 +10,13 @@ from decide.evaluated import evaluated, texts
 from scipy import stats
 
 from pipeline.config.target import Target
+from pipeline.config.vocabulary import VERDICTS
 from pipeline.decide.advice import number_text
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
 from pipeline.decide.predictions import Rows
-from pipeline.decide.recommend import VERDICTS, recommend
+from pipeline.config.vocabulary import VERDICTS
+from pipeline.decide.recommend import recommend
 from pipeline.decide.sweep import sweep
 from pipeline.decide.target import Goal
 from pipeline.decide.thresholds import sweep_levels

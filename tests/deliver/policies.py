@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
+from pipeline.deliver.formats.policy_document import EXPECTED, monitor_facts, policy_document
 
 CHEAP = "Qwen/Qwen3.5-9B"
 STRONG = "deepseek-ai/DeepSeek-V4-Pro-0813"
@@ -64,7 +64,10 @@ def document(**changes: Any) -> dict[str, Any]:
                    "usd_per_million_tokens": {"input": 1.32, "output": 3.96, "as_of": "2026-11-22", "source": "list"},
                    "response_models_seen": [STRONG]},
         "prompt_sha256": PROMPT, "dataset_sha256": "cd" * 32,
-        "expected": {"coverage": {"value": 0.6, "lower": 0.57, "upper": 0.63, "level": 0.9, "n": 400, "split": "test"}},
+        "expected": {
+            **{name: dict.fromkeys(("value", "lower", "upper", "level", "n", "split")) for name in EXPECTED},
+            "coverage": {"value": 0.6, "lower": 0.57, "upper": 0.63, "level": 0.9, "n": 400, "split": "test"},
+        },
         "certificate": {"target": {"kind": "match_strong", "within": 0.02}, "delta": 0.1, "method": "exact paired score test",
                         "n": 1000, "statistic": -2.1, "p_value": 0.03, "look": 1, "reason": None},
         "monitor": facts(), "versions": {"cascade-threshold": "0.1.0", "python": "3.11"},

@@ -147,7 +147,7 @@ def test_litellm_asks_the_service_that_was_calibrated(base_url: str, api_base: s
 
 
 def test_a_model_list_is_never_without_models() -> None:
-    made = document(signal={"name": "given", "version": None}, cheap=None, strong=None)
+    made = document(signal={"name": "given", "version": None, "params": {}}, cheap=None, strong=None)
     with pytest.raises(NotExportable, match="both models"):
         export(made, "litellm")
 
@@ -250,7 +250,10 @@ def test_people_are_no_model_that_a_gateway_could_send_requests_to() -> None:
 
 
 def test_the_signal_is_the_first_thing_named_when_the_router_cannot_take_it() -> None:
-    made = document(monitor=facts([None, *(0.5 + i / 200 for i in range(99))]), signal={"name": "margin", "version": 2})
+    made = document(
+        monitor=facts([None, *(0.5 + i / 200 for i in range(99))]),
+        signal={"name": "margin", "version": 2, "params": {}},
+    )
     with pytest.raises(NotExportable, match="the signal margin"):
         export(made, "vllm-semantic-router")
 

@@ -216,7 +216,7 @@ def test_an_empty_log_is_untested_and_no_alarm(policy: Policy) -> None:
 
 
 def test_a_policy_of_given_confidences_is_watched_through_its_decision_lines() -> None:
-    given_ = Policy(document(signal={"name": "given", "version": None}, cheap=None, strong=None))
+    given_ = Policy(document(signal={"name": "given", "version": None, "params": {}}, cheap=None, strong=None))
     report = check(given_, [{"action": "accept", "confidence": 0.95, "correct": True}, one_token(0.99)])
     assert (report["lines"]["judged"], report["lines"]["bad"]) == (1, 1)
 

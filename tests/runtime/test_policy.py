@@ -210,7 +210,7 @@ def test_logprobs_without_alternatives_are_asked_for_in_both_forms_and_in_produc
 
 
 def test_a_policy_of_given_confidences_decides_on_confidences_only() -> None:
-    policy = Policy(document(signal={"name": "given", "version": None}))
+    policy = Policy(document(signal={"name": "given", "version": None, "params": {}}))
     assert policy.decide_confidence(0.95).action == "accept"
     with pytest.raises(UsageError, match="came from a table"):
         policy.decide(one_token(0.95))

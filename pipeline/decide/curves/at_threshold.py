@@ -290,13 +290,18 @@ def _quantile(x: Floats, q: float, split: str, group: Blocks | None, level: floa
     return Estimate(value, lower, upper, level, n, split)
 
 
+def mix_factors(counts: Mapping[str, int], n: int, prevalence: Mapping[str, float]) -> dict[str, float]:
+    """Weight of a row by its label, where `counts` of `n` rows carry each: production's share over that of the rows."""
+    return {name: share * n / counts[name] for name, share in prevalence.items() if counts.get(name)}
+
+
 def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:
     """Weights (n,) that turn the labeled set's mix of labels into production's; 0 for rows without a listed label."""
-    present = {name: np.asarray(label == name, dtype=bool) for name in prevalence}
+    members = {name: np.asarray(label == name, dtype=bool) for name in prevalence}
+    factors = mix_factors({name: int(rows.sum()) for name, rows in members.items()}, len(label), prevalence)
     out = np.zeros(len(label))
-    for name, rows in present.items():
-        if rows.any():
-            out[rows] = prevalence[name] * len(label) / rows.sum()
+    for name, factor in factors.items():
+        out[members[name]] = factor
     return out
 
 

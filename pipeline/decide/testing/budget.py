@@ -9,7 +9,7 @@ from scipy import special
 from pipeline.decide.advice.number_text import counted, limit, p_value, usd
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, candidates
-from pipeline.decide.thresholds import cuts, levels_at_shares, threshold_at
+from pipeline.decide.thresholds import accepted, cuts, levels_at_shares, threshold_at
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,19 +105,19 @@ def within_dollars(
         bounds = _upper_means(values[known], cheap[known], strong[known], thresholds, delta, seed) * 1000
     affordable = np.flatnonzero(bounds <= usd_per_1000)
     shown = int(affordable[0]) if len(affordable) else len(thresholds) - 1
-    accepted = int(np.count_nonzero(values >= thresholds[shown])) if len(affordable) else 0
-    threshold = float(thresholds[shown]) if accepted else None
-    words = "keeps" if accepted else "is the cheapest candidate and has"
+    n_accepted = int(accepted(values, float(thresholds[shown])).sum()) if len(affordable) else 0
+    threshold = float(thresholds[shown]) if n_accepted else None
+    words = "keeps" if n_accepted else "is the cheapest candidate and has"
     reason = f"threshold {thresholds[shown]} {words} an upper bound of {usd(float(bounds[shown]))} per 1,000 at {limit(1 - delta)}, budget {usd(usd_per_1000)}"
     details = {"rows_with_unknown_dollars": unknown, "usd_per_1000_upper": float(bounds[shown])}
-    escalated = (laid.n - accepted) / laid.n
+    escalated = (laid.n - n_accepted) / laid.n
     return Certificate(
         threshold,
         escalated,
         float(bounds[shown]),
         None,
         laid.n,
-        accepted,
+        n_accepted,
         method,
         reason,
         target,

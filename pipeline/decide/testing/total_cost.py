@@ -11,7 +11,7 @@ from pipeline.decide.advice.number_text import usd
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import ErrorCosts
 from pipeline.decide.testing.certificate import Certificate
-from pipeline.decide.thresholds import cuts, threshold_at
+from pipeline.decide.thresholds import accepted, cuts, threshold_at
 
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
@@ -78,7 +78,7 @@ def optimize(
     if cheap_alone <= honest:
         threshold, honest = 0.0, cheap_alone
     seen = _mean_cost(confidence, kept, escalated, weight, threshold)
-    accepted = 0 if threshold is None else int(np.count_nonzero(rows.confidence >= threshold))
+    n_accepted = int(accepted(rows.confidence, threshold).sum())
     details = {
         "usd_per_1000": 1000 * seen,
         "usd_per_1000_cross_fitted": 1000 * honest,
@@ -92,9 +92,9 @@ def optimize(
         f"{where} has the lowest mean of calls and errors: {usd(details['usd_per_1000'])} per 1,000 on these rows, "
         f"{usd(details['usd_per_1000_cross_fitted'])} when chosen on other rows than measured"
     )
-    rate = (len(rows) - accepted) / len(rows)
+    rate = (len(rows) - n_accepted) / len(rows)
     return Certificate(
-        threshold, rate, 1000 * seen, None, len(rows), accepted, method, reason, target, None, details=details
+        threshold, rate, 1000 * seen, None, len(rows), n_accepted, method, reason, target, None, details=details
     )
 
 
@@ -118,8 +118,7 @@ def _cheapest(confidence: Floats, saved: Floats, seed: int) -> float | None:
 
 
 def _mean_cost(confidence: Floats, kept: Floats, escalated: Floats, weight: Floats, threshold: float | None) -> float:
-    accepted = np.zeros(len(confidence), dtype=bool) if threshold is None else confidence >= threshold
-    return float(weight @ np.where(accepted, kept, escalated) / weight.sum())
+    return float(weight @ np.where(accepted(confidence, threshold), kept, escalated) / weight.sum())
 
 
 def _cross_fitted(confidence: Floats, kept: Floats, escalated: Floats, weight: Floats, seed: int) -> float:

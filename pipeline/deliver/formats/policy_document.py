@@ -81,7 +81,7 @@ def policy_document(
         "signal": {
             "name": signal["name"],
             "version": signal.get("version"),
-            "params": dict(signal.get("params") or {}),
+            "params": dict(signal["params"]),
             "whole_output": signal.get("whole_output"),
         },
         "calibrator": numbers,
@@ -90,7 +90,7 @@ def policy_document(
         "strong": _side(strong),
         "prompt_sha256": prompt_sha256,
         "dataset_sha256": dataset_sha256,
-        "expected": {name: _ESTIMATE | dict((expected or {}).get(name) or {}) for name in EXPECTED},
+        "expected": {name: _ESTIMATE | dict({} if expected is None else expected[name]) for name in EXPECTED},
         "certificate": dict.fromkeys(CERTIFICATE) | dict(certificate or {}),
         "label_rates": [dict(entry) for entry in label_rates],
         "monitor": dict.fromkeys(MONITOR) | dict(monitor or {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from cascade_threshold.answers import NO_WHOLE_ANSWER
 from cascade_threshold.policy import Policy
 from pipeline.deliver.formats.export_format import ExportFormat, headline
 from pipeline.deliver.formats.serialize import to_yaml
@@ -111,8 +112,8 @@ def _smallest_accepted_mean(threshold: float) -> float:
 def router_doubts(policy: Policy) -> list[str]:
     """What the router cannot see, and this policy's calibration had. Raises NotExportable as `check_router` does."""
     check_router(policy)
-    rates = policy.document["monitor"].get("status_rates") or {}
-    unseen = sum(rates.get(status, 0.0) for status in ("out_of_set", "truncated", "empty", "filtered", "unaligned"))
+    rates = policy.document["monitor"]["status_rates"] or {}
+    unseen = sum(rates.get(status, 0.0) for status in (*NO_WHOLE_ANSWER, "unaligned"))
     if policy.threshold is None or unseen <= 0:
         return []
     return [

@@ -142,9 +142,9 @@ def paired_bound(policy: Policy) -> float | None:
 
     None unless the target is match_strong and something is kept.
     """
-    target, facts = policy.document["certificate"].get("target") or {}, policy.document["monitor"]
+    target, facts = policy.document["certificate"]["target"], policy.document["monitor"]
     n, escalated = facts["n_certify"], facts["n_escalated"]
-    if target.get("kind") != "match_strong" or not n or escalated is None or escalated >= n:
+    if target is None or target["kind"] != "match_strong" or not n or escalated is None or escalated >= n:
         return None
     return float(target["within"] / (1 - escalated / n))
 

@@ -82,7 +82,9 @@ def build(
         "cards": _cards(found, sweep, human=human),
         "warnings": _warnings(advice),
         "decide": _decide(found, config, sweep, split, models),
-        "trust": trust.trust(found.calibration, found.reliability, found.sweep, found.rows, split, threshold, sweep),
+        "trust": trust.trust(
+            found.calibration, found.reliability, found.sweep, found.rows, split, threshold, sweep, advice.optimism
+        ),
         "failures": _failures(found, config, split, threshold, texts),
         "tokens": None
         if found.tokens is None or config.report.examples == "none"

@@ -128,6 +128,8 @@ class Recommendation(Record):
     ends: Ends
     intervals: Intervals
     outcome: Outcome | None
+    optimism: dict[str, Any] | None
+    """Figures of the threshold on the certify and the test rows, and the gap between them."""
     difference: Figure | None
     mix_difference: Figure | None
     totals: dict[str, Figure] | None

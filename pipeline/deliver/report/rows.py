@@ -12,10 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cascade_threshold.answers import NO_WHOLE_ANSWER
+from pipeline.decide.curves.at_threshold import mix_factors
 from pipeline.decide.held_out import level_of
+from pipeline.decide.predictions import agreement
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.testing.share_interval import share_interval
+from pipeline.decide.thresholds import accepted
 from pipeline.deliver.report.formatting import cut
 
 Floats = npt.NDArray[np.float64]
@@ -70,27 +74,25 @@ class ReportRows:
 
     def kept(self, threshold: float | None) -> npt.NDArray[np.bool_]:
         """Which rows the cheap model keeps."""
-        if threshold is None:
-            return np.zeros(len(self), dtype=bool)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(self.numbers["confidence"] >= threshold)
+        return accepted(self.numbers["confidence"], threshold)
 
     def weights(self, split: str, prevalence: Mapping[str, float] | None) -> Floats:
         """How much each row of a split counts, mean 1: production's label mix over that of the rows; else all alike."""
         codes, values = self.texts["label"].codes[self.of(split)], self.texts["label"].values
         if not prevalence:
             return np.ones(len(codes))
-        counts = np.bincount(codes[codes >= 0], minlength=len(values))
-        factor = [prevalence.get(v, 0.0) * len(codes) / c if c else 0.0 for v, c in zip(values, counts, strict=True)]
-        return np.array([*factor, 0.0])[codes]
+        counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+        factors = mix_factors(dict(zip(values, counts, strict=True)), len(codes), prevalence)
+        return np.array([*(factors.get(value, 0.0) for value in values), 0.0])[codes]
 
     @property
     def agree(self) -> Floats:
-        """1.0 where both models answered the same, 0.0 where not, NaN where one is missing."""
-        cheap, strong = self.texts["cheap_answer"], self.texts["strong_answer"]
+        """Whether both models gave the same answer, shape (n,); see `agreement`."""
+        cheap, strong, status = (self.texts[name] for name in ("cheap_answer", "strong_answer", "strong_status"))
         places = {v: i for i, v in enumerate(cheap.values)}
-        same = np.array([places.get(v, -2) for v in strong.values] + [-3])[strong.codes]
-        return np.where((cheap.codes < 0) | (strong.codes < 0), np.nan, (cheap.codes == same).astype(float))
+        same = cheap.codes == np.array([places.get(v, -2) for v in strong.values] + [-3])[strong.codes]
+        unreadable = np.any([status.is_(name) for name in NO_WHOLE_ANSWER], axis=0)
+        return agreement(same, cheap.codes >= 0, strong.codes >= 0, unreadable)
 
     def agreement_of_cheap(self, split: str) -> dict[str, Any]:
         """How often the cheap model alone answers as the strong one does, of the rows of a split with a strong answer.

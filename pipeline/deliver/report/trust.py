@@ -25,6 +25,7 @@ COMPARED = (
     ("selective_risk", "share"),
     ("usd_per_1000", "usd"),
 )
+ACCURACY_OF = {"selective_risk": "accepted_accuracy"}
 MOST_POINTS = 200
 DENSITY = 40
 
@@ -37,6 +38,7 @@ def trust(
     split: str,
     threshold: float | None,
     shown: Mapping[str, Any] | None,
+    optimism: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Section 3 of the page."""
     return {
@@ -50,7 +52,7 @@ def trust(
         "reliability": _reliability(reliability, split, rows, found.calibrator),
         "histogram": histogram(rows, split, threshold),
         "risk": _risk(sweep, split, threshold),
-        "optimism": None if split != "test" else _optimism(sweep, threshold, shown),
+        "optimism": None if split != "test" else _optimism(sweep, threshold, shown, optimism or {}),
     }
 
 
@@ -119,7 +121,9 @@ def _risk(sweep: pd.DataFrame, split: str, threshold: float | None) -> dict[str,
     }
 
 
-def _optimism(sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _optimism(
+    sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, Any] | None, gaps: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The recommended threshold on the rows that chose it and on the rows that did not."""
     if threshold is None:
         return None
@@ -139,10 +143,18 @@ def _optimism(sweep: pd.DataFrame, threshold: float | None, shown: Mapping[str, 
             }
             if shown is not None and shown["split"] == split and shown["recommended"] is not None:
                 entry[split] |= report_sweep.at_row(shown, shown["recommended"], name)
-        before, after = entry["certify"]["value"], entry["test"]["value"]
-        if before is not None and after is not None:  # what is known on one side only is no comparison
-            out["rows"].append(entry | {"difference": after - before})
+        gap = _gap(gaps, name)
+        if None not in (entry["certify"]["value"], entry["test"]["value"], gap):  # one side alone is no comparison
+            out["rows"].append(entry | {"difference": gap})
     return out if out["rows"] else None
+
+
+def _gap(gaps: Mapping[str, Any], name: str) -> float | None:
+    """Test rows minus certify rows, from the recommendation; it has the accuracy of kept answers in place of their error."""
+    found: float | None = gaps[ACCURACY_OF.get(name, name)]["gap"] if ACCURACY_OF.get(name, name) in gaps else None
+    if found is None:
+        return None
+    return found if name in ACCURACY_OF else -found
 
 
 def _number(row: Mapping[Any, Any], name: str) -> float | None:
