@@ -304,7 +304,6 @@ def recommend(
             calibration.readings(calibrator, judged(task, found), seed=seed),
             letters=task.option_letters,
             yes=yes,
-            seed=seed,
             grades=None if config.judge is None else config.judge.grades,
         )
     if measured is not None:

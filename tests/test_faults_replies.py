@@ -16,6 +16,7 @@ from run_folder import RunFolder
 
 from cascade_threshold import policy
 from cascade_threshold.answers import AnswerSet
+from cascade_threshold.pricing import Usage
 from cascade_threshold.signals import measure
 from pipeline.__main__ import main
 
@@ -205,7 +206,8 @@ def test_another_model_than_the_one_asked_for_is_visible_in_the_kept_reply(ask, 
 def test_row_24_a_reply_without_usage_costs_an_unknown_amount_and_not_nothing(ask, store, usage):
     with FakeProvider({"row 2.": [ok(usage=usage if isinstance(usage, dict) else None)]}) as api:
         report = ask(api, rows(3))
-    assert not store.get(request("row 2.").request_id).usage_known
+    kept = store.get(request("row 2.").request_id)
+    assert not Usage(kept.input_tokens, kept.output_tokens).known
     assert report.unknown_usd == pytest.approx((6 + 4 + 200 + 16) / 1e6)
     assert report.usd == pytest.approx(
         api.usd - (usage or {}).get("prompt_tokens", 0) / 1e6 if isinstance(usage, dict) else api.usd

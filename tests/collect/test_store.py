@@ -64,11 +64,10 @@ def test_a_reply_comes_back_as_it_was_kept_and_survives_reopening(tmp_path):
         "integer",
         200,
     )
-    assert (reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.usage_known, reply.attempts) == (
+    assert (reply.input_tokens, reply.output_tokens, reply.reasoning_tokens, reply.attempts) == (
         7,
         2,
         None,
-        True,
         1,
     )
     assert reply.headers == {"x-request-id": "r1"}

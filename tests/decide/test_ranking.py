@@ -82,7 +82,7 @@ def test_a_cascade_that_keeps_all_is_the_cheap_model_and_one_that_keeps_none_sta
     relevant = (rng.random(n) < 0.4).astype(float)
     score = np.clip(relevant * 0.3 + rng.random(n) * 0.7, 0, 1)
     strong = np.where(rng.random(n) < 0.9, relevant, 1 - relevant)
-    common = {"relevance": score, "strong_share": (0.1, 0.8), "seed": 1}
+    common = {"relevance": score, "strong_share": (0.1, 0.8)}
     everything = passages(group, relevant, score, strong, np.ones(n, bool), **common)
     assert everything["cascade"] == everything["cheap"]
     nothing = passages(group, relevant, score, strong, np.zeros(n, bool), **common)
@@ -95,9 +95,7 @@ def test_an_escalated_passage_ranks_by_how_often_the_strong_model_is_right() -> 
     group = np.array(["q"] * 3, dtype=object)
     relevant, score = np.array([1.0, 0.0, 0.0]), np.array([0.95, 0.5, 0.4])
     kept = np.array([True, False, False])
-    found = passages(
-        group, relevant, score, np.array([1.0, 1.0, 0.0]), kept, relevance=score, strong_share=(0.1, 0.9), seed=1
-    )
+    found = passages(group, relevant, score, np.array([1.0, 1.0, 0.0]), kept, relevance=score, strong_share=(0.1, 0.9))
     assert found["cascade"]["map"]["value"] == 1  # .95 of a kept answer goes before .9 of a strong yes
     no, yes = share_relevant(np.array([1.0, 1, 0, 0, 0]), np.array([1.0, 1, 1, 0, 0]))
     assert (no, yes) == pytest.approx((0.5 / 3, 2.5 / 4))
@@ -106,7 +104,7 @@ def test_an_escalated_passage_ranks_by_how_often_the_strong_model_is_right() -> 
 def test_queries_that_are_all_in_perfect_order_still_have_an_interval() -> None:
     group = np.array([f"q{i // 2}" for i in range(80)], dtype=object)
     relevant = score = np.tile([1.0, 0.0], 40)
-    found = passages(group, relevant, score, score, np.ones(80, bool), relevance=score, strong_share=(0.1, 0.9), seed=1)
+    found = passages(group, relevant, score, score, np.ones(80, bool), relevance=score, strong_share=(0.1, 0.9))
     cell = found["cheap"]["ndcg_at_10"]
     assert (cell["value"], cell["upper"], cell["n"]) == (1.0, 1.0, 40)
     assert 0.9 < cell["lower"] < 0.05 ** (1 / 40)
@@ -117,7 +115,7 @@ def test_a_missing_strong_answer_falls_back_to_the_cheap_order_and_is_counted() 
     relevant = np.array([1.0, 0, 0, 0, 1, 0, 0, 0])
     score = np.array([0.9, 0.6, 0.4, 0.2] * 2)
     says = np.array([np.nan] * 4 + [1.0, 0, 0, 0])
-    found = passages(group, relevant, score, says, np.zeros(8, bool), relevance=score, strong_share=(0.1, 0.9), seed=1)
+    found = passages(group, relevant, score, says, np.zeros(8, bool), relevance=score, strong_share=(0.1, 0.9))
     assert found["strong_missing"] == 4
     assert found["cascade"]["map"]["value"] == 1.0
     assert found["strong"]["map"]["n"] == 1, "the query of which the strong model said something"
@@ -131,7 +129,7 @@ def test_escalation_that_buys_nothing_as_a_ranking_is_said() -> None:
     relevant = (rng.random(n) < 0.3).astype(float)
     score = np.clip(0.5 * relevant + 0.5 * rng.random(n), 0.01, 0.99)
     blind = (rng.random(n) < 0.5).astype(float)
-    common = {"relevance": score, "strong_share": (0.3, 0.3), "seed": 1}
+    common = {"relevance": score, "strong_share": (0.3, 0.3)}
     nothing = passages(group, relevant, score, blind, rng.random(n) < 0.7, **common)
     assert "does not clearly improve" in nothing["sentence"] or "worse" in nothing["sentence"]
     perfect = passages(group, relevant, 0.5 * score + 0.25 * rng.random(n), relevant, np.zeros(n, bool), **common)
@@ -157,7 +155,7 @@ def test_options_are_ranked_by_probability_and_escalated_rows_start_with_the_str
     names = ["ABC"] * 3
     chances = [{"A": 0.7, "B": 0.2, "C": 0.1}, {"A": 0.6, "B": 0.3, "C": 0.1}, None]
     strong = np.array(["A", "C", "C"], dtype=object)
-    found = options(label, names, chances, strong, np.array([True, True, False]), seed=1)
+    found = options(label, names, chances, strong, np.array([True, True, False]))
     assert found["cheap"]["top_1"]["value"] == pytest.approx(1 / 3)
     assert found["cheap"]["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert found["cascade"]["top_1"]["value"] == pytest.approx(2 / 3)
@@ -165,7 +163,7 @@ def test_options_are_ranked_by_probability_and_escalated_rows_start_with_the_str
     assert found["strong"]["top_1"]["value"] == pytest.approx(2 / 3)
     assert found["strong"]["mrr"] is None
     assert found["null_scores"] == 1
-    sent_up = options(label, names, chances, strong, np.zeros(3, bool), seed=1)
+    sent_up = options(label, names, chances, strong, np.zeros(3, bool))
     assert sent_up["cascade"]["mrr"]["value"] == pytest.approx((1 + 1 / 3 + 1) / 3)
 
 
@@ -178,7 +176,7 @@ def test_a_strong_model_that_gives_logprobs_is_ranked_by_its_own_probability() -
     says = (theirs >= 0.5).astype(float)
 
     def ranked(**more: object) -> dict[str, object]:
-        return passages(group, relevant, cheap, says, np.zeros(n, dtype=bool), relevance=cheap, strong_share=(0.1, 0.9), seed=0, **more)  # type: ignore[arg-type]  # fmt: skip
+        return passages(group, relevant, cheap, says, np.zeros(n, dtype=bool), relevance=cheap, strong_share=(0.1, 0.9), **more)  # type: ignore[arg-type]  # fmt: skip
 
     scored, bare = ranked(strong_score=theirs), ranked()
     lists = [q for q in np.split(np.arange(n), n // 12) if relevant[q].any()]

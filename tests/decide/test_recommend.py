@@ -15,7 +15,6 @@ from pipeline.decide.advice import number_text
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights, waiting
 from pipeline.decide.predictions import Rows
-from pipeline.config.vocabulary import VERDICTS
 from pipeline.decide.recommend import recommend
 from pipeline.decide.sweep import sweep
 from pipeline.decide.target import Goal

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cascade_threshold.pricing import Usage
-
 
 class StoredReply(NamedTuple):
     """A kept reply. `body` is what came over the wire, decompressed; `attempts` counts every try for this request."""
@@ -31,11 +29,6 @@ class StoredReply(NamedTuple):
     input_tokens: int | None
     output_tokens: int | None
     reasoning_tokens: int | None
-
-    @property
-    def usage_known(self) -> bool:
-        """Whether the reply says what it was billed for."""
-        return Usage(self.input_tokens, self.output_tokens).known
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,6 @@ def passages(
     *,
     relevance: Floats,
     strong_share: tuple[float, float],
-    seed: int,
     gain: Floats | None = None,
     strong_score: Floats | None = None,
     level: float = LEVEL,
@@ -220,7 +219,6 @@ def options(
     strong_answer: npt.NDArray[np.object_],
     kept: npt.NDArray[np.bool_],
     *,
-    seed: int,
     strong_probabilities: Sequence[Mapping[str, float] | None] | None = None,
     level: float = LEVEL,
 ) -> dict[str, Any]:
@@ -327,7 +325,6 @@ def ranked_rows(
     letters: Mapping[str, Sequence[str]] | None,
     yes: str,
     grades: Mapping[str, float] | None = None,
-    seed: int,
 ) -> dict[str, Any]:
     """How well the held-out rows of a table of predictions are ranked, with and without escalation.
 
@@ -348,9 +345,7 @@ def ranked_rows(
     chances, theirs = told("label_probabilities"), told("strong_probabilities")
     if letters is not None:
         names = [letters[i] for i in part.example_id]
-        return options(
-            part.label, names, chances, part.strong_answer, kept, level=level, seed=seed, strong_probabilities=theirs
-        )
+        return options(part.label, names, chances, part.strong_answer, kept, level=level, strong_probabilities=theirs)
 
     gains = {yes: 1.0} if grades is None else grades
     most = max(gains.values())
@@ -372,7 +367,7 @@ def ranked_rows(
     sure = reading[mine]
     label, known = says(part.label), says(held.label)
     return passages(
-        part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, level=level, seed=seed, gain=label * most,
+        part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, level=level, gain=label * most,
         relevance=np.where(part.cheap_answer == yes, sure, 1 - sure) if grades is None else np.nan_to_num(score),
         strong_score=strong_score, strong_share=share_relevant((known > 0).astype(np.float64), says(held.strong_answer)),
     )  # fmt: skip

@@ -35,9 +35,3 @@ def upper_bound(successes: npt.ArrayLike, trials: npt.ArrayLike, alpha: float) -
     open_end = k >= m
     bound = special.betaincinv(np.where(open_end, 1.0, k + 1), np.where(open_end, 1.0, m - k), 1 - alpha)
     return np.asarray(np.where(open_end, 1.0, bound), dtype=np.float64)
-
-
-def lower_bound(successes: npt.ArrayLike, trials: npt.ArrayLike, alpha: float) -> Floats:
-    """One-sided Clopper-Pearson lower bound: the true rate lies below it with probability at most `alpha`."""
-    k, m = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
-    return 1.0 - upper_bound(m - k, m, alpha)

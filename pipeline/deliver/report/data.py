@@ -89,7 +89,7 @@ def build(
         "tokens": None
         if found.tokens is None or config.report.examples == "none"
         else tokens.strips(found.rows, found.tokens, threshold),
-        "health": health.health(record, found.rows, split, threshold, previous),
+        "health": health.health(record, found.rows, previous),
         "use": _use(found, verdict),
         "provenance": provenance.provenance(record, config, found.replies),
         "previous": _previous(previous),

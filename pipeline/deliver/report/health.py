@@ -26,9 +26,7 @@ FOUND = (
 """Counts of the dataset check that the page names one by one."""
 
 
-def health(
-    record: RunRecord, rows: ReportRows, split: str, threshold: float | None, previous: Report | None
-) -> dict[str, Any]:
+def health(record: RunRecord, rows: ReportRows, previous: Report | None) -> dict[str, Any]:
     """Section 5 of the page."""
     counts, measured = record.counts, record.measured
     excluded = {} if counts is None else {reason: n for reason, n in counts.excluded.items() if n}
