@@ -91,7 +91,7 @@ purge: $(VENV)/ready ## Remove kept replies: TASK=name ARGS="--older-than 90"
 compare: $(VENV)/ready ## Two decisions: ARGS="A B" (tasks, run folders, policy files)
 	@$(PY) -m pipeline compare $(ARGS)
 
-test: $(VENV)/ready-dev ## The fast tests, a few minutes
+test: $(VENV)/ready-dev ## The fast tests, some minutes
 	@$(PY) -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
 test-slow: $(VENV)/ready-dev ## The long tests
 	@$(PY) -m pytest -q -n auto --dist loadfile -m slow $(ARGS)

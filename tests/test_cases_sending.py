@@ -79,6 +79,7 @@ def test_case_06_tokens_beyond_prompt_and_completion_are_billed_as_output(tmp_pa
     assert found["expected"]["strong_usd_per_1000"]["value"] == pytest.approx(1000 * (50 * 2 + 801 * 4) / 1e6)
 
 
+@pytest.mark.slow
 def test_cached_prompts_are_priced_and_the_cost_without_caching_stands_beside_it(tmp_path: Path) -> None:
     config = written(
         tmp_path, provider="recorded", strong="{input: 2, cached_input: 0.2, output: 4, as_of: 2026-11-01, source: x}"

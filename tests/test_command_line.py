@@ -72,6 +72,7 @@ def test_row_49_too_few_rows_end_with_a_verdict_and_not_with_an_error(
     assert "CASCADE_TICKETS_VERDICT" in out
 
 
+@pytest.mark.slow
 def test_row_37_one_class_only_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "rows.csv").write_text(ROWS.replace(",account", ",billing"))
     code, out, err = run(capsys, "evaluate", "tickets", "--quiet", "--json")
@@ -113,6 +114,7 @@ def test_an_unknown_task_or_config_key_ends_with_2(project: Path, capsys: pytest
     assert "within" in err
 
 
+@pytest.mark.slow
 def test_missing_replies_beyond_the_allowed_rate_end_with_4_and_keep_predictions(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +133,7 @@ def test_missing_replies_beyond_the_allowed_rate_end_with_4_and_keep_predictions
     assert code == 0
 
 
+@pytest.mark.slow
 def test_what_speaks_against_the_replies_is_said_beside_the_verdict(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +197,7 @@ def test_a_proposed_config_loads_and_runs_through_estimate(project: Path, capsys
     assert "is there already" in err
 
 
+@pytest.mark.slow
 def test_exported_replies_repeat_the_run_for_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "evaluate", "tickets", "--quiet")[0] == 0
     code, _, err = run(capsys, "status", "tickets", "--export-replies", "kept", "--quiet")
@@ -399,6 +403,7 @@ def test_a_stage_names_the_one_that_is_missing_whatever_the_config_is_called(
     assert "run the stage `measure` first, with the same options" in err
 
 
+@pytest.mark.slow
 def test_a_table_of_predictions_can_be_calibrated_from_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,6 +416,7 @@ def test_a_table_of_predictions_can_be_calibrated_from_nothing(
         assert code == 0, (stage, err)
 
 
+@pytest.mark.slow
 def test_looks_are_counted_by_what_rows_hold_and_only_where_something_is_promised(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

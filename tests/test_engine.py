@@ -122,6 +122,7 @@ def kill_one(found: list[int]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
     task: TaskInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_run_in_several_processes_one_of_them_killed_leaves_the_same_bytes(
     assert task.run.read_json("run.json")["measured"] == facts
 
 
+@pytest.mark.slow
 def test_the_number_of_shards_changes_no_row_and_no_count(task: TaskInput, monkeypatch: pytest.MonkeyPatch) -> None:
     facts: dict[str, Any] = task.run.read_json("run.json")["measured"]
     tables = {name: pq.read_table(task.run.path(name)) for name in ("replies.parquet", "tokens.parquet")}
@@ -167,6 +169,7 @@ def test_a_shard_file_that_changed_is_noticed(task: TaskInput) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_no_key_client_or_exception_travels(task: TaskInput, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pickled for another process, and what comes back, names classes of plain values only."""
     monkeypatch.setenv("TOGETHER_API_KEY", "tgp-secret-in-no-pickle")

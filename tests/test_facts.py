@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 from run_folder import RunFolder
 from runtime.bodies import chat, entry
 from tickets import CONFIG
@@ -70,6 +71,7 @@ def evaluated(folder: Path, *others: float) -> RunFolder:
     return RunFolder(folder / "runs", {"task": "tickets", "run_id": run.name, "decision_id": decision.name})
 
 
+@pytest.mark.slow
 def test_the_policy_names_the_fewest_alternatives_of_the_run(tmp_path: Path) -> None:
     run = evaluated(tmp_path, -6.0, -6.0)
     policy = json.loads((run / "policy.json").read_text())

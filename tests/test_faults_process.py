@@ -356,6 +356,7 @@ def test_a_signal_while_a_batch_is_out_says_how_to_fetch_it_and_the_next_run_sub
     assert kept == set(asked)
 
 
+@pytest.mark.slow
 def test_row_30_the_second_run_of_one_task_is_refused_naming_the_first_and_another_task_goes_on(tmp_path, project):
     with FakeProvider(lambda post: hang(60) if "first" in str(post.body) and post.number > 5 else None) as api:
         one = pipeline(api, project, tmp_path, "collect")

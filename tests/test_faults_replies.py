@@ -305,6 +305,7 @@ def legacy(post: Any, alternatives: Any) -> Any:
     return ok(choices=choice(entry["token"], shape))
 
 
+@pytest.mark.slow
 def test_row_22_a_filtered_reply_is_asked_for_once_counted_as_filtered_and_escalates(evaluate):
     """As hosts send it: status 200, the answer withheld or cut, and why in finish_reason."""
 
@@ -355,6 +356,7 @@ def test_row_14_with_fewer_than_two_alternatives_in_the_legacy_shape_the_other_s
     assert "No value from margin, entropy, label probability where fewer than two alternatives came" in found.page
 
 
+@pytest.mark.slow
 def test_row_13_both_wire_shapes_in_one_run_are_told_row_by_row_and_give_the_predictions_of_either(evaluate):
     mixed = evaluate(lambda post: legacy(post, lambda top: [top]) if post.text in ODD else None)
     shapes = mixed.table("replies.parquet")["shape"]

@@ -87,6 +87,7 @@ def test_row_51_a_promise_is_broken_in_at_most_a_tenth_of_the_draws(name, target
     assert violations(name, None, 500, runs)[target] <= limit(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_row_48_a_promise_holds_under_heavy_ties(target):
     # log-odds rounded to halves: a dozen distinct confidences hold nearly all rows
@@ -144,6 +145,7 @@ def as_rows(draw, labels=None) -> Rows:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "per_group"), [(clusters.ONE_ROW, 1.5), (clusters.MEANS, 4)])
 @pytest.mark.parametrize(("name", "goal"), [
     ("S4", Goal("accepted_accuracy", DELTA, at_least=AT_LEAST)),
@@ -177,6 +179,7 @@ def test_counting_correlated_rows_as_independent_breaks_the_promise():
     assert count / runs > limit(runs)
 
 
+@pytest.mark.slow
 def test_label_floors_hold_together_with_the_target():
     # labels are drawn apart from everything else, so the recall of each is the accuracy of the whole
     population, runs, count = Population("S1"), 100, 0
@@ -276,6 +279,7 @@ def escalated(target: str, name: str, number: float, n: int, runs: int) -> np.nd
     return np.array(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "name", "number", "n", "table"), [c for c in POWER if c[3] in (500, 1000) and c[1] == "S1"]
 )

@@ -407,6 +407,7 @@ def test_one_figure_has_one_interval_in_every_artefact(job: tuple[Path, dict[str
         assert row[f"{name}_sim_lower"] <= row[f"{name}_lower"] <= row[f"{name}_upper"] <= row[f"{name}_sim_upper"]
 
 
+@pytest.mark.slow
 def test_a_table_with_sampled_answers_is_not_read_back_and_its_look_is_that_of_the_whole_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

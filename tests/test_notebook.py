@@ -84,6 +84,7 @@ def test_plots_take_and_return_axes_and_the_page_is_written_where_it_is_told(fou
     assert page.read_text().lower().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_with_a_folder_for_runs_each_further_question_is_a_further_look(tmp_path):
     first, second = (
         pipeline.evaluate(predictions(200), target={"kind": "match_strong", "within": w}, runs_dir=tmp_path / "runs")
@@ -117,6 +118,7 @@ def test_a_config_whose_models_cost_money_is_not_run_from_a_notebook(tmp_path):
         pipeline.evaluate(tmp_path / "paid.yaml")
 
 
+@pytest.mark.slow
 def test_the_example_script_ends_with_a_policy_that_decides(tmp_path, capsys):
     runpy.run_path(str(EXAMPLES / "predictions.py"))["main"](str(tmp_path / "policy.json"))
     said = capsys.readouterr().out.splitlines()

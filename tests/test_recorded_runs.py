@@ -21,6 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("recorded")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mmlu_gpt4o", "mmlu_llama"])
 def test_a_recorded_run_equals_its_reference(
     name: str, folder: Path, real_data: Path, capsys: pytest.CaptureFixture[str]

@@ -80,6 +80,7 @@ def the_run() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_coin_buys_a_part_of_the_answers_and_a_second_run_none(run: Run) -> None:
     with FakeProvider(service) as api:
         assert run(api) == 0

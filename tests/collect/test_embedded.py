@@ -223,6 +223,7 @@ def test_the_weights_stay_small() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "datasets").glob("*/models/*.npz")) < 8_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", RANGES)
 def test_the_cheap_model_is_right_as_often_as_promised_and_the_strong_one_more_often(task: str) -> None:
     """300 rows spread over the set: the promised ranges, widened by two standard errors of a mean of 300."""

@@ -90,6 +90,7 @@ def test_logits_equal_a_forward_pass_without_any_cache_in_float64(role: str) -> 
         assert np.abs(model.logits(ids[:length]) - expected[length - 1]).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["cheap", "strong"])
 def test_generation_with_cache_and_prefix_equals_greedy_decoding_by_full_recomputation(role: str) -> None:
     path = MODELS / f"{role}.npz"

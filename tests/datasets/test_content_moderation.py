@@ -36,6 +36,7 @@ def test_texts_are_short_and_complete(evaluation):
     assert not any(set("{}|") & set(row["text"]) for row in evaluation)
 
 
+@pytest.mark.slow
 def test_labels_disagree_with_the_situation_as_often_as_the_datasheet_says():
     rng = random.Random(99)
     drawn = [generate.compose(rng) for _ in range(8000)]

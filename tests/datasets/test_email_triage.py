@@ -57,6 +57,7 @@ def test_no_slot_or_mark_of_the_bank_is_left_in_a_mail(evaluation):
         assert not set("{}~@|") & set(text(row)), row
 
 
+@pytest.mark.slow
 def test_labels_disagree_with_the_situation_as_often_as_the_datasheet_says():
     rng = random.Random(99)
     drawn = [generate.compose(rng) for _ in range(8000)]

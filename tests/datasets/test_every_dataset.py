@@ -44,6 +44,7 @@ def test_the_file_has_at_least_2000_rows_with_unique_ids_and_known_labels(datase
     assert {row["label"] for row in rows} == set(generate.LABELS)
 
 
+@pytest.mark.slow
 def test_no_two_evaluation_rows_are_equal_after_normalisation_and_none_is_a_training_row(dataset):
     generate, folder = dataset
     rows = [json.loads(line) for line in (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -54,6 +55,7 @@ def test_no_two_evaluation_rows_are_equal_after_normalisation_and_none_is_a_trai
     assert not evaluation & set(train)
 
 
+@pytest.mark.slow
 def test_draws_depend_on_the_seed_and_on_nothing_else(dataset):
     generate, _ = dataset
     assert generate.rows(5, 40) == generate.rows(5, 40)

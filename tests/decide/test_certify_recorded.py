@@ -35,6 +35,7 @@ def answers():
     return confidence, *right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("within", "reference"), [(0.03, 0.355), (0.02, 0.409)])
 def test_escalation_on_908_random_rows_is_that_of_the_reference_or_less(answers, within, reference):
     confidence, cheap, strong = answers

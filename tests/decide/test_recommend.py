@@ -247,6 +247,7 @@ def test_row_50_a_worse_strong_model_is_a_grave_warning(rows):
     assert "the strong model is the less accurate of the two here" in found.sentence
 
 
+@pytest.mark.slow
 def test_a_strong_model_that_is_worse_by_chance_is_no_grave_warning(rows):
     right = np.ones(len(rows))
     for n, gravity in ((400, 2), (12, None)):
@@ -345,6 +346,7 @@ def test_groups_are_counted_in_the_promise():
     assert "groups" in codes(found)
 
 
+@pytest.mark.slow
 def test_few_rows_small_splits_and_ties_are_warned_about():
     small = evaluated(120)
     assert {"too_few_rows", "small_fit", "small_test"} <= codes(advise(small, kind="match_strong", within=0.01))
@@ -547,6 +549,7 @@ def test_numbers_keep_to_their_units_and_their_signs():
     assert number_text.shortened("a" * 300) == f"'{'a' * 39}…'"
 
 
+@pytest.mark.slow
 def test_every_reason_speaks_of_one_row_as_of_one_and_has_no_ascii_minus(rows):
     for made in (rows, evaluated(8), evaluated(3000, groups=1500)):
         for target in ({"kind": "match_strong", "within": 0.02}, {"kind": "accepted_accuracy", "at_least": 0.9},

@@ -148,6 +148,7 @@ def test_the_best_looking_threshold_is_the_lowest_that_meets_the_target() -> Non
     assert all(difference(t) < -0.05 for t in np.unique(rows.confidence) if t < best)
 
 
+@pytest.mark.slow
 def test_the_stretch_that_passed_is_where_single_tests_pass_in_order() -> None:
     rows = drawn(700, seed=6)
     given = (rows.confidence, rows.cheap_correct, rows.strong_correct)

@@ -544,6 +544,7 @@ def test_served_over_http_nothing_else_is_asked_for(browser: Browser, made: Made
     assert [p for p in Quiet.asked if p != "/favicon.ico"] == ["/index.html", page]
 
 
+@pytest.mark.slow
 def test_hostile_names_and_texts_yield_no_live_node(browser: Browser, recorded: Recorded) -> None:
     made = recorded("hostile")
     targets = (made.report / "report.html", made.report / "certificate.html", made.folder / "reports" / "index.html")

@@ -34,6 +34,7 @@ def lines(wrong: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "code"), [(0, 0), (40, 6), (None, 7)])
 def test_the_watch_leaves_metrics_and_ends_as_monitor_does(tmp_path: Path, wrong: int | None, code: int) -> None:
     write(tmp_path / "policy.json", document())

@@ -123,6 +123,7 @@ def test_agreement_is_not_called_accuracy(tmp_path: Path, recorded: Recorded) ->
     assert index.collect(tmp_path / "reports")[0][0]["trend"]["panels"][0]["name"] == "escalated"
 
 
+@pytest.mark.slow
 def test_weighted_tasks_show_the_weighted_difference(tmp_path: Path, recorded: Recorded) -> None:
     """Recomputed from the rows: each counts by its label's share in production over its share in the set."""
     made = recorded("enriched")

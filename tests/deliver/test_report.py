@@ -27,7 +27,7 @@ from pipeline.errors import DataError
 from pipeline.run.record import Record, RunRecord, checked
 
 Recorded = Callable[[str], Made]
-QUICK = ("certified", "uncertified", "unlabeled", "judge", "table", "hostile")
+QUICK = ("certified", "uncertified", "judge", "table")
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENES]
 SECTIONS = ["verdict", "decide", "tokens", "trust", "failures", "health", "use", "provenance"]
 INTERVAL = re.compile(r"\[[^\]]*\]|\([^)]*\)")
@@ -226,6 +226,7 @@ def test_tokens_are_those_of_the_replies_in_three_sets(recorded: Recorded) -> No
     assert all(n.attributes.get("tabindex") == "0" for n in strips)
 
 
+@pytest.mark.slow
 def test_rows_stay_out_of_the_page_where_the_config_forbids_them(recorded: Recorded) -> None:
     made = recorded("hidden")
     assert made.data["tokens"] is None

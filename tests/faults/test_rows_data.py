@@ -180,6 +180,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[FaultRun, list[st
     return run, [p.text for p in api.posts if p.body["model"] == "small"]
 
 
+@pytest.mark.slow
 def test_row_43_any_text_is_sent_exactly_and_kept(hostile: tuple[FaultRun, list[str]]) -> None:
     run, sent = hostile
     shown = {text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode() for text in TEXTS.values()}

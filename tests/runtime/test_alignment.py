@@ -232,6 +232,7 @@ def test_quotes_and_label_in_one_token_count_as_the_answers_token() -> None:
     assert found.span.lead == 2
 
 
+@pytest.mark.slow
 def test_a_long_reply_is_aligned_in_linear_time() -> None:
     """No timing: a reply of 50,000 tokens simply has to come back."""
     pieces = ["<think>", *["so "] * 50_000, "</think>", "work"]
