@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,7 +72,7 @@ def test_it_is_what_the_command_line_finds(found, tmp_path, monkeypatch, capsys)
 
 
 def test_plots_take_and_return_axes_and_the_page_is_written_where_it_is_told(found, tmp_path):
-    figure, (left, right) = mpl.pyplot.subplots(1, 2)
+    figure, (left, right) = plt.subplots(1, 2)
     assert found.plot_cost_accuracy(left) is left
     assert found.plot_reliability(ax=right) is right
     assert left.get_xlabel() == "cost, USD per 1,000 requests"
@@ -79,7 +80,7 @@ def test_plots_take_and_return_axes_and_the_page_is_written_where_it_is_told(fou
     assert right.lines
     fresh = found.plot_cost_accuracy()
     assert fresh.figure is not figure
-    mpl.pyplot.close("all")
+    plt.close("all")
     page = found.report(tmp_path / "page.html")
     assert page.read_text().lower().startswith("<!doctype html>")
 

@@ -105,15 +105,18 @@ def codes(group: npt.NDArray[np.object_]) -> Codes:
 
 def fold_of(group: npt.NDArray[np.object_], folds: int, seed: int) -> Codes:
     """The part of each row in a cross-fit, 0 to folds - 1, shape (n,): by a hash of its group, whatever the order of rows."""
-    known: dict[object, int] = {}
-    for i, name in enumerate(group):
-        key = name if name is not None else (None, i)
-        if key not in known:
-            text = f"part of a cross-fit:{seed}:{key}"
-            known[key] = (
-                int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") % folds
-            )
-    return np.array([known[g if g is not None else (None, i)] for i, g in enumerate(group)], dtype=np.int64)
+    number, names = pd.factorize(group)  # a row without a group (None) is one by itself
+    alone = np.flatnonzero(number < 0)
+    keys = (*names.tolist(), *((None, i) for i in alone.tolist()))
+    part = np.fromiter((_part(key, seed) % folds for key in keys), dtype=np.int64, count=len(keys))
+    number = number.astype(np.int64)
+    number[alone] = len(names) + np.arange(len(alone))
+    return np.asarray(part[number], dtype=np.int64)
+
+
+def _part(key: object, seed: int) -> int:
+    text = f"part of a cross-fit:{seed}:{key}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 def one_row_each(group: Codes, name: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:

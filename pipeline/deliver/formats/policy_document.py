@@ -5,18 +5,20 @@ Written once, by `recommend`; read by `cascade_threshold.policy`, which never im
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from scipy.special import betaincinv
 
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.policy_schema import SCHEMA, checked, digest, part_digests
 from pipeline.run.directory import finite
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 EXPECTED = (
     "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy",
@@ -111,18 +113,18 @@ def _side(side: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def monitor_facts(
     *,
-    confidence: Iterable[float | None],
-    statuses: Iterable[str],
+    confidence: npt.ArrayLike,
+    statuses: Sequence[str] | pd.Series,
     threshold: float | None,
-    cheap_correct: Iterable[float | None] | None = None,
-    strong_correct: Iterable[float | None] | None = None,
-    agrees: Iterable[float | None] | None = None,
+    cheap_correct: npt.ArrayLike | None = None,
+    strong_correct: npt.ArrayLike | None = None,
+    agrees: npt.ArrayLike | None = None,
     target: Mapping[str, Any],
     delta: float,
-    weights: Iterable[float] | None = None,
-    drawn: Iterable[bool] | None = None,
+    weights: npt.ArrayLike | None = None,
+    drawn: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """What `monitor` holds production against, from the certify rows; the sequences have one entry a row.
+    """What `monitor` holds production against, from the certify rows; all (n,), one entry a row.
 
     `confidence`: NaN or None where null; `cheap_correct`, `strong_correct`, `agrees` (the cheap answer is the strong
     one's): 1, 0, or NaN or None where unknown, and then counted as 0. See `accepted_bounds` for the two bounds. `weights`:
@@ -130,48 +132,45 @@ def monitor_facts(
     Counts are then those of Kish's effective number of rows. `drawn`: the rows by which the strong model is judged, where the
     others' answers were bought because the cheap one was wrong.
     """
-    values = [None if c is None or math.isnan(c) else float(c) for c in confidence]
-    states = list(statuses)
-    counts = [1.0] * len(values) if weights is None else [float(w) for w in weights]
-    seen = sorted((v, w) for v, w in zip(values, counts, strict=True) if v is not None and w > 0)
-    total, n = sum(counts), int(_effective(counts))
-    accepted = [threshold is not None and v is not None and v >= threshold for v in values]
-    picked = None if drawn is None else list(drawn)
+    values = np.asarray(confidence, dtype=np.float64)
+    counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    null = np.isnan(values)
+    seen = np.flatnonzero(~null & (counts > 0))
+    seen = seen[np.lexsort((counts[seen], values[seen]))]
+    total, n = float(counts.sum()), int(_effective(counts))
+    accepted = np.zeros(len(values), dtype=np.bool_) if threshold is None else values >= threshold
     errors, disagreements = accepted_bounds(
-        accepted, cheap_correct, strong_correct, agrees, target, delta, counts, picked
+        accepted, cheap_correct, strong_correct, agrees, target, delta, counts, drawn
     )
-
-    mass: defaultdict[str, float] = defaultdict(float)
-    for status, weight in zip(states, counts, strict=True):
-        mass[status] += weight
+    number, names = pd.factorize(np.asarray(statuses, dtype=object))
+    mass = dict(zip(names.tolist(), np.bincount(number, counts, minlength=len(names)).tolist(), strict=True))
 
     def share(amount: float) -> float | None:
         return amount / total if total else None
 
-    kept = sum(w for w, a in zip(counts, accepted, strict=True) if a)
     return {
-        "confidence_quantiles": quantiles([v for v, _ in seen], [w for _, w in seen]),
+        "confidence_quantiles": quantiles(values[seen], counts[seen]),
         "n_certify": n,
-        "n_confidence": int(_effective([w for _, w in seen])),
-        "n_escalated": round((1 - kept / total) * n) if total else 0,
-        "out_of_set_rate": share(mass["out_of_set"]),
-        "no_logprobs_rate": share(mass["no_logprobs"] + mass["unaligned"]),
-        "null_rate": share(sum(w for v, w in zip(values, counts, strict=True) if v is None)),
-        "status_rates": {status: share(mass[status]) for status in sorted(set(states))} if total else None,
+        "n_confidence": int(_effective(counts[seen])),
+        "n_escalated": round((1 - float(counts[accepted].sum()) / total) * n) if total else 0,
+        "out_of_set_rate": share(mass.get("out_of_set", 0.0)),
+        "no_logprobs_rate": share(mass.get("no_logprobs", 0.0) + mass.get("unaligned", 0.0)),
+        "null_rate": share(float(counts[null].sum())),
+        "status_rates": {status: share(mass[status]) for status in sorted(mass)} if total else None,
         "accepted_error_bound": errors,
         "accepted_disagreement_bound": disagreements,
     }
 
 
 def accepted_bounds(
-    accepted: Sequence[bool],
-    cheap_correct: Iterable[float | None] | None,
-    strong_correct: Iterable[float | None] | None,
-    agrees: Iterable[float | None] | None,
+    accepted: Flags,
+    cheap_correct: npt.ArrayLike | None,
+    strong_correct: npt.ArrayLike | None,
+    agrees: npt.ArrayLike | None,
     target: Mapping[str, Any],
     delta: float,
-    weights: Sequence[float] | None = None,
-    drawn: Sequence[bool] | None = None,
+    weights: Floats,
+    drawn: npt.ArrayLike | None = None,
 ) -> tuple[float | None, float | None]:
     """The error rate, and the rate of disagreement with the strong model, that accepted answers may have.
 
@@ -189,54 +188,51 @@ def accepted_bounds(
     With `weights` rows count by them, and bounds are those of the effective number of rows.
     None where nothing is accepted or the answers are unknown.
     """
-    counts = [1.0] * len(accepted) if weights is None else list(weights)
-    n, m = sum(counts), sum(w for w, a in zip(counts, accepted, strict=True) if a)
+    n, m = float(weights.sum()), float(weights[accepted].sum())
     if m == 0:
         return None, None
     kind, share = target.get("kind"), m / n
-    compared = list(accepted) if drawn is None else [a and d for a, d in zip(accepted, drawn, strict=True)]
-    shown, differs = _upper(accepted, cheap_correct, delta, counts), _upper(compared, agrees, delta, counts)
-    strong = None if strong_correct is None else list(strong_correct)
+    compared = accepted if drawn is None else accepted & np.asarray(drawn, dtype=np.bool_)
+    shown, differs = _upper(accepted, cheap_correct, delta, weights), _upper(compared, agrees, delta, weights)
     allowed = 0.0
     if kind == "accepted_accuracy":
         return 1 - float(target["at_least"]), differs
-    if kind == "match_strong" and (theirs := _upper(compared, strong, delta, counts)) is not None:
+    if kind == "match_strong" and (theirs := _upper(compared, strong_correct, delta, weights)) is not None:
         allowed = theirs + float(target["within"]) / share
-    if kind == "system_accuracy" and strong is not None:
-        lost = sum(w for g, a, w in zip(strong, accepted, counts, strict=True) if not a and g == 0) / n
+    if kind == "system_accuracy" and strong_correct is not None:
+        lost = float(weights[~accepted & (np.asarray(strong_correct, dtype=np.float64) == 0)].sum()) / n
         allowed = (1 - float(target["at_least"]) - lost) / share
     if kind in ("match_strong", "agree_with_strong") and differs is not None:
         differs = min(1.0, max(differs, float(target["within"]) / share))
     return None if shown is None else min(1.0, max(shown, allowed)), differs
 
 
-def quantiles(ordered: Sequence[float], weights: Sequence[float] | None = None) -> list[float] | None:
+def quantiles(ordered: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> list[float] | None:
     """Observed values at the shares 0, 1/200, ... 1 of an ascending sequence: the smallest value with at least that
     share at or below it. None when there are no values."""
-    if not ordered:
+    values = np.asarray(ordered, dtype=np.float64)
+    if not len(values):
         return None
-    below = list(accumulate([1.0] * len(ordered) if weights is None else weights))
-    last = len(ordered) - 1  # the sum of all may come out a hair short of itself
-    shares = [i * below[-1] / QUANTILES * (1 - 1e-12) for i in range(QUANTILES + 1)]
-    return [ordered[min(last, bisect_left(below, s))] for s in shares]
+    below = np.cumsum(np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64))
+    # the sum of all may come out a hair short of itself
+    shares = np.arange(QUANTILES + 1) * below[-1] / QUANTILES * (1 - 1e-12)
+    found: list[float] = values[np.minimum(np.searchsorted(below, shares), len(values) - 1)].tolist()
+    return found
 
 
-def _effective(weights: Sequence[float]) -> float:
+def _effective(weights: Floats) -> float:
     """Kish's effective number of rows: their number where all count alike."""
-    squares = sum(w * w for w in weights)
-    return sum(weights) ** 2 / squares if squares else 0.0
+    squares = float((weights * weights).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
-def _upper(
-    accepted: Sequence[bool], good: Iterable[float | None] | None, delta: float, weights: Sequence[float]
-) -> float | None:
+def _upper(accepted: Flags, good: npt.ArrayLike | None, delta: float, weights: Floats) -> float | None:
     """Clopper-Pearson upper bound, at certainty 1 - delta, of the share that is not good among the accepted."""
     if good is None:
         return None
-    kept = [(g, w) for g, a, w in zip(good, accepted, weights, strict=True) if a]
-    if all(g is None or math.isnan(g) for g, _ in kept):
+    kept, counts = np.asarray(good, dtype=np.float64)[accepted], weights[accepted]
+    if np.isnan(kept).all():
         return None
-    total, bad = sum(w for _, w in kept), sum(w for g, w in kept if g != 1)
-    m = _effective([w for _, w in kept])
+    total, bad, m = float(counts.sum()), float(counts[kept != 1].sum()), _effective(counts)
     k = bad * (m / total)
     return 1.0 if bad >= total else float(betaincinv(k + 1, m - k, 1 - delta))
