@@ -1,4 +1,4 @@
-"""Summary: a decision in Markdown, fit for the comment on a pull request."""
+"""Summary: a decision in Markdown, as a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MARKER = "<!-- cascade-threshold -->"
-"""First line, by which a later run finds the comment and replaces it."""
+"""First line, by which a later run finds and replaces the comment."""
 WIDTH = 20
 """Characters of a bar."""
 BARS = (("cheap alone", "cheap"), ("cascade", "system"), ("strong alone", "strong"))
@@ -53,7 +53,7 @@ def bars(expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def bar(value: float | None) -> str:
-    """A share as a bar; dots where it is not known."""
+    """A share as a bar; dots if it is unknown."""
     full = 0 if value is None else round(WIDTH * value)
     return "·" * WIDTH if value is None else "█" * full + "░" * (WIDTH - full)
 
@@ -72,6 +72,6 @@ def cost(usd: float | None) -> str:
 
 
 def text(said: str) -> str:
-    """Text on one line that Markdown neither hides nor takes for a tag, a code span or a mention."""
+    """Text on one line, escaped so that Markdown neither hides it nor reads tags, code spans or mentions."""
     line = " ".join(said.split()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "&#96;")
     return line.replace("@", "&#64;").replace("|", "&#124;")

@@ -137,7 +137,7 @@ def hashed(names: set[str], size: int) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 @lru_cache(maxsize=100_000)
 def place(name: str) -> int:
-    """A number that is the same on every machine and in every process."""
+    """A hash that is the same on every machine and in every process."""
     return zlib.crc32(name.encode("utf-8", "surrogatepass"))
 
 

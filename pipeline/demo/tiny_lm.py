@@ -78,7 +78,7 @@ class TinyLM:
         self._sin = np.concatenate([-np.sin(angles), np.sin(angles)], 1).astype(np.float32)[:, None, :]
         self._future = np.triu(np.full((256, 256), -np.inf, dtype=np.float32), 1)
         self._prefixes: dict[tuple[int, ...], Floats] = {}
-        # Matrices this small lose by being split over threads, and by a factor of ten when another process is busy.
+        # Matrices this small get slower when split over threads, by a factor of ten when another process is busy.
         self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
 
     @classmethod
@@ -129,7 +129,7 @@ class TinyLM:
         return GeneratedToken(self.tokenizer.token_bytes[chosen], float(logprobs[chosen]), pieces)
 
     def _cache(self, positions: int) -> Floats:
-        """Room for keys and values: (layers, 2, heads, positions, head width)."""
+        """Buffer for keys and values: (layers, 2, heads, positions, head width)."""
         return np.empty((len(self._layers), 2, self._heads, positions, self._head_width), dtype=np.float32)
 
     def _fill_prefix(self, cache: Floats, ids: tuple[int, ...]) -> None:
@@ -149,7 +149,7 @@ class TinyLM:
         """Logits (vocabulary,) after the last of `ids`, which stand at positions start, start + 1, ...
 
         Reads the cache before `start` and writes the positions of `ids`. In the last layer only the last position goes
-        on: the others' output would be used by nobody.
+        on: the output of the others would be unused.
         """
         end = start + len(ids)
         cos, sin = self._cos[start:end], self._sin[start:end]

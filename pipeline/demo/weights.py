@@ -15,7 +15,7 @@ from pipeline.demo.tiny_lm import Generated
 
 
 class Model(Protocol):
-    """What is asked of an embedded model."""
+    """The interface of an embedded model."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Export: a policy in the format that a service reads. Whoever replays an export makes the same decisions."""
+"""Export: a policy in the format that a service reads. Replaying an export gives the same decisions."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from cascade_threshold.policy import Policy
 
 
 def no_doubts(policy: Policy) -> list[str]:
-    """Of a format that decides by the package, or leaves deciding to its reader."""
+    """For a format whose reader uses the package, or makes its own decisions."""
     return []
 
 

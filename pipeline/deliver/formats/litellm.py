@@ -64,7 +64,7 @@ def _service(document: Mapping[str, Any], side: Mapping[str, Any]) -> tuple[str,
     if address is not None:
         base = {"api_base": address.rstrip("/") if parts.path.strip("/") else f"{address.rstrip('/')}/v1"}
         loopback = host in ("localhost", "::1") or host.startswith("127.")
-        # a loopback server needs no key, and LiteLLM's client one of any text
+        # a loopback server needs no key, but LiteLLM's client requires some text
         return "openai/", base | ({"api_key": "none"} if loopback else key)
     return ("openai/", key) if provider == "openai-compatible" else None
 

@@ -1,4 +1,4 @@
-"""The policy's document: everything that a run found out and production needs, in one digested JSON object.
+"""PolicyDocument: everything from a run that production needs, in one digested JSON object.
 
 Written once, by `recommend`; read by `cascade_threshold.policy`, which never imports this module.
 """
@@ -214,7 +214,7 @@ def quantiles(ordered: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> l
     if not len(values):
         return None
     below = np.cumsum(np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64))
-    # the sum of all may come out a hair short of itself
+    # the cumulative sum may end slightly below the total
     shares = np.arange(QUANTILES + 1) * below[-1] / QUANTILES * (1 - 1e-12)
     found: list[float] = values[np.minimum(np.searchsorted(below, shares), len(values) - 1)].tolist()
     return found

@@ -11,7 +11,7 @@ from cascade_threshold.policy import Policy
 from pipeline.errors import NotExportable, UsageError
 
 CERTIFIED = ("certified", "cheap_only")
-"""Verdicts with a passed test; strong_only promises what holds by construction, and nothing was tested."""
+"""Verdicts with a passed test; strong_only keeps its promise by construction, without a test."""
 STRENGTH = {"within": -1, "certainty": 1, "at_least": 1}
 """Parts of a target that make a promise stronger when they are lower (-1) or higher (1)."""
 WORSE = (
@@ -24,7 +24,7 @@ WORSE = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a release asks of a policy; None: nothing."""
+    """What a release requires of a policy; None: nothing."""
 
     require: str | None = None
     """`certified`: a verdict with a passed test."""
@@ -83,7 +83,7 @@ def _against(policy: Policy, before: Policy) -> Iterator[str]:
 
 
 def _weaker(target: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
-    """In which ways a target promises less than the previous one."""
+    """How a target promises less than the previous one."""
     if target.get("kind") != before.get("kind"):
         yield f"its target is {target.get('kind')}, and the previous policy's is {before.get('kind')}"
         return

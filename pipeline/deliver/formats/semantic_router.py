@@ -110,7 +110,7 @@ def _smallest_accepted_mean(threshold: float) -> float:
 
 
 def router_doubts(policy: Policy) -> list[str]:
-    """What the router cannot see, and this policy's calibration had. Raises NotExportable as `check_router` does."""
+    """What occurred in this policy's calibration and the router cannot see. Raises NotExportable as `check_router` does."""
     check_router(policy)
     rates = policy.document["monitor"]["status_rates"] or {}
     unseen = sum(rates.get(status, 0.0) for status in (*NO_WHOLE_ANSWER, "unaligned"))

@@ -1,4 +1,4 @@
-"""Notation: JSON values written as YAML, TOML or .env so that every reader gets the same values back.
+"""Serialize: JSON values as YAML, TOML or .env, so that every reader gets the same values back.
 
 YAML text is quoted always, so that a YAML 1.1 reader does not take the label `no` for false or `1e-06` for text.
 """

@@ -1,4 +1,4 @@
-"""Audit: what a line says of right and wrong: its label, a verdict of people, the strong model's answer.
+"""Audit: what a line says about correctness: its label, a human verdict, or the strong model's answer.
 
 Labels are read as everywhere: 5 and 5.0 are "5", true is "true" (and yes for a judge), and texts are compared as the set compares them.
 """
@@ -22,7 +22,7 @@ class Audit(NamedTuple):
     disagrees: bool | None = None
     lost: int | None = None
     unreadable: bool = False
-    """The line carries a label or a verdict, and it could not be read."""
+    """The line carries a label or a verdict that could not be read."""
 
 
 class AuditReader:
@@ -65,7 +65,7 @@ class AuditReader:
 
 def _lost(wrong: bool | None, disagrees: bool | None, label: str | None, strong: str | None, two: bool) -> int | None:
     """Strong right minus cheap right. Where the right answer is not named, and there are more than two, a strong answer that
-    differs from a wrong one may be wrong as well: then nothing is taken, lest only what speaks for the cheap model counts."""
+    differs from a wrong one may be wrong as well: then the line is skipped, so that not only evidence in the cheap model's favour counts."""
     if wrong is None or disagrees is None or (label is None and not two):
         return None
     if not disagrees:

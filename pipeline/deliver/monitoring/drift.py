@@ -53,7 +53,7 @@ def confidence_check(confidences: Sequence[float], quantiles: Sequence[float] | 
 def ks_distance(ordered: Sequence[float], quantiles: Sequence[float]) -> float:
     """Largest distance between an empirical distribution and the band that the quantiles leave, at least 0.
 
-    Both step at observed values only, so looking there is looking everywhere.
+    Both step only at observed values, so checking these is enough.
     """
     m, k = len(ordered), len(quantiles) - 1
     i = j = 0

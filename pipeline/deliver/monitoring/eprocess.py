@@ -1,4 +1,4 @@
-"""E-process: evidence, readable after every line, that kept answers are worse than the promise allows, from any point on.
+"""EProcess: anytime-valid evidence that kept answers are worse than the promise allows, from any point on.
 
 Betting on H0 "the mean of x is at most m", x in [-1, 1] or [0, 1]: each factor 1 + lambda (x - m) has expectation at most 1
 under H0 (Waudby-Smith and Ramdas 2024, arXiv 2010.09686). A product over the whole log remembers a good past, and must first
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 LEVEL = 0.05
 """At most this share of logs raises a false alarm, over all kinds of evidence that a log has together."""
 LENGTH = 20_000
-"""Values of one kind that a log may hold for that rate to be proved; of more, the newest so many are read."""
+"""Most values of one kind for which that rate is proved; of a longer log the newest are read."""
 HEAD_START = 0.1
 """r, as a share of N."""
 BETS = 12

@@ -1,4 +1,4 @@
-"""LogFile: production logs as they lie about, opened: files, patterns, standard input; plain, gzip, bzip2 or xz; UTF-8 or UTF-16.
+"""LogFile: opens production logs as they are: files, patterns, standard input; plain, gzip, bzip2 or xz; UTF-8 or UTF-16.
 
 What cannot be opened is an error before anything is judged. A compressed file that ends too early gives what it holds.
 """
@@ -112,10 +112,10 @@ def _text_lines(raw: io.BufferedReader) -> Iterator[str]:
     try:
         while line := text.readline(MOST_LINE):
             yield line
-            while len(line) == MOST_LINE and line[-1] != "\n":  # its rest is no line
+            while len(line) == MOST_LINE and line[-1] != "\n":  # the rest of it is not a line of its own
                 line = text.readline(MOST_LINE)
     finally:
-        text.detach()  # whoever opened it closes it
+        text.detach()  # closed by the code that opened it
 
 
 def _unmarked(start: bytes) -> str:

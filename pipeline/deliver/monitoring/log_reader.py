@@ -1,4 +1,4 @@
-"""ProductionLog: the records of logs read as decisions under one policy, in the order of time, each request once.
+"""LogReader: log records as decisions under one policy, in order of time, each request once.
 
 A record is a JSON object of one of three forms, each of which may also carry `label` (the right answer), `correct` (true or
 false), or `strong_answer` (what the strong model said about the same request), and for kind choose `options`:
@@ -24,7 +24,7 @@ from cascade_threshold.policy import ACCEPT, ESCALATE, OTHER_PROMPT, Policy, ali
 from pipeline.deliver.monitoring.audit import AuditReader
 from pipeline.deliver.monitoring.log_record import LogRecord, records
 
-# Why a line is not held against the calibration. Each is counted in the report.
+# Why a line is not compared with calibration. Each is counted in the report.
 BAD = "bad"
 TORN = "torn"
 COPY = "copy"
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
     wrong: bool | None
     """Whether the cheap answer is wrong, by its label; None without one."""
     disagrees: bool | None
-    """Whether the strong model said something else; None where it was not asked."""
+    """Whether the strong model gave another answer; None where it was not asked."""
     lost: int | None = None
     """Strong answer right minus cheap answer right (1, 0 or -1); None unless both are known."""
     time: float | None = None
@@ -66,7 +66,7 @@ class ProductionLog:
         self.models: Counter[str] = Counter()
         self.policies: Counter[str] = Counter()
         self.unread_labels = 0
-        """Lines that carry a label and could not be read, and kept answers whose label is none of the set."""
+        """Lines with a label that could not be read, and kept answers whose label is not in the set."""
         self.torn_labels = 0
         """The same of lines that a crash cut off."""
         self.stray_kept = 0
@@ -80,7 +80,7 @@ class ProductionLog:
         self._request = request_digest(policy)
 
     def entries(self, lines: Iterable[str | bytes | Mapping[str, Any]]) -> list[Entry]:
-        """The requests that the policy's calibration speaks about, each once, by their time (without one: as they lie)."""
+        """The requests that the policy's calibration covers, each once, by time (without one: in file order)."""
         found = []
         for fields in self._once(records(lines)):
             fate, entry = self._read(fields)
@@ -171,14 +171,14 @@ class ProductionLog:
 
 
 def _identity(fields: Mapping[str, Any]) -> object:
-    """What two deliveries of one line share: id, time and policy, else all that they hold.
+    """What two deliveries of one line have in common: id, time and policy, else their whole content.
 
     None when the line has neither an id nor a time: then equal lines may well be two requests.
     """
     given = next((str(fields[k]) for k in IDS if fields.get(k) is not None), None)
     when = next((str(fields[k]) for k in TIMES if fields.get(k) is not None), None)
     if fields.get("event") is not None or (given is not None and when is not None):
-        return given, when, str(fields.get("policy"))[:16]  # what two policies decide is no copy
+        return given, when, str(fields.get("policy"))[:16]  # decisions by two policies are not copies
     if given is None and when is None:
         return None
     told = {k: v for k, v in fields.items() if k not in AUDIT}

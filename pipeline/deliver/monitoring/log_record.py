@@ -1,4 +1,4 @@
-"""LogRecord: the JSON objects in the lines of a log, whatever a log driver put around them.
+"""LogRecord: the JSON objects in the lines of a log, whatever wrapping a log driver added.
 
 Read are: one object a line; one array, on one line or many; objects that span lines; an object behind a time, a level or
 any other text; JSON inside a JSON text; objects inside the field of a log driver (`log`, `message` and the like), joined where
@@ -44,7 +44,7 @@ class LogRecord(NamedTuple):
     fields: Mapping[str, Any] | None
     """The object; None when the line could not be read."""
     labeled: bool = False
-    """For a line that could not be read: it carries a label all the same."""
+    """For a line that could not be read: it still carries a label."""
     torn: bool = False
     """For a line that could not be read: it begins as an object and breaks off, as a crash leaves it."""
 
@@ -208,7 +208,7 @@ class _ManyLines:
             yield from _read(whole.rstrip("]") if ended else whole)
 
     def rest(self) -> Iterator[LogRecord]:
-        """What never closed."""
+        """Objects that never closed."""
         if self._text:
             yield from _read(" ".join(self._text))
 

@@ -1,4 +1,4 @@
-"""Monitor: does production still keep the promise? Everything needed is in the policy file and the logs.
+"""Monitor: tests whether production still keeps the promise, from the policy file and the logs alone.
 
 Three kinds of findings, from weak to strong:
 
@@ -29,10 +29,10 @@ WINDOW = 2000
 STRAY_SHARE = 0.01
 """More than this share of replies by models that calibration never saw breaks the promise, even where all of them escalated."""
 TORN_SHARE = 0.01
-"""Labels lost in lines that a crash cut off are put up with up to this share of all labels."""
+"""Labels lost in lines cut off by a crash are tolerated up to this share of all labels."""
 WEEK = 7 * 86400.0
 WEEKS = 12
-SKIPPED = {  # said of one line, and of more
+SKIPPED = {  # singular and plural
     log.BAD: ("could not be read", "could not be read"),
     log.TORN: ("breaks off in the middle", "break off in the middle"),
     log.COPY: ("is a copy of another (counted once)", "are copies of others (counted once)"),
@@ -79,7 +79,7 @@ def check(
     days: float | None = None,
     today: dt.date | None = None,
 ) -> dict[str, Any]:
-    """Hold a production log against its policy. Raises nothing, whatever the lines hold; see `log_reader` for them.
+    """Check a production log against its policy. Never raises, whatever the lines contain; see `log_reader`.
 
     `window`: drift is judged on so many of the newest replies; `days`: and on those of so many days before the newest.
     `today`: the day that `review_by` is compared with; None leaves that out.
@@ -170,7 +170,7 @@ def _overdue(policy: Policy, today: dt.date | None) -> str | None:
 
 
 def _stray(reader: ProductionLog) -> bool:
-    """Whether other models answered so much, or so boldly, that the promise is no longer about this production."""
+    """Whether other models answered so many requests that the promise no longer covers this production."""
     others, judged = reader.counts[log.OTHER_MODEL], reader.counts[log.JUDGED]
     share = others / max(1, others + judged)
     return reader.stray_kept > 0 or (others > 1 and share > STRAY_SHARE) or (others > 0 and share >= 0.5)

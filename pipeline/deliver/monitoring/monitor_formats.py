@@ -1,4 +1,4 @@
-"""MonitorFormats: the watch's report for people, for programs, for Prometheus and for a page of Markdown."""
+"""MonitorFormats: the monitor's report as text, JSON, Prometheus metrics or Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MonitorText: what the watch found, in sentences."""
+"""MonitorText: the monitor's findings in sentences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BROKEN = {
 
 
 class Found(NamedTuple):
-    """What the first and the last sentence speak of."""
+    """What the first and the last sentence are about."""
 
     task: str
     verdict: str
@@ -70,7 +70,7 @@ def _verdict(found: Found) -> str:
 
 
 def nothing_tested(found: Found) -> str:
-    """The last line of a report that tested nothing, loud enough for a log that is skimmed."""
+    """The last line of a report that tested nothing, prominent enough to be seen in a log."""
     why = (
         "the log holds no readable line"
         if not found.judged
@@ -90,7 +90,7 @@ def _lost(lost: int) -> str:
 
 
 def others(models: Counter[str], seen: Sequence[str], stray: bool) -> str:
-    """Who answered and was never calibrated."""
+    """Models that answered and were never calibrated."""
     names = ", ".join(f"{name!r} ({n})" for name, n in models.most_common(5))
     told = "Calibrate again." if stray else "They escalated and do no harm; find out why they came."
     return f"{sum(models.values())} replies came from models that calibration never saw: {names}; it saw {', '.join(seen)}. {told}"
