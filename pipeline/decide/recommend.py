@@ -15,16 +15,16 @@ from pipeline.decide.advice import unreadable, verdict_text
 from pipeline.decide.advice.findings import findings
 from pipeline.decide.advice.holdout_check import Outcome, outcome
 from pipeline.decide.advice.number_text import counted, limit, rounded_up, usd
-from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
+from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_warnings
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
 from pipeline.decide.advice.warnings import (
-    Caveat,
-    caveats,
+    ResultWarning,
     gravest_first,
     of_larger_rates,
     of_the_outcome,
     of_unreadable,
+    row_warnings,
 )
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
@@ -58,7 +58,7 @@ class Recommendation:
     sentence: str
     promise: str
     not_said: str
-    warnings: tuple[Caveat, ...]
+    warnings: tuple[ResultWarning, ...]
     certificate: Certificate
     expected: Mapping[str, Estimate]
     ends: Mapping[str, Mapping[str, Estimate]]
@@ -173,13 +173,13 @@ def recommend(
         ()
         if human
         else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired, both_ends=blurred),
-        caveats(
+        row_warnings(
             rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None, partly=partly
         ),
         of_the_outcome(found),
         of_larger_rates(larger, certified=certificate.certified),
         findings(rows, goal, threshold, human=human, grouped=grouped),
-        () if replies is None else reply_caveats(replies),
+        () if replies is None else reply_warnings(replies),
     )
     check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
     story = Story(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, counted, p_value, percent, points, short, shortened
-from pipeline.decide.advice.warnings import Caveat
+from pipeline.decide.advice.warnings import ResultWarning
 from pipeline.decide.held_out import interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
@@ -27,7 +27,7 @@ CHANCE = 0.01
 MOST_NAMED = 3
 
 
-def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool, grouped: bool) -> Iterator[Caveat]:
+def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool, grouped: bool) -> Iterator[ResultWarning]:
     """Sentences about the recommended threshold. `rows` are all rows; `grouped`: groups are what is counted."""
     test = rows.of("test")
     shown = rows.of(shown_split(rows.split))
@@ -39,7 +39,7 @@ def findings(rows: Rows, goal: Goal, threshold: float | None, *, human: bool, gr
             yield from _beyond_margin(shown, what, goal.limit, threshold, grouped)
 
 
-def of_ranking(ranking: Mapping[str, Any] | None) -> Iterator[Caveat]:
+def of_ranking(ranking: Mapping[str, Any] | None) -> Iterator[ResultWarning]:
     """A ranking that the cascade does not improve, by the first measure that both have."""
     cheap, cascade = (None if ranking is None else ranking[who] for who in ("cheap", "cascade"))
     if cheap is None or cascade is None:
@@ -49,7 +49,7 @@ def of_ranking(ranking: Mapping[str, Any] | None) -> Iterator[Caveat]:
         if name in cheap and name in cascade:
             before, after = cheap[name]["value"], cascade[name]["value"]
             if before is not None and after is not None and after <= before:
-                yield Caveat(
+                yield ResultWarning(
                     "ranking_not_improved",
                     2,
                     f"As a ranking the cascade is no better than the cheap model alone: {title} {after:.4f} against {before:.4f}.",
@@ -57,7 +57,7 @@ def of_ranking(ranking: Mapping[str, Any] | None) -> Iterator[Caveat]:
             return
 
 
-def of_usual_rules(rules: list[dict[str, Any]]) -> Iterator[Caveat]:
+def of_usual_rules(rules: list[dict[str, Any]]) -> Iterator[ResultWarning]:
     """A router that reads the text alone and does better than the cascade at the same dollars."""
     for rule in rules:
         difference = rule["against_cascade"] if rule["name"] == "router" else None
@@ -67,7 +67,7 @@ def of_usual_rules(rules: list[dict[str, Any]]) -> Iterator[Caveat]:
         sure = low is not None and low > 0
         interval = "" if low is None else f" [{_points(low)}, {_points(high)}]"
         cost = "at the same cost" if rule["equal"] == "dollars" else "at the same share escalated"
-        yield Caveat(
+        yield ResultWarning(
             "router_better",
             2 if sure else 1,
             f"A router that reads only the text is {points(round(difference['value'], 3) or difference['value'])} more accurate {cost}{interval}."
@@ -86,7 +86,7 @@ def _fisher(a: int, n: int, b: int, m: int, alternative: Literal["two-sided", "l
     return float(stats.fisher_exact(np.array([[a, n - a], [b, m - b]]), alternative=alternative)[1])
 
 
-def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> Iterator[Caveat]:
+def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> Iterator[ResultWarning]:
     """Accuracy of the cascade on the rows that chose the threshold and on those that did not (Fisher's exact test)."""
     counts = []
     for part in (held, test):
@@ -102,7 +102,7 @@ def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> I
         return
     p = _fisher(a, n, b, m)
     if p < CHANCE:
-        yield Caveat(
+        yield ResultWarning(
             "splits_disagree",
             3 if b / m < a / n else 2,
             f"The cascade is right in {percent(a / n)} of the certify rows and in {percent(b / m)} of the test rows. "
@@ -110,7 +110,7 @@ def _splits_disagree(held: Rows, test: Rows, threshold: float, human: bool) -> I
         )
 
 
-def _surest_are_worst(held: Rows) -> Iterator[Caveat]:
+def _surest_are_worst(held: Rows) -> Iterator[ResultWarning]:
     """The most confident tenth is right less often than the rest: no threshold can fix that."""
     known = ~np.isnan(held.confidence) & ~np.isnan(held.cheap_correct)
     confidence, right = held.confidence[known], held.cheap_correct[known]
@@ -122,14 +122,14 @@ def _surest_are_worst(held: Rows) -> Iterator[Caveat]:
         return
     a, n, b, m = int(right[top].sum()), int(top.sum()), int(right[~top].sum()), int((~top).sum())
     if a / n < b / m and _fisher(a, n, b, m, "less") < 0.05:
-        yield Caveat(
+        yield ResultWarning(
             "surest_are_worst",
             3,
             f"The most confident answers are the worst: {percent(a / n)} of the surest {counted(n, 'row')} are right, {percent(b / m)} of the others.",
         )
 
 
-def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grouped: bool) -> Iterator[Caveat]:
+def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grouped: bool) -> Iterator[ResultWarning]:
     """Labels or segments where the cascade is worse than the strong model by more than the promise for the whole."""
     values = getattr(shown, what)
     cascade = np.where(accepted(shown.confidence, threshold), shown.cheap_correct, shown.strong_correct)
@@ -154,7 +154,7 @@ def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grou
     named = ", ".join(f"{shortened(name)} ({_points(value)}, n = {n:,})" for value, name, n, _ in found[:MOST_NAMED])
     more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     sure = any(s for *_, s in found)
-    yield Caveat(
+    yield ResultWarning(
         f"{what}_beyond_margin",
         2 if sure else 1,
         f"Beyond the {short(100 * within)} points promised for the whole: {what} {named}{more}."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.decide.advice.number_text import percent
-from pipeline.decide.advice.warnings import Caveat
+from pipeline.decide.advice.warnings import ResultWarning
 
 NEARLY_ALL, MOST, MANY = 0.99, 0.6, 0.3
 """Shares of log-probabilities of exactly 0: 30 to 45 % occur in genuine replies of a confident model."""
@@ -37,7 +37,7 @@ class ReplyCounts:
     """Whether the cheap model's server was constrained to the answers."""
 
 
-def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:
+def reply_warnings(counts: ReplyCounts) -> Iterator[ResultWarning]:
     """Each warning says how many replies it is about, and what would help."""
     n = sum(counts.statuses.values()) - counts.statuses.get("failed", 0)
     if n > 0:
@@ -47,7 +47,7 @@ def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:
     if ok > 0:
         yield from _of_logprobs(counts, ok)
         if counts.constrained:
-            yield Caveat(
+            yield ResultWarning(
                 "constrained",
                 1,
                 "The cheap model could write nothing but an answer (constrain: answers). Its log-probabilities are shares among what was "
@@ -56,17 +56,17 @@ def reply_caveats(counts: ReplyCounts) -> Iterator[Caveat]:
     yield from _of_names(counts)
 
 
-def _of_statuses(counts: ReplyCounts, n: int) -> Iterator[Caveat]:
+def _of_statuses(counts: ReplyCounts, n: int) -> Iterator[ResultWarning]:
     cut, outside = (counts.statuses.get(status, 0) / n for status in ("truncated", "out_of_set"))
     if cut > 0:
-        yield Caveat(
+        yield ResultWarning(
             "truncated",
             2 if cut > 0.02 else 1,
             f"{percent(cut)} of the cheap replies were cut before a whole label: raise max_tokens, or switch reasoning off "
             "(reasoning: {enabled: false}).",
         )
     if outside > 0.01:
-        yield Caveat(
+        yield ResultWarning(
             "out_of_set",
             2 if outside > 0.1 else 1,
             f"{percent(outside)} of the cheap answers are none of the labels. They count as wrong and escalate; does the prompt ask for "
@@ -74,9 +74,9 @@ def _of_statuses(counts: ReplyCounts, n: int) -> Iterator[Caveat]:
         )
 
 
-def _of_length(counts: ReplyCounts, n: int) -> Iterator[Caveat]:
+def _of_length(counts: ReplyCounts, n: int) -> Iterator[ResultWarning]:
     if counts.long_answers:
-        yield Caveat(
+        yield ResultWarning(
             "long_answers",
             1,
             f"{percent(counts.long_answers / n)} of the cheap replies are longer than {counts.long} tokens. Their confidence is that of the "
@@ -84,17 +84,17 @@ def _of_length(counts: ReplyCounts, n: int) -> Iterator[Caveat]:
         )
 
 
-def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[Caveat]:
+def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[ResultWarning]:
     zeros = (counts.exact_zeros or 0) / ok
     if zeros >= NEARLY_ALL and ok >= ENOUGH:
-        yield Caveat(
+        yield ResultWarning(
             "exact_zeros",
             3,
             f"{percent(zeros)} of the cheap replies have a log-probability of exactly 0 where the label is decided. Values so alike are "
             "processed (by top_p, top_k or a forced format) and are no confidence: remove these from params and set temperature: 0.",
         )
     elif zeros > MANY:
-        yield Caveat(
+        yield ResultWarning(
             "exact_zeros",
             2 if zeros > MOST else 1,
             f"{percent(zeros)} of the cheap replies have a log-probability of exactly 0 where the label is decided; they tie at the top, and "
@@ -102,7 +102,7 @@ def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[Caveat]:
         )
     few = (counts.few_alternatives or 0) / ok
     if few > 0.5 and counts.wanted > 1:
-        yield Caveat(
+        yield ResultWarning(
             "few_alternatives",
             2,
             f"{percent(few)} of the cheap replies came with fewer than the {counts.wanted} alternatives asked for, so signals that read "
@@ -110,14 +110,14 @@ def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[Caveat]:
         )
 
 
-def _of_names(counts: ReplyCounts) -> Iterator[Caveat]:
+def _of_names(counts: ReplyCounts) -> Iterator[ResultWarning]:
     for role, names in counts.answered.items():
         asked = counts.asked.get(role)
         others = [name for name in names if name not in (asked, "(none)")]
         if asked is None or not others:
             continue
         several = len(names) > 1
-        yield Caveat(
+        yield ResultWarning(
             "other_model",
             2 if several else 1,
             f"The {role} model asked for is {asked}; replies name {', '.join(others[:3])}{' and others' if len(others) > 3 else ''}"

@@ -27,7 +27,7 @@ CHECK_DATA = ("one_class", "no_rows", "no_confidence", "strong_worse", "uninform
 
 
 @dataclass(frozen=True)
-class Caveat:
+class ResultWarning:
     """`gravity` 3: read before using the result; 2: may change it; 1: good to know."""
 
     code: str
@@ -40,7 +40,7 @@ class Caveat:
         return self.gravity >= 3 and self.code in CHECK_DATA
 
 
-def caveats(
+def row_warnings(
     rows: Rows,
     certificate: Certificate,
     expected: dict[str, Estimate],
@@ -49,12 +49,12 @@ def caveats(
     needed: int | None,
     reweighted: bool,
     partly: bool,
-) -> Iterator[Caveat]:
+) -> Iterator[ResultWarning]:
     """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown;
     `partly`: strong answers were got for a part of the rows only."""
     if partly:
         cheap, strong = expected["cheap_accuracy"], expected["strong_accuracy"]
-        yield Caveat(
+        yield ResultWarning(
             "strong_partly",
             2,
             f"Only {counted(strong.n, 'row')} of these have an answer of the strong model that can be graded. The accuracies of both models "
@@ -71,20 +71,20 @@ def caveats(
     yield from _of_the_promise(certificate, reweighted)
 
 
-def of_the_outcome(found: Outcome | None) -> Iterator[Caveat]:
+def of_the_outcome(found: Outcome | None) -> Iterator[ResultWarning]:
     """A certified threshold whose test rows lie beyond the promise: a word where chance may explain it, a warning where not."""
     if found is not None and found.broken:
-        yield Caveat("test_below_promise", 1 if found.by_chance else 2, found.words())
+        yield ResultWarning("test_below_promise", 1 if found.by_chance else 2, found.words())
 
 
-def gravest_first(*parts: Iterable[Caveat]) -> tuple[Caveat, ...]:
+def gravest_first(*parts: Iterable[ResultWarning]) -> tuple[ResultWarning, ...]:
     """All warnings, gravest first, else in the order given."""
     return tuple(sorted(chain(*parts), key=lambda w: -w.gravity))
 
 
 def of_unreadable(
     found: Unreadable, *, beyond: bool, paired: bool, both_ends: Mapping[str, Mapping[str, Estimate | None]] | None
-) -> Iterator[Caveat]:
+) -> Iterator[ResultWarning]:
     """Strong replies that are not a whole answer: how many, why, and the remedy. `beyond`: more than the config allows;
     `both_ends`: the figures they blur, by name, as if all of them were wrong and as if all were right."""
     if found.n == 0:
@@ -95,7 +95,7 @@ def of_unreadable(
         else "They count as wrong answers of the strong model."
     )
     gravity = 3 if beyond or found.share >= MANY_UNREADABLE else 2
-    yield Caveat(
+    yield ResultWarning(
         "unreadable_strong",
         gravity,
         " ".join(p for p in (f"{found.words()}.", found.remedy(), counted_as, _between(both_ends or {})) if p),
@@ -122,35 +122,35 @@ def _bounds(estimate: Estimate) -> str:
     return f" [{signed(100 * estimate.lower, 1)}, {signed(100 * estimate.upper, 1)}]"
 
 
-def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[Caveat]:
+def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[ResultWarning]:
     fit, held, test = (len(rows.of(split)) for split in ("fit", "certify", "test"))
     if held == 0:
-        yield Caveat("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
+        yield ResultWarning("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
     elif needed is not None and certificate.n < needed:
-        yield Caveat(
+        yield ResultWarning(
             "too_few_rows",
             3,
             f"The certify split has {counted(certificate.n, certificate.unit[:-1])}; this target needs at least {needed:,} even without a single error.",
         )
     if 0 < fit < SMALL_SPLIT:
-        yield Caveat(
+        yield ResultWarning(
             "small_fit",
             2,
             f"Only {counted(fit, 'row')} fixed the signal and the calibration; both are coarse.",
         )
     if 0 < test < SMALL_SPLIT:
-        yield Caveat("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")
+        yield ResultWarning("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")
 
 
-def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
+def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[ResultWarning]:
     # a single label explains why all answers are right, so it comes first
     labels = {y for y in held.label if y is not None}
     if len(labels) == 1:
-        yield Caveat("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
+        yield ResultWarning("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
     known = held.cheap_correct[~np.isnan(held.cheap_correct)]
     if len(known) and len(np.unique(known)) == 1:
         which = "right" if known[0] == 1 else "wrong"
-        yield Caveat(
+        yield ResultWarning(
             "one_class",
             3,
             f"The cheap model is {which} on every certify row; check labels and answers before believing it.",
@@ -165,7 +165,7 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
     if len(gain) >= FEW_ROWS and gain.mean() < 0:
         sure = gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0
         chance = "" if sure else ", though that may be chance"
-        yield Caveat(
+        yield ResultWarning(
             "strong_worse",
             3 if sure else 2,
             f"The strong model is less accurate than the cheap one by {points(-round(float(gain.mean()), 3) or -round(float(gain.mean()), 5))} on the certify rows{chance}; escalating then costs money and accuracy.",
@@ -173,7 +173,7 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
     wanted = held.strong_weight > 0
     missing = float(np.isnan(held.strong_correct[wanted]).mean()) if wanted.any() else 0.0
     if missing > 0 and len(known):
-        yield Caveat(
+        yield ResultWarning(
             "missing_strong",
             2 if missing > 0.01 and paired else 1,
             f"{percent(missing)} of the certify rows {'that were asked about ' if held.sampled else ''}have no strong answer that can be graded; "
@@ -181,18 +181,18 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[Caveat]:
         )
 
 
-def _of_confidence(held: Rows) -> Iterator[Caveat]:
+def _of_confidence(held: Rows) -> Iterator[ResultWarning]:
     if len(held) == 0:
         return
     has = ~np.isnan(held.confidence)
     nulls = float((~has).mean())
     if nulls == 1:
-        yield Caveat(
+        yield ResultWarning(
             "no_confidence", 3, "No certify row has a confidence, so nothing can be kept: see the statuses for why."
         )
         return
     if nulls > 0:
-        yield Caveat(
+        yield ResultWarning(
             "null_confidence",
             2 if nulls > MANY_NULLS else 1,
             f"{percent(nulls)} of the certify rows have no confidence and escalate whatever the threshold.",
@@ -201,14 +201,14 @@ def _of_confidence(held: Rows) -> Iterator[Caveat]:
     top = int(counts.argmax())
     share = float(counts[top] / len(held))
     if share > HEAVY_TIE:
-        yield Caveat(
+        yield ResultWarning(
             "ties",
             2 if share > 0.5 else 1,
             f"{percent(share)} of the certify rows share the confidence {float(values[top]):.6g}; a threshold can only keep or escalate them together.",
         )
     auroc = _auroc(held.confidence[has], held.cheap_correct[has])
     if auroc is not None and auroc < UNINFORMATIVE_AUROC:
-        yield Caveat(
+        yield ResultWarning(
             "uninformative",
             3 if auroc < 0.5 else 2,
             f"The confidence hardly tells right answers from wrong ones (AUROC {auroc:.2f}; 0.5 is chance).",
@@ -225,14 +225,16 @@ def _auroc(
     return float(below.mean() / (2 * len(wrong)))
 
 
-def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[Caveat]:
+def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterator[ResultWarning]:
     told = rows.take(rows.split != "fit")  # fit rows need no strong answer, so its price is not missing
     told = told.take(told.strong_weight > 0) if rows.sampled else told
     unknown = float((np.isnan(told.cheap_usd) | np.isnan(told.strong_usd)).mean()) if len(told) else 0.0
     if unknown == 1:
-        yield Caveat("costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving.")
+        yield ResultWarning(
+            "costs_unknown", 2, "No row's dollars are known on both sides, so nothing is said about saving."
+        )
     elif unknown > 0:
-        yield Caveat(
+        yield ResultWarning(
             "costs_unknown",
             1,
             f"The dollars of {percent(unknown)} of the rows are unknown on a side; means are over those that are known.",
@@ -240,12 +242,12 @@ def _of_costs(rows: Rows, expected: dict[str, Estimate], human: bool) -> Iterato
     mine, strong = expected["usd_per_1000"].value, expected["strong_usd_per_1000"].value
     if mine is not None and strong is not None and mine > strong:
         other = "people" if human else "the strong model"
-        yield Caveat(
+        yield ResultWarning(
             "costs_more", 3, f"The cascade costs {usd(mine)} per 1,000 where {other} alone costs {usd(strong)}."
         )
 
 
-def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[Caveat]:
+def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[ResultWarning]:
     """How many strong answers were bought, and what each kind counts for."""
     details, told = certificate.details, rows.take(rows.split != "fit")
     if "q" not in details or not rows.sampled:
@@ -260,7 +262,7 @@ def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[Caveat]:
         counts = (
             f"Losses are counted in full; each win counts {weight:.3g}. What was not bought counts against the promise."
         )
-    yield Caveat(
+    yield ResultWarning(
         "sampled_strong",
         1,
         f"{bought:,} of {len(told):,} strong answers were bought (coin {details['q']:g}, fixed beforehand). {counts} "
@@ -268,7 +270,7 @@ def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[Caveat]:
     )
 
 
-def of_larger_rates(rates: Sequence[Mapping[str, float]], *, certified: bool) -> Iterator[Caveat]:
+def of_larger_rates(rates: Sequence[Mapping[str, float]], *, certified: bool) -> Iterator[ResultWarning]:
     """What a larger coin would probably bring on the same rows, from `sample_size.larger_rates`; the first entry is today's."""
     if len(rates) < 2:
         return
@@ -284,31 +286,31 @@ def of_larger_rates(rates: Sequence[Mapping[str, float]], *, certified: bool) ->
         if certified
         else "On the same rows a threshold would be certified"
     )
-    yield Caveat(
+    yield ResultWarning(
         "larger_coin",
         1,
         f"{what} {', '.join(told)}. That is an estimate, and another rate is another look at these rows.",
     )
 
 
-def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[Caveat]:
+def _of_the_promise(certificate: Certificate, reweighted: bool) -> Iterator[ResultWarning]:
     if certificate.look > (certificate.looks_planned or 1) and certificate.delta is not None:
         total = certificate.looks_delta or min(1.0, certificate.look * certificate.delta)
         planned = "" if certificate.looks_planned is None else f", and {certificate.looks_planned} were planned"
-        yield Caveat(
+        yield ResultWarning(
             "looks",
             3 if total >= 0.5 else 2,
             f"This is the {ordinal(certificate.look)} look at these certify rows{planned}. Over all looks together the chance that some promise "
             f"breaks is only bounded by {percent(total)}; fresh rows reset the count.",
         )
     if certificate.unit == "groups":
-        yield Caveat(
+        yield ResultWarning(
             "groups",
             1,
             f"Some rows share a group or are copies, so the promise counts {counted(certificate.n, 'group')}: {certificate.method.rsplit(', ', 1)[-1]}.",
         )
     if reweighted:
         promise = "" if certificate.delta is None else ", the promise is for the set's own mix"
-        yield Caveat(
+        yield ResultWarning(
             "prevalence", 2, f"The labeled set's label mix is not production's: the figures are re-weighted{promise}."
         )

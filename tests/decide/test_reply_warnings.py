@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_caveats
+from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_warnings
 
 PLAIN = ReplyCounts(
     {"ok": 1000}, long_answers=0, exact_zeros=0, few_alternatives=0, wanted=5,
@@ -15,7 +15,7 @@ PLAIN = ReplyCounts(
 
 
 def said(**changes: object) -> list[tuple[str, int]]:
-    return [(c.code, c.gravity) for c in reply_caveats(replace(PLAIN, **changes))]  # type: ignore[arg-type]
+    return [(c.code, c.gravity) for c in reply_warnings(replace(PLAIN, **changes))]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -50,5 +50,5 @@ def test_a_warning_comes_with_the_share_that_deserves_it(
 
 
 def test_failed_requests_are_no_replies() -> None:
-    (warning,) = reply_caveats(replace(PLAIN, statuses={"ok": 500, "failed": 500}, long_answers=50))
+    (warning,) = reply_warnings(replace(PLAIN, statuses={"ok": 500, "failed": 500}, long_answers=50))
     assert warning.text.startswith("10\u00a0% of the cheap replies are longer than 8 tokens")
