@@ -43,7 +43,7 @@ def policy(folder: Path, seed: int) -> str:
                           target={"kind": "accepted_accuracy", "at_least": 0.95})  # fmt: skip
     document = policy_document(
         task=TASK, kind="classify", provider="together", verdict="certified", threshold=THRESHOLD,
-        signal={"name": "first_token", "version": SIGNALS["first_token"].version}, calibrator=None, labels=["work", "personal", "spam", "other"],
+        signal={"name": "first_token", "version": SIGNALS["first_token"].version, "params": {}}, calibrator=None, labels=["work", "personal", "spam", "other"],
         cheap={"model": CHEAP, "response_models_seen": [CHEAP]}, strong={"model": "large-model"}, prompt_sha256=None,
         dataset_sha256=None, expected=None, certificate={"target": {"kind": "accepted_accuracy", "at_least": 0.95}, "delta": 0.1},
         monitor=facts, versions={},

@@ -101,6 +101,8 @@ VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
     "message": lambda lines: jsonl([{"level": "info", "message": json.dumps(line)} for line in lines]).encode(),
     "message holds the object": lambda lines: jsonl([{"severity": "INFO", "message": line} for line in lines]).encode(),
     "jsonPayload": lambda lines: jsonl([{"insertId": str(i), "jsonPayload": line} for i, line in enumerate(lines)]).encode(),
+    "a search index": lambda lines: jsonl([{"_id": str(i), "_source": line} for i, line in enumerate(lines)]).encode(),
+    "nested attributes": lambda lines: jsonl([{"id": str(i), "attributes": {"attributes": line, "message": "x"}} for i, line in enumerate(lines)]).encode(),
     "wrapped twice": lambda lines: jsonl([{"log": json.dumps({"msg": json.dumps(line)}) + "\n"} for line in lines]).encode(),
     "a JSON text": lambda lines: "".join(json.dumps(json.dumps(line)) + "\n" for line in lines).encode(),
     "time and level": lambda lines: "".join(f"2026-11-28 10:00:00,123 INFO [svc] {json.dumps(x)}\n" for x in lines).encode(),

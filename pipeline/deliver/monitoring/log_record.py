@@ -26,6 +26,8 @@ WRAPPERS = (
     "jsonPayload",
     "event",
     "_raw",
+    "_source",
+    "attributes",
     "record",
     "data",
 )
