@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.collect.data.config_scaffold import propose
+from pipeline.errors import DataError
 
 
 def proposed(folder: Path, header: str, *rows: str) -> tuple[dict[str, Any], str]:
@@ -60,3 +61,17 @@ def test_such_a_name_over_values_that_repeat_or_are_long_is_no_id(tmp_path: Path
     )
     assert "id" not in config["dataset"]
     assert config["prompt"]["user"] == "{why not or why no}"
+
+
+def test_graded_predictions_under_names_of_their_own_are_told_how_to_be_named(tmp_path: Path) -> None:
+    rows = [f"{i},{0.5 + i % 50 / 100},{int(i % 5 > 0)},{int(i % 9 > 0)}" for i in range(200)]
+    table = tmp_path / "scores.csv"
+    table.write_text("\n".join(["row,p_max,small_ok,large_ok", *rows]))
+    with pytest.raises(DataError) as told:
+        propose("mine", str(table), tmp_path / "configs", fewest=lambda within: 100)
+    columns = str(told.value).split("columns: ")[-1].removesuffix("}")
+    assert YAML(typ="safe").load(columns) == {
+        "confidence": "p_max",
+        "cheap_correct": "small_ok",
+        "strong_correct": "large_ok",
+    }

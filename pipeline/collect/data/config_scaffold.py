@@ -164,7 +164,7 @@ def _of_categories(
     longest = max((c.length for c in prose), default=0)
     shown = list(texts) or [c.name for c in prose if c.length >= 0.05 * longest]
     if not shown:
-        raise DataError(f"{said}, and no other column holds a text: name it with --text")
+        raise DataError(f"{said}, and no other column holds a text: name it with --text{_or_predictions(left, labels)}")
     made = category_rows(
         table,
         told,
@@ -204,6 +204,27 @@ def _of_categories(
             f"too few texts to say anything about the category one by one, fewer than 20: {', '.join(rare[:6])}"
         )
     return Proposal(config, checks, made.file())
+
+
+def _or_predictions(columns: Sequence[Column], flags: Sequence[str]) -> str:
+    """What to write where a table may be one of predictions whose columns have names of their own."""
+    confidence = next((c.name for c in columns if len(c.distinct) > 2 and all(map(_is_share, c.distinct))), None)
+    if confidence is None:
+        return ""
+    columns_told = {
+        "confidence": confidence,
+        "cheap_correct": flags[0],
+        **({"strong_correct": flags[1]} if len(flags) > 1 else {}),
+    }
+    told = ", ".join(f"{ours}: {json.dumps(theirs, ensure_ascii=False)}" for ours, theirs in columns_told.items())
+    return f". If these are predictions that were graded, write a config with task, kind, target and predictions: {{path: ..., columns: {{{told}}}}}"
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _given(columns: list[Column]) -> dict[str, str] | None:
