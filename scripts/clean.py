@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 CERTIFIED = ("certified", "cheap_only")
+OTHERS = ("uncertified", "strong_only", "optimized")
 
 
 def main() -> int:
@@ -63,7 +64,10 @@ def certified(decision: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        return json.loads(path.read_text("utf-8"))["verdict"] in CERTIFIED
+        verdict = json.loads(path.read_text("utf-8"))["verdict"]
+        if verdict not in (*CERTIFIED, *OTHERS):
+            raise ValueError(verdict)  # damaged
+        return verdict in CERTIFIED
     except (ValueError, KeyError, TypeError, OSError):
         print(f"{path}: cannot be read, so it stays", file=sys.stderr)
         return True

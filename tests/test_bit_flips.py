@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from deliver.runs import shelf
 from foreign_input import call
 from run_folder import RunFolder
 
@@ -21,6 +23,9 @@ from pipeline.errors import DataError, UsageError
 from pipeline.run.directory import read_json
 
 PLACES = 200
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+import clean  # noqa: E402 - a script is no package
+
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "retrieval_relevance.yaml"
 LIMIT = 400
 OF_A_DECISION = (
@@ -125,13 +130,31 @@ def test_a_policy_with_a_turned_bit_is_refused_or_called_edited(job) -> None:
     assert noticed > 0.9 * PLACES
 
 
-def test_the_pointer_to_the_latest_decision_is_whole_or_refused(job, tmp_path) -> None:
-    from pipeline.run.directory import dump_json, sealed
-
-    path = tmp_path / "latest.json"
-    said = sealed({"run_id": job[1]["run_id"], "decision_id": job[1]["decision_id"]})
-    path.write_bytes(dump_json(said))
-    for _ in turned(path):
+def test_the_pointer_to_the_latest_decision_is_whole_or_refused(tmp_path) -> None:
+    """The very file that an evaluation without options leaves."""
+    made = shelf(tmp_path)("uncertified")
+    path = made.report.parent.parent / "latest.json"
+    said = read_json(path)
+    assert (said["run_id"], said["decision_id"]) == (made.report.parent.name, made.report.name)
+    assert clean.points_at(path, {made.report})
+    refused = 0
+    for place in turned(path):
         found = outcome(lambda: read_json(path), DataError)
-        values = [v for k, v in found.items() if k != "digest"] if isinstance(found, dict) else None
-        assert values is None or set(values[:2]) == {said["run_id"], said["decision_id"]}
+        if isinstance(found, DataError):
+            assert str(path) in str(found)
+            refused += 1
+        else:  # the key of the digest was hit, or white space
+            assert [v for k, v in found.items() if k in said and k != "digest"] == [
+                v for k, v in said.items() if k != "digest"
+            ], f"bit {place}"
+    assert refused > 0.8 * PLACES
+    assert clean.points_at(path, {made.report})
+
+
+def test_a_decision_with_a_turned_bit_is_not_cleaned_away(tmp_path) -> None:
+    """No bit makes a certified policy one that is known not to be certified."""
+    for verdict in clean.CERTIFIED:
+        path = tmp_path / verdict / "policy.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"verdict": verdict}), "utf-8")
+        assert all(clean.certified(path.parent) for _ in turned(path))
