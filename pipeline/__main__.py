@@ -335,6 +335,8 @@ def _compare(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("second", metavar="B", help="another one; differences are B minus A")
     _markdown(sub)
     sub.add_argument("--html", type=Path, metavar="FILE", help="write the comparison as a page in the report's style")
+    again = "interval of the thresholds' difference: draw the certify rows N times and test anew (200: about 20 s for 3,000 rows)"
+    sub.add_argument("--draws", type=_positive(int), metavar="N", help=again)
 
 
 def _markdown(sub: argparse.ArgumentParser) -> None:

@@ -21,6 +21,8 @@ from pipeline.decide.advice.number_text import p_value
 from pipeline.decide.comparison import Handled
 from pipeline.decide.held_out import LEVEL, level_of
 from pipeline.decide.predictions import Rows
+from pipeline.decide.redrawn_thresholds import Choice, redrawn
+from pipeline.decide.target import Goal
 from pipeline.deliver.report import comparison_page
 from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
@@ -65,6 +67,12 @@ class Side:
         return Rows.from_frame(Predictions.read(Folder(self.folder)).frame)
 
     @property
+    def human(self) -> bool:
+        """Whether people answer what escalates."""
+        side = None if self.decision is None else self.decision.told_of_run().models.get("strong")
+        return side is not None and side.human
+
+    @property
     def lists_rows(self) -> bool:
         """Whether its config lets rows be shown."""
         asked = self.asked
@@ -84,7 +92,7 @@ def compare(args: Args) -> dict[str, Any]:
         "first": _named(first),
         "second": _named(second),
         "changed": changed(first, second),
-        **differing(first, second),
+        **differing(first, second, args.draws),
     }
     if args.markdown is not None:
         write_bytes(args.markdown, ("\n".join(markdown(result)) + "\n").encode())
@@ -148,13 +156,36 @@ def _told(policy: Policy) -> Asked:
     return Asked(document["dataset_sha256"], None, document["provider"], models, config)
 
 
-def differing(first: Side, second: Side) -> dict[str, Any]:
+def moved(first: Side, second: Side) -> dict[str, Any]:
+    """Both thresholds and their difference, where they cut one confidence; its interval is not known yet."""
+    cuts, same_signal = (first.policy.threshold, second.policy.threshold), first.policy.signal == second.policy.signal
+    by = None if cuts[0] is None or cuts[1] is None or not same_signal else float(cuts[1]) - float(cuts[0])
+    unknown = {"lower": None, "upper": None, "level": None, "draws": None, "certified": None}
+    return {"first": cuts[0], "second": cuts[1], "difference": by, "same_signal": same_signal, **unknown}
+
+
+def drawn_again(
+    sides: tuple[Side, Side], rows: tuple[Rows, Rows], places: tuple[Any, Any], draws: int
+) -> dict[str, Any]:
+    """Interval of the thresholds' difference over the certify rows that both have. Raises UsageError where there is none."""
+    both = [of.take(at) for of, at in zip(rows, places, strict=True)]
+    certify = (both[0].split == "certify") & (both[1].split == "certify")
+    goals = [Goal.of_json(side.policy.document["certificate"]["target"]) for side in sides]
+    if certify.sum() < FEWEST or any(of.sampled for of in rows) or not all(goal.promises for goal in goals):
+        raise UsageError(
+            f"--draws runs the tests anew: it needs two promises, {FEWEST} certify rows in common and every strong answer of them"
+        )
+    choices = [
+        Choice(of.take(certify), whole.of("fit"), goal, side.human)
+        for of, whole, goal, side in zip(both, rows, goals, sides, strict=True)
+    ]
+    return asdict(redrawn(*choices, draws=draws, seed=0))
+
+
+def differing(first: Side, second: Side, draws: int | None = None) -> dict[str, Any]:
     """The figures of both, their differences, and the rows that changed hands."""
     a, b = first.rows, second.rows
-    thresholds = first.policy.threshold, second.policy.threshold
-    same_signal = first.policy.signal == second.policy.signal
-    moved = None if None in thresholds or not same_signal else float(thresholds[1]) - float(thresholds[0])  # type: ignore[arg-type]
-    threshold = {"first": thresholds[0], "second": thresholds[1], "difference": moved, "same_signal": same_signal}
+    thresholds, threshold = (first.policy.threshold, second.policy.threshold), moved(first, second)
     if a is None or b is None:
         missing = " and ".join(side.name for side, rows in ((first, a), (second, b)) if rows is None)
         return {"threshold": threshold, **_apart(first, second, f"the rows of {missing} are not at hand")}
@@ -162,6 +193,8 @@ def differing(first: Side, second: Side) -> dict[str, Any]:
     if len(left) < FEWEST:
         why = f"{len(left):,} rows in common" + (f", {other:,} with the same id and another label" if other else "")
         return {"threshold": threshold, **_apart(first, second, why)}
+    if draws and threshold["difference"] is not None:
+        threshold |= drawn_again((first, second), (a, b), (left, right), draws)
     mine, its = a.take(left), b.take(right)
     labeled = not (np.isnan(mine.cheap_correct).all() and np.isnan(its.cheap_correct).all())
     if not labeled:  # without right answers, the strong model's stand in for them, as when the decisions were made
@@ -282,7 +315,11 @@ def table(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     cut = result["threshold"]
     shown = ["none" if cut[k] is None else f"{cut[k]:.4g}" for k in ("first", "second")]
     note = "" if cut["same_signal"] else "another signal: not comparable"
-    out.append(("threshold", shown[0], shown[1], note if cut["difference"] is None else f"{cut['difference']:+.4g}"))
+    if cut["difference"] is not None:
+        note = f"{cut['difference']:+.4g}"
+        if cut["lower"] is not None:
+            note += f" [{cut['lower']:+.4g}, {cut['upper']:+.4g}] ({100 * cut['level']:g} %)"
+    out.append(("threshold", shown[0], shown[1], note))
     for name, _, words in FIGURES:
         of = result["figures"][name]
         out.append((words, _value(name, of["first"]), _value(name, of["second"]), _difference(name, of["difference"])))
@@ -298,6 +335,10 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
         moved = result["hands"]
         out.append(
             f"Changed hands: {moved['to_strong']['rows']:,} rows to the strong model, {moved['to_cheap']['rows']:,} to the cheap one."
+        )
+    if (cut := result["threshold"])["draws"]:
+        out.append(
+            f"Thresholds: the certify rows were drawn {cut['draws']:,} times; both certified in {cut['certified']:,} of them."
         )
     if result["p_value"] is not None:
         out.append(f"Exact McNemar test of no difference in accuracy: {p_value(result['p_value'])}.")

@@ -60,6 +60,12 @@ class Goal:
         numbers = {name: getattr(target, name, None) for name in _FIELDS}
         return cls(str(target.kind), float(target.delta), **numbers)
 
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> Goal:
+        """The target that a policy names, as `to_json` writes it."""
+        numbers = {name: said[name] for name in _FIELDS if name in said}
+        return cls(str(said["kind"]), round(1 - float(said["certainty"]), 12), **numbers)
+
     @property
     def limit(self) -> float:
         """The one number of the first four kinds: `within` or `at_least`."""
