@@ -102,7 +102,7 @@ def main() -> None:
                     d = population.draw(n, rng)
                     rows = rows_of(d.confidence, d.cheap, d.strong)
                 else:
-                    picked = rng.permutation(len(columns[0]))[:n]
+                    picked = rng.choice(len(columns[0]), n, replace=n > len(columns[0]))
                     rows = rows_of(*(column[picked] for column in columns))
                 found.append(one(rows, q, rng.random(n)))
             calls, escalation, width = np.mean(found, axis=0)

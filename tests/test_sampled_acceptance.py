@@ -56,3 +56,40 @@ def test_on_the_simulated_population_calls_and_width_are_those_of_the_table(scri
     assert width == pytest.approx(0.053, abs=0.01)
     # one draw varies by .07, the mean of sixty by .009
     assert escalation == pytest.approx(0.256, abs=0.02)
+
+
+# rows, rate, and for S1 and for mmlu_gpt4o: escalated, share bought, width of the 90 % interval of accuracy
+EXPECTED = [
+    (1000, 1.0, (0.237, 1.0, 0.026), (0.402, 1.0, 0.041)),
+    (1000, 0.25, (0.256, 0.278, 0.053), (0.410, 0.295, 0.083)),
+    (1000, 0.1, (0.276, 0.172, 0.054), (0.419, 0.213, 0.083)),
+    (2000, 0.25, (0.230, 0.2815, 0.036), (0.389, 0.3015, 0.058)),
+    (2000, 0.1, (0.245, 0.172, 0.037), (0.396, 0.2165, 0.058)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["S1", "mmlu_gpt4o"])
+def test_what_all_rows_certify_buy_and_tell_is_within_a_point_of_the_specification(
+    script: ModuleType, source: str
+) -> None:
+    if source != "S1" and REAL is None:
+        pytest.skip("REAL_DATA_DIR is not set: no real recorded data on this machine")
+    columns = None if source == "S1" else script.recorded(Path(str(REAL)) / "recorded" / source)
+    population = Population("S1")
+    for n, q, *tables in EXPECTED:
+        found = []
+        for seed in range(30):
+            rng = np.random.default_rng([seed, n, 3])
+            if columns is None:
+                d = population.draw(n, rng)
+                rows = script.rows_of(d.confidence, d.cheap, d.strong)
+            else:
+                picked = rng.choice(len(columns[0]), n, replace=n > len(columns[0]))
+                rows = script.rows_of(*(c[picked] for c in columns))
+            calls, escalated, width = script.one(rows, q, rng.random(n))
+            found.append((escalated, calls, width))
+        error = np.std(found, axis=0) / len(found) ** 0.5
+        off = np.abs(np.mean(found, axis=0) - tables[source != "S1"])
+        assert (off <= 0.01 + 2.5 * error).all(), (n, q, np.mean(found, axis=0), error)
+        assert (off[1:] <= 0.012).all()
