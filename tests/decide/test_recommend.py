@@ -197,7 +197,7 @@ def test_labels_needed_is_about_the_number_that_certifies():
     assert found.verdict == "uncertified"
     assert found.labels_needed is not None
     assert (
-        f"About {number_text.roughly(found.labels_needed)} more labeled rows would change that in about"
+        f"About {number_text.roughly(found.labels_needed)} more labeled rows would change that nearly always"
         in found.sentence
     )
     certified = 0
@@ -620,3 +620,18 @@ def test_where_strong_answers_are_there_for_some_rows_only_both_models_alone_are
     whole = recommend(rows, goal, certificate=certify(rows.of("certify"), goal, levels=None, seed=1), seed=1)
     assert whole.ends["cheap_only"]["accuracy"].n == len(rows.of("test"))
     assert "strong_partly" not in [w.code for w in whole.warnings]
+
+
+def test_a_table_that_holds_every_row_several_times_is_told_and_a_coarse_confidence_is_not():
+    some = evaluated(300, seed=4, shares=(0.0, 1.0, 0.0))
+    copies = some.take(np.repeat(np.arange(300), 3))
+    copies = replace(
+        copies, group=texts([f"g{i}" for i in range(900)]), example_id=texts([f"r{i}" for i in range(900)])
+    )
+    found = [w for w in advise(copies, kind="match_strong", within=0.05).warnings if w.code == "copies"]
+    assert len(found) == 1
+    assert "3 copies of 300 rows" in found[0].text
+    grouped = replace(copies, group=np.repeat(some.group, 3))
+    coarse = replace(copies, confidence=np.round(np.random.default_rng(1).random(900), 2))
+    for rows in (some, grouped, coarse):
+        assert "copies" not in {w.code for w in advise(rows, kind="match_strong", within=0.05).warnings}

@@ -16,6 +16,7 @@ from pipeline.decide.sampling import coins, draw
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.clusters import betting_p
 from pipeline.decide.testing.sampled_interval import sampled_difference
+from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
 from pipeline.decide.testing.weighted_score import WeightedTest
 from pipeline.decide.thresholds import accepted
 
@@ -234,6 +235,16 @@ def test_groups_that_enter_by_their_means_lose_in_full_and_win_by_the_coin():
     win = kept & (coin < 0.25) & (rows.cheap_correct == 1) & (rows.strong_correct == 0)
     values = (loss - 4.0 * win - 0.05).reshape(120, 5).mean(axis=1)
     assert found.p_value == pytest.approx(betting_p([values], 0.95)[0])
+
+
+def test_a_group_that_holds_half_of_the_rows_leaves_a_sampled_figure_open_as_it_does_a_whole_one():
+    n = 400
+    group = np.concatenate([np.zeros(n // 2, dtype=np.int64), np.arange(1, n // 2 + 1)])
+    x, among = (np.random.default_rng(1).random(n) < 0.95).astype(float), np.ones(n, dtype=bool)
+    least, most = share_interval(x, among, group=group, level=0.99)
+    low, high = estimated_share_interval(x + 0.001, among, bought=n, group=group, level=0.99)
+    assert (low, high) == pytest.approx((least, most), abs=0.02)
+    assert high - low > 0.5
 
 
 @pytest.mark.slow

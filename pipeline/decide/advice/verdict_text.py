@@ -25,8 +25,8 @@ from pipeline.decide.held_out import LEVEL
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.certificate import Certificate, finite
 
-LIKELY_NOT = 0.25
-"""Chance below which no number of further labels is said to help."""
+LIKELY_NOT, NEARLY_ALWAYS = 0.25, 0.95
+"""Chances below which no number of further labels is said to help, and from which on one is said to do."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def why_uncertified(
     more = f"About {roughly(further)} more labeled row{'' if further == 1 else 's'}"
     if chance is None:
         return f"{text}. {more} might change that."
-    return f"{text}. {more} would change that in about {round(10 * chance)} of 10 cases."
+    how_often = "nearly always" if chance >= NEARLY_ALWAYS else f"in about {round(10 * chance)} of 10 cases"
+    return f"{text}. {more} would change that {how_often}."
 
 
 def _floor_missed(floor: Mapping[str, Any]) -> str:

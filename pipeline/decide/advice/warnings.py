@@ -62,6 +62,7 @@ def row_warnings(
             "compare them, since the rows without may be easier or harder. Get strong answers for a random part, or for all.",
         )
     yield from _of_size(rows, certificate, needed)
+    yield from _of_copies(rows.of("certify"))
     yield from _of_models(
         rows.of("certify"), human, paired=(certificate.target or {}).get("kind") != "accepted_accuracy"
     )
@@ -140,6 +141,20 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
         )
     if 0 < test < SMALL_SPLIT:
         yield ResultWarning("small_test", 1, f"The figures rest on {counted(test, 'test row')}; mind their intervals.")
+
+
+def _of_copies(held: Rows) -> Iterator[ResultWarning]:
+    """Rows that look like copies under other names: the counts of all confidences have a common divisor, which chance hardly makes."""
+    named = [g for g in held.group.tolist() if g is not None]
+    _, times = np.unique(held.confidence[~np.isnan(held.confidence)], return_counts=True)
+    copies = int(np.gcd.reduce(times)) if len(times) >= FEW_ROWS else 1
+    if copies > 1 and len(set(named)) == len(named):
+        yield ResultWarning(
+            "copies",
+            3,
+            f"Every confidence of the certify rows occurs {copies:,} times or a multiple of that, so these seem to be {copies:,} copies of "
+            f"{counted(len(held) // copies, 'row')}. A promise counts rows as independent: leave the copies out, or give each its group.",
+        )
 
 
 def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[ResultWarning]:

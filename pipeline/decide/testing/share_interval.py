@@ -72,12 +72,16 @@ def estimated_share_interval(
         return 0.0, 1.0
     mean = float(weight @ np.where(among, x, 0.0) / weight.sum())
     off = weight / weight.sum() * np.where(among, x - mean, 0.0)
+    held = weight if group is None else np.bincount(group, weight)
     if group is not None:
-        off = np.bincount(group, off)[np.bincount(group, weight) > 0]
+        off = np.bincount(group, off)[held > 0]
     units = len(off) if group is not None else int(np.count_nonzero(weight))
     share = min(max(mean, 0.0), 1.0)
     variance = float(off @ off) * units / max(units - 1, 1)
     rows = share * (1 - share) / variance if variance > 1e-18 and 0 < share < 1 else float(bought)
+    if group is not None:  # groups of unequal size are fewer than they count
+        alike = float(held.sum() ** 2 / (held**2).sum())
+        rows = min(rows, float(effective_rows(np.array(share), np.array(variance), alike, level)))
     rows = max(min(rows, float(units)), 1.0)
     lower, upper = clopper_pearson(share * rows, rows, level)
     return float(lower), float(upper)
