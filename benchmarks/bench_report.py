@@ -28,7 +28,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from deliver.runs import Made
 from pipeline.config.yaml_file import load
-from pipeline.deliver.report import page as report
+import scipy.stats  # imported where it is first needed, as the drawings are
+from pipeline.deliver.report import figures, page as report
 from pipeline.run.decision import Decision
 from pipeline.run.directory import PREDICTIONS, REPLIES, Run
 made, reports = Made(Path(sys.argv[2]), "certified"), Path(sys.argv[3])

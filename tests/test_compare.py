@@ -117,7 +117,7 @@ def test_the_page_shows_the_figures_of_the_comparison_and_the_rows_that_moved(
     lost = int((b["right"] < a["right"])[moved].sum())
     row = tables["Changed hands"].all("tbody")[0].all("tr")[0]
     assert [cell.text for cell in row.all("td")] == [str(len(moved)), str(gained), str(lost)]
-    listed = tables["Rows that changed hands"].all("tbody")[0].all("tr")
+    listed = tables["Each row that moved"].all("tbody")[0].all("tr")
     assert {row.all("th")[0].text for row in listed} == set(moved)
     assert "target.within: 0.05 → 0.02" in page.words
     assert compared(decided, capsys, str(decided["wide"]), str(decided["other"]), "--html", "d.html")["hands"] is None
