@@ -25,6 +25,7 @@ from pipeline.decide.advice.warnings import (
     of_the_outcome,
     of_unreadable,
     row_warnings,
+    speaks_of_data,
 )
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
@@ -181,7 +182,9 @@ def recommend(
         findings(rows, goal, threshold, human=human, grouped=grouped),
         () if replies is None else reply_warnings(replies),
     )
-    check = next((w.text for w in warnings if w.speaks_of_data), "") if verdict == "uncertified" else ""
+    check = (
+        next((w.text for w in warnings if speaks_of_data(w.code, w.gravity)), "") if verdict == "uncertified" else ""
+    )
     story = Story(
         verdict, threshold, expected, certificate, human, data, why, check, 0.0 if human else unread.share, partly
     )

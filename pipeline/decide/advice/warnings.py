@@ -34,10 +34,10 @@ class ResultWarning:
     gravity: int
     text: str
 
-    @property
-    def speaks_of_data(self) -> bool:
-        """Whether the data must be looked at before any threshold means something."""
-        return self.gravity >= 3 and self.code in CHECK_DATA
+
+def speaks_of_data(code: str, gravity: int) -> bool:
+    """Whether a warning means that the data must be looked at before any threshold means something."""
+    return gravity >= 3 and code in CHECK_DATA
 
 
 def row_warnings(

@@ -15,6 +15,7 @@ from scipy.special import betaincinv
 
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.policy_schema import SCHEMA, checked, digest, part_digests
+from pipeline.decide.thresholds import accepted
 from pipeline.run.directory import finite
 
 Floats = npt.NDArray[np.float64]
@@ -138,9 +139,9 @@ def monitor_facts(
     seen = np.flatnonzero(~null & (counts > 0))
     seen = seen[np.lexsort((counts[seen], values[seen]))]
     total, n = float(counts.sum()), int(_effective(counts))
-    accepted = np.zeros(len(values), dtype=np.bool_) if threshold is None else values >= threshold
+    kept_rows = accepted(values, threshold)
     errors, disagreements = accepted_bounds(
-        accepted, cheap_correct, strong_correct, agrees, target, delta, counts, drawn
+        kept_rows, cheap_correct, strong_correct, agrees, target, delta, counts, drawn
     )
     number, names = pd.factorize(np.asarray(statuses, dtype=object))
     mass = dict(zip(names.tolist(), np.bincount(number, counts, minlength=len(names)).tolist(), strict=True))
@@ -152,7 +153,7 @@ def monitor_facts(
         "confidence_quantiles": quantiles(values[seen], counts[seen]),
         "n_certify": n,
         "n_confidence": int(_effective(counts[seen])),
-        "n_escalated": round((1 - float(counts[accepted].sum()) / total) * n) if total else 0,
+        "n_escalated": round((1 - float(counts[kept_rows].sum()) / total) * n) if total else 0,
         "out_of_set_rate": share(mass.get("out_of_set", 0.0)),
         "no_logprobs_rate": share(mass.get("no_logprobs", 0.0) + mass.get("unaligned", 0.0)),
         "null_rate": share(float(counts[null].sum())),

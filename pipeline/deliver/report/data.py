@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.task import TaskConfig
-from pipeline.decide.advice.warnings import CHECK_DATA
+from pipeline.decide.advice.warnings import speaks_of_data
 from pipeline.decide.target import Goal
 from pipeline.deliver.report import first_screen, health, prices, provenance, records, tokens, trust
 from pipeline.deliver.report import rows as report_rows
@@ -101,7 +101,7 @@ def build(
 def _verdict(found: Artefacts) -> dict[str, Any]:
     advice = found.advice
     code, qualified = advice.verdict, advice.outcome is not None and advice.outcome.qualified
-    if code == "uncertified" and any(w.code in CHECK_DATA and w.gravity >= 3 for w in advice.warnings):
+    if code == "uncertified" and any(speaks_of_data(w.code, w.gravity) for w in advice.warnings):
         code = "check_data"
     return {
         "code": code,

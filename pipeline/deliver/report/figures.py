@@ -240,23 +240,28 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
                 label="people alone" if role == "strong" and decide["human"] else f"{role} model alone",
             )
     if chosen is not None and chosen[across] is not None and chosen["system_accuracy"] is not None:
-        axes.plot(
-            [chosen[across]],
-            [chosen["system_accuracy"]],
-            marker="*",
-            color=VERMILION,
-            markersize=11,
-            linestyle="none",
-            markeredgecolor=INK,
-            markeredgewidth=0.6,
-            label="recommended",
-            zorder=5,
-        )
+        _recommended(axes, chosen[across], chosen["system_accuracy"])
     axes.set_xlabel("cost, USD per 1,000 requests" if dollars else "escalation rate")
     if not dollars:
         _percent_axis(axes.xaxis)
     axes.set_ylabel("accuracy" if sweep["quality"] == "accuracy" else "agreement with the strong model")
     _percent_axis(axes.yaxis)
+
+
+def _recommended(axes: Axes, x: float, y: float) -> None:
+    """A star at the recommended threshold, above the other marks."""
+    axes.plot(
+        [x],
+        [y],
+        marker="*",
+        color=VERMILION,
+        markersize=11,
+        linestyle="none",
+        markeredgecolor=INK,
+        markeredgewidth=0.6,
+        label="recommended",
+        zorder=5,
+    )
 
 
 def _reliability(axes: Axes, data: Mapping[str, Any], level: str) -> None:
@@ -346,17 +351,7 @@ def _risk(axes: Axes, risk: Mapping[str, Any], level: str) -> None:
             [0, x[-1]], [y[-1], y[-1]], color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.2, label="in random order"
         )
     if here and here["coverage"] is not None and here["selective_risk"] is not None:
-        axes.plot(
-            [here["coverage"]],
-            [here["selective_risk"]],
-            marker="*",
-            color=VERMILION,
-            markersize=11,
-            linestyle="none",
-            markeredgecolor=INK,
-            markeredgewidth=0.6,
-            label="recommended",
-        )
+        _recommended(axes, here["coverage"], here["selective_risk"])
     axes.set(xlabel="share that the cheap model keeps", ylabel="error among the kept")
     if len(x):
         settled = y[x >= 0.1 * x[-1]]
