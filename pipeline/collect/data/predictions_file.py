@@ -12,7 +12,7 @@ import pandas as pd
 
 from cascade_threshold.answer_set import AnswerSet
 from cascade_threshold.label_text import fold, label_text
-from pipeline.collect.data import typed_predictions
+from pipeline.collect.data import table_answers, typed_predictions
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.config.split import Split
@@ -73,9 +73,9 @@ def read(
             frame[column] = [_number(v, column, place, decimal) for v, place in zip(frame[column], places, strict=True)]
     _check_dollars(frame, places)
     frame["confidence"] = _probabilities(frame["confidence"].to_numpy(np.float64), confidence, places)
-    same = _comparison(frame, answers)
+    spelling = _spelled(frame, answers, places, path)
     for role in ("cheap", "strong"):
-        _correct(frame, role, places, path, same)
+        _correct(frame, role, places, path, spelling)
     _check_direction(frame, path)
     return _placed(frame, split, places)
 
@@ -172,29 +172,29 @@ def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, 
     return found
 
 
-def _comparison(frame: pd.DataFrame, answers: AnswerSet | None) -> Any:
-    """A function that says whether two values mean the same label."""
-    if answers is not None:
-        return answers.same
-    labels: dict[str, None] = {}
-    for value in frame.get("label", ()):
-        if not _blank(value):
-            labels[_text(value, "label", "predictions").strip()] = None
-    try:
-        return AnswerSet.classify(list(labels)).same
-    except ValueError:  # one label alone
-        return lambda a, b: fold(label_text(a) or "", "loose").strip() == fold(label_text(b) or "", "loose").strip()
-
-
-def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, same: Any) -> None:
-    name, answer = f"{role}_correct", f"{role}_answer"
-    for column in {answer, "label"} & set(frame.columns):
+def _spelled(frame: pd.DataFrame, answers: AnswerSet | None, places: list[str], path: Path) -> AnswerSet | None:
+    """Labels and answers as texts, spelled as the closed set, else as the labels that occur, spell them; that set."""
+    for column in {"label", "cheap_answer", "strong_answer"} & set(frame.columns):
         frame[column] = [None if _blank(v) else _text(v, column, p) for v, p in zip(frame[column], places, strict=True)]
+    occur = list(dict.fromkeys(v.strip() for v in frame.get("label", ()) if v is not None))
+    spelling = answers or table_answers.known_set(occur)
+    if spelling is not None:
+        table_answers.spell(frame, spelling, closed=answers is not None, path=str(path))
+    return spelling
+
+
+def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, spelling: AnswerSet | None) -> None:
+    name, answer = f"{role}_correct", f"{role}_answer"
     if name in frame:
         found = [_truth(v, name, place) for v, place in zip(frame[name], places, strict=True)]
     elif answer in frame and "label" in frame:
+        folded = (lambda text: fold(text, "loose").strip()) if spelling is None else spelling.fold
+        status = frame.get(f"{role}_status", pd.Series([None] * len(frame)))
         found = [
-            None if _blank(a) or _blank(y) else same(a, y) for a, y in zip(frame[answer], frame["label"], strict=True)
+            None
+            if not isinstance(y, str) or (not isinstance(a, str) and not isinstance(said, str))
+            else isinstance(a, str) and folded(a) == folded(y)
+            for a, y, said in zip(frame[answer], frame["label"], status, strict=True)
         ]
     elif role == "cheap" and not {"cheap_answer", "strong_answer"} <= set(frame.columns):
         raise DataError(
