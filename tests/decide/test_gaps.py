@@ -14,7 +14,7 @@ from pipeline.decide.curves.threshold_counts import Segments
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import clusters, threshold_search, total_cost
 from pipeline.decide.testing.certificate import candidates
-from pipeline.decide.testing.multiple_testing import fixed_sequence
+from pipeline.decide.testing.multiple_testing import fallback, fixed_sequence
 from pipeline.decide.testing.share_interval import share_interval
 from pipeline.decide.thresholds import accepted, shortest_decimal
 
@@ -120,3 +120,24 @@ def test_rows_that_repeat_their_group_say_no_more_than_the_groups_do():
     lower, upper = share_interval(x, np.ones(50, dtype=bool), group=group, level=0.9)
     assert lower <= exact.low
     assert upper >= exact.high
+
+
+def test_a_sequence_ends_at_its_first_failure_however_small_later_p_values_are() -> None:
+    assert fixed_sequence(np.array([0.01, 0.2, 0.01, 0.0]), 0.1) == 1
+    assert fixed_sequence(np.array([0.2, 0.0]), 0.1) == 0
+    assert fixed_sequence(np.array([0.1, 0.05]), 0.1) == 2
+
+
+@pytest.mark.parametrize(
+    ("p_values", "rejected"),
+    [
+        ([0.5, 0.04], [False, False]),  # a failure keeps its share: the second has half of delta
+        ([0.02, 0.04], [True, True]),  # a rejection hands its share on: the second has all of delta
+        ([0.02, 0.06], [True, False]),
+        ([0.03, 0.02], [False, True]),
+    ],
+)
+def test_a_hypothesis_hands_its_share_of_delta_on_only_when_it_is_rejected(
+    p_values: list[float], rejected: list[bool]
+) -> None:
+    assert fallback(np.array(p_values), np.array([0.5, 0.5]), 0.05).tolist() == rejected
