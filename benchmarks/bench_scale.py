@@ -74,7 +74,8 @@ def ours(kind: str, folder: Path, workers: int | None) -> dict[str, list[float]]
     )
     config = yaml_file.load(folder / ("scale.yaml" if table is None else "scale_table.yaml"))
     note("start", before)
-    stages.evaluate(TaskInput(config, options), Allowance())
+    with stages.one_thread():
+        stages.evaluate(TaskInput(config, options), Allowance())
     return found
 
 
