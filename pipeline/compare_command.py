@@ -53,8 +53,8 @@ class Side:
 
     @property
     def decision(self) -> Decision | None:
-        """Its record and artefacts, where they are at hand."""
-        if self.folder is None or not (self.folder / DECISION).is_file():
+        """Its record and artefacts, where they are at hand and in their place."""
+        if self.folder is None or not (self.folder / DECISION).is_file() or not (self.folder.parent / RUN).is_file():
             return None
         run = Run(self.folder.parent.parent.parent, self.folder.parent.parent.name, self.folder.parent.name)
         return Decision(run, self.folder.name, remedy=f"python -m pipeline evaluate {self.policy.task}")

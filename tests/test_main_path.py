@@ -323,6 +323,17 @@ def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
     assert exported[0]["threshold"] == first["threshold"]
     assert exported[0]["certificate"]["target"]["within"] != exported[1]["certificate"]["target"]["within"] == 0.2
     assert exported[0]["review_by"] > "2026"
+    # a whole decision in another's place is not taken for it
+    run = folder / "runs" / first["task"] / first["run_id"]
+    shutil.move(run / first["decision_id"], folder / "aside")
+    shutil.copytree(run / exported[1]["decision_id"], run / first["decision_id"])
+    for name in ("export", "report"):
+        assert command(name, str(CONFIG), "--limit", "700", folder=folder) == 2
+        assert f"that of another decision ({first['task']}/{first['run_id']}/{exported[1]['decision_id']})" in (
+            capsys.readouterr().err
+        )
+    shutil.rmtree(run / first["decision_id"])
+    shutil.move(folder / "aside", run / first["decision_id"])
     # a page that is written again tells of its own config, prices and command, not of those of the run's latest decision
     (page,) = (p for p in before if p.name == "report.json")
     assert command("report", str(CONFIG), "--limit", "700", folder=folder) == 0

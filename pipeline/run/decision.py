@@ -139,6 +139,11 @@ class Decision(Folder):
         found = read_json(path)
         if "digest" not in found:
             raise DataError(f"{path}: damaged (its own digest is missing); it is written again by: {self.remedy}")
+        named = {"task": self.task, "run_id": self.run_id, "decision_id": self.decision_id}
+        if (other := {key: found.get(key) for key in named}) != named:
+            raise DataError(
+                f"{path}: is that of another decision ({'/'.join(map(str, other.values()))}); it is written again by: {self.remedy}"
+            )
         if "run" not in found:
             raise DataError(f"{path}: was written by another version; it is written again by: {self.remedy}")
         return found
