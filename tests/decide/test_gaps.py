@@ -141,3 +141,17 @@ def test_a_hypothesis_hands_its_share_of_delta_on_only_when_it_is_rejected(
     p_values: list[float], rejected: list[bool]
 ) -> None:
     assert fallback(np.array(p_values), np.array([0.5, 0.5]), 0.05).tolist() == rejected
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_start_by_rank_keeps_the_rows_strictly_surer_than_the_row_at_that_rank(ties: bool) -> None:
+    confidence = np.random.default_rng(5).uniform(size=200)
+    confidence = confidence.round(1 if ties else 9)
+    laid, weights = threshold_search.lay_out(confidence, Goal("accepted_accuracy", 0.1, at_least=0.9), None)
+    assert weights is not None
+    ranked = np.sort(confidence)[::-1]
+    expected: dict[int, float] = {}
+    for rank, weight in ((90, 0.6), (30, 0.4)):  # 0.45 and 0.15 of 200 rows
+        kept = int(np.count_nonzero(confidence > ranked[rank - 1]))
+        expected[kept] = expected.get(kept, 0.0) + weight
+    assert {int(laid.n_accepted[i]): float(weights[i]) for i in np.flatnonzero(weights)} == pytest.approx(expected)
