@@ -261,9 +261,22 @@ def test_rows_that_no_answers_could_certify_are_refused_before_anything_is_asked
         assert api.posts
 
 
-@pytest.mark.parametrize(("words", "tokens"), [("positive", 1), ("a label of several words", 6)])
+@pytest.mark.parametrize(
+    ("words", "tokens", "params"),
+    [
+        ("positive", 1, ""),
+        ("a label of several words", 6, ""),
+        ("positive", 1, ", reasoning: {enabled: false}"),
+        ("positive", 1, ", reasoning_effort: none"),
+    ],
+)
 def test_the_estimate_is_within_a_factor_of_1_3_of_what_is_then_spent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, tokens: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    tokens: int,
+    params: str,
 ) -> None:
     """Replies are labels: of one token, and of several; a token of the prompt is about four bytes."""
 
@@ -281,6 +294,7 @@ def test_the_estimate_is_within_a_factor_of_1_3_of_what_is_then_spent(
             tmp_path, provider="together", rows=120, labels=(words, words[::-1]),
             target="{kind: budget, escalation_rate: 0.3}", text=lambda i: f"message number {i} about something. " * 4,
         )  # fmt: skip
+        config.write_text(config.read_text("utf-8").replace("max_tokens: 8}", f"max_tokens: 8{params}}}"), "utf-8")
         folders = ["--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path / "reports")]
         assert main(["estimate", str(config), "--json", *folders]) == 0
         before = json.loads(capsys.readouterr().out)["usd"]

@@ -170,10 +170,16 @@ class _Kept:
         prompt = f"{BYTES_PER_TOKEN:g} bytes a token" if not self.replies else "the prompts"
         if self.replies:
             return self.output_tokens / self.replies, f"{prompt} and lengths of {self.replies} kept replies"
-        thinks = most > LONG_REPLY or any(params.get(name) for name in ("reasoning_effort", "reasoning", "thinking"))
+        thinks = most > LONG_REPLY or _thinks(params)
         if answer_bytes is None or thinks:
             return float(most), f"{prompt}, and max_tokens for every reply"
         return min(float(most), 1 + answer_bytes / BYTES_PER_TOKEN), f"{prompt}, and the length of a label"
+
+
+def _thinks(params: Mapping[str, Any]) -> bool:
+    """Whether the parameters ask for reasoning; those that switch it off do not."""
+    off = ({"enabled": False}, {"type": "disabled"}, {"effort": "none"}, False, None, "", "none")
+    return any(params.get(name) not in off for name in ("reasoning_effort", "reasoning", "thinking"))
 
 
 def _tokens(prompt_bytes: int) -> float:
