@@ -46,7 +46,7 @@ def test_all_rows_certify_and_the_page_says_that_none_was_held_out(pooled: Made)
     assert pooled.json("recommendation.json")["optimism"] is None
     assert not {"no_test", "no_fit", "small_fit", "small_test"} & {w["code"] for w in data["warnings"]}
     text = " ".join(pooled.page.split())
-    assert "99 % interval on the rows that chose the threshold" in text
+    assert "No row was held out: 99 % interval, on the" in text
     for other in ("90 % interval", "90 % band", "at 90 %"):
         assert other not in text
 

@@ -161,7 +161,7 @@
       add(svg, "path", { d: "M" + AREA.left + " " + py(t) + "H" + AREA.right, stroke: "#e3e6ea" });
       add(svg, "text", { ...words, x: AREA.left - 6, y: py(t) + 4, "text-anchor": "end" }, told);
     }
-    for (const [t, told] of ticks(x0, x1, wide < 480 ? 3 : 6, data.usd ? inDollars : inPercent)) {
+    for (const [t, told] of ticks(x0, x1, wide < 480 ? 4 : 6, data.usd ? inDollars : inPercent)) {
       add(svg, "path", { d: "M" + px(t) + " " + AREA.bottom + "v5", stroke: "#6b7480" });
       add(svg, "text", { ...words, x: px(t), y: AREA.bottom + 19, "text-anchor": "middle" }, told);
     }
