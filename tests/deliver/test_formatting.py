@@ -91,3 +91,23 @@ def test_what_differs_from_a_whole_by_rounding_alone_is_the_whole() -> None:
     assert f.share(0.9999999999999997) == f.share(1.0)
     assert f.share(1e-16) == f.share(0.0)
     assert f.share(0.9999) == "99.99\N{NO-BREAK SPACE}%"
+
+
+@pytest.mark.parametrize(
+    ("p", "told"),
+    [(0.0953, "p = 0.0953"), (5.77e-7, "p < 0.0001"), (0.0, "p < 0.0001"), (0.99995, "p > 0.999"), (1, "p = 1")],
+)
+def test_a_p_value_has_no_more_digits_than_say_something(p: float, told: str) -> None:
+    assert f.p_value(p).replace("\u00a0", " ") == told
+
+
+def test_terms_of_a_target_are_words_and_numbers_alone() -> None:
+    told = f.terms(
+        {"kind": "accepted_accuracy", "at_least": 0.9, "label_floors": {"spam": 0.6, "work": 0.4}, "certainty": 0.9}
+    )
+    assert told == "kind accepted accuracy, at least 0.9, label floors (spam 0.6, work 0.4), certainty 0.9"
+
+
+def test_an_interval_that_holds_one_value_alone_is_not_shown() -> None:
+    assert f.estimate({"value": 400.0, "lower": 400.0, "upper": 400.0}, "usd") == "$400.00"
+    assert f.estimate({"value": 0.0, "lower": 0.0, "upper": 0.2}) == "0\u00a0% [0, 20.0]"

@@ -273,3 +273,13 @@ def test_the_rule_of_the_first_token_at_085_is_that_of_the_signal(made: Made) ->
     if "first_token" in rules:
         kept = part["signal_first_token"] >= 0.85
         assert rules["first_token"]["escalation_rate"]["value"] == pytest.approx(1 - kept.mean())
+
+
+def test_the_cheap_model_alone_agrees_where_both_gave_one_answer(recorded: Recorded) -> None:
+    """Against pandas; a reply without an answer is not the strong model's answer."""
+    made = recorded("unlabeled")
+    rows = made.table("predictions.parquet").query("split == 'test'")
+    same = rows["cheap_answer"].fillna("") == rows["strong_answer"]
+    cheap = made.data["first"]["bars"][0]["quality"]
+    assert rows["cheap_answer"].isna().any()
+    assert (cheap["n"], cheap["value"]) == (len(rows), pytest.approx(same.mean()))
