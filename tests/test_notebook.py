@@ -144,8 +144,9 @@ def test_sending_works_inside_a_running_loop_and_an_interrupt_ends_it():
     ended = []
 
     async def interrupted():
-        os.kill(os.getpid(), signal.SIGINT)
         try:
+            await asyncio.sleep(0.1)  # the caller waits by then, and runs no finalizer, which would swallow the interrupt
+            os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             ended.append("cancelled")
