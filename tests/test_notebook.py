@@ -145,7 +145,9 @@ def test_sending_works_inside_a_running_loop_and_an_interrupt_ends_it():
 
     async def interrupted():
         try:
-            await asyncio.sleep(0.1)  # the caller waits by then, and runs no finalizer, which would swallow the interrupt
+            await asyncio.sleep(
+                0.1
+            )  # the caller waits by then, and runs no finalizer, which would swallow the interrupt
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(60)
         except asyncio.CancelledError:
