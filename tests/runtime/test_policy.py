@@ -321,7 +321,7 @@ def test_the_schema_is_valid_and_the_documents_follow_it() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for changes in ({}, {"verdict": "uncertified", "threshold": None, "monitor": None, "certificate": None, "expected": None, "cheap": None, "strong": None,
                     "calibrator": None, "provider": None, "prompt_sha256": None, "dataset_sha256": None, "labels": None, "kind": "choose",
-                    "signal": {"name": "given"}}):  # fmt: skip
+                    "signal": {"name": "given", "version": None, "params": {}}}):  # fmt: skip
         jsonschema.validate(document(**changes), SCHEMA)
 
 
