@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 
 import pytest
 from asking import PRICE, request, rows
@@ -169,3 +171,22 @@ def test_memory_does_not_hold_the_rows(ask):
 def test_no_request_in_flight_is_no_run(ask):
     with FakeProvider() as api, pytest.raises(UsageError, match="concurrency"):
         ask(api, rows(1), concurrency=0)
+
+
+def test_an_attempt_is_on_disk_before_it_leaves_however_slow_the_disk(ask, store, monkeypatch):
+    commit, noted = store.transaction, []
+
+    def slow(*given, **named):
+        time.sleep(0.03)
+        return commit(*given, **named)
+
+    def arrived(post):
+        with sqlite3.connect(f"file:{store.path}?mode=ro", uri=True) as other:
+            found = other.execute("SELECT count(*) FROM open WHERE example_id=?", [post.text]).fetchone()
+        noted.append(found[0])
+        return ok()
+
+    monkeypatch.setattr(store, "transaction", slow)
+    with FakeProvider(arrived) as api:
+        ask(api, rows(6))
+    assert noted == [1] * 6
