@@ -47,8 +47,9 @@ def chosen_signal(
     signals = signals_of(fit)
     usable = [n for n, v in signals.items() if not np.isnan(v).all()]
     if not usable:
+        where = " on the fit rows" if "split" in fit and (fit["split"] == "fit").any() else ""
         raise UsageError(
-            f"{task}: no reply of the cheap model carries a usable confidence on the fit rows; `doctor` shows what its "
+            f"{task}: no reply of the cheap model carries a usable confidence{where}; `doctor` shows what its "
             "replies hold; choose a model that returns logprobs"
         )
     if np.isnan(outcome).all():
