@@ -297,6 +297,7 @@ def test_a_missing_file_and_a_folder_are_usage_errors(tmp_path: Path) -> None:
         ({"comparator": "<="}, "comparator"),
         ({"verdict": "sure"}, "verdict"),
         ({"signal": {"name": "first_token", "version": 99, "params": {}}}, "version 99"),
+        ({"signal": {"name": "first_token", "version": 1, "params": {}}}, "calibrated on version 1"),
         ({"signal": {"name": "vibes", "version": 1, "params": {}}}, "'vibes' is unknown"),
         ({"signal": {"name": "learned", "version": 3, "params": {}}}, "learned signal lacks"),
         ({"calibrator": {"kind": "platt"}}, "calibrator"),
@@ -395,3 +396,8 @@ def test_no_completion_makes_the_decision_raise(completion: Any) -> None:
 
 def test_the_labels_of_the_policy_are_the_answer_set(policy: Policy) -> None:
     assert list(policy.answer_set().labels) == LABELS
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_the_reason_for_an_unknown_confidence_is_that_there_is_none(value: float | None) -> None:
+    assert Policy(document()).decide_confidence(value).reason == "no confidence"
