@@ -115,8 +115,8 @@ format: $(VENV)/ready-dev ## Rewrite to style
 	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format -q .
 mutants: $(VENV)/ready-dev ## Break the code one line at a time; the named tests must notice
 	@$(PY) scripts/mutants.py $(ARGS)
-bench: $(VENV)/ready-dev ## Speed, as ratios measured in one run
-	@for script in $(filter-out %/bench_scale.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(PY) $$script || exit 1; done
+bench: $(VENV)/ready-dev ## Speed: one table of ratios measured in one run, and benchmarks/results.json (some minutes)
+	@$(PY) benchmarks/run.py $(ARGS)
 bench-scale: $(VENV)/ready-dev ## From replies or a table to the report: ARGS="--rows 10000 100000 --predictions 1000000"
 	@PYTHONPATH=. $(PY) benchmarks/bench_scale.py $(ARGS)
 compare-rules: $(VENV)/ready-dev ## How often each usual rule breaks its promise, and what it costs

@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from figure import Figure  # noqa: E402
+
 from cascade_threshold.pricing import Price  # noqa: E402
 
 BODY = json.dumps(
@@ -238,7 +240,7 @@ class Server:
         self.process.communicate()
 
 
-def compare(concurrency: int, latency: float, seconds: float) -> None:
+def compare(concurrency: int, latency: float, seconds: float) -> list[Figure]:
     limit = concurrency / latency
     print(f"\n{concurrency} in flight, {latency * 1000:g} ms latency: at most {limit:,.0f} requests/s")
     found = {}
@@ -258,33 +260,39 @@ def compare(concurrency: int, latency: float, seconds: float) -> None:
     print(
         f"  CPU, default SDK / ours: {less:.1f}; ours / aiohttp alone: {found['ours']['cpu'] / found['aiohttp']['cpu']:.1f}"
     )
-    goal("share of the limit", found["ours"]["share"] >= (0.9 if concurrency <= 64 else 0.8))
-    goal("CPU against the default client", concurrency <= 64 or less >= 8)
-    goal("store and bookkeeping", part <= 0.15)
+    at = f"{concurrency} in flight at {latency * 1000:g} ms"
+    sdk = found["sdk_aiohttp"]["share"]
+    return [
+        Figure(f"share of the limit, {at}", found["ours"]["share"], "of 1", at_least=0.9 if concurrency <= 64 else 0.8),
+        Figure(f"share of the limit, {at}, the SDK over aiohttp alone", sdk, "of 1"),
+        Figure(f"CPU, the SDK's default client / ours, {at}", less, "times", at_least=None if concurrency <= 64 else 8),
+        Figure(f"store and bookkeeping / a request through the SDK over aiohttp, {at}", part, "of 1", at_most=0.15),
+    ]
 
 
-def goal(name: str, met: bool) -> None:
-    print(f"  goal, {name}: {'met' if met else 'NOT met in this run'}")
-
-
-def memory() -> None:
+def memory() -> list[Figure]:
     print("\nmemory of a run, 64 in flight, no latency")
     with Server(0.0) as server:
         sizes = {count: spawn("client", "ours", server.url, count, 64)["rss"] / 1024 for count in (10_000, 100_000)}
     small, large = sizes.values()
     print(f"  10,000 requests {small:.0f} MB, 100,000 requests {large:.0f} MB: ratio {large / small:.2f}")
-    goal("memory", large / small <= 1.2)
+    return [Figure("memory of 100,000 requests / of 10,000", large / small, "times", at_most=1.2)]
 
 
-def main() -> None:
+def main(seconds: float = 6.0, *, quick: bool = False) -> list[Figure]:
+    figures = [f for concurrency in (64, 256) for f in compare(concurrency, 0.2, seconds)]
+    figures += [] if quick else memory()
+    for f in figures:
+        if f.met is not None:
+            print(f"goal, {f.what} {f.goal}: {'met' if f.met else 'NOT met in this run'}")
+    return figures
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement at the limit's pace")
     parser.add_argument("--quick", action="store_true", help="leave out the memory of 10,000 and 100,000 requests")
-    arguments = parser.parse_args()
-    for concurrency in (64, 256):
-        compare(concurrency, 0.2, arguments.seconds)
-    if not arguments.quick:
-        memory()
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
@@ -293,4 +301,5 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["client"]:
         client(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     else:
-        main()
+        given = arguments()
+        main(given.seconds, quick=given.quick)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from figure import Figure
+
 from cascade_threshold.policy import Policy
 from cascade_threshold.signals import SIGNALS
 from pipeline.deliver.formats.policy_document import policy_document
@@ -78,7 +80,8 @@ def import_milliseconds(module: str) -> float:
     return (cpu(f"import {module}") - cpu("pass")) * 1000
 
 
-def main() -> None:
+def main() -> list[Figure]:
+    figures = []
     one, three = completion(["spam"]), completion(["per", "son", "al"])
     text = json.dumps(one)
     print(f"{'signal':20} {'one token':>10} {'three tokens':>13}   microseconds of CPU a decision")
@@ -87,17 +90,21 @@ def main() -> None:
             continue
         ready = policy(name)
         assert ready.decide(one).confidence is not None
-        print(
-            f"{name:20} {microseconds(lambda p=ready: p.decide(one)):10.1f} {microseconds(lambda p=ready: p.decide(three)):13.1f}"
-        )
+        short, long = microseconds(lambda p=ready: p.decide(one)), microseconds(lambda p=ready: p.decide(three))
+        print(f"{name:20} {short:10.1f} {long:13.1f}")
+        figures.append(Figure(f"a decision on a one-token label, signal {name}", short, "µs of CPU", at_most=100))
     ready = policy("label_probability")
     plain = microseconds(lambda: json.loads(text))
     print(
         f"from JSON text       {microseconds(lambda: ready.decide(text)):10.1f}   of which json.loads alone {plain:.1f}"
     )
-    print(
-        f"import cascade_threshold.policy: {import_milliseconds('cascade_threshold.policy'):.0f} ms of CPU; numpy alone: {import_milliseconds('numpy'):.0f} ms"
-    )
+    took, numpy = import_milliseconds("cascade_threshold.policy"), import_milliseconds("numpy")
+    print(f"import cascade_threshold.policy: {took:.0f} ms of CPU; numpy alone: {numpy:.0f} ms")
+    return [
+        *figures,
+        Figure("import of the runtime, on top of bare Python", took, "ms of CPU", at_most=100),
+        Figure("import of numpy / of the runtime", numpy / took, "times"),
+    ]
 
 
 if __name__ == "__main__":

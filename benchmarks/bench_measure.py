@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from figure import Figure
 
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.completion import parse
@@ -216,7 +217,7 @@ def agreement(bodies: list[str], answers: AnswerSet) -> float:
     return float(np.isclose(ours["label_probability"], theirs["label_probability"], atol=1e-12).mean())
 
 
-def main(count: int) -> None:
+def main(count: int = 10_000) -> list[Figure]:
     answers = AnswerSet.classify(LABELS)
     bodies = [body(number) for number in range(count)]
     parsed = [parse(text) for text in bodies]
@@ -224,20 +225,20 @@ def main(count: int) -> None:
         f"{count} replies, one token, five alternatives; label probabilities agree on {agreement(bodies, answers):.1%}"
     )
 
-    plain, ours = "json + pandas, same signals", "JSON text to all signals"
+    notebook, ours = "json + pandas, same signals", "JSON text to all signals"
     found = rates(
         {
             "json.loads alone": each(json.loads, bodies),
             ours: each(lambda text: measure(text, answers), bodies),
             "JSON text to one confidence": each(lambda text: measure(text, answers, only="label_probability"), bodies),
             "token rows to all signals": each(lambda reply: measure(reply, answers), parsed),
-            plain: lambda: with_pandas(bodies),
+            notebook: lambda: with_pandas(bodies),
         },
         count,
         rounds=5,
     )
     for name, speed in found.items():
-        print(f"{name:32}{speed:10,.0f} replies/s {1e6 / speed:8.1f} us {speed / found[plain]:6.1f} x pandas")
+        print(f"{name:32}{speed:10,.0f} replies/s {1e6 / speed:8.1f} us {speed / found[notebook]:6.1f} x pandas")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -260,6 +261,16 @@ def main(count: int) -> None:
             print(f"{name:32}{speed:10,.0f} replies/s {size} {speed / written[plain]:6.1f} x pandas")
         sizes = {n: bytes_a_token(n, folder / "sized") for n in (1, 3, 8)}
     print("bytes a token, by tokens a reply:", ", ".join(f"{n}: {size:.1f}" for n, size in sizes.items()))
+    return [
+        Figure("replies from JSON text to all signals", found[ours], "a second"),
+        Figure("  ours / a pandas notebook", found[ours] / found[notebook], "times"),
+        Figure("replies from token rows to all signals", found["token rows to all signals"], "a second", at_least=100_000),
+        Figure("replies from the store to tokens.parquet", written[store], "a second", at_least=20_000),
+        Figure("replies from JSON text to tokens.parquet", written[text], "a second"),
+        Figure("  ours / pandas", written[text] / written[plain], "times"),
+        *(Figure(f"tokens.parquet, {counted} a reply, random ids", sizes[n], "bytes a token", at_most=28 if n == 8 else None)
+          for n, counted in ((1, "1 token"), (3, "3 tokens"), (8, "8 tokens"))),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from figure import Figure
 from model_diagnostics.scoring import LogLoss, SquaredError, decompose
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
@@ -58,8 +59,8 @@ def cpu(job: Callable[..., object], *arguments: object) -> float:
     return min(taken)
 
 
-def main() -> None:
-    largest = int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_000_000
+def main(largest: int = 1_000_000) -> list[Figure]:
+    figures = []
     print(
         f"{'rows':>9} {'ours s':>8} {'sklearn':>8} {'ratio':>6} {'CORP peer':>9} {'ratio':>6} {'intervals':>9} {'sklearn':>8} {'ratio':>6}"
     )
@@ -77,7 +78,14 @@ def main() -> None:
             f"{n:>9,} {own:>8.3f} {scikit:>8.3f} {scikit / own:>6.1f} {peer:>9.3f} {peer / own:>6.1f} "
             f"{bars:>9.2f} {rows:>8.1f} {rows / bars:>6.0f}"
         )
+        figures += [
+            Figure(f"all metrics of a table, {n:,} rows", own, "s of CPU"),
+            Figure(f"scikit-learn, fewer metrics / ours, {n:,} rows", scikit / own, "times"),
+            Figure(f"model-diagnostics, decompositions only / ours, {n:,} rows", peer / own, "times"),
+            Figure(f"500 of scikit-learn's resamples, two metrics / our intervals, {n:,} rows", rows / bars, "times"),
+        ]
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    main(*(int(float(n)) for n in sys.argv[1:]))

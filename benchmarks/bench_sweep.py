@@ -14,6 +14,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
+from figure import Figure
 from scipy.special import expit
 from sklearn.utils import resample
 
@@ -78,8 +79,8 @@ def cpu(job: Callable[..., object], *arguments: object) -> float:
     return min(taken)
 
 
-def main() -> None:
-    largest = int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_000_000
+def main(largest: int = 1_000_000) -> list[Figure]:
+    figures = []
     print(
         f"{'rows':>9} {'levels':>6} {'ours s':>8} {'numpy s':>9} {'ratio':>6} {'sklearn s':>10} {'ratio':>6} {'peak MB':>8}"
     )
@@ -100,8 +101,16 @@ def main() -> None:
             f"{n:>9,} {len(levels):>6} {own:>8.2f} {plain:>9.1f} {plain / own:>6.0f} "
             f"{scikit:>10.1f} {scikit / own:>6.0f} {peak:>8.0f}"
         )
+        whole = n == 1_000_000
+        figures += [
+            Figure(f"bands of a sweep, 1,000 replicates, {n:,} rows", own, "s of CPU"),
+            Figure(f"row bootstrap in numpy / ours, {n:,} rows", plain / own, "times", at_least=100 if whole else None),
+            Figure(f"scikit-learn's resample / ours, {n:,} rows", scikit / own, "times"),
+            Figure(f"memory beyond the rows, {n:,} rows", peak, "MB", at_most=300 if whole else None),
+        ]
     print("goal at 1,000,000: ratio to numpy at least 100, peak (beyond the rows) under 300 MB")
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    main(*(int(float(n)) for n in sys.argv[1:]))
