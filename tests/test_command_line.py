@@ -58,6 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, out, err
 
 
+@pytest.mark.slow
 def test_row_49_too_few_rows_end_with_a_verdict_and_not_with_an_error(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +166,7 @@ def test_what_speaks_against_the_replies_is_said_beside_the_verdict(
     assert "their confidence is that of the label" in page.casefold()
 
 
+@pytest.mark.slow
 def test_a_table_of_predictions_needs_no_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -455,6 +457,7 @@ def test_a_task_that_nothing_is_kept_of_is_named_and_not_passed_over(
         assert "nothing was removed" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("export", "tickets", "--allow-uncertified", "--output"), ("status", "tickets", "--export-replies")]
 )

@@ -18,6 +18,8 @@ from pipeline.decide import comparison
 from pipeline.deliver.report import formatting
 from pipeline.run.directory import dump_json, sealed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def decided(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

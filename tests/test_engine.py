@@ -157,6 +157,7 @@ def test_the_number_of_shards_changes_no_row_and_no_count(task: TaskInput, monke
         assert pq.read_table(task.run.path(name)).sort_by(order).equals(table.sort_by(order)), name
 
 
+@pytest.mark.slow
 def test_a_shard_file_that_changed_is_noticed(task: TaskInput) -> None:
     with planned(task, task.run) as plan:
         done = [shards.read(part) for part in plan]

@@ -196,6 +196,7 @@ def test_label_floors_hold_together_with_the_target():
     assert count / runs <= limit(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["S1", "S4", "S5"])
 def test_a_start_chosen_on_other_rows_keeps_the_promise_and_certifies_more(name):
     population, runs, goal = Population(name), 150, Goal("accepted_accuracy", DELTA, at_least=AT_LEAST)

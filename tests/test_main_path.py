@@ -300,6 +300,7 @@ def test_another_target_on_the_same_rows_is_another_look(
     assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 1
 
 
+@pytest.mark.slow
 def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
     job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_frame_becomes_a_policy_and_nothing_is_written(found):
     assert found.threshold in set(found.sweep["threshold"])
 
 
+@pytest.mark.slow
 def test_it_is_what_the_command_line_finds(found, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     predictions().rename_axis("example_id").reset_index().to_csv("table.csv", index=False)

@@ -53,6 +53,7 @@ def test_a_recorded_run_equals_its_reference(
     assert json.loads(capsys.readouterr().out) == result
 
 
+@pytest.mark.slow
 def test_the_certificate_escalates_no_more_than_the_yardstick(real_data: Path) -> None:
     """Mean escalation over 40 random halves: a reference implementation had 35.5 % for 0.03 and 40.9 % for 0.02."""
     source = real_data / "recorded" / "mmlu_gpt4o"

@@ -90,6 +90,7 @@ def run(python: Path | str, *arguments: str, cwd: Path) -> subprocess.CompletedP
     return subprocess.run([str(python), *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_wheel_needs_python_3_10_and_nothing_else_and_its_extras_carry_their_markers(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]

@@ -67,6 +67,7 @@ def test_two_completions_of_the_state_that_the_lead_describes_never_compete(monk
         assert len(fitting & set(options)) == 1
 
 
+@pytest.mark.slow
 def test_a_perfect_reader_is_right_as_often_as_the_datasheet_says():
     rng = random.Random(5)
     assert 0.91 < statistics.mean(generate.compose(rng)[1] for _ in range(6000)) < 0.94

@@ -179,6 +179,7 @@ def test_calibration_tests_equal_mapie(c: Floats, y: Floats) -> None:
         assert got["ks_calibration_statistic"] == pytest.approx(kolmogorov_smirnov_statistic(y, c), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_spiegelhalter_z_is_standard_normal_under_calibration() -> None:
     rng = np.random.default_rng(6)
     z = []
@@ -304,6 +305,7 @@ def test_a_bootstrap_over_cells_has_the_spread_of_a_bootstrap_over_rows() -> Non
         assert got[name]["upper"] == pytest.approx(upper, abs=0.12 * width)
 
 
+@pytest.mark.slow
 def test_copies_of_rows_widen_the_intervals_instead_of_narrowing_them() -> None:
     c, y = sample(150, 14, digits=2)
     c[3] = np.nan
@@ -319,6 +321,7 @@ def test_copies_of_rows_widen_the_intervals_instead_of_narrowing_them() -> None:
             assert copied[name][end] == pytest.approx(alone[name][end], abs=0.12 * width), name
 
 
+@pytest.mark.slow
 def test_merged_cells_move_no_limit_noticeably(monkeypatch: pytest.MonkeyPatch) -> None:
     c, y = sample(4000, 12)
     merged = with_intervals(c, y, replicates=2000, seed=3)

@@ -85,6 +85,7 @@ def test_every_model_agrees_with_the_peer_whatever_order_tied_passages_are_put_i
         assert mine[name] == pytest.approx(np.mean([values[name] for values in peer.values()]), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", WHO)
 def test_every_model_agrees_with_the_peer_by_expected_value(cranfield: dict[str, Any], who: str) -> None:
     relevant, score = cranfield["relevant"], cranfield["scores"][who]

@@ -191,6 +191,7 @@ def test_what_is_wrong_with_the_data_comes_first_and_more_labels_are_not_asked_f
     assert silent.sentence.startswith("Check the data first: no certify row has a confidence")
 
 
+@pytest.mark.slow
 def test_labels_needed_is_about_the_number_that_certifies():
     few = evaluated(400, seed=3)
     found = advise(few, kind="match_strong", within=0.008)
@@ -210,6 +211,7 @@ def test_labels_needed_is_about_the_number_that_certifies():
     assert certified >= 6
 
 
+@pytest.mark.slow
 def test_a_certified_result_says_how_many_more_labels_a_tighter_target_needs():
     some = evaluated(600, seed=3)
     found = advise(some, kind="match_strong", within=0.05)
@@ -365,6 +367,7 @@ def test_few_rows_small_splits_and_ties_are_warned_about():
     )
 
 
+@pytest.mark.slow
 def test_where_all_rows_certify_the_figures_are_theirs_at_99_per_cent_and_one_sentence_says_so():
     pooled = evaluated(1500, shares=(0.0, 1.0, 0.0))
     found = advise(pooled, with_sweep=True, kind="match_strong", within=0.03)
@@ -573,6 +576,7 @@ def test_looks_are_counted_in_words():
     ]
 
 
+@pytest.mark.slow
 def test_dollars_that_some_escalated_rows_do_not_tell_are_not_taken_for_nothing(rows):
     whole = advise(rows, kind="match_strong", within=0.02, with_sweep=True)
     rng = np.random.default_rng(3)

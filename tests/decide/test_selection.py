@@ -110,6 +110,7 @@ def test_a_simpler_signal_may_be_one_standard_error_behind_the_best_and_no_more(
     assert min(near, far) >= 4
 
 
+@pytest.mark.slow
 def test_the_learned_signal_is_judged_on_rows_that_its_model_has_not_seen() -> None:
     rng, z, y = rows(400, 11)
     signals = {"first_token": expit(z + rng.normal(0, 1, 400)), "entropy": expit(z + rng.normal(0, 1, 400))}
@@ -222,6 +223,7 @@ def test_the_model_reads_the_answer_or_the_text_only_where_they_tell_something(
     assert found.count(reads) >= 2, found
 
 
+@pytest.mark.slow
 def test_numbers_with_answers_and_words_are_what_production_evaluates() -> None:
     read, y = told(600, 3, by_answer=2.0, by_word=2.0)
     numbers = fit_learned(read, y, seed=0)

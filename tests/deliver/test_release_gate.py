@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.__main__ import main
 
+pytestmark = pytest.mark.slow
 Gate = Callable[..., tuple[int, str]]
 
 

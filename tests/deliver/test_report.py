@@ -27,7 +27,7 @@ from pipeline.errors import DataError
 from pipeline.run.record import Record, RunRecord, checked
 
 Recorded = Callable[[str], Made]
-QUICK = ("certified", "uncertified", "judge", "table")
+QUICK = ("certified", "uncertified", "judge")
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENES]
 SECTIONS = ["verdict", "decide", "tokens", "trust", "failures", "health", "use", "provenance"]
 INTERVAL = re.compile(r"\[[^\]]*\]|\([^)]*\)")

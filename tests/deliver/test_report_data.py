@@ -215,6 +215,7 @@ def test_the_density_under_the_reliability_curve_is_counted(made: Made) -> None:
         assert np.abs(np.array(found[stage]["density"]) - wanted).sum() <= 4  # a monotone curve on a grid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["certified", "pooled"])
 def test_signals_are_compared_with_the_chosen_one(recorded: Recorded, name: str) -> None:
     """Also where it was named and not chosen by the table."""

@@ -127,6 +127,7 @@ def test_row_28_a_limit_on_the_size_of_files_stops_the_run_like_a_full_disk(
         rows_are_accounted_for(run)
 
 
+@pytest.mark.slow
 def test_row_28_a_full_disk_for_the_report_names_the_report_and_pays_nothing_again(run: FaultRun) -> None:
     with FakeProvider() as api:
         assert run(api, "collect").code == 0

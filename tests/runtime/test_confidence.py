@@ -416,6 +416,7 @@ def test_no_reply_has_a_confidence_outside_the_unit_interval_or_without_the_stat
     assert repr(measure(body, ANSWERS, role=role, learned=MODEL)) == repr(measured), "deterministic, NaN aside"
 
 
+@pytest.mark.slow
 def test_the_generated_replies_reach_every_kind_of_case() -> None:
     seen: Counter[str] = Counter()
 
