@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cascade_threshold import json_text
@@ -67,9 +68,9 @@ class Folder:
         frame.attrs = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
         return frame
 
-    def read_arrow(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    def read_arrow(self, name: str, columns: Sequence[str] | None = None, *, repeating: Sequence[str] = ()) -> pa.Table:
         """A Parquet artefact, or some of its columns. Raises as `read_parquet`, and UsageError when it is not there."""
-        return read_parquet(self.existing(name), columns)
+        return read_parquet(self.existing(name), columns, repeating=repeating)
 
     def write_table(self, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
         """Write a Parquet artefact: see `parquet_options`."""
@@ -167,15 +168,24 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
         yield from walk(field.name, field.type)
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    repeating: Sequence[str] = (),
+    among: pc.Expression | None = None,
+) -> pa.Table:
     """A Parquet file that the product wrote, its page checksums verified; those of `columns` that it has.
 
-    The only reader of artefacts. Raises DataError when the file is truncated, damaged or no Parquet.
+    Text columns named in `repeating` come as the file holds them, as codes into their distinct values. `among` picks rows. The
+    only reader of artefacts. Raises DataError when the file is truncated, damaged or no Parquet.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(repeating)) as file:
             wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
-            return file.read(columns=wanted)
+            if among is None:
+                return file.read(columns=wanted)
+        return pq.read_table(path, columns=wanted, filters=among, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{path}: damaged ({str(error).splitlines()[0]}); delete it and run the stage again, nothing is paid twice"

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.deliver.report import records
 from pipeline.deliver.report.provenance import COUNTED
-from pipeline.deliver.report.rows import COLUMNS, ReportRows
+from pipeline.deliver.report.rows import COLUMNS, TEXTS, ReportRows
 from pipeline.run import directory as names
 from pipeline.run.decision import Decision
 from pipeline.run.directory import dump_json, finite
@@ -90,7 +90,7 @@ class Artefacts:
             sweep,
             {str(k): str(v) for k, v in sweep.attrs.items()},
             decision.read_table(names.RELIABILITY),
-            ReportRows.of_table(decision.read_arrow(names.PREDICTIONS, COLUMNS)),
+            ReportRows.of_table(decision.read_arrow(names.PREDICTIONS, COLUMNS, repeating=TEXTS)),
             decision.read_arrow(names.REPLIES, COUNTED) if decision.has(names.REPLIES) else None,
             decision.path(names.TOKENS) if decision.has(names.TOKENS) else None,
         )

@@ -29,9 +29,9 @@ FEW_ROWS = 30
 MOST_GROUPS = 80
 MOST_MISTAKES = 50
 
-_TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
+TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
 _NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "coin", "strong_weight")
-COLUMNS = ("example_id", "group", *_TEXTS, *_NUMBERS)
+COLUMNS = ("example_id", "group", *TEXTS, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ReportRows:
     def of_table(cls, table: pa.Table) -> ReportRows:
         """From predictions.parquet, of which COLUMNS are needed."""
         n, have = table.num_rows, set(table.column_names)
-        texts = {c: _coded(table[c]) if c in have else Coded(np.full(n, -1), ()) for c in _TEXTS}
+        texts = {c: _coded(table[c]) if c in have else Coded(np.full(n, -1), ()) for c in TEXTS}
         numbers = {c: _floats(table[c]) if c in have else np.full(n, np.nan) for c in _NUMBERS}
         ids = table["example_id"].cast(pa.string()) if "example_id" in have else None
         return cls(ids, texts, numbers, _groups(table["group"]) if "group" in have else None)
@@ -133,7 +133,11 @@ class ReportRows:
 def _coded(column: pa.ChunkedArray) -> Coded:
     kind = column.type
     text = column if pa.types.is_string(kind) or pa.types.is_dictionary(kind) else column.cast(pa.string())
-    encoded = text.combine_chunks() if pa.types.is_dictionary(text.type) else text.combine_chunks().dictionary_encode()
+    encoded = (
+        text.unify_dictionaries().combine_chunks()
+        if pa.types.is_dictionary(text.type)
+        else text.combine_chunks().dictionary_encode()
+    )
     values = [str(v) for v in encoded.dictionary.to_pylist()]
     order = sorted(range(len(values)), key=lambda i: values[i])
     place = np.empty(len(values) + 1, dtype=np.int64)

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.deliver.report.formatting import cut
 from pipeline.deliver.report.rows import ReportRows
+from pipeline.run.directory import read_parquet
 
 MOST_REPLIES = 20
 """Per set, of which there are three."""
@@ -79,7 +79,7 @@ def _tokens(path: Path, ids: list[str]) -> Mapping[str, list[dict[str, Any]]]:
         return {}
     wanted = ["example_id", "position", "token", "logprob", "in_answer", "alternatives"]
     among = (pc.field("example_id").isin(pa.array(ids))) & (pc.field("role") == "cheap")
-    table = pq.read_table(path, columns=wanted, filters=among)
+    table = read_parquet(path, wanted, among=among)
     out: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(table.to_pylist(), key=lambda r: (r["example_id"], r["position"])):
         out.setdefault(row["example_id"], []).append(
