@@ -508,6 +508,24 @@ def test_the_report_prints_on_eight_pages_and_the_certificate_on_one(browser: Br
     context.close()
 
 
+def test_on_paper_every_column_keeps_its_head_and_no_heading_stands_over_nothing(page: Page, made: Made) -> None:
+    page.emulate_media(media="print")
+    heads = page.evaluate(
+        """() => [...document.querySelectorAll("thead th")].filter(h => h.textContent.trim() && h.getClientRects().length)
+            .map(h => [h.textContent.trim(), h.innerText.trim()])"""
+    )
+    assert len(heads) > 20
+    assert [full for full, shown in heads if not shown] == []
+    titles = page.evaluate(
+        """() => [...document.querySelectorAll("main h3")].filter(h => h.getClientRects().length).map(h => {
+            let next = h.nextElementSibling
+            while (next && !next.getClientRects().length) next = next.nextElementSibling
+            return [h.innerText.trim(), next ? next.tagName : null]
+        })"""
+    )
+    assert [title for title, tag in titles if tag in (None, "H2", "H3")] == []
+
+
 def test_printing_while_exploring_prints_the_figures_of_the_run(page: Page, made: Made) -> None:
     start = page.locator("#sweep-table").inner_text(), marker(page)
     page.goto(f"{url(made)}#t=all&usd=0.17,0.25,0.66,3.96")
