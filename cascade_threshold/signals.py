@@ -41,7 +41,9 @@ _TOGETHER = (
            f"{_FEW}, or {_UNUSABLE}; or so for a later token that labels share; or a token does not begin the answer"),
 )  # fmt: skip
 """Computed together, since they share their work."""
-_EACH_BY_ITSELF: tuple[Signal, ...] = ()
+_EACH_BY_ITSELF: tuple[Signal, ...] = (
+    # name_of_the_file.SIGNAL,
+)
 """Signals with a file of their own, each in one line."""
 _LEARNED = Signal(
     "learned",

@@ -244,8 +244,13 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
     run = run_of(job)
     timeless = [*DECIDED, "replies.parquet", "tokens.parquet", "graded.parquet"]
 
-    def digests() -> dict[str, str]:
-        return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in timeless}
+    def digests() -> dict[str, Any]:
+        decided = json.loads((run / "decision.json").read_text())
+        made = decided.pop("run")  # as run.json: when, and how many requests were sent
+        assert decided.pop("digest")
+        names = [name for name in timeless if name != "decision.json"]
+        of_files = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
+        return of_files | {"decided": decided, "models": made["models"], "prompt": made["digests"]}
 
     before = digests()
     assert command("evaluate", str(CONFIG), "--limit", "700", folder=folder) == 0
