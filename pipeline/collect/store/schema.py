@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,9 +78,11 @@ def _was_sent(record: Path) -> bool:
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables of a new file, or check that an old one is ours and not from the future."""
     with errors(path):
+        connection.execute("BEGIN")  # one state of the file: another process may be making its tables meanwhile
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         ours = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        connection.execute("COMMIT")
         if tables and ours != APPLICATION_ID:
             raise UsageError(f"{path}: an SQLite file of something else; choose another folder with --runs-dir")
         if version > SCHEMA_VERSION:
@@ -101,6 +104,19 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("COMMIT")
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Keep a write-ahead log. SQLite does not wait here for one that opens the same file in this moment, so this does."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not str(error.sqlite_errorname).startswith("SQLITE_BUSY") or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
 def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
     """A write-ahead log, whose index is shared memory, or on another machine's disk, where there is none, a rollback journal.
 
@@ -108,7 +124,7 @@ def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
     """
     kind = network_kind(path.parent)
     if kind is None:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         return
     warnings.warn(
         f"{path}: on a network file system ({kind}), so it is kept without a write-ahead log, which is slower, and only one "
