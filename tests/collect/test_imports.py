@@ -186,6 +186,17 @@ def test_what_lm_eval_wrote_names_choices_as_its_targets_do(capsys, here, name, 
         assert row["confidence"] == pytest.approx(max(chances) / sum(chances))
 
 
+def test_an_older_log_of_lm_eval_lists_what_was_to_be_continued_with(capsys, here):
+    lines = [json.loads(line) for line in (WRITTEN / "lm_eval_texts.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["arguments"] = [[a["arg_0"], a["arg_1"]] for a in line["arguments"].values()]
+    (here / "older.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    older = imported(capsys, "lm-eval", "older.jsonl")
+    pd.testing.assert_frame_equal(
+        older, imported(capsys, "lm-eval", WRITTEN / "lm_eval_texts.jsonl", "--output", here / "t.parquet")
+    )
+
+
 def test_two_filters_of_lm_eval_grade_each_document_twice_and_one_is_to_be_chosen(capsys):
     assert main(["import", "lm-eval", str(WRITTEN / "lm_eval_filters.jsonl")]) == 2
     said = capsys.readouterr().err

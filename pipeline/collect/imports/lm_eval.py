@@ -71,9 +71,17 @@ def _likelihoods(found: Any) -> list[float] | None:
 
 
 def _choices(line: dict[str, Any], count: int) -> list[str] | None:
-    """The texts of the choices, which the log keeps as what was to be continued with; None where it does not."""
+    """The texts of the choices, which the log keeps as what was to be continued with; None where it does not.
+
+    Today's logs name each request and its parts, older ones list [context, continuation].
+    """
     asked = line.get("arguments")
-    if not isinstance(asked, dict):
+    if isinstance(asked, dict):
+        named = [asked.get(f"gen_args_{i}") for i in range(count)]
+        found = [a.get("arg_1") if isinstance(a, dict) else None for a in named]
+    elif isinstance(asked, list) and len(asked) == count:
+        found = [a[1] if isinstance(a, list) and len(a) == 2 else None for a in asked]
+    else:
         return None
-    found = [a.get("arg_1") if isinstance(a := asked.get(f"gen_args_{i}"), dict) else None for i in range(count)]
-    return [text.strip() for text in found if isinstance(text, str)] if all(isinstance(t, str) for t in found) else None
+    texts = [text.strip() for text in found if isinstance(text, str)]
+    return texts if len(texts) == count else None
