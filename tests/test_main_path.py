@@ -439,9 +439,12 @@ def test_a_table_with_sampled_answers_is_not_read_back_and_its_look_is_that_of_t
     )
     read: list[str] = []
     original = directory.read_parquet
-    monkeypatch.setattr(
-        directory, "read_parquet", lambda path, *rest: (read.append(path.name), original(path, *rest))[1]
-    )
+
+    def recorded(path: Path, *rest: Any, **options: Any) -> Any:
+        read.append(path.name)
+        return original(path, *rest, **options)
+
+    monkeypatch.setattr(directory, "read_parquet", recorded)
     assert command("evaluate", str(config), folder=tmp_path) == 0
     assert read == []
     assert command("recommend", str(config), folder=tmp_path) == 0
