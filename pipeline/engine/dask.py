@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from pipeline.engine import local
 from pipeline.engine.manifest import Manifest, Spec, computed, manifest
 from pipeline.errors import Stopped, UsageError
+from pipeline.run.processors import processors
 
 INSTALL = "pip install 'cascade-threshold[dask]'"
 CONNECT_S = 30
@@ -58,7 +58,7 @@ def _client(distributed: Any, stack: ExitStack, address: str | None, workers: in
     """A client of the cluster at the address, or of one made for this command; closed by the stack."""
     if address is None:
         cluster = distributed.LocalCluster(
-            n_workers=workers or local.processors(),
+            n_workers=workers or processors(),
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,

@@ -7,7 +7,6 @@ The plan fixes the shards, never the number of workers, so results are the same 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import Generic
 
 from pipeline.engine.manifest import Failure, Manifest, Spec, computed, manifest
 from pipeline.errors import Stopped
+from pipeline.run.processors import processors
 
 TRIES = 3
 """How often a shard is started if its process dies."""
@@ -35,11 +35,6 @@ def run(work: Callable[[Spec], Manifest], shards: Iterable[Spec], *, workers: in
         yield from map(work, chain(first, rest))
         return
     yield from _Pool(work, chain(first, rest), len(first)).manifests()
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Pool(Generic[Spec]):

@@ -6,8 +6,11 @@ import asyncio
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +24,8 @@ from pipeline.collect.providers.chat_api import ChatApi
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request, lettered, messages
 from pipeline.config.yaml_file import load as read_config
-from pipeline.demo.transport import BASE_URL, EmbeddedTransport, answers, client
+from pipeline.demo.processes import Processes
+from pipeline.demo.transport import BASE_URL, EmbeddedTransport, client
 from pipeline.demo.weights import Model, load
 
 TASK = ROOT / "datasets" / "email_triage"
@@ -39,7 +43,7 @@ def ask(body: Any, models: dict[str, Model] | None = None) -> httpx.Response:
     """POST a body straight to the transport."""
 
     async def post() -> httpx.Response:
-        transport = EmbeddedTransport(models or {m.name: m for m in MODELS.values()})
+        transport = EmbeddedTransport((models or MODELS).values())
         async with httpx.AsyncClient(transport=transport) as http:
             content = body if isinstance(body, bytes) else json.dumps(body)
             return await http.post(BASE_URL + "/v1/chat/completions", content=content)
@@ -111,13 +115,95 @@ def test_without_the_sdk_in_between_the_same_reply_arrives(content: str) -> None
     )
 
     async def both() -> tuple[Attempt, Attempt]:
-        straight = ChatApi(client([CHEAP]), answer=answers([CHEAP]), service="embedded", paid=False, timed=False)
+        here = Processes(TASK / "models" / "cheap.npz", CHEAP, count=1)
+        straight = ChatApi(client([CHEAP]), answers=here, service="embedded", paid=False, timed=False)
         through = ChatApi(client([CHEAP]), service="embedded", paid=False, timed=False)
         return await straight.complete(request), await through.complete(request)
 
     mine, theirs = asyncio.run(both())
     assert mine == theirs
     assert mine.http_status == (400 if len(content) > 5000 else 200)
+
+
+def through(processes: Processes, bodies: list[bytes]) -> list[tuple[int, bytes]]:
+    """The replies to bodies that are asked all at once."""
+
+    async def run() -> list[tuple[int, bytes]]:
+        try:
+            return await asyncio.gather(*map(processes.answer, bodies))
+        finally:
+            await processes.aclose()
+
+    return asyncio.run(run())
+
+
+def some_bodies(count: int) -> list[bytes]:
+    asked = [asking(logprobs=5, messages=[{"role": "user", "content": f"Lunch {i}?" * (i % 7)}]) for i in range(count)]
+    return [json.dumps(body).encode() for body in (*asked, asking(n=2), asking(model="another"))]
+
+
+def test_processes_reply_with_the_bytes_that_this_process_would() -> None:
+    def replies(count: int) -> list[tuple[int, bytes]]:
+        return through(Processes(TASK / "models" / "cheap.npz", CHEAP, count=count, answered_here=3), some_bodies(40))
+
+    alone = replies(1)
+    assert replies(2) == alone
+    assert [status for status, _ in alone[-3:]] == [200, 400, 404]
+
+
+def test_when_processes_are_killed_or_cannot_start_every_request_is_still_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bodies = some_bodies(40)
+    alone = through(Processes(TASK / "models" / "cheap.npz", CHEAP, count=1), bodies)
+    started: list[asyncio.subprocess.Process] = []
+    original = asyncio.create_subprocess_exec
+
+    async def noted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await original(*command, **options))
+        asyncio.get_running_loop().call_later(
+            0.02 * len(started), started[-1].kill
+        )  # before it can have replied to all
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    assert through(Processes(TASK / "models" / "cheap.npz", CHEAP, count=2, answered_here=0), bodies) == alone
+    assert [process.returncode for process in started] == [-9, -9]
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert through(Processes(TASK / "models" / "cheap.npz", CHEAP, count=2, answered_here=0), bodies) == alone
+
+
+def test_no_process_outlives_the_run_that_started_it() -> None:
+    """The run is killed between two answers, so that it can end nothing itself."""
+    program = f"""
+import asyncio, os, signal
+from pathlib import Path
+from pipeline.demo.processes import Processes
+from pipeline.demo.weights import load
+path = Path({str(TASK / "models" / "cheap.npz")!r})
+async def run():
+    processes = Processes(path, load(path), count=2, answered_here=0)
+    await processes.answer(b"{{}}")
+    print(*(p._process.pid for p in processes._processes), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(run())
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    pids = [int(pid) for pid in killed.stdout.split()]
+    assert len(pids) == 2
+    deadline = time.monotonic() + 30
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "a process is left over"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is running (one that ended and was not waited for yet is not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_same_request_gives_the_same_bytes() -> None:
@@ -168,7 +254,7 @@ def test_parts_of_a_message_are_joined() -> None:
 
 def test_the_models_are_listed_and_other_routes_do_not_exist() -> None:
     async def get(path: str) -> httpx.Response:
-        async with httpx.AsyncClient(transport=EmbeddedTransport({CHEAP.name: CHEAP})) as http:
+        async with httpx.AsyncClient(transport=EmbeddedTransport([CHEAP])) as http:
             return await http.get(BASE_URL + path)
 
     assert [m["id"] for m in asyncio.run(get("/v1/models")).json()] == [CHEAP.name]

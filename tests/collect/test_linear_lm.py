@@ -174,7 +174,7 @@ def test_another_prompt_is_refused_and_not_answered_at_random() -> None:
             judge.generate([{"role": "user", "content": text}], 8, 5)
 
         async def post(text: str = text) -> httpx.Response:
-            async with httpx.AsyncClient(transport=EmbeddedTransport({judge.name: judge})) as http:
+            async with httpx.AsyncClient(transport=EmbeddedTransport([judge])) as http:
                 body = {"model": judge.name, "messages": [{"role": "user", "content": text}]}
                 return await http.post(BASE_URL + "/v1/chat/completions", json=body)
 

@@ -1,18 +1,17 @@
 """Chat API: asks an OpenAI-style chat API through the Together SDK's client.
 
-The same code serves Together itself, any other server of that wire format, and the embedded models, which answer in process.
+The same code serves Together itself, any other server of that wire format, and the embedded models, which answer on this machine.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib
 import json
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
@@ -37,13 +36,22 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=Fa
 """Encodes a body as the SDK does."""
 
 
+class Answers(Protocol):
+    """What answers on this machine, without a connection."""
+
+    async def answer(self, raw: bytes) -> tuple[int, bytes]:
+        """Status and body of the reply to the body of a chat completion."""
+
+    async def aclose(self) -> None:
+        """End whatever was started to answer."""
+
+
 class ChatApi:
     """Asks with an AsyncTogether client's key, address and headers; `max_retries` must be 0, since every try is recorded.
 
     With `direct`, requests go straight to aiohttp: the SDK's building of a request and of a response costs several times
     what sending costs. What arrives at the service is the same, byte for byte (tested). Otherwise the client's own `post`
-    is used, over whatever transport it was made with. `answer` takes the place of both: the same bytes go to a function in this
-    process, which returns a status and the bytes of a reply.
+    is used, over whatever transport it was made with. `answers` takes the place of both: it gets the same bytes.
     `forms` says which request form a model understands (see wire_form); models not named start with `first` for their
     logprobs and switch once for each thing that the service wants said differently. `keyless`: no key is sent at all.
     """
@@ -53,7 +61,7 @@ class ChatApi:
         client: AsyncTogether,
         *,
         direct: bool = False,
-        answer: Callable[[bytes], tuple[int, bytes]] | None = None,
+        answers: Answers | None = None,
         service: str = "together",
         paid: bool = True,
         timed: bool = True,
@@ -68,7 +76,7 @@ class ChatApi:
         self.address, self.host = str(url), url.netloc.decode()
         self.forms, self._first, self._keyless = dict(forms or {}), first, keyless
         self._secret = client.api_key if paid and not keyless else None
-        self._origin, self._answer = origin or Origin(), answer
+        self._origin, self._answers = origin or Origin(), answers
         self._session: aiohttp.ClientSession | None = None
         # looked up now, since one that cannot be used is to be told before anything is sent
         self._proxy = usable_proxy(self.address) if direct else None
@@ -116,9 +124,8 @@ class ChatApi:
         )
 
     async def _send(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        if self._answer is not None:
-            await asyncio.sleep(0)  # others get their turn between two answers
-            status, content = self._answer(_JSON.encode(body).encode())
+        if self._answers is not None:
+            status, content = await self._answers.answer(_JSON.encode(body).encode())
             return status, {}, content
         return await (self._ask(body) if self._direct else self._post(body))
 
@@ -206,6 +213,8 @@ class ChatApi:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._answers is not None:
+            await self._answers.aclose()
         if self._session is not None:
             await self._session.close()
         await self.client.close()

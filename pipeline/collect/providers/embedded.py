@@ -1,4 +1,4 @@
-"""Embedded: the demonstration models of this repository, which answer in this process and cost nothing."""
+"""Embedded: the demonstration models of this repository, which answer on this machine and cost nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pipeline.collect.providers.chat_api import ChatApi
 from pipeline.collect.providers.service import Service
 from pipeline.config.task import Model, TaskConfig
 from pipeline.demo import weights
-from pipeline.demo.transport import answers, client
+from pipeline.demo.processes import Processes
+from pipeline.demo.transport import client
 from pipeline.errors import ConfigError
+from pipeline.run.processors import processors
 
 
 def service(config: TaskConfig, role: str, settings: Model) -> Service:
@@ -24,14 +26,16 @@ def service(config: TaskConfig, role: str, settings: Model) -> Service:
         raise ConfigError(
             f"{where}: {role}.constrain: demonstration models take no constraint; remove it, or choose another provider"
         )
+    path = Path(config.resolve(settings.weights))
     try:
-        model = weights.load(Path(config.resolve(settings.weights)))
+        model = weights.load(path)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(f"{where}: {role}.weights: {error}; `make train` makes the bundled ones") from None
-    return Service("embedded", model.name, settings.model, model, "embedded", role=role)
+    return Service("embedded", model.name, settings.model, (path, model), "embedded", role=role)
 
 
 def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> ChatApi:
     """The model, asked with the bytes that the SDK's client would send it."""
-    models = [found.source]
-    return ChatApi(client(models), answer=answers(models), service=found.name, paid=False, timed=False)
+    path, model = found.source
+    answers = Processes(path, model, count=min(concurrency, processors()))
+    return ChatApi(client([model]), answers=answers, service=found.name, paid=False, timed=False)

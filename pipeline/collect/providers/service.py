@@ -17,7 +17,7 @@ class Service:
     model: str
     stands_in_for: str | None = None
     source: Any = field(default=None, repr=False, compare=False)
-    """The loaded model (embedded), the file (recorded), the place (an API)."""
+    """The weight file and its model (embedded), the file (recorded), the place (an API)."""
     provider: str = "together"
     address: str | None = None
     """Where requests go, for people; None where nothing is sent."""
