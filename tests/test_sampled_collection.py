@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from asking import KEY
 from fake_batch import FakeBatchApi
 from fake_provider import FakeProvider, Post, Step, completion, http, label_of, ok
 
+from cascade_threshold import signals as signals_module
+from pipeline import stages
 from pipeline.__main__ import main
+from pipeline.collect import request as request_module
 from pipeline.collect.sending import batch_sender
+from pipeline.collect.sending.spend_cap import Allowance
+from pipeline.collect.task_input import TaskInput
+from pipeline.config import yaml_file
+from pipeline.config.options import Options
+from pipeline.engine import local, shards
+from pipeline.run import schemas
 
 ROWS = 300
 WRONG = {f"mail {i}." for i in range(ROWS) if i % 3 == 0 and label_of(f"mail {i}.")[1] < -0.9}
@@ -146,6 +157,51 @@ def test_failing_strong_calls_never_lower_the_threshold(run: Run) -> None:
     lossy = json.loads(path.read_text())
     assert lossy["threshold"] is None or lossy["threshold"] >= whole["threshold"]
     assert "missing_strong" in {w["code"] for w in lossy["warnings"]}
+
+
+def test_each_reply_is_parsed_once_whenever_it_was_bought_and_one_reading_of_all_leaves_the_same_bytes(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from outside; shards and row groups are small, so that a block's answers lie in several of them."""
+    for owner, name, value in (
+        (shards, "SHARD", 60),
+        (schemas, "ROW_GROUP", 96),
+        (schemas, "BATCH", 16),
+        (local, "processors", lambda: 1),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    counts: Counter[str] = Counter()
+    rows = 150
+
+    def counted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def stand_in(*given: Any) -> Any:
+            counts[name] += 1
+            return original(*given)
+
+        monkeypatch.setattr(owner, name, stand_in)
+
+    counted(request_module, "messages")
+    counted(request_module, "digest")
+    counted(signals_module, "parse")
+    with FakeProvider(service) as api:
+        monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
+        task = TaskInput(yaml_file.load(Path("configs/mail.yaml")), Options(yes=True, quiet=True, limit=rows))
+        collected = stages.collect(task, Allowance())
+        bought = len(asked(api))
+    artefacts = ("replies.parquet", "tokens.parquet", "graded.parquet")
+    tables = [task.run.path(name).read_bytes() for name in artefacts]
+    replies = pd.read_parquet(task.run.path("replies.parquet"))
+    of_strong = int((replies["role"] == "strong").sum())
+    assert 0.2 * rows < of_strong == bought < 0.7 * rows
+    assert counts["parse"] == len(replies) == rows + of_strong
+    assert counts["messages"] == counts["digest"] == 2 * rows
+    read = stages.graded(task)
+    assert counts["parse"] == 2 * len(replies)
+    assert [task.run.path(name).read_bytes() for name in artefacts] == tables
+    assert read.facts == collected.facts
+    pd.testing.assert_frame_equal(read.frame, collected.frame)
 
 
 def test_a_batch_api_gets_one_file_as_far_down_as_is_expected_and_few_more(

@@ -67,7 +67,7 @@ def test_files_are_put_together_a_row_group_at_a_time(tmp_path: Path, monkeypatc
         with table_writer(part, schemas.TOKENS) as table:
             for i in range(count):
                 table.add([token(i)])
-    schemas.merge(parts, tmp_path / "t", schemas.TOKENS, {"task": "x"})
+    schemas.merge(schemas.row_groups(parts), tmp_path / "t", schemas.TOKENS, {"task": "x"})
     file = pq.ParquetFile(tmp_path / "t")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10, 10, 5, 3]
     assert read(tmp_path / "t") == read(parts[0]) + read(parts[1])

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cascade_threshold.answers import AnswerSet
-from cascade_threshold.signals import measure
-from pipeline.collect.request import Request
 from pipeline.collect.sending.role import SendReport
-from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.vocabulary import ROLES
 from pipeline.engine import engines, reply_stats, shards
 from pipeline.engine.manifest import Manifest
-from pipeline.engine.prediction import correctness
-from pipeline.engine.shard_plan import planned
+from pipeline.engine.shard_plan import ShardPlan, planned
 from pipeline.errors import CascadeError
 from pipeline.run import schemas
 from pipeline.run.directory import GRADED, REPLIES, Run
@@ -52,26 +48,102 @@ def read(task: TaskInput, run: Run, *, strong: Collection[str] | None = None) ->
 
     `strong`: ids of the rows that the strong model was asked about; None: all that get an answer of it.
     """
-    metadata = {"schema": "cascade-tables/1", "task": task.config.task, "run_id": run.run_id}
-    options = task.options
-    with planned(task, run, strong) as plan:
-        done = list(engines.run(options.engine, shards.read, plan, workers=options.workers))
-        found = {name: list(shards.results(plan.made, done, name)) for name in shards.RESULTS}
+    with planned(task, run) as plan:
+        reading = Reading(task, run, plan)
+        reading.read(strong)
+        return reading.written()
+
+
+class Reading:
+    """What was read of a run's kept replies so far. More strong replies can be read as they come; none is parsed again."""
+
+    def __init__(self, task: TaskInput, run: Run, plan: ShardPlan) -> None:
+        self._task, self._run, self._plan = task, run, plan
+        self._done: list[Manifest] = []
+
+    def read(self, strong: Collection[str] | None = None, *, alone: bool = False) -> None:
+        """Parse the replies to the rows; the arguments are those of `ShardPlan.shards`."""
+        options, wanted = self._task.options, self._plan.shards(strong, alone=alone)
+        self._done += engines.run(options.engine, shards.read, wanted, workers=options.workers)
+
+    def more_strong(self, rows: Collection[str]) -> pa.Table:
+        """Parse the strong replies to these rows; their graded rows, with the columns of the strong side alone."""
+        before = len(self._done)
+        self.read(rows, alone=True)
+        found = shards.results(self._plan.made[before:], self._done[before:], GRADED)
+        return schemas.read_parts(found, schemas.GRADED)
+
+    def graded(self) -> Graded:
+        """The rows as far as they were read; nothing is written."""
+        found = self._results(GRADED)
+        return self._graded(pa.concat_tables([schemas.GRADED.empty_table(), *self._groups(GRADED, found)]))
+
+    def written(self) -> Graded:
+        """The rows and what the replies took; replies.parquet, tokens.parquet and graded.parquet are written."""
+        task, run = self._task, self._run
+        metadata = {"schema": "cascade-tables/1", "task": task.config.task, "run_id": run.run_id}
+        found = {name: self._results(name) for name in shards.RESULTS}
         needed = {REPLIES: COUNTED, GRADED: schemas.GRADED.names}
         held = {
-            name: schemas.merge(found[name], run.path(name), schema, metadata, keep=needed.get(name, ()))
+            name: schemas.merge(self._groups(name, found[name]), run.path(name), schema, metadata, needed.get(name, ()))
             for name, schema in shards.RESULTS.items()
         }
-    replies, frame = held[REPLIES], held[GRADED].to_pandas()
-    frame["split"] = [e.split for e in task.dataset.examples]
-    newest = pc.max(replies["received_at"]).as_py()
-    facts = reply_stats.total((manifest.facts for manifest in done), newest)
-    if task.config.report.examples == "none":
-        facts = facts.model_copy(update={"unreadable_texts": dict.fromkeys(ROLES, ())})
-    from_files = {role: _told(role, replies, done) for role in task.roles if task.is_read_from_file(role)}
-    if from_files:
-        run.update(spending=from_files)
-    return Graded(frame, facts, replies)
+        from_files = {
+            role: _told(role, held[REPLIES], self._done) for role in task.roles if task.is_read_from_file(role)
+        }
+        if from_files:
+            run.update(spending=from_files)
+        return self._graded(held[GRADED], held[REPLIES])
+
+    def _graded(self, rows: pa.Table, replies: pa.Table | None = None) -> Graded:
+        frame = rows.to_pandas()
+        frame["split"] = [e.split for e in self._task.dataset.examples]
+        newest = None if replies is None else pc.max(replies["received_at"]).as_py()
+        facts = reply_stats.total((manifest.facts for manifest in self._done), newest)
+        if self._task.config.report.examples == "none":
+            facts = facts.model_copy(update={"unreadable_texts": dict.fromkeys(ROLES, ())})
+        return Graded(frame, facts, replies)
+
+    def _results(self, artefact: str) -> list[list[str]]:
+        """For each part of the run's rows, the addresses of what its shards gave of the artefact, in the order of reading."""
+        found: dict[int, list[str]] = {}
+        paths = shards.results(self._plan.made, self._done, artefact)
+        for shard, path in zip(self._plan.made, paths, strict=True):
+            found.setdefault(shard.place, []).append(path)
+        return list(found.values())
+
+    def _groups(self, artefact: str, parts: Iterable[list[str]]) -> Iterator[pa.Table]:
+        """The artefact's row groups: the same, whether a part's replies were read at once or one after the other."""
+        start = 0
+        for paths in parts:
+            examples = self._task.dataset.examples[start : start + shards.SHARD]
+            start += len(examples)
+            if len(paths) == 1:
+                yield from schemas.row_groups(paths)
+                continue
+            tables = [schemas.read_parts([path], shards.RESULTS[artefact]) for path in paths]
+            ids = pa.array([e.id for e in examples])
+            whole = _with_strong(tables) if artefact == GRADED else _in_order(pa.concat_tables(tables), ids)
+            for first in range(0, len(whole), schemas.ROW_GROUP):
+                yield whole.slice(first, schemas.ROW_GROUP)
+
+
+def _with_strong(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of the first table; the strong side of those that stand in a later one is what the later one says."""
+    rows, later = tables[0], pa.concat_tables(tables[1:])
+    found = pc.index_in(rows["example_id"], value_set=later["example_id"].combine_chunks()).to_numpy()
+    place = np.where(np.isnan(found), np.arange(len(rows)), len(rows) + np.nan_to_num(found)).astype(np.int64)
+    for number, name in enumerate(rows.schema.names):
+        if name.startswith("strong_"):
+            column = pa.chunked_array([*rows[name].chunks, *later[name].chunks]).take(pa.array(place))
+            rows = rows.set_column(number, rows.schema.field(name), column)
+    return rows
+
+
+def _in_order(table: pa.Table, ids: pa.Array) -> pa.Table:
+    """Replies, or their tokens, role by role in the order of the rows."""
+    place = pc.index_in(table["example_id"], value_set=ids).to_numpy()
+    return table.take(pa.array(np.lexsort((place, table["role"].to_numpy() != "cheap"))))
 
 
 def _told(role: str, replies: pa.Table, done: Iterable[Manifest]) -> dict[str, Any]:
@@ -89,20 +161,3 @@ def _told(role: str, replies: pa.Table, done: Iterable[Manifest]) -> dict[str, A
     )
     report.usd = pc.sum(mine["usd"]).as_py() or 0.0
     return report.record()
-
-
-def strong_answers(
-    task: TaskInput, store: ResponseStore, requests: Iterable[Request]
-) -> dict[str, tuple[str | None, str, bool | None]]:
-    """Answer, status and correctness of the kept strong replies to some requests, by example id."""
-    named: dict[str, list[str]] = {}
-    for request in requests:  # copies share one
-        named.setdefault(request.request_id, []).append(request.example_id)
-    examples = {e.id: e for e in task.dataset.examples} if named else {}
-    out = {}
-    for reply in store.replies(list(named)):
-        for example in (examples[name] for name in named[reply.request_id]):
-            answers = task.answers or AnswerSet.choose(example.options or ())
-            m = measure(reply.body, answers, role="strong")
-            out[example.id] = (m.answer, m.status, correctness(m.answer, m.status, example.label))
-    return out

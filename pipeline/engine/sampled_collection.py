@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,13 @@ from pipeline.collect.store.response_store import CHUNK, ResponseStore, chunks
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.strong_answers import StrongAnswers
 from pipeline.engine import confidence, reading
-from pipeline.engine.reading import Graded
+from pipeline.engine.reading import Graded, Reading
 from pipeline.engine.sampled_answers import SampledAnswers
+from pipeline.engine.shard_plan import planned
 from pipeline.errors import CapReached
+
+TOLD = ("strong_answer", "strong_status", "strong_correct")
+"""What the walk needs of a strong answer."""
 
 
 def sampled(task: TaskInput) -> bool:
@@ -65,34 +70,29 @@ def collect(task: TaskInput, allowance: Allowance) -> Graded:
     with ResponseStore(task.store_path) as store:
         collection.prepare(task, store, allowance, task.run.update)
         collection.send(task, store, allowance, note, {"cheap": task.requests("cheap")})
-        asked = settled(store, requests)
-        found = confidence.with_signal(task, reading.read(task, task.run, strong=asked))
-        frame, walk = found.frame.set_index("example_id", drop=False), SampledAnswers.of(task, found)
-        assert walk is not None
-        while True:
-            step = walk.purchase(frame, asked=np.array([name in asked for name in frame.index], dtype=bool))
-            if step.complete:
-                break
-            block = [requests[name] for name in frame.index[step.missing] if name in requests]
-            try:
-                collection.send(task, store, allowance, note, {"strong": block})
-            except CapReached as error:
-                stopped = error
-            came = reading.strong_answers(task, store, block)
-            for column, values in zip(
-                ("strong_answer", "strong_status", "strong_correct"), _columns(came), strict=True
-            ):
-                frame[column] = frame[column].astype(object)
-                frame.loc[list(came), column] = values
-            asked |= set(frame.index[step.missing]) if stopped is None else set(came)
-            if stopped is not None:
-                break
-    graded = reading.read(task, task.run, strong=asked)
-    return Graded(graded.frame, graded.facts, graded.replies, stopped)
-
-
-def _columns(came: Mapping[str, tuple[Any, ...]]) -> list[list[Any]]:
-    return [[row[i] for row in came.values()] for i in range(3)]
+        with planned(task, task.run) as plan:
+            replies, asked = Reading(task, task.run, plan), settled(store, requests)
+            replies.read(asked)
+            found = confidence.with_signal(task, replies.graded())
+            frame, walk = found.frame.set_index("example_id", drop=False), SampledAnswers.of(task, found)
+            assert walk is not None
+            while stopped is None:
+                step = walk.purchase(frame, asked=np.array([name in asked for name in frame.index], dtype=bool))
+                if step.complete:
+                    break
+                wanted = frame.index[step.missing]
+                block = {name: requests[name] for name in wanted if name in requests}
+                try:
+                    collection.send(task, store, allowance, note, {"strong": list(block.values())})
+                    asked |= set(wanted)
+                except CapReached as error:
+                    stopped, block = error, {name: block[name] for name in settled(store, block)}
+                    asked |= set(block)
+                came = replies.more_strong(block).select(["example_id", *TOLD]).to_pandas().set_index("example_id")
+                for column in TOLD:
+                    frame[column] = frame[column].astype(object)
+                    frame.loc[came.index, column] = came[column]
+            return replace(replies.written(), stopped=stopped)
 
 
 def _eligible(task: TaskInput) -> dict[str, Request]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +38,26 @@ class ShardPlan:
     folder: str
     fetch: dict[str, Fetch]
     made: list[Shard]
-    strong: Collection[str] | None = None
-    """Ids of the rows that the strong model was asked about; None: all that get an answer of it."""
 
     def __iter__(self) -> Iterator[Shard]:
-        asked = {role: self._asked(role) for role in self.task.roles}
-        human = self.task.human
-        for number, examples in enumerate(chunks(self.task.dataset.examples, shards.SHARD)):
+        return self.shards()
+
+    def shards(self, strong: Collection[str] | None = None, *, alone: bool = False) -> Iterator[Shard]:
+        """All rows, with the strong replies to the rows that `strong` names; None: to all that get one.
+
+        alone  these rows without the others, and without their cheap replies
+        """
+        roles = ("strong",) if alone else self.task.roles
+        asked, human = {role: self._asked(role) for role in roles}, self.task.human
+        for place, examples in enumerate(chunks(self.task.dataset.examples, shards.SHARD)):
+            if alone:
+                examples = [e for e in examples if e.id in (strong or ())]
+            if not examples:
+                continue
+            keys, number = self._keys(roles, examples, strong), len(self.made)
             source = address.joined(self.folder, f"rows-{number:05d}.parquet")
             with address.written(source) as path, schemas.table_writer(path, schemas.SHARD) as table:
-                held, keys = 0, self._keys(examples)
+                held = 0
                 for piece in chunks(examples, PIECE):
                     held += self._write(table, piece, keys)
                     if held >= HELD_BYTES:
@@ -56,6 +66,7 @@ class ShardPlan:
             shard = Shard(
                 source,
                 address.joined(self.folder, f"{number:05d}"),
+                place,
                 self.task.config.kind,
                 self._answers,
                 asked,
@@ -64,11 +75,13 @@ class ShardPlan:
             self.made.append(shard)
             yield shard
 
-    def _keys(self, examples: list[Example]) -> dict[str, dict[str, str]]:
+    def _keys(
+        self, roles: Iterable[str], examples: list[Example], strong: Collection[str] | None
+    ) -> dict[str, dict[str, str]]:
         """By role and row id, the keys of a shard's requests. What comes from a file is rendered here, and not held."""
-        keys = {role: self.task.request_ids(role, examples) for role in self.task.roles}
-        if self.strong is not None:
-            keys["strong"] = {name: key for name, key in keys["strong"].items() if name in self.strong}
+        keys = {role: self.task.request_ids(role, examples) for role in roles}
+        if strong is not None:
+            keys["strong"] = {name: key for name, key in keys["strong"].items() if name in strong}
         return keys
 
     @property
@@ -94,7 +107,7 @@ class ShardPlan:
                 e.segment,
                 e.label,
                 None if e.options is None else json.dumps(e.options),
-                self.task.wants("strong", e) and (self.strong is None or e.id in self.strong),
+                self.task.wants("strong", e),
                 *(value for role in ROLES for value in (keys.get(role, {}).get(e.id), *told[role].get(e.id, NONE))),
             )
             for e in examples
@@ -103,11 +116,11 @@ class ShardPlan:
 
 
 @contextmanager
-def planned(task: TaskInput, run: Run, strong: Collection[str] | None = None) -> Iterator[ShardPlan]:
-    """The task's shards, in a folder that is gone afterwards. `strong`: see `ShardPlan`."""
+def planned(task: TaskInput, run: Run) -> Iterator[ShardPlan]:
+    """The task's shards, in a folder that is gone afterwards."""
     with ExitStack() as stack:
         fetch = {role: _fetch(task, role, stack) for role in task.roles}
-        yield ShardPlan(task, stack.enter_context(_folder(task, run)), fetch, [], strong)
+        yield ShardPlan(task, stack.enter_context(_folder(task, run)), fetch, [])
 
 
 @contextmanager

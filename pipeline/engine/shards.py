@@ -14,7 +14,6 @@ import pyarrow as pa
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price
 from cascade_threshold.signals import Measurement, measure, token_rows
-from pipeline.config.vocabulary import ROLES
 from pipeline.engine import raw_reply
 from pipeline.engine.manifest import Manifest
 from pipeline.engine.prediction import prediction, with_strong
@@ -52,6 +51,8 @@ class Shard:
     """Address of a Parquet file of `schemas.SHARD`."""
     out: str
     """Where results go: this address, with the artefact's name appended."""
+    place: int
+    """Which part of the run's rows it belongs to: a part whose strong answers are bought bit by bit has several shards."""
     kind: str
     answers: tuple[str, ...] | None
     """The closed set, of kind judge the answer that means yes first; None where it depends on the row."""
@@ -75,8 +76,8 @@ class Shard:
 def read(shard: Shard) -> Manifest:
     """Parse each kept reply once; write the shard's parts of replies.parquet, tokens.parquet and graded.parquet.
 
-    Replies come role by role, the cheap one's first; graded rows in the order of the shard's rows. Facts of the manifest
-    are the report's counts.
+    Replies come role by role, the cheap one's first; graded rows in the order of the shard's rows, null in the columns of a
+    role that the shard lacks. Facts of the manifest are the report's counts.
     """
     facts = Facts()
     with address.parquet(shard.source) as source, ExitStack() as stack:
@@ -84,8 +85,9 @@ def read(shard: Shard) -> Manifest:
             stack.enter_context(schemas.table_writer(stack.enter_context(address.written(shard.result(name))), schema))
             for name, schema in RESULTS.items()
         )
-        rows: dict[str, dict[str, Any]] = {row["example_id"]: row for row in source.read(columns=ROW).to_pylist()}
-        for role in ROLES:
+        blank = dict.fromkeys(schemas.GRADED.names)
+        rows = {row["example_id"]: blank | row for row in source.read(columns=ROW).to_pylist()}
+        for role in shard.roles:
             for example_id, request_id, raw, m in _measured(shard, source, role, facts):
                 usd = _usd(shard, role, m)
                 replies.add([_reply_row(shard, role, example_id, request_id, raw, m, usd)])

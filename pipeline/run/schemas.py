@@ -154,26 +154,29 @@ class TableWriter:
         """Rows in `batches`."""
 
     def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Append rows; a full row group is written at once."""
+        """Append rows; a full row group is written at once. Where row groups begin depends on nothing but the number of rows."""
         self.rows.extend(rows)
-        if len(self.rows) >= BATCH:
+        while len(self.rows) >= BATCH:
             self._pack()
             if self.held >= ROW_GROUP:
-                self.flush()
+                self._write()
 
     def _pack(self) -> None:
-        columns = [_column(f.type, values) for f, values in zip(self.schema, zip(*self.rows, strict=True), strict=True)]
+        rows, self.rows = self.rows[:BATCH], self.rows[BATCH:]
+        columns = [_column(f.type, values) for f, values in zip(self.schema, zip(*rows, strict=True), strict=True)]
         self.batches.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
-        self.held += len(self.rows)
-        self.rows = []
+        self.held += len(rows)
+
+    def _write(self) -> None:
+        self.writer.write_table(pa.Table.from_batches(self.batches, schema=self.schema), row_group_size=self.held)
+        self.batches, self.held = [], 0
 
     def flush(self) -> None:
         """Write what is held."""
         if self.rows:
             self._pack()
         if self.batches:
-            self.writer.write_table(pa.Table.from_batches(self.batches, schema=self.schema), row_group_size=self.held)
-            self.batches, self.held = [], 0
+            self._write()
 
 
 @contextmanager
@@ -194,22 +197,32 @@ def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | No
             writer.writer.close()
 
 
+def row_groups(parts: Iterable[str | Path]) -> Iterator[pa.Table]:
+    """The row groups of some files, one in memory at a time. `parts`: their addresses."""
+    for part in parts:
+        with address.parquet(str(part)) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+
+
+def read_parts(parts: Iterable[str | Path], schema: pa.Schema) -> pa.Table:
+    """Files of one schema as one table."""
+    return pa.concat_tables([schema.empty_table(), *row_groups(parts)])
+
+
 def merge(
-    parts: Iterable[str | Path],
+    groups: Iterable[pa.Table],
     path: Path,
     schema: pa.Schema,
     metadata: Mapping[str, str],
     keep: Sequence[str] = (),
 ) -> pa.Table:
-    """Put files of one schema together, a row group at a time. `parts`: their addresses. Returns the columns `keep`."""
+    """Put row groups of one schema together in a file. Returns the columns `keep`."""
     kept = pa.schema([schema.field(name) for name in keep])
     held = [kept.empty_table()]
     with table_writer(path, schema, metadata) as whole:
-        for part in parts:
-            with address.parquet(str(part)) as file:
-                for group in range(file.num_row_groups):
-                    table = file.read_row_group(group)
-                    whole.writer.write_table(table)
-                    if keep:
-                        held.append(table.select(list(keep)).replace_schema_metadata(None))
+        for table in groups:
+            whole.writer.write_table(table)
+            if keep:
+                held.append(table.select(list(keep)).replace_schema_metadata(None))
     return pa.concat_tables(held)
