@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, UsageError
 from pipeline.redact import bare_address, keep_address_secret, redact
+from pipeline.run import footer
 
 PIECE = 1 << 20
 
@@ -44,13 +45,11 @@ def written(address: str) -> Iterator[Path]:
 
 @contextmanager
 def parquet(address: str) -> Iterator[pq.ParquetFile]:
-    """The Parquet file at the address, its page checksums verified. Raises DataError where it cannot be read."""
-    with (
-        _errors(address),
-        _opened(address) as handle,
-        pq.ParquetFile(handle, page_checksum_verification=True) as file,
-    ):
-        yield file
+    """The Parquet file at the address, its footer and page checksums verified. Raises DataError where it cannot be read."""
+    with _errors(address), _opened(address) as handle:
+        footer.check(handle)
+        with pq.ParquetFile(handle, page_checksum_verification=True) as file:
+            yield file
 
 
 def digest(address: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from cascade_threshold import json_text
 from pipeline.errors import DataError, UsageError
+from pipeline.run import footer
 from pipeline.run.atomic import atomic, disk_errors, make_folder, write_bytes
 from pipeline.run.digests import digest
 from pipeline.run.record import RunRecord
@@ -77,6 +78,7 @@ class Folder:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
         with atomic(self.path(name)) as temporary:
             pq.write_table(table, temporary, **parquet_options(table.schema))
+            footer.seal(temporary)
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Write a DataFrame as Parquet; its `attrs` become the file's metadata."""
@@ -175,12 +177,14 @@ def read_parquet(
     repeating: Sequence[str] = (),
     among: pc.Expression | None = None,
 ) -> pa.Table:
-    """A Parquet file that the product wrote, its page checksums verified; those of `columns` that it has.
+    """A Parquet file that the product wrote, its footer and page checksums verified; those of `columns` that it has.
 
     Text columns named in `repeating` come as the file holds them, as codes into their distinct values. `among` picks rows. The
     only reader of artefacts. Raises DataError when the file is truncated, damaged or no Parquet.
     """
     try:
+        with path.open("rb") as handle:
+            footer.check(handle)
         with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(repeating)) as file:
             wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
             if among is None:

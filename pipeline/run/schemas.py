@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.vocabulary import ROLES, SIGNALS
-from pipeline.run import address
+from pipeline.run import address, footer
 from pipeline.run.atomic import atomic
 from pipeline.run.directory import parquet_options
 
@@ -195,6 +195,7 @@ def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | No
         finally:
             gc.unfreeze()
             writer.writer.close()
+        footer.seal(temporary)
 
 
 def row_groups(parts: Iterable[str | Path]) -> Iterator[pa.Table]:
