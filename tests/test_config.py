@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.config.yaml_file import find, known_tasks, load
+from pipeline.decide.target import Goal
 from pipeline.errors import ConfigError, UsageError
 
 GOOD = """\
@@ -78,6 +81,41 @@ def test_each_fault_names_line_key_rule_and_remedy(tmp_path: Path, old: str, new
     assert said in message
     # a rule between keys of one mapping is reported where that mapping starts, or for the whole file
     assert message.startswith((f"{path}:{line}:", f"{path}: config")), message
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"kind": "match_strong", "within": 0},
+        {"kind": "match_strong", "within": 1},
+        {"kind": "agree_with_strong", "within": -0.02},
+        {"kind": "accepted_accuracy", "at_least": 95},
+        {"kind": "system_accuracy", "at_least": 1.0},
+        {"kind": "budget", "escalation_rate": 1.5},
+        {"kind": "budget", "usd_per_1000": 0},
+        {"kind": "total_cost", "usd_per_error": -1},
+        {"kind": "match_strong", "within": 0.02, "label_floors": {"work": 1}},
+        {"kind": "match_strong", "within": 0.02, "segment_floors": {"mail": 0}},
+        {"kind": "match_strong", "within": 0.02, "segment_floors": {"mail": {"work": 2}}},
+        {"kind": "match_strong"},
+        {"kind": "budget", "escalation_rate": 0.1, "usd_per_1000": 2},
+        {"kind": "accepted_accuracy", "at_least": 0.9, "within": 0.02},
+        {"kind": "budget", "escalation_rate": 0.1, "label_floors": {"work": 0.9}},
+        {"kind": "agree_with_strong", "within": 0.1, "segment_floors": {"mail": 0.9}},
+    ],
+    ids=str,
+)
+def test_a_target_that_cannot_be_is_refused_with_the_same_rule_from_a_config_and_from_a_call(
+    tmp_path: Path, target: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError) as of_config:
+        load(written(tmp_path, "target: {kind: match_strong, within: 0.02}", f"target: {json.dumps(target)}"))
+    with pytest.raises(ValueError, match=r"target|must be") as of_call:
+        Goal(delta=0.1, **target)
+    place, _, rule = str(of_config.value).partition(": target")
+    assert place.endswith("sorting.yaml:15")
+    told = str(of_call.value)
+    assert rule in (f".{told}", f": {told}"), "the place differs, the rule does not"
 
 
 def test_open_ended_generation_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from pipeline.config.limits import in_words, out_of_range
 from pipeline.config.task import TaskConfig
 from pipeline.redact import redact
 
@@ -135,9 +136,9 @@ def _rule(faults: Sequence[Any], loc: Loc, text: str) -> str:
 
 def _number_rule(kinds: set[str], value: Any, shown: str, loc: Loc) -> str:
     whole = ("int_type" in kinds and "float_type" not in kinds) or "int_from_float" in kinds
-    limits = _limits(loc)
     if kinds & _BOUNDS:
-        return f"{shown} is out of range; it must be {limits}"
+        return out_of_range(shown, _limits(loc))
+    limits = in_words(_limits(loc))
     wanted = "whole number" if whole else "finite number" if "finite_number" in kinds else "number"
     quoted = (
         "; write it without quotes" if isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal() else ""
@@ -145,19 +146,10 @@ def _number_rule(kinds: set[str], value: Any, shown: str, loc: Loc) -> str:
     return f"{shown} is no {wanted}{quoted}" + (f"; it must be {limits}" if limits and not quoted else "")
 
 
-def _limits(loc: Loc) -> str:
-    """The bounds of the number at a place of the config, in words; empty where there are none."""
-    found = [bound for _, metadata in _kinds(loc) for bound in metadata]
-    low = next((b for b in found if isinstance(b, Gt | Ge)), None)
-    high = next((b for b in found if isinstance(b, Lt | Le)), None)
-    lo, hi = (None if low is None else getattr(low, "gt", None), None if high is None else getattr(high, "lt", None))
-    least, most = getattr(low, "ge", lo), getattr(high, "le", hi)
-    if low is not None and high is not None:
-        out = [str(bound) for bound in (lo, hi) if bound is not None]
-        return f"between {least} and {most}" + (f" ({' and '.join(out)} excluded)" if out else "")
-    if low is not None:
-        return f"above {least}" if lo is not None else f"at least {least}"
-    return "" if high is None else f"below {most}" if hi is not None else f"at most {most}"
+def _limits(loc: Loc) -> Interval:
+    """The bounds of the number at a place of the config."""
+    found = [bound for _, metadata in _kinds(loc) for bound in metadata if isinstance(bound, Gt | Ge | Lt | Le)]
+    return Interval(**{name: getattr(bound, name) for bound in found for name in bound.__slots__})
 
 
 def _kinds(loc: Loc) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -169,7 +161,7 @@ def _kinds(loc: Loc) -> list[tuple[Any, tuple[Any, ...]]]:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 field: FieldInfo | None = kind.model_fields.get(str(part))
                 if field is not None:
-                    inner += _unfolded(field.annotation, tuple(field.metadata))
+                    inner += _unfolded(field.annotation, tuple(_single(field)))
             elif get_origin(kind) in (dict, tuple):
                 inner += _unfolded(get_args(kind)[-1 if get_origin(kind) is dict else 0], ())
         kinds = inner
@@ -179,7 +171,7 @@ def _kinds(loc: Loc) -> list[tuple[Any, tuple[Any, ...]]]:
 def _unfolded(annotation: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """The members of a union, and what Annotated says of each."""
     own = tuple(getattr(annotation, "__metadata__", ()))
-    flat = metadata + tuple(m for item in own for m in (item.metadata if isinstance(item, FieldInfo) else (item,)))
+    flat = metadata + tuple(m for item in own for m in _single(item))
     if own:
         yield from _unfolded(annotation.__origin__, flat)
     elif get_origin(annotation) is not None and get_origin(annotation) not in (dict, tuple):
@@ -188,6 +180,15 @@ def _unfolded(annotation: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any,
                 yield from _unfolded(member, flat)
     else:
         yield annotation, flat
+
+
+def _single(item: Any) -> Iterator[Any]:
+    """Constraints one by one, however they were written."""
+    if isinstance(item, FieldInfo | GroupedMetadata):
+        for part in item.metadata if isinstance(item, FieldInfo) else item:
+            yield from _single(part)
+    else:
+        yield item
 
 
 def _all_keys(model: type[BaseModel], found: set[str]) -> set[str]:

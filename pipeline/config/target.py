@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, StrictStr, model_validator
+from pydantic import StrictStr, model_validator
 
 from pipeline.config.names import TargetName
 from pipeline.config.part import Number, Part
-from pipeline.config.vocabulary import TARGETS
+from pipeline.config.target_rules import LIMITS, require_fields
 
-Floor = Annotated[Number, Field(gt=0, lt=1)]
+Floor = Annotated[Number, LIMITS["label_floors"]]
 
 
 class Target(Part):
@@ -18,17 +18,19 @@ class Target(Part):
 
     kind: TargetName = "match_strong"
     """What is promised; see choosing a target."""
-    within: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    within: Annotated[Number, LIMITS["within"]] | None = None
     """match_strong, agree_with_strong: most that may be lost; 0.02 is two points."""
-    at_least: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    at_least: Annotated[Number, LIMITS["at_least"]] | None = None
     """accepted_accuracy, system_accuracy: the least accuracy."""
-    escalation_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    escalation_rate: Annotated[Number, LIMITS["escalation_rate"]] | None = None
     """budget: largest share of escalated requests."""
-    usd_per_1000: Annotated[Number, Field(gt=0)] | None = None
+    usd_per_1000: Annotated[Number, LIMITS["usd_per_1000"]] | None = None
     """budget: most dollars for 1,000 requests."""
-    usd_per_error: Annotated[Number, Field(gt=0)] | dict[StrictStr, Number | dict[StrictStr, Number]] | None = None
+    usd_per_error: (
+        Annotated[Number, LIMITS["usd_per_error"]] | dict[StrictStr, Number | dict[StrictStr, Number]] | None
+    ) = None
     """total_cost: what an error costs; one number, or by true label, or by true label and answer given."""
-    certainty: Annotated[Number, Field(ge=0.5, lt=1)] = 0.9
+    certainty: Annotated[Number, LIMITS["certainty"]] = 0.9
     """Probability with which a certified promise holds."""
     label_floors: dict[StrictStr, Floor] | None = None
     """Least recall of the cascade, by label or by a name of label_groups."""
@@ -40,15 +42,7 @@ class Target(Part):
 
     @model_validator(mode="after")
     def _fields(self) -> Self:
-        mine = TARGETS[self.kind]
-        for name in dict.fromkeys(name for needed in TARGETS.values() for name in needed):
-            if name not in mine and getattr(self, name) is not None:
-                raise ValueError(f"{name} does not belong to target {self.kind}, which takes {' or '.join(mine)}")
-        if sum(getattr(self, name) is not None for name in mine) != 1:
-            raise ValueError(f"target {self.kind} needs {' or '.join(mine)}")
-        for name in ("label_floors", "segment_floors"):
-            if getattr(self, name) and self.kind in ("budget", "total_cost", "agree_with_strong"):
-                raise ValueError(f"{name} cannot be combined with target {self.kind}")
+        require_fields(self.kind, vars(self))
         return self
 
     @property

@@ -328,7 +328,7 @@ def test_impossible_targets_are_refused():
         {"kind": "other", "delta": 0.1},
         {"kind": "match_strong", "delta": 0.0, "within": 0.1},
     ):
-        with pytest.raises(ValueError, match=r"target|must lie"):
+        with pytest.raises(ValueError, match=r"target|must be"):
             Goal(**arguments)
 
 

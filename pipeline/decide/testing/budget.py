@@ -34,8 +34,6 @@ def certify_escalation_rate(
     `certify.certify_match_strong`; where correctness is unknown throughout the highest is taken.
     """
     values = np.asarray(confidence, dtype=np.float64)
-    if not 0 < at_most < 1 or not 0 < delta < 1:
-        raise ValueError(f"at_most and delta must lie between 0 and 1, got {at_most} and {delta}")
     n = len(values)
     target = {"kind": "budget", "escalation_rate": at_most, "certainty": round(1 - delta, 12)}
     method = "exact Beta law of an order statistic"

@@ -117,7 +117,6 @@ def among_all(
 
     `among` (n,): the rows that are looked at, drawn by a coin; None: all.
     """
-    _check_share("within", within)
     n = laid.n if among is None else int(among.sum())
     errors = laid.cumulative(bad if among is None else bad & among)
     return Evidence(
@@ -130,7 +129,6 @@ def among_all(
 
 def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> Evidence:
     """H: the accuracy of accepted rows is `at_least` or lower. Statistic: their error rate as observed."""
-    _check_share("at_least", at_least)
     errors = laid.cumulative(~(cheap_correct == 1))
     return Evidence(
         p_values=too_few_errors_p(errors, laid.n_accepted, 1 - at_least),
@@ -142,7 +140,6 @@ def among_accepted(laid: Candidates, cheap_correct: Floats, at_least: float) -> 
 
 def of_system(laid: Candidates, cheap_correct: Floats, strong_correct: Floats, at_least: float) -> Evidence:
     """H: the cascade's accuracy is `at_least` or lower. Statistic: its error rate as observed."""
-    _check_share("at_least", at_least)
     errors = cascade_errors(laid, cheap_correct, strong_correct)
     return Evidence(
         p_values=too_few_errors_p(errors, laid.n, 1 - at_least),
@@ -238,8 +235,3 @@ def cascade_errors(
     among = np.ones(laid.n, dtype=bool) if counted is None else counted
     cheap_wrong, strong_wrong = among & ~(cheap_correct == 1), among & ~(strong_correct == 1)
     return laid.cumulative(cheap_wrong) + int(strong_wrong.sum()) - laid.cumulative(strong_wrong)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {value}")

@@ -1,0 +1,62 @@
+"""TargetRules: what the numbers of a target may be and which of them a kind takes, for configs, policies and calls alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from annotated_types import Interval
+
+from pipeline.config.limits import holds, out_of_range
+from pipeline.config.vocabulary import TARGETS
+
+_SHARE = Interval(gt=0, lt=1)
+_PRICE = Interval(gt=0)
+LIMITS = {
+    "within": _SHARE,
+    "at_least": _SHARE,
+    "escalation_rate": _SHARE,
+    "usd_per_1000": _PRICE,
+    "usd_per_error": _PRICE,
+    "label_floors": _SHARE,
+    "segment_floors": _SHARE,
+    "delta": _SHARE,
+    "certainty": Interval(ge=0.5, lt=1),
+}
+"""Bounds of a target's numbers; of a mapping, those of each of its numbers. Costs of single errors have none."""
+NUMBERS = tuple(dict.fromkeys(name for needed in TARGETS.values() for name in needed))
+"""Numbers of which a kind takes exactly one of its own."""
+FLOORED = ("match_strong", "accepted_accuracy", "system_accuracy")
+"""Kinds that floors may be combined with."""
+
+
+def require_fields(kind: str, given: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the kind is given one of its numbers, and nothing that belongs to another kind."""
+    if kind not in TARGETS:
+        raise ValueError(f"unknown target {kind!r}; known are {', '.join(TARGETS)}")
+    mine = TARGETS[kind]
+    for name in NUMBERS:
+        if name not in mine and given[name] is not None:
+            raise ValueError(f"{name} does not belong to target {kind}, which takes {' or '.join(mine)}")
+    if sum(given[name] is not None for name in mine) != 1:
+        raise ValueError(f"target {kind} needs {' or '.join(mine)}")
+    for name in ("label_floors", "segment_floors"):
+        if given[name] and kind not in FLOORED:
+            raise ValueError(f"{name} cannot be combined with target {kind}")
+
+
+def require_range(given: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first number that lies outside its bounds."""
+    for name, limits in LIMITS.items():
+        for place, value in _numbers(name, given.get(name)):
+            if not holds(value, limits):
+                raise ValueError(f"{place}: {out_of_range(value, limits)}")
+
+
+def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
+    """The numbers that have bounds, each with where it stands."""
+    if isinstance(value, Mapping):
+        for key, part in value.items() if not place.startswith("usd") else ():
+            yield from _numbers(f"{place}.{key}", part)
+    elif value is not None:
+        yield place, value
