@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -15,13 +15,16 @@ from cascade_threshold.decorations import (
     THOUGHT_TAG,
     TRAILING,
     behind_thoughts,
+    denies,
     is_json,
     json_answer,
     peel,
     trim,
+    unescaped,
 )
 from cascade_threshold.label_text import LEVELS, NO_NAMES, YES_NAMES, as_number, fold, label_text, nfkc
 
+WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
 _MEMORY = 4096  # cache size per answer set; the cached functions are pure, so caching saves time and changes nothing
 
 Reach = tuple[tuple[int, ...], bytes]
@@ -198,14 +201,23 @@ class AnswerSet:
             label = self.index_of(text[start:end])
             if label is not None:
                 return label, *self._bare(text, start, end, label)
+            if self._numbers and (whole := WHOLE_NUMBER.fullmatch(text, start, end)):
+                label = self.index_of(whole[1])  # 4.0 is 4, and its span the 4
+                return None if label is None else (label, *whole.span(1))
             if text[start] == "{" and is_json(text, start, end):
                 value = json_answer(text, start, end)
-                if value is None:
+                if value is None or (
+                    self.positive is not None and denies(value.key) and self.index_of(value.key) is None
+                ):
                     return None
                 start, end = value.start, value.end
                 if "\\" in text[start:end] and value.quoted:
-                    label = self.index_of(json.loads(f'"{text[start:end]}"'))
+                    label = self.index_of(unescaped(text, start, end))
                     return None if label is None else (label, start, end)
+                key = self.index_of(value.key)
+                if key is not None:  # {"spam": "ham"}: two labels
+                    found = self._search(text[start:end]) if text[start:end] else None
+                    return (key, start + found[1], start + found[2]) if found and found[0] == key else None
             elif inner := peel(text, start, end):
                 start, end = inner
             elif may_lose_mark and text[end - 1] in TERMINALS:

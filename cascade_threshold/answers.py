@@ -8,7 +8,8 @@ taken off              example read as ``work``
 =====================  ====================================================================================
 white space            ``" work\n"``
 thoughts               ``<think>...</think>work`` ``[THINK]...[/THINK]work`` (the opening tag may be missing; also
-                       thinking, thought, reasoning, and the channels of gpt-oss)
+                       thinking, thought, reasoning, analysis, scratchpad and the marks of other families, and the channels
+                       of gpt-oss)
 special tokens         ``work<|im_end|>`` ``work</s>``
 quotes and brackets    ``"work"`` ``(work)`` ``「work」`` and those of other scripts, in pairs
 markdown emphasis      ``**work**`` ``_work_`` `` `work` `` and a fenced block
@@ -17,8 +18,9 @@ TeX                    ``\boxed{work}`` ``$\boxed{\text{work}}$``
 a leading name         ``Label: work`` ``**Answer:** work`` (label, answer, category, class, result; "final" before it; other
                        languages: ``Antwort: work``)
 a tag                  ``<answer>work</answer>`` ``<label>work</label>``
+a line's mark          ``- work`` ``### work`` ``> work``
 a JSON object          ``{"label": "work"}``: its only value, or that of label, answer, category or class, or its only
-                       one beside a reason, an explanation, a confidence or a score
+                       one beside a reason, an explanation, a confidence or a score; also as Python writes a flat one
 =====================  ====================================================================================
 
 Labels and text are compared as `label_text.fold` says, on its first level that keeps all labels of the set apart ("m" and

@@ -12,7 +12,7 @@ from typing import Any
 
 LEVELS = ("loose", "casefold", "nfkc", "strip")
 """loose: casefold, and accents, vowel points, variation selectors, skin tones and zero-width characters do not count, nor the dot of an
-i; casefold: NFKC and casefold; nfkc: NFKC alone; strip: white space alone."""
+i, and hyphens, dashes and apostrophes of every form are one; casefold: NFKC and casefold; nfkc: NFKC alone; strip: white space alone."""
 
 YES_NAMES = frozenset({"yes", "y", "true", "t", "1", "relevant"})
 NO_NAMES = frozenset({"no", "n", "false", "f", "0", "irrelevant", "not relevant", "not_relevant", "non-relevant"})
@@ -25,6 +25,10 @@ _MARKS = (
 # Accents (Latin, Greek, Cyrillic), Hebrew and Arabic points, variation selectors, zero-width characters, skin tones. Not the vowel
 # signs and voicing marks of other scripts, which distinguish words.
 _UNMARKED: dict[int, str | None] = {code: None for first, last in _MARKS for code in range(first, last + 1)}
+_UNMARKED |= dict.fromkeys(
+    (*range(0x2010, 0x2016), 0x2212), "-"
+)  # hyphens that models and spreadsheets write, dashes, minus
+_UNMARKED |= dict.fromkeys((0x2018, 0x2019, 0x02BC, 0x02B9, 0x2032), "'")
 _UNMARKED[0x0131] = "i"  # dotless i; the dotted capital becomes i and a combining dot by casefolding
 
 

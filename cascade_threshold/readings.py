@@ -9,6 +9,7 @@ choose     ``(B)`` ``[B]`` ``B)`` ``B.`` ``Option B``, also followed by the opti
            the text of an option, whole (where the options are known and no two read alike)
 judge      ``Yes, it does`` ``Yes.\n\nThe passage ...``: the label, a mark of punctuation, anything
            ``Y`` ``N``: the initial of one label only
+           ``Yes`` ``Irrelevant``: known names of yes and no, bare, where the labels are others
            ``{"relevant": true}`` ``True``: JSON's boolean, unless its name is that of the other label or denies
 =========  =============================================================================================
 
@@ -22,7 +23,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cascade_threshold.answer_set import AnswerSet
-from cascade_threshold.decorations import behind_thoughts, is_json, json_answer, peel, trim
+from cascade_threshold.decorations import behind_thoughts, denies, is_json, json_answer, peel, trim
 from cascade_threshold.label_text import fold
 
 
@@ -48,15 +49,19 @@ _ANOTHER = re.compile(
     r"[(\[（]\s*([A-ZＡ-Ｚ])\s*[)\]）]|(?<!\w)([A-ZＡ-Ｚ])(?:[)）]|[.．:：](?=\s|\Z))|(?:option|choice|answer)\s+(?:is\s+)?([A-ZＡ-Ｚ])(?!\w)|^\s*([A-ZＡ-Ｚ])\s*$",
     re.MULTILINE,
 )
-_DENIES = re.compile(
-    r"(?:not|non|no|never|neither|none|without|ir\w+|un\w+|dis\w+|mis\w+|incorrect|invalid|inappropriate|false|wrong"
-    r"|(?:is|are|was|does|do|did|has|wo)nt?|lack\w*|absent|exclude\w*|reject\w*|refus\w*|fail\w*|error|negative"
-    r"|safe|clean|clear|benign|harmless|ok|okay|fine)\Z",
+_TOGETHER = re.compile(
+    r"\W{0,3}(?:[/,&+;]|\b(?:and|or|und|oder|et|ou|e|y|o|i|и|или)\b|和|或)\s*(?:(?:option|choice|not)\s+)?[*_(\[]{0,3}([A-Za-z])(?!\w)",
     re.IGNORECASE,
 )
-"""Words in a JSON name whose true may mean no: they deny, or say that nothing was found."""
+"""A second letter directly behind the first."""
+_RULED_OUT = re.compile(
+    r"\W{0,5}(?:(?:is|was|seems|appears|would|could|can|must|should|does|do|may|be|clearly|definitely|obviously|simply|the|an?)\W+){0,4}"
+    r"(?:not|never|cannot|(?:is|was|ca|wo|does|do|could|would)n['’]?t|incorrect|wrong|false|ruled\s+out|excluded|eliminated|unlikely|impossible)\b",
+    re.IGNORECASE,
+)
+"""What takes a letter back: "Option A is not correct"."""
+_LETTER_NAME = re.compile(r"""[{,]\s*["']?([A-Za-z])["']?\s*:\s*["']?\Z""")
 _FIRST_WORD = re.compile(r"\w+")
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 
 
 def widened(text: str, answers: AnswerSet) -> Reading | None:
@@ -79,12 +84,16 @@ def _choice(text: str, start: int, end: int, answers: AnswerSet) -> Reading | No
         if found is not None:
             place = found.span("letter") if found["letter"] else found.span("inside")
             index = answers.index_of(text[slice(*place)])
-            if index is None or _names_another(text[found.end() : end], index, answers):
+            if index is None or _takes_back(text[place[1] : end], text[found.end() : end], index, answers):
                 return None
             return Reading(index, *place, answers, "letter and text")
         if text[start] == "{" and is_json(text, start, end):
             value = json_answer(text, start, end)
             inner = (value.start, value.end) if value is not None and value.quoted else None
+            key = None if value is None else answers.index_of(value.key)
+            if inner and key is not None:  # the name is a letter itself
+                said = _choice(text, *inner, answers)
+                return said if said is not None and said.label == key else None
         else:
             inner = peel(text, start, end)
         if inner is None or inner[0] >= inner[1]:
@@ -103,6 +112,23 @@ def _letter_and_text(text: str, start: int, end: int, answers: AnswerSet) -> int
         return None
     index, said = answers.index_of(text[start]), texts.find(rest.lstrip(" \t,-–—|/"))
     return index if said is not None and said[0] == index else None
+
+
+def _takes_back(behind: str, rest: str, index: int, answers: AnswerSet) -> bool:
+    """Whether what follows a letter names another, or rules it out; `behind` the letter, and the `rest` behind its mark."""
+    also = _TOGETHER.match(behind)
+    if also is not None and answers.index_of(also[1]) not in (None, index):
+        return also[1].isupper() or not _goes_on_as_text(behind[also.end(1) :])
+    own = None if answers.options is None else answers.options[index].strip()
+    ruled_out = _RULED_OUT.match(behind) and not (
+        own and answers.fold(rest.lstrip(" \t*_-–—:：,.．)）")).startswith(answers.fold(own))
+    )
+    return bool(ruled_out) or _names_another(rest, index, answers)
+
+
+def _goes_on_as_text(rest: str) -> bool:
+    """Whether a small letter is the first word of a sentence rather than another choice: "Option B, a city"."""
+    return bool(re.match(r"\s+\w", rest))
 
 
 def _names_another(rest: str, index: int, answers: AnswerSet) -> bool:
@@ -124,6 +150,8 @@ def _own_text(text: str, answers: AnswerSet) -> Reading | None:
     found = None if texts is None else texts.find(text)
     if texts is None or found is None:
         return None
+    if (name := _LETTER_NAME.search(text, 0, found[1])) and answers.index_of(name[1]) != found[0]:
+        return None  # {"B": "the text of A"}
     return Reading(*found, texts, "option's text")
 
 
@@ -136,7 +164,7 @@ def _texts(options: tuple[str, ...]) -> AnswerSet | None:
 
 
 def _verdict(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
-    boolean = _boolean(text, start, end, answers)
+    boolean = _boolean(text, start, end, answers) or _by_name(text, start, end, answers)
     if boolean is not None:
         return boolean
     initial = _initial(text, start, end, answers)
@@ -194,16 +222,37 @@ def _boolean(text: str, start: int, end: int, answers: AnswerSet) -> Reading | N
         bare = None if "[" in text[start:end] else booleans.find(text)
         return None if bare is None else Reading(*bare, booleans, "JSON boolean")
     value = json_answer(text, start, end) if is_json(text, start, end) else None
-    if value is None or value.quoted or text[value.start : value.end] not in booleans.labels:
+    if value is None or value.quoted or text[value.start : value.end].casefold() not in booleans.labels:
         return None
     name, start, end, _ = value
     named = answers.index_of(name)
     if named is None:
-        if any(_DENIES.match(word) for word in _WORDS.findall(name)):
+        if denies(name):
             return None
     elif named != answers.positive:
         return None
-    return Reading(booleans.labels.index(text[start:end]), start, end, booleans, "JSON boolean")
+    return Reading(booleans.labels.index(text[start:end].casefold()), start, end, booleans, "JSON boolean")
 
 
+def _by_name(text: str, start: int, end: int, answers: AnswerSet) -> Reading | None:
+    """A bare verdict in other words than the labels: as tables name it, so do replies."""
+    if answers.positive is None or len(answers.labels) != 2 or "{" in text[start:end] or "[" in text[start:end]:
+        return None
+    for yes, no in _VERDICTS:
+        names = _named(*((yes, no) if answers.positive == 0 else (no, yes)))
+        if (found := names.find(text)) is not None:
+            return Reading(*found, names, "other words")
+    return None
+
+
+@lru_cache(maxsize=32)
+def _named(first: str, second: str) -> AnswerSet:
+    return AnswerSet.classify((first, second))
+
+
+_VERDICTS = (
+    ("yes", "no"), ("relevant", "not relevant"), ("relevant", "irrelevant"), ("relevant", "not_relevant"),
+    ("relevant", "non-relevant"), ("1", "0"),
+)  # fmt: skip
+"""Names of yes and no that `AnswerSet.label_of` knows in tables, too."""
 _BOOLEANS = (AnswerSet.classify(("true", "false")), AnswerSet.classify(("false", "true")))

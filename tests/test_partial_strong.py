@@ -40,9 +40,7 @@ def test_both_models_alone_are_of_the_rows_with_a_strong_answer(
     assert figures["cheap_accuracy"]["n"] == figures["strong_accuracy"]["n"] == len(both) < 900
     assert figures["cheap_accuracy"]["value"] == pytest.approx(cheap)
     assert figures["strong_accuracy"]["value"] == pytest.approx(strong)
-    assert (
-        f"on the {len(both)} rows that have an answer of the strong model it is right in {100 * strong:.1f} %" in told
-    )
+    assert f"on the {len(both)} rows that have graded answers the strong model is right in {100 * strong:.1f} %" in told
     (page,) = Path("reports").rglob("report.html")
     bars = re.search(r'<table class="bars">.*?</table>', page.read_text("utf-8"), re.DOTALL)
     assert bars is not None
@@ -50,6 +48,34 @@ def test_both_models_alone_are_of_the_rows_with_a_strong_answer(
     assert "Not all on the same rows" in words
     assert words.count(f"n = {len(both)}") == 2
     assert "n = 900" in words
+
+
+def test_unlabeled_rows_in_a_table_leave_both_models_on_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fifth of the cheap answers has no label, the hard ones; and a table may say that neither model costs anything."""
+    rng, lines = random.Random(6), ["confidence,cheap_correct,strong_correct,cheap_usd,strong_usd"]
+    graded = []
+    for i in range(500):
+        confidence, strong = round(rng.uniform(0.5, 1), 4), int(rng.random() < (0.6 if i % 5 == 0 else 0.95))
+        cheap = "" if i % 5 == 0 else int(rng.random() < confidence)
+        lines.append(f"{confidence},{cheap},{strong},0,0")
+        graded += [] if cheap == "" else [(cheap, strong)]
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text("\n".join(lines) + "\n")
+    Path("c.yaml").write_text(
+        "task: t\nkind: classify\npredictions: {path: t.csv}\ntarget: {kind: budget, escalation_rate: 0.3}\n"
+    )
+    assert main(["evaluate", "c.yaml"]) == 0
+    (path,) = Path("runs").rglob("recommendation.json")
+    found = json.loads(path.read_text("utf-8"))
+    cheap, strong = (sum(side) / len(graded) for side in zip(*graded, strict=True))
+    for name, value in (("cheap_accuracy", cheap), ("strong_accuracy", strong)):
+        assert (found["expected"][name]["n"], found["expected"][name]["value"]) == (400, pytest.approx(value))
+    assert "cheap_partly" in [w["code"] for w in found["warnings"]]
+    assert found["expected"]["usd_per_1000"]["value"] == 0.0
+    (page,) = Path("reports").rglob("report.html")
+    assert "$0" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize("config", ["labels: [spam, ham, other]\n", ""])

@@ -32,6 +32,8 @@ def table(tmp_path: Path, text: str, name: str = "t.csv") -> Path:
         ("t.csv", "confidence\tcheap_correct\n0.9\tcorrect\n0.25\tincorrect\n"),
         ("t.tsv", "confidence\tcheap_correct\n0.9\tT\n0.25\tF\n"),
         ("t.csv", "confidence,cheap_correct\n0.9,True\n0.25,false\n"),
+        ("t.csv", 'confidence,cheap_correct\n"0,9",1\n"0,25",0\n'),
+        ("t.tsv", "confidence\tcheap_correct\n0,9\tT\n0,25\tF\n"),
         ("t.csv", ",confidence,cheap_correct\n0,0.9,right\n1,0.25,wrong\n"),
     ],
 )
@@ -75,6 +77,7 @@ def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> N
     [
         ("confidence,cheap_correct\n95,1\n40,0\n99,1\n", r"t\.csv:4: .*per cents.*--set predictions\.confidence=percent"),
         ("confidence,cheap_correct\n-0.1,1\n-2,0\n-0.01,1\n", r"t\.csv:3: .*logprobs.*--set predictions\.confidence=logprob"),
+        ("confidence,cheap_correct\n4,1\n2,0\n5,1\n", r"t\.csv:2: confidence is 4\.0.*divide a rating"),
         ("confidence,cheap_correct\n0.5,1\n1.01,0\n0.3,1\n", r"t\.csv:3: confidence is 1\.01.*\[0, 1\]"),
         ("confidence,cheap_correct\n0.5,1\n-0.2,0\n0.3,1\n", r"t\.csv:3: confidence is -0\.2"),
         ("confidence,cheap_correct,cheap_usd\n0.5,1,0.1\n0.4,1,-0.1\n", r"t\.csv:3: cheap_usd is -0\.1"),
@@ -94,6 +97,8 @@ def test_row_75_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path, tex
 def test_row_75_per_cents_and_logprobs_are_converted_when_they_are_named(tmp_path: Path) -> None:
     percent = table(tmp_path, "confidence,cheap_correct\n95%,1\n40,0\n")
     assert read(percent, SPLIT, confidence="percent")["confidence"].tolist() == [0.95, 0.4]
+    with pytest.raises(DataError, match=r"t\.csv:2: .*probabilities already; leave predictions\.confidence out"):
+        read(table(tmp_path, "confidence,cheap_correct\n0.95,1\n0.4,0\n"), SPLIT, confidence="percent")
     logs = table(tmp_path, "confidence,cheap_correct\n-0.5,1\n-2,0\n,1\n")
     found = read(logs, SPLIT, confidence="logprob")["confidence"].tolist()
     assert found[:2] == [math.exp(-0.5), math.exp(-2)]

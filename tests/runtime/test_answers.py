@@ -117,6 +117,37 @@ def status(body: object, answers: AnswerSet = MAIL, role: str = "cheap") -> tupl
         '{"result": "work", "reason": "not spam"}',
         '{"confidence": 0.9, "topic": "work"}',
         "w\u200bork",
+        "<analysis>spam?</analysis>work",
+        "<scratchpad>spam</scratchpad>\n<answer>work</answer>",
+        "<rationale>spam</rationale>work",
+        "<longcat_think>spam</longcat_think>work",
+        "<mm:think>spam</mm:think>work",
+        "<unused94>thought\nspam<unused95>work",
+        "<|START_THINKING|>spam<|END_THINKING|><|START_RESPONSE|>work<|END_RESPONSE|>",
+        "<|thought_start|>spam<|thought_end|>work",
+        "<|thinking|>spam<|/thinking|>work",
+        "<|inner_prefix|>spam<|inner_suffix|>work",
+        "<|channel>thought\nspam<channel|>work",
+        "<|channel|>analysis<|message|>spam<|end|><|start|>assistant<|channel|>final <|message|>work",
+        "analysisThe user asks. It is not spam.assistantfinalwork",
+        "<|im_start|>assistant\nwork<|im_end|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\nwork<|eot_id|>",
+        "<start_of_turn>model\nwork<end_of_turn>",
+        "### Answer: work",
+        "- work",
+        "• **work**",
+        "> work",
+        "Predicted label: work",
+        "Prediction: work",
+        "<b>work</b>",
+        "[ANSWER]work[/ANSWER]",
+        "{'label': 'work'}",
+        "{'label': 'work', 'confidence': 0.9}",
+        '{label: "work", reason: "not spam"}',
+        '{"label": "work",}',
+        '{"predicted_label": "work", "alternatives": ["spam"]}',
+        '{"finalAnswer": "work", "other": "spam"}',
+        '{"work": "work"}',
     ],
 )
 def test_row_18_a_decorated_label_is_read_as_the_label(text: str) -> None:
@@ -174,6 +205,19 @@ def test_row_18_a_decorated_label_is_read_as_the_label(text: str) -> None:
         "```work",
         "answer: work; ignore the rest",
         "w o r k",
+        "<analysis>work",
+        "-work",
+        "<b>work</i>",
+        "analysis work",
+        '{"not": "work"}',
+        '{"excluded_label": "work"}',
+        '{"rejected": "work"}',
+        '{"second_choice": "work"}',
+        '{"reason": "work"}',
+        '{"confidence": "work"}',
+        '{"spam": "work"}',
+        "{'label': 'work'} {'label': 'spam'}",
+        "{'label': 'work', 'answer': 'spam'}",
         "wоrk",  # a Cyrillic o is another letter under NFKC
     ],
 )
@@ -397,3 +441,29 @@ def test_an_unusable_logprob_inside_the_answer_makes_the_row_no_logprobs(bad: ob
 def test_rounding_above_zero_is_accepted() -> None:
     for fine in (1e-6, 0, 0.0, -0.0, 5e-7, -99.9):
         assert status(chat("work", [entry("work", fine)])) == ("ok", "work")
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "expected"),
+    [
+        (["non-toxic", "toxic"], "non\u2011toxic", "non-toxic"),  # the hyphen that some models write
+        (["don't know", "know"], "Don\u2019t know.", "don't know"),
+        (["-1", "0", "1"], "\u22121", "-1"),
+        (["-1", "0", "1"], "- 1", None),  # a list entry or a minus
+        (["a-b", "a\u2013b"], "a\u2013b", "a\u2013b"),
+        (["1", "2", "10"], "2.0", "2"),
+        (["1", "2", "10"], '{"label": 10.0}', "10"),
+        (["1", "2", "10"], "1.5", None),
+        (["1", "1.0"], "1.0", "1.0"),
+    ],
+)
+def test_one_sign_or_number_in_two_spellings(labels: list[str], text: str, expected: str | None) -> None:
+    assert AnswerSet.classify(labels).match(text) == expected
+
+
+def test_the_span_of_a_number_with_decimals_is_the_label() -> None:
+    numbers = AnswerSet.classify(["1", "2", "10"])
+    found = read_answer(parse(spelled("2", ".", "0")), numbers)
+    assert (found.answer, found.first, found.last) == ("2", 0, 0)
+    joined = read_answer(parse(spelled("10.0")), numbers)
+    assert (joined.answer, joined.status, joined.first) == ("10", "ok", 0)

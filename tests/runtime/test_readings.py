@@ -29,6 +29,7 @@ JUDGE = AnswerSet.judge()
         ("Paris", "B"), ("paris.", "B"), ("**Paris**", "B"), ("A Coruña", "C"), ("a coruna", "C"), ("C. A Coruña", "C"),
         ("D) Rome (Italy)", "D"), ("<think>A or B?</think>B) Paris", "B"), ("B、Paris", "B"), ("B - Paris", "B"), ("B Paris", "B"),
         ('{"answer": "B. Paris"}', "B"), ('{"option": "B", "reason": "A port is not it"}', "B"), ("Ｂ．Paris", "B"), ("答案：B", "B"),
+        ("Option B, a port", "B"), ("Option B is correct, A is not", "B"), ('{"B": "Paris"}', "B"), ("{'answer': 'B'}", "B"),
     ],
 )  # fmt: skip
 def test_a_letter_is_read_where_the_reply_starts_with_it(text: str, letter: str) -> None:
@@ -42,6 +43,8 @@ def test_a_letter_is_read_where_the_reply_starts_with_it(text: str, letter: str)
         "A dog", "Bergen", "Because of the harbour.", "E", "(E)", "Option E", "A or B", "A and B", "A) Oslo B) Paris", "(A) (B)",
         "A. is wrong. The answer is B", "It is Paris", "Paris or Rome", "Paris, France", "I choose B", "Not B", "B?", "AB", "",
         "A is wrong", "Option Bergen", "A\nB", "The answer is Bergen",
+        "Option A or B", "Option A and B", "(A), (D)", "option a or b", "Option A is not correct", "Option A is wrong", "A) Not true",
+        "(A) isn't right", "Option A can be ruled out", '{"A": "Paris"}', '{"A": "B. Paris"}',
         "B. Oslo", "(B) Rome (Italy)", "Option A: Paris", "B - Oslo", "B Oslo", "**B.** Oslo",
     ],
 )  # fmt: skip
@@ -95,7 +98,7 @@ def test_a_letter_whose_tokens_are_not_there_has_no_confidence() -> None:
         ('{"relevant": true}', "yes"), ('{"relevant": false}', "no"), ('```json\n{"is_relevant": true}\n```', "yes"),
         ("true", "yes"), ("True", "yes"), ("<answer>false</answer>", "no"), ('{"answer": true, "why": "x"}', "yes"),
         ('{"reason": "it says so", "relevant": true}', "yes"), ('{"toxic": false, "confidence": 0.9}', "no"),
-        ("No.\n\n1. The passage is about cars.", "no"), ('{"yes": false}', "no"), ("(Y)", "yes"),
+        ("No.\n\n1. The passage is about cars.", "no"), ("{'relevant': True}", "yes"), ("irrelevant", "no"), ("0.", "no"), ('{"yes": false}', "no"), ("(Y)", "yes"),
     ],
 )  # fmt: skip
 def test_a_verdict_is_read_where_the_reply_starts_with_it(text: str, answer: str) -> None:
@@ -110,6 +113,7 @@ def test_a_verdict_is_read_where_the_reply_starts_with_it(text: str, answer: str
         '{"irrelevant": true}', '{"not_relevant": true}', '{"isNotRelevant": false}', '{"no": true}', '{"relevant": "true"}',
         '{"relevant": 1}', '{"a": true, "b": false}', '{"relevant": null}', "[true]",
         "Yes: false", "No - true", '{"safe": true}', '{"mismatch": true}', '{"isnt_relevant": true}', '{"lacks_evidence": true}',
+        '{"safe": "yes"}', '{"not_relevant": "yes"}', '{"no": "yes"}', "1 or 0", "[1]",
         '{"refused": false}', '{"relevant": true, "sure": false}',
     ],
 )  # fmt: skip
@@ -143,6 +147,22 @@ def test_a_judge_is_read_in_the_language_of_its_labels() -> None:
         "Irrelevant: yes": None,
     }
     assert {text: read_answer(parse(spelled(text)), relevant).answer for text in table} == table
+
+
+def test_a_verdict_may_use_other_known_names_than_the_labels() -> None:
+    judge = AnswerSet.judge(["not relevant", "relevant"])
+    table = {
+        "Yes": "relevant",
+        "irrelevant.": "not relevant",
+        "non-relevant": "not relevant",
+        "1": "relevant",
+        "Yes, no": None,
+    }
+    assert {text: read_answer(parse(spelled(text)), judge).answer for text in table} == table
+    others = [("yes", math.log(0.9)), ("no", math.log(0.1))]
+    found = measure(chat("no", [entry("no", math.log(0.1), others)]), judge)
+    assert (found.answer, found.reading) == ("not relevant", "other words")
+    assert found.label_probabilities == pytest.approx({"relevant": 0.9, "not relevant": 0.1})
 
 
 def test_which_label_means_yes_is_known_by_name_or_named() -> None:

@@ -30,6 +30,8 @@ COLUMNS = (
 """Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
 ROUNDING = 1e-6
 """A probability at most this far outside [0, 1] is a rounding error, and clipped."""
+SCALE = 10
+"""Confidences up to here that are not on [0, 1] are ratings, and no per cents."""
 ENOUGH = 50
 """Rows of either kind from which on a confidence that is higher where the answer is wrong is called inverted."""
 
@@ -128,7 +130,8 @@ def _number(value: Any, column: str, place: str, decimal_comma: bool) -> float:
     text = value
     if isinstance(value, str):
         text = value.strip().removesuffix("%").strip()
-        text = text.replace(",", ".") if decimal_comma and text.count(",") == 1 else text
+        if (decimal_comma or column == "confidence") and text.count(",") == 1 and "." not in text:
+            text = text.replace(",", ".")  # no confidence has thousands
     try:
         return float(text)
     except (TypeError, ValueError):
@@ -147,11 +150,16 @@ def _check_dollars(frame: pd.DataFrame, places: list[str]) -> None:
 def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, places: list[str]) -> list[float]:
     """Confidences on [0, 1] from how they are written; what is rounding is clipped, and what is another scale named."""
     known = values[~np.isnan(values)]
+    if written == "percent" and len(known) and 0 < known.max() <= 1:
+        raise DataError(
+            f"{places[int(np.nanargmax(values))]}: confidence is {float(known.max())!r}, the largest of the table, and is said to be written "
+            "as percent: these look like probabilities already; leave predictions.confidence out"
+        )
     if written == "percent":
         values = values / 100
     elif written == "logprob":
         values = np.array([v if isnan(v) else exp(v) if v <= ROUNDING else 1.0 + v for v in values])
-    elif len(known) and known.min() >= -ROUNDING and known.max() <= 100 and (known > 1 + ROUNDING).mean() > 0.5:
+    elif len(known) and known.min() >= -ROUNDING and SCALE < known.max() <= 100 and (known > 1 + ROUNDING).mean() > 0.5:
         raise DataError(
             f"{places[int(np.nanargmax(values))]}: confidence is {float(known.max())!r}: these look like per cents, and must lie in [0, 1]; "
             "--set predictions.confidence=percent converts them"
@@ -166,7 +174,7 @@ def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, 
         if not (isnan(value) or -ROUNDING <= value <= 1 + ROUNDING):
             raise DataError(
                 f"{place}: confidence is {float(value)!r}{'' if written == 'probability' else f', read as {written}'}; it must lie in [0, 1] "
-                "(map a margin m to 1 - exp(-m)), or be blank"
+                "(divide a rating by the top of its scale, map a margin m to 1 - exp(-m)), or be blank"
             )
         found.append(float(min(max(value, 0.0), 1.0)) if not isnan(value) else nan)
     return found

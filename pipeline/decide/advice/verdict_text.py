@@ -228,8 +228,8 @@ def _quality(story: Story) -> str:
         return f"{text}, that of the strong model alone unknown"
     cheap = story.expected["cheap_accuracy"]
     if story.partly:
-        text += f"; on the {counted(strong.n, 'row')} that have an answer of the strong model it is right in {tenths(strong.value)}"
-        return text + ("" if cheap.value is None else f" and the cheap model in {tenths(cheap.value)}")
+        text += f"; on the {counted(strong.n, 'row')} that have graded answers the strong model is right in {tenths(strong.value)}"
+        return text + ("" if cheap.value is None else f", the cheap model in {tenths(cheap.value)}")
     text += f" against {tenths(strong.value)} for the strong model alone"
     return text + (
         f" ({percent(story.unreadable)} of its replies unreadable, counted as wrong)" if story.unreadable else ""

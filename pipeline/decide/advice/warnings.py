@@ -53,14 +53,7 @@ def row_warnings(
     """Warnings about rows and promise. `needed`: rows (or groups) without which no candidate can pass; None when unknown;
     `partly`: strong answers were got for a part of the rows only."""
     if partly:
-        cheap, strong = expected["cheap_accuracy"], expected["strong_accuracy"]
-        yield ResultWarning(
-            "strong_partly",
-            2,
-            f"Only {counted(strong.n, 'row')} of these have an answer of the strong model that can be graded. The accuracies of both models "
-            f"alone are of these rows ({percent(cheap.value)} cheap, {percent(strong.value)} strong), those of the cascade of all: do not "
-            "compare them, since the rows without may be easier or harder. Get strong answers for a random part, or for all.",
-        )
+        yield _of_a_part(rows, expected)
     yield from _of_size(rows, certificate, needed)
     yield from _of_copies(rows.of("certify"))
     yield from _of_models(
@@ -70,6 +63,21 @@ def row_warnings(
     yield from _of_costs(rows, expected, human)
     yield from _of_sampling(rows, certificate)
     yield from _of_the_promise(certificate, reweighted)
+
+
+def _of_a_part(rows: Rows, expected: dict[str, Estimate]) -> ResultWarning:
+    """Both models alone are of fewer rows than the cascade."""
+    cheap, strong = expected["cheap_accuracy"], expected["strong_accuracy"]
+    unlabeled = np.isnan(rows.cheap_correct).sum() > np.isnan(rows.strong_correct).sum()
+    which = "cheap" if unlabeled else "strong"
+    remedy = "Label the rest, or leave it out" if unlabeled else "Get strong answers for a random part, or for all"
+    return ResultWarning(
+        f"{which}_partly",
+        2,
+        f"Only {counted(strong.n, 'row')} of these have an answer of the {which} model that can be graded. The accuracies of both models "
+        f"alone are of these rows ({percent(cheap.value)} cheap, {percent(strong.value)} strong), those of the cascade of all: do not "
+        f"compare them, since the rows without may be easier or harder. {remedy}.",
+    )
 
 
 def of_the_outcome(found: Outcome | None) -> Iterator[ResultWarning]:

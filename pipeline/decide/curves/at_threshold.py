@@ -113,11 +113,11 @@ class Expectation:
 
     @property
     def compared(self) -> npt.NDArray[np.bool_]:
-        """The rows on which the two models stand beside each other, (n,): where strong answers were got for a part of the
+        """The rows on which the two models stand beside each other, (n,): where answers of one can be graded on a part of the
         rows only, those of that part, since another part may be harder; a few that failed to come are no plan."""
         strong, cheap = (~np.isnan(x) for x in (self.strong_correct, self._rows.cheap_correct))
         both = strong & cheap
-        partial = 0 < both.sum() < (1 - MOST_MISSING) * cheap.sum()
+        partial = 0 < both.sum() < (1 - MOST_MISSING) * max(cheap.sum(), strong.sum())
         return both if partial else np.ones(len(cheap), dtype=bool)
 
     def all(self) -> dict[str, Estimate]:
@@ -126,14 +126,17 @@ class Expectation:
         waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
         if self._sampled:  # a time never represents another row
             waited = np.full(len(rows), np.nan)
+        compared = self.compared
         blind = self._sampled and bool(kept.any()) and not (rows.drawn == 1).any()
         return {
             "coverage": self._share(kept.astype(np.float64)),
             "escalation_rate": self._share((~kept).astype(np.float64)),
             "accepted_accuracy": self._share(rows.cheap_correct, kept),
             "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
-            "strong_accuracy": self._unknown() if blind else self._share(self.strong_correct),
-            "cheap_accuracy": self._share(np.where(self.compared, rows.cheap_correct, np.nan)),
+            "strong_accuracy": self._unknown()
+            if blind
+            else self._share(np.where(compared, self.strong_correct, np.nan)),
+            "cheap_accuracy": self._share(np.where(compared, rows.cheap_correct, np.nan)),
             "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
             "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
             "usd_per_1000": (self._mean(rows.strong_usd, strong=True) if self._alone else self._spent()).times(1000),

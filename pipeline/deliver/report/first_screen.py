@@ -74,9 +74,11 @@ def _bars(report: Mapping[str, Any], human: bool) -> list[dict[str, Any]]:
         {"name": "people" if human else "strong", "quality": strong, "cost": ends["strong_only"]["usd_per_1000"]}
     )
     most = max((b["cost"]["value"] or 0.0 for b in bars), default=0.0)
-    return [
-        {**b, "cost_share": None if not most or b["cost"]["value"] is None else b["cost"]["value"] / most} for b in bars
-    ]
+
+    def share(dollars: float | None) -> float | None:
+        return None if dollars is None else dollars / most if most else 0.0  # nothing costs anything
+
+    return [{**b, "cost_share": share(b["cost"]["value"])} for b in bars]
 
 
 def _money(report: Mapping[str, Any], config: TaskConfig, advice: Recommendation) -> dict[str, Any] | None:
