@@ -62,9 +62,10 @@ __all__ = (
 )
 
 STATUSES = (
-    "ok", "out_of_set", "no_logprobs", "no_text", "unaligned", "truncated", "empty", "filtered", "failed",
+    "ok", "out_of_set", "no_logprobs", "no_text", "no_segment", "unaligned", "truncated", "empty", "filtered", "failed",
 )  # fmt: skip
-"""`no_text` is given by a policy whose confidence reads the text of the request and was given none."""
+"""`no_text` and `no_segment` are given by a policy whose confidence reads the text or the segment of the request, which was not
+given or, of a segment, is unknown."""
 NO_WHOLE_ANSWER = ("out_of_set", "truncated", "empty", "filtered")
 """Statuses of a reply that arrived without a whole answer of the set."""
 POSITIVE_TOLERANCE = 1e-6

@@ -24,6 +24,7 @@ from cascade_threshold.completion import Reply, parse
 from cascade_threshold.decision_log import WARN, DecisionLog
 from cascade_threshold.policy import ACCEPT, ESCALATE, Decision, Policy, request_digest
 from cascade_threshold.pricing import price_of
+from cascade_threshold.segment import segment_name
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -91,12 +92,15 @@ class Cascade:
         prompt_sha256: str | None = None,
         request_id: str | None = None,
         text: str | None = None,
+        segment: str | int | None = None,
     ) -> Answer:
-        """Answer one request. `options`, `prompt_sha256` and `text` as in `Policy.decide`; `request_id` goes into the log.
+        """Answer one request. `options`, `prompt_sha256`, `text` and `segment` as in `Policy.decide`.
+
+        `request_id` and `segment`, where given, go into the log.
 
         A cheap call that fails escalates. A strong call that fails raises the SDK's error, as there is nobody left to ask.
         """
-        turn = _Turn(self, options, prompt_sha256, request_id, text)
+        turn = _Turn(self, options, prompt_sha256, request_id, text, segment)
         if turn.decision is None:
             try:
                 turn.cheap(self._clients["cheap"].ask(list(messages), self._arguments("cheap", options)))
@@ -119,9 +123,10 @@ class Cascade:
         prompt_sha256: str | None = None,
         request_id: str | None = None,
         text: str | None = None,
+        segment: str | int | None = None,
     ) -> Answer:
         """`answer`, for an async client."""
-        turn = _Turn(self, options, prompt_sha256, request_id, text)
+        turn = _Turn(self, options, prompt_sha256, request_id, text, segment)
         if turn.decision is None:
             try:
                 turn.cheap(await self._clients["cheap"].ask_async(list(messages), self._arguments("cheap", options)))
@@ -155,11 +160,17 @@ class _Turn:
     """State of one request: what was asked and answered so far. Does no I/O."""
 
     def __init__(
-        self, cascade: Cascade, options: Any, prompt_sha256: str | None, request_id: str | None, row: str | None
+        self,
+        cascade: Cascade,
+        options: Any,
+        prompt_sha256: str | None,
+        request_id: str | None,
+        row: str | None,
+        segment: str | int | None,
     ) -> None:
         self.cascade, self.policy = cascade, cascade.policy
         self.options, self.prompt_sha256, self.request_id = options, prompt_sha256, request_id
-        self.row = row
+        self.row, self.segment = row, segment
         self.decision: Decision | None = self.policy.blanket
         self.shadow = False
         self.usd: list[float | None] = []
@@ -169,14 +180,18 @@ class _Turn:
     def cheap(self, completion: Any) -> None:
         reply = parse(completion)
         self.decision = self.policy.decide(
-            completion, options=self.options, prompt_sha256=self.prompt_sha256, **self._row_text()
+            completion,
+            options=self.options,
+            prompt_sha256=self.prompt_sha256,
+            **self._told_of_the_request(),
         )
         self.usd.append(self.cascade._usd("cheap", reply))
         self.texts["cheap"] = reply.text
         self.shadow = self.decision.action == ACCEPT and self.cascade._draws_shadow()
 
-    def _row_text(self) -> dict[str, Any]:
-        return {} if self.row is None else {"text": self.row}
+    def _told_of_the_request(self) -> dict[str, Any]:
+        told = {"text": self.row, "segment": self.segment}
+        return {name: value for name, value in told.items() if value is not None}
 
     def failed(self, error: Exception) -> None:
         # the class name only: the text of an SDK error may contain the key
@@ -238,4 +253,6 @@ class _Turn:
         }
         if self.policy.document["kind"] == "choose":
             line["options"] = self.options if isinstance(self.options, int) else len(self.options or ())
+        if (segment := segment_name(self.segment)) is not None:
+            line["segment"] = segment
         self.cascade.log.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -23,8 +23,8 @@ from cascade_threshold.answers import AnswerSet
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.constraint import response_format
 from cascade_threshold.errors import DataError, UsageError
-from cascade_threshold.learned import check_learned, reads_text
-from cascade_threshold.signals import NO_TEXT, SIGNALS, measure
+from cascade_threshold.learned import check_learned, lacking, reads_segment, reads_text
+from cascade_threshold.signals import SIGNALS, measure
 
 ACCEPT = "accept"
 ESCALATE = "escalate"
@@ -106,14 +106,16 @@ class Policy:
         options: int | Sequence[Any] | None = None,
         prompt_sha256: str | None = None,
         text: str | None = None,
+        segment: str | int | None = None,
     ) -> Decision:
         """Decide on one completion: a mapping, JSON text, or the SDK's object.
 
         `options`: the row's options, or how many there are (kind choose; without them the reply escalates).
         `prompt_sha256`: digest of the prompt templates in use; when given it must be the calibrated one.
-        `text`: the request's own text, for a learned signal that reads it: it escalates without (status no_text). Never raises
-        on any completion; raises UsageError only when the policy's confidences came from a table, which a reply cannot
-        give.
+        `text`, `segment`: the request's own text and segment, for a learned signal that reads them: it escalates without
+        (status no_text, no_segment), and where the segment is one that no fit row had (no_segment). A request whose segment
+        is blank passes "". Never raises on any completion; raises UsageError only when the policy's confidences came from a
+        table, which a reply cannot give.
         """
         if self.signal is None:
             raise UsageError(
@@ -128,7 +130,7 @@ class Policy:
                 return self._escalate("the row's options are not given, or not 2 to 26", status="no_options")
         if not isinstance(completion, str | bytes | Mapping):
             completion = _plain(completion)
-        found = measure(completion, answers, learned=self._learned, only=self.signal, text=text)
+        found = measure(completion, answers, learned=self._learned, only=self.signal, text=text, segment=segment)
         model = found.reply.model
         if found.status != "failed" and not self.knows_model(model):
             seen = ", ".join(sorted(self._models))
@@ -138,8 +140,10 @@ class Policy:
         if prompt_sha256 is not None and prompt_sha256 != self._prompt:
             return self._escalate(OTHER_PROMPT, found.answer, found.status, model)
         confidence = found.signals[self.signal]
-        if confidence is None and found.status == "ok" and text is None and self.reads_text:
-            return self._escalate(f"no confidence: {NO_TEXT}", found.answer, "no_text", model)
+        if confidence is None and found.status == "ok" and self._learned is not None:
+            lack = lacking(self._learned, text=text, segment=segment)
+            if lack is not None:
+                return self._escalate(f"no confidence: {lack.reason}", found.answer, lack.status, model)
         if confidence is None:
             why = found.reasons.get(self.signal) or f"status {found.status}"
             reason = f"no confidence: {why}" + (f", {found.detail}" if found.detail else "")
@@ -191,6 +195,11 @@ class Policy:
     def reads_text(self) -> bool:
         """Whether `decide` needs the request's text."""
         return reads_text(self._learned)
+
+    @property
+    def reads_segment(self) -> bool:
+        """Whether `decide` needs the request's segment."""
+        return reads_segment(self._learned)
 
     def knows_model(self, name: str | None) -> bool:
         """Whether a reply's model is one that calibration saw: by its own name, behind LiteLLM's prefix, or by the alias that the

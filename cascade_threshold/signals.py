@@ -16,10 +16,9 @@ from cascade_threshold.alignment import Span
 from cascade_threshold.answers import SENTINEL, Answer, AnswerSet, read_answer
 from cascade_threshold.completion import Alternative, Reply, Token, parse
 from cascade_threshold.label_mass import CERTAIN, Candidates, LabelMass, candidates, label_mass
-from cascade_threshold.learned import features, learned_confidence, reads_text
+from cascade_threshold.learned import features, lacking, learned_confidence
 from cascade_threshold.signal import AnswerTokens, Signal
 
-NO_TEXT = "the model reads the request's text, and none was given"
 LONG_ANSWER_TOKENS = 8
 """A reply of more tokens than this is long: its confidence describes the label's span only, and that is reported."""
 
@@ -47,11 +46,11 @@ _EACH_BY_ITSELF: tuple[Signal, ...] = (
 """Signals with a file of their own, each in one line."""
 _LEARNED = Signal(
     "learned",
-    3,
-    "logistic model of the other signals, the answer and the request's words, fitted on the fit split",
+    4,
+    "logistic model of the other signals, the lengths, the answer, the request's segment and words, fitted on the fit split",
     2,
     "1 / (1 + exp(-x))",
-    "no model is given, a feature of it is null, or it reads the text and none was given",
+    "no model is given, a feature of it is null, or it reads a text or segment that was not given or is unknown",
 )
 SIGNALS = {signal.name: signal for signal in (*_TOGETHER, *_EACH_BY_ITSELF, _LEARNED)}
 """By name, the simplest first, which is also the order of their columns."""
@@ -125,11 +124,12 @@ def measure(
     learned: Mapping[str, Any] | None = None,
     only: str | None = None,
     text: str | None = None,
+    segment: object = None,
 ) -> Measurement:
     """Answer, status and signals of one reply. Never raises on any body.
 
     ``learned``: numbers of a fitted model (see `cascade_threshold.learned`). ``only``: compute this signal alone, as
-    production does; the value is the same bit for bit. ``text``: the request's own, for a model that reads it.
+    production does; the value is the same bit for bit. ``text``, ``segment``: the request's own, for a model that reads them.
     ``role="strong"``: answer, status, and where logprobs came what options and passages are ranked by; every signal is null.
     Raises KeyError for an unknown ``only`` and ValueError for unusable ``learned`` numbers.
     """
@@ -145,7 +145,7 @@ def measure(
             _ranking_of_strong(reply, found, answers), None, None, reply, found.detail, None, found.reading,
         )  # fmt: skip
     return _measured(
-        reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading, text
+        reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading, text, segment
     )
 
 
@@ -172,6 +172,7 @@ def _measured(
     spelled: AnswerSet,
     reading: str,
     text: str | None = None,
+    segment: object = None,
 ) -> Measurement:
     """`measure` for a reply whose status is ok. `spelled`: the set in which the span is spelled, in the answers' order."""
     tokens = reply.tokens or ()
@@ -202,7 +203,8 @@ def _measured(
             if found is None:
                 reasons[signal.name] = signal.null_when
     if everything:
-        _add_learned(signals, reasons, learned, span.last - span.first + 1, answers.labels[label], text)
+        lengths = (span.last - span.first + 1, len(tokens))
+        _add_learned(signals, reasons, learned, lengths, answers.labels[label], text, segment)
     if only is not None:
         signals = {only: signals[only]}
         reasons = {only: reasons[only]} if only in reasons else {}
@@ -271,18 +273,20 @@ def _add_learned(
     signals: dict[str, float | None],
     reasons: dict[str, str],
     learned: Mapping[str, Any] | None,
-    answer_tokens: int,
+    lengths: tuple[int, int],
     answer: str,
     text: str | None,
+    segment: object,
 ) -> None:
     if learned is None:
         signals["learned"] = None
         reasons["learned"] = "no model is given"
         return
-    signals["learned"] = learned_confidence(learned, features(signals, answer_tokens), answer=answer, text=text)
+    row = features(signals, *lengths)
+    signals["learned"] = learned_confidence(learned, row, answer=answer, text=text, segment=segment)
     if signals["learned"] is None:
-        untold = text is None and reads_text(learned)
-        reasons["learned"] = NO_TEXT if untold else "a signal that the model uses is null"
+        lack = lacking(learned, text=text, segment=segment)
+        reasons["learned"] = "a signal that the model uses is null" if lack is None else lack.reason
 
 
 def _exact_zero(tokens: tuple[Token, ...], span: Span, answers: AnswerSet) -> bool:

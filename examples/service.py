@@ -1,6 +1,6 @@
 """A web service in front of a policy. See examples/README.md for how to start it.
 
-POST /answer {"columns": {...}, "options": [...], "id": "..."} answers one request; GET /policy says what is served.
+POST /answer {"columns": {...}, "options": [...], "segment": "...", "id": "..."} answers one request; GET /policy says what is served.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from pipeline.config.task import TaskConfig
 
 
 class Question(BaseModel):
-    """One request: the columns that the prompt uses, and for kind choose the row's options."""
+    """One request: the columns that the prompt uses, for kind choose the row's options, and its segment where the policy reads it."""
 
     columns: dict[str, str]
     options: list[str] | None = None
+    segment: str | None = None
     id: str | None = None
 
 
@@ -66,7 +67,12 @@ def create_app(policy: Policy, prompt: Prompt, client: AsyncTogether, *, log: Pa
             raise HTTPException(422, f"the prompt needs the columns {', '.join(missing)}")
         try:
             found = await cascade.answer_async(
-                messages(prompt, columns), options=question.options, prompt_sha256=digest, request_id=question.id
+                messages(prompt, columns),
+                options=question.options,
+                prompt_sha256=digest,
+                request_id=question.id,
+                text="\n".join(columns[name] for name in prompt.columns),  # as calibration joined them
+                segment=question.segment,
             )
         except APIError as error:
             raise HTTPException(502, f"the strong model did not answer ({type(error).__name__})") from None

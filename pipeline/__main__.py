@@ -48,7 +48,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "report": ("write the HTML page and figures, refresh the index", ("tasks", "config", "data")),
     "export": ("print or write the policy in another format", ("tasks", "config", "data", "export")),
     "monitor": ("hold production replies against a policy", ("monitor",)),
-    "route": ("read one completion (JSON) on stdin, print the decision", ("policy",)),
+    "route": (
+        "read one completion (JSON, or in {completion, options, text, segment}) on stdin, print the decision",
+        ("policy",),
+    ),
     "status": (
         "requests sent, kept, failed, perhaps paid twice, dollars; runs of a task",
         ("task?", "config?", "status"),

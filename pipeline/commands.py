@@ -247,12 +247,14 @@ def monitor(args: Args) -> dict[str, Any]:
 def route(args: Args) -> dict[str, Any]:
     """One production decision."""
     from cascade_threshold import policy as policies
+    from pipeline.deliver.monitoring import log_reader
 
     policy = policies.load(args.policy)
     due = policy.document.get("review_by")
     if isinstance(due, str) and due < dt.datetime.now(dt.UTC).date().isoformat():
         terminal.say(f"warning: {args.policy}: was to be reviewed by {due}; evaluate again on newer rows", error=True)
-    decision: dict[str, Any] = policy.decide(terminal.input_text(MOST_BYTES)).to_dict()
+    completion, request = log_reader.piped(terminal.input_text(MOST_BYTES))
+    decision: dict[str, Any] = policy.decide(completion, **request).to_dict()
     if not args.json:
         terminal.say_json(decision)
     return decision

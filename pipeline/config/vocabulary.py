@@ -33,3 +33,6 @@ FORMATS = {
     "vllm-semantic-router": "semantic_router",
 }
 """Formats of a policy, and the file under pipeline/deliver/formats that writes each."""
+
+LENGTHS = ("cheap_answer_tokens", "cheap_reply_tokens")
+"""Columns of graded rows: tokens that spell the cheap answer, and tokens of the whole reply; null unless its status is ok."""

@@ -22,7 +22,8 @@ def prediction(
 
     `label_probabilities` is what options and passages are ranked by: [(label, probability)], None where null.
     """
-    ranked = cheap.label_probabilities if cheap.status == "ok" else None
+    usable = cheap.status == "ok"
+    ranked = cheap.label_probabilities if usable else None
     return {
         **row, "cheap_answer": cheap.answer, "cheap_status": cheap.status,
         "cheap_correct": correctness(cheap.answer, cheap.status, row["label"]), "cheap_usd": cheap_usd,
@@ -31,6 +32,8 @@ def prediction(
         "strong_cached_tokens": None, "strong_s": None,
         "label_probabilities": None if ranked is None else list(ranked.items()), "strong_probabilities": None,
         **{f"signal_{name}": value for name, value in cheap.signals.items()},
+        "cheap_answer_tokens": sum(cheap.in_answer) if usable else None,
+        "cheap_reply_tokens": len(cheap.reply.tokens or ()) if usable else None,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.vocabulary import ROLES, SIGNALS
+from pipeline.config.vocabulary import LENGTHS, ROLES, SIGNALS
 from pipeline.run import address, footer
 from pipeline.run.atomic import atomic
 from pipeline.run.directory import parquet_options
@@ -95,8 +95,10 @@ PREDICTIONS = pa.schema(
 DECIDED = ("split", "confidence", "strong_wanted", "strong_weight", "coin")
 """Columns that a decision adds to graded rows."""
 
-GRADED = pa.schema([field for field in PREDICTIONS if field.name not in DECIDED])
-"""A row's answers, graded, with its dollars, its seconds and every signal."""
+GRADED = pa.schema(
+    [field for field in PREDICTIONS if field.name not in DECIDED] + [(name, pa.int64()) for name in LENGTHS]
+)
+"""A row's answers, graded, with its dollars, its seconds, every signal and the lengths that a learned one may read."""
 
 _REPLY = (
     ("request_id", pa.string()), ("state", pa.string()), ("http_status", pa.int32()), ("seconds", pa.float64()),

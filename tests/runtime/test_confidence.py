@@ -225,6 +225,37 @@ def test_the_learned_signal_is_its_logistic_formula() -> None:
     assert measure(without, ANSWERS, learned=MODEL).reasons["learned"]
 
 
+def test_the_learned_signal_reads_the_lengths_of_the_answer_and_of_the_whole_reply() -> None:
+    model = {"features": ["answer_tokens", "log_reply_tokens"], "mean": [1.5, 1.0], "scale": [0.5, 2.0], "coef": [0.7, -0.9],
+             "intercept": 0.2}  # fmt: skip
+    body = chat("**a b**", [entry("**", -1.0), entry("a", -0.5), entry(" b", -0.25), entry("**", -3.0)])
+    z = 0.2 + 0.7 * (2 - 1.5) / 0.5 - 0.9 * (np.log(4) - 1.0) / 2.0
+    assert value(body, "learned", learned=model) == pytest.approx(scipy.special.expit(z), rel=1e-12)
+
+
+SEGMENTS = {"de": 0.75, "7": -0.5, "(none)": 0.25, "rare": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("told", "known_as"), [("de", "de"), (7, "7"), ("7", "7"), ("", "(none)"), ("  ", "(none)"), ("rare", "rare")]
+)
+def test_a_segment_adds_its_number(told: object, known_as: str) -> None:
+    body = chat("d", [entry("d", -0.25, [("d", -0.25), ("x", -2.0)])])
+    plain, found = (
+        value(body, "learned", learned=MODEL),
+        value(body, "learned", learned=MODEL | {"segments": SEGMENTS}, segment=told),
+    )
+    assert scipy.special.logit(found) - scipy.special.logit(plain) == pytest.approx(SEGMENTS[known_as], abs=1e-9)
+
+
+@pytest.mark.parametrize("told", [None, "DE", "de ", "fr", True, 7.0, ["de"], {}, "\ud83d"])
+def test_a_segment_that_is_not_told_or_that_no_fit_row_had_gives_no_confidence(told: object) -> None:
+    body = chat("d", [entry("d", -0.25, [("d", -0.25), ("x", -2.0)])])
+    measured = measure(body, ANSWERS, learned=MODEL | {"segments": SEGMENTS}, segment=told)
+    assert (measured.status, measured.signals["learned"]) == ("ok", None)
+    assert "segment" in measured.reasons["learned"]
+
+
 @given(st.floats(-1e300, 1e300), st.floats(0, 1), st.floats(-1e6, 1e6))
 def test_the_learned_signal_never_leaves_the_unit_interval(intercept: float, first: float, coef: float) -> None:
     model = {"features": ["first_token"], "mean": [0.5], "scale": [1e-3], "coef": [coef], "intercept": intercept}
@@ -237,12 +268,13 @@ def test_the_learned_signal_never_leaves_the_unit_interval(intercept: float, fir
 
 
 def test_features_are_defined_for_every_name_and_null_where_their_signal_is() -> None:
-    row = features({"first_token": 1.0, "mean": 0.0, "margin": None}, 3)
+    row = features({"first_token": 1.0, "mean": 0.0, "margin": None}, 3, 20)
     assert tuple(row) == FEATURES
     assert row["logit_first_token"] == pytest.approx(math.log((1 - 1e-6) / 1e-6))
     assert row["logit_mean"] == pytest.approx(-math.log((1 - 1e-6) / 1e-6))
     assert row["margin"] is row["logit_margin"] is row["entropy"] is None
-    assert row["answer_tokens"] == 3.0
+    assert (row["answer_tokens"], row["log_reply_tokens"]) == (3.0, pytest.approx(np.log(20)))
+    assert features({}, None)["answer_tokens"] is features({}, 0, 0)["log_reply_tokens"] is None
 
 
 @pytest.mark.parametrize(
@@ -254,6 +286,8 @@ def test_features_are_defined_for_every_name_and_null_where_their_signal_is() ->
         ({"intercept": float("nan")}, "finite"),
         ({"intercept": None}, "finite"),
         ({"mean": ["1", 1.0, 1.0]}, "finite"),
+        ({"segments": ["de"]}, "segments that are no mapping"),
+        ({"segments": {"de": float("inf")}}, "finite"),
     ],
 )
 def test_numbers_that_are_no_model_are_refused(change: dict[str, Any], why: str) -> None:

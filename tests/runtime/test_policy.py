@@ -39,6 +39,23 @@ def test_the_text_of_the_request_changes_no_decision_of_a_signal_that_does_not_r
         assert policy.decide(one_token(confidence), text="Dear all, ...") == policy.decide(one_token(confidence))
 
 
+def test_a_policy_that_reads_the_segment_escalates_one_that_is_unknown_or_not_told() -> None:
+    numbers = {"features": ["logit_first_token"], "mean": [0.0], "scale": [1.0], "coef": [1.0], "intercept": 0.0,
+               "segments": {"de": 0.0, "fr": -9.0}}  # fmt: skip
+    reader = Policy(document(signal={"name": "learned", "version": SIGNALS["learned"].version, "params": numbers}))
+    assert (reader.reads_segment, reader.reads_text) == (True, False)
+    sure = one_token(0.95)
+    assert reader.decide(sure, segment="de").confidence == pytest.approx(0.95)
+    assert [reader.decide(sure, segment=s).action for s in ("de", "fr")] == ["accept", "escalate"]
+    for segment, word in ((None, "none was given"), ("it", "'it'"), ("", "'(none)'")):
+        decision = reader.decide(sure, segment=segment)
+        assert (decision.action, decision.status, decision.confidence) == ("escalate", "no_segment", None)
+        assert word in decision.reason
+    assert reader.decide(body(logprobs=False), segment="it").status == "no_logprobs", (
+        "the reply's own fault comes first"
+    )
+
+
 def test_a_confidence_below_the_threshold_escalates_and_one_above_is_accepted(policy: Policy) -> None:
     low, high = policy.decide(one_token(0.89)), policy.decide(one_token(0.91))
     assert (low.action, low.answer, high.action, high.answer) == ("escalate", "spam", "accept", "spam")
@@ -299,7 +316,7 @@ def test_a_missing_file_and_a_folder_are_usage_errors(tmp_path: Path) -> None:
         ({"signal": {"name": "first_token", "version": 99, "params": {}}}, "version 99"),
         ({"signal": {"name": "first_token", "version": 1, "params": {}}}, "calibrated on version 1"),
         ({"signal": {"name": "vibes", "version": 1, "params": {}}}, "'vibes' is unknown"),
-        ({"signal": {"name": "learned", "version": 3, "params": {}}}, "learned signal lacks"),
+        ({"signal": {"name": "learned", "version": 4, "params": {}}}, "learned signal lacks"),
         ({"calibrator": {"kind": "platt"}}, "calibrator"),
         ({"labels": ["one"]}, "labels has 1 entries"),
         ({"labels": ["a", "a"]}, "listed twice"),

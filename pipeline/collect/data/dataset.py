@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade_threshold.label_text import label_text
+from cascade_threshold.segment import BLANK
 from pipeline.collect.data.choice_reading import ChoiceReading, options_in
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.collect.request import letters
@@ -175,7 +176,7 @@ class _Reader:
         self.contents[key] += 1
         self.labels_of.setdefault(key, set()).add(label)
         self.splits_of.setdefault(key, set()).add(split)
-        segment = self._plain(where, self.spec.segment, row, blank="(none)") if self.spec.segment else None
+        segment = self._plain(where, self.spec.segment, row, blank=BLANK) if self.spec.segment else None
         self.examples.append(Example(self._id(number, where, row, exact), texts, label, options, group, segment, split))
 
     def _text(self, where: str, column: str, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 
 from cascade_threshold.learned import features, learned_confidence
 from cascade_threshold.signals import SIGNALS
+from pipeline.config.vocabulary import LENGTHS
 from pipeline.decide.scores import signal_choice
 from pipeline.decide.scores.learned_model import Inputs, Texts, cross_fitted, fit_learned, learned_features
 from pipeline.errors import UsageError
@@ -63,13 +64,15 @@ def chosen_signal(
             f"{SIGNALS[wanted].needs_alternatives} alternatives (cheap.top_logprobs); signals that these replies support: {', '.join(usable)}"
         )
     named = None if wanted == "auto" else wanted
-    learns = wanted in ("auto", "learned")
-    answers, asked = (_answers(fit), _texts(fit, texts)) if learns else (None, None)
-    name, table = signal_choice.select_signal(signals, outcome, named=named, seed=seed, answers=answers, texts=asked)
+    graded, crossed = ~np.isnan(outcome), None
+    if wanted in ("auto", "learned"):
+        fold = signal_choice.folds(int(graded.sum()), seed)
+        crossed = cross_fitted(_readable(fit, texts).take(graded), outcome[graded], fold, seed)
+    name, table = signal_choice.select_signal(signals, outcome, named=named, seed=seed, crossed=crossed)
     table = [{**row, "why_null": _why_null(row["signal"], reasons)} for row in table]
     params: Mapping[str, Any] = {}
     if name == "learned":
-        fitted = _fitted(Inputs(learned_features(signals), answers, asked), outcome, seed)
+        fitted = None if crossed is None else fit_learned(crossed[0], outcome[graded], seed=seed)
         if fitted is None:
             raise UsageError(
                 f"{task}: signal learned needs at least 50 fit rows with 10 right and 10 wrong answers; choose another"
@@ -78,23 +81,23 @@ def chosen_signal(
     return {"name": name, "version": SIGNALS[name].version, "params": dict(params)}, table
 
 
-def _fitted(read: Inputs, outcome: Floats, seed: int) -> dict[str, Any] | None:
-    """The model, fitted on the inputs that `cross_fitted` chose."""
-    graded = ~np.isnan(outcome)
-    read, y = read.take(graded), outcome[graded]
-    chosen = cross_fitted(read, y, signal_choice.folds(len(y), seed), seed)
-    return fit_learned(read if chosen is None else chosen[0], y, seed=seed)
+def _readable(frame: pd.DataFrame, texts: Mapping[str, str] | None) -> Inputs:
+    """All that a learned signal may read: texts and segments only where every row has one."""
+    segments: Texts | None = frame["segment"].to_numpy(object) if "segment" in frame else None
+    if segments is not None and not all(isinstance(segment, str) for segment in segments):
+        segments = None
+    asked: Texts | None = None
+    if texts is not None and all(example in texts for example in frame["example_id"]):
+        asked = np.array([texts[example] for example in frame["example_id"]], dtype=object)
+    features = learned_features(signals_of(frame), *_lengths(frame))
+    return Inputs(features, frame["cheap_answer"].to_numpy(object), asked, segments)
 
 
-def _answers(frame: pd.DataFrame) -> Texts:
-    return frame["cheap_answer"].to_numpy(object)
-
-
-def _texts(frame: pd.DataFrame, texts: Mapping[str, str] | None) -> Texts | None:
-    """None if any row's text is unknown."""
-    if texts is None or not all(example in texts for example in frame["example_id"]):
-        return None
-    return np.array([texts[example] for example in frame["example_id"]], dtype=object)
+def _lengths(frame: pd.DataFrame) -> list[Floats | None]:
+    """Tokens of the answers and of the replies, NaN for null; None where the rows were graded before these were counted."""
+    return [
+        pd.to_numeric(frame[name]).to_numpy(np.float64, na_value=np.nan) if name in frame else None for name in LENGTHS
+    ]
 
 
 def default_signal(frame: pd.DataFrame) -> str:
@@ -121,13 +124,25 @@ def with_confidence(
     `texts`: the requests' own, by example_id, for a learned signal that reads them.
     """
     if signal["name"] == "learned":
-        values = []
-        signals = {n: v for n, v in signals_of(frame).items() if n != "learned"}
-        said, examples = _answers(frame), frame["example_id"].tolist()
-        for i in range(len(frame)):
-            row = features({n: None if np.isnan(v[i]) else float(v[i]) for n, v in signals.items()}, 0)
-            text = None if texts is None else texts.get(examples[i])
-            values.append(learned_confidence(signal["params"], row, answer=said[i], text=text))
+        read = ["example_id", "cheap_answer", "segment", *LENGTHS, *(f"signal_{name}" for name in SIGNALS)]
+        rows = frame[[name for name in read if name in frame]].to_dict("records")
+        values = [_learned(signal["params"], row, texts) for row in rows]
         frame = frame.assign(signal_learned=np.array([np.nan if v is None else v for v in values], dtype=np.float64))
     confidence = pd.to_numeric(frame[f"signal_{signal['name']}"]).to_numpy(np.float64, na_value=np.nan)
     return frame.assign(confidence=confidence)
+
+
+def _learned(numbers: Mapping[str, Any], row: Mapping[Hashable, Any], texts: Mapping[str, str] | None) -> float | None:
+    """Production's own confidence of one graded row."""
+    told = {name: row.get(name) for name in LENGTHS}
+    answer_tokens, reply_tokens = (None if pd.isna(n) else int(n) for n in told.values())
+    signals = {
+        name: None if pd.isna(v := row.get(f"signal_{name}")) else float(v) for name in SIGNALS if name != "learned"
+    }
+    return learned_confidence(
+        numbers,
+        features(signals, answer_tokens, reply_tokens),
+        answer=row["cheap_answer"],
+        text=None if texts is None else texts.get(row["example_id"]),
+        segment=row.get("segment"),
+    )

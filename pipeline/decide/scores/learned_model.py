@@ -1,14 +1,16 @@
-"""Learned model: P(right) as a ridge logistic regression of the signals, the answer and the words of the request.
+"""Learned model: P(right) as a ridge logistic regression of the signals, the lengths, the answer, and the request's segment and words.
 
 It is fitted on rows that certify nothing, and held as the plain numbers that `cascade_threshold.learned` evaluates. How much
-it may read is chosen there too: the signals; these and the answer; these and the text. The words enter through the
-directions in which the texts differ most (a truncated SVD of hashed words), so that a few hundred rows can weigh them.
+it may read is chosen there too: the signals; these and the lengths; and the answer; and of the request, which production
+must then pass, its segment, its text, or both. The words enter through the directions in which the texts differ most (a
+truncated SVD of hashed words), so that a few hundred rows can weigh them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from cascade_threshold.hashed_words import BUCKETS, hashed_words
-from cascade_threshold.learned import FEATURES
+from cascade_threshold.learned import FEATURES, LENGTHS
 from cascade_threshold.logistic_form import CLIP
 from pipeline.decide.scores.rank_figure import rank_figure
 
@@ -28,36 +30,50 @@ Texts = npt.NDArray[np.object_]
 
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: the inverse of the penalty
 FEWEST_ROWS, FEWEST_OF_EACH = 50, 10  # with fewer, no model is fitted
-FEWEST_OF_ANSWER = 10  # fewest rows with an answer that gets a coefficient of its own
+FEWEST_OF_NAME = 10  # fewest rows with an answer, or in a segment, that gets a coefficient of its own
 MOST_NULL = 0.02  # a feature that is null more often than this would make the learned signal null too
 DIRECTIONS = 25  # of the texts
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model may read of n rows: features (n,) each, NaN for null; answers and texts (n,), None where it may not."""
+    """What a model may read of n rows: features (n,) each, NaN for null; answers, texts and segments (n,), None where it may not."""
 
     features: Mapping[str, Floats]
+    """The logits of the signals, and the lengths."""
     answers: Texts | None = None
     texts: Texts | None = None
+    segments: Texts | None = None
 
     def take(self, which: npt.NDArray[Any]) -> Inputs:
         """Some of the rows."""
-        parts = [None if part is None else part[which] for part in (self.answers, self.texts)]
-        return Inputs({k: v[which] for k, v in self.features.items()}, *parts)
+        names = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "features"]
+        parts = {name: None if part is None else part[which] for name, part in names}
+        return Inputs({k: v[which] for k, v in self.features.items()}, **parts)
 
     def choices(self) -> list[Inputs]:
-        """What may be read, from least to most."""
-        out = [Inputs(self.features)]
+        """What may be read, from least to most: first what a reply tells, then what production must pass along."""
+        out = [Inputs({k: v for k, v in self.features.items() if k not in LENGTHS})]
+        if len(out[0].features) < len(self.features):
+            out.append(Inputs(self.features))
         if self.answers is not None:
             out.append(Inputs(self.features, self.answers))
-        return [*out, self] if self.texts is not None else out
+        if self.segments is not None:
+            out.append(replace(self, texts=None))
+        if self.texts is not None:
+            out.append(replace(self, segments=None))
+        return [*out, self] if self.segments is not None and self.texts is not None else out
 
 
 def learned_features(
-    signals: Mapping[str, npt.ArrayLike], answer_tokens: npt.ArrayLike | None = None
+    signals: Mapping[str, npt.ArrayLike],
+    answer_tokens: npt.ArrayLike | None = None,
+    reply_tokens: npt.ArrayLike | None = None,
 ) -> dict[str, Floats]:
-    """Features of the learned signal: `logit_<name>` of every signal that production knows as a feature, and `answer_tokens` where given."""
+    """Features of the learned signal: `logit_<name>` of every signal that production knows as a feature, and the lengths that are given.
+
+    All (n,), NaN for null.
+    """
     out = {}
     for name, column in signals.items():
         if f"logit_{name}" in FEATURES:
@@ -65,6 +81,8 @@ def learned_features(
             out[f"logit_{name}"] = np.log(p / (1 - p))
     if answer_tokens is not None:
         out["answer_tokens"] = np.asarray(answer_tokens, dtype=np.float64)
+    if reply_tokens is not None:
+        out["log_reply_tokens"] = np.log(np.asarray(reply_tokens, dtype=np.float64))
     return out
 
 
@@ -125,7 +143,8 @@ def fit_learned(
     `read`: features alone, or `Inputs`. Features that are constant, or null on more than 2 % of the graded rows, are left out; so
     are rows with a null among the rest. `correct` (n,): 1, 0, NaN unknown. `penalty`: scikit-learn's C; None chooses by five-fold
     NLL. Returns the numbers that `cascade_threshold.learned` evaluates: {"features", "mean", "scale", "coef", "intercept"},
-    with answers "labels", with texts "text", and the penalty; None with fewer than 50 rows, 10 of a class, or no feature.
+    with answers "labels", with segments "segments" (each that a row is in; 0 for those of fewer than 10 rows), with texts
+    "text", and the penalty; None with fewer than 50 rows, 10 of a class, or no feature.
     """
     read = read if isinstance(read, Inputs) else Inputs({k: np.asarray(v, dtype=np.float64) for k, v in read.items()})
     y = np.asarray(correct, dtype=np.float64)
@@ -141,15 +160,23 @@ def fit_learned(
         return None
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    columns, labels, words = [(x - mean) / scale], _common(read.answers, rows), None
-    if labels:
-        assert read.answers is not None
-        columns.append((read.answers[rows][:, None] == np.array(labels, dtype=object)).astype(np.float64))
+    columns, labels, parts, words = (
+        [(x - mean) / scale],
+        _common(read.answers, rows),
+        _common(read.segments, rows),
+        None,
+    )
+    columns += [
+        _indicators(names, names_of[rows])
+        for names, names_of in ((labels, read.answers), (parts, read.segments))
+        if names_of is not None
+    ]
     if read.texts is not None and (words := _Words.of(read.texts[rows].tolist(), seed)) is not None:
         columns.append(words.scores(read.texts[rows].tolist()))
     z = np.column_stack(columns)
     best = _model(_chosen_penalty(z, target, seed) if penalty is None else penalty).fit(z, target)
-    signals, of_labels, of_words = np.split(best.coef_[0], [len(names), len(names) + len(labels)])
+    widths = np.cumsum([len(names), len(labels), len(parts)])
+    signals, of_labels, of_parts, of_words = np.split(best.coef_[0], widths)
     found = {
         "penalty": best.C,
         "features": names,
@@ -160,19 +187,27 @@ def fit_learned(
     }
     if labels:
         found["labels"] = dict(zip(labels, of_labels.tolist(), strict=True))
+    if parts:
+        assert read.segments is not None
+        found["segments"] = dict.fromkeys(sorted(set(read.segments[rows].tolist())), 0.0) | dict(
+            zip(parts, of_parts.tolist(), strict=True)
+        )
     if words is not None:
         weights, constant = words.unfolded(of_words)
         found |= {"text": weights.tolist(), "intercept": found["intercept"] + constant}
     return found
 
 
-def _common(answers: Texts | None, rows: npt.NDArray[np.bool_]) -> list[str]:
-    """Answers that are given often enough; none where there is only one."""
-    if answers is None:
+def _common(names: Texts | None, rows: npt.NDArray[np.bool_]) -> list[str]:
+    """Answers or segments with enough rows; none where there is only one."""
+    if names is None:
         return []
-    known = [a for a in answers[rows].tolist() if isinstance(a, str)]
-    often = sorted({a for a in set(known) if known.count(a) >= FEWEST_OF_ANSWER})
-    return often if len(set(known)) > 1 else []
+    known = Counter(name for name in names[rows].tolist() if isinstance(name, str))
+    return sorted(name for name, count in known.items() if count >= FEWEST_OF_NAME) if len(known) > 1 else []
+
+
+def _indicators(names: Sequence[str], of_rows: Texts) -> Floats:
+    return np.asarray(of_rows[:, None] == np.array(names, dtype=object), dtype=np.float64)
 
 
 def _model(penalty: float) -> LogisticRegression:
@@ -197,6 +232,8 @@ def learned_values(numbers: Mapping[str, Any], read: Inputs | Mapping[str, npt.A
     z = x @ np.array(numbers["coef"]) + numbers["intercept"]
     if "labels" in numbers and read.answers is not None:
         z = z + np.array([numbers["labels"].get(a, 0.0) for a in read.answers.tolist()])
+    if "segments" in numbers and read.segments is not None:
+        z = z + np.array([numbers["segments"].get(s, np.nan) for s in read.segments.tolist()])
     if "text" in numbers and read.texts is not None:
         z = z + _table(read.texts.tolist()) @ np.array(numbers["text"])
     return np.asarray(1 / (1 + np.exp(-np.clip(z, -700, 700))), dtype=np.float64)
@@ -205,7 +242,8 @@ def learned_values(numbers: Mapping[str, Any], read: Inputs | Mapping[str, npt.A
 def cross_fitted(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int) -> tuple[Inputs, Floats] | None:
     """Which inputs a model should read, and the signal of every row from a model fitted without its fold.
 
-    The least that is within one standard error of the best cross-validated AURC, over the folds' paired differences. None where
+    The least that is within one standard error of the best cross-validated AURC, over the folds' paired differences. A row in a
+    segment that the other folds do not have has no value, as in production, and counts as the least sure. None where
     no model can be fitted. `y` (n,): 1 or 0; `fold` (n,): 0, 1, ... Only the penalty, one of five values, is chosen on all rows.
     """
     tried = [(choice, values) for choice in read.choices() if (values := _held_out(choice, y, fold, seed)) is not None]

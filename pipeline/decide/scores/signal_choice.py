@@ -25,15 +25,14 @@ def select_signal(
     *,
     seed: int,
     learned: bool = True,
-    answers: npt.NDArray[np.object_] | None = None,
-    texts: npt.NDArray[np.object_] | None = None,
+    crossed: tuple[Inputs, Floats] | None = None,
     named: str | None = None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """The signal with the smallest cross-validated AURC, or a simpler one within one standard error of it.
 
     `signals`: values on [0, 1] by name, shape (n,) each, NaN for null; a null counts as the least sure, as it does in a
-    cascade. `correct` (n,): 1, 0, NaN unknown (left out). `answers`, `texts` (n,): the predicted labels and the requests' own
-    texts, where the learned signal may read them (see `learned_model.cross_fitted`). AURC is averaged over ten folds; the
+    cascade. `correct` (n,): 1, 0, NaN unknown (left out). `crossed`: what `learned_model.cross_fitted` found for the graded
+    rows and `folds`; left out: the learned signal reads the others alone. AURC is averaged over ten folds; the
     standard error is that of the paired difference to the best signal over the folds. `learned` enters as a candidate that is fitted on nine folds
     and judged on the tenth (values passed under that name are ignored). Ties, as with too few rows to tell, go to the
     simpler signal in the order of SIMPLICITY. `named` is taken as it is: then the table only tells how the others compare.
@@ -49,8 +48,8 @@ def select_signal(
     values = {k: np.asarray(v, dtype=np.float64)[graded] for k, v in signals.items() if k != "learned"}
     fold = folds(len(y), seed)
     if learned:
-        said, asked = (None if column is None else column[graded] for column in (answers, texts))
-        if (crossed := cross_fitted(Inputs(learned_features(values), said, asked), y, fold, seed)) is not None:
+        crossed = crossed or cross_fitted(Inputs(learned_features(values)), y, fold, seed)
+        if crossed is not None:
             values["learned"] = crossed[1]
     usable = sorted((k for k, v in values.items() if not np.isnan(v).all()), key=_rank)
     if not usable:

@@ -38,6 +38,12 @@ def headline(policy: Policy, doubts: list[str]) -> str:
         f"Cascade policy of task {policy.task}: {where}.",
         f"Verdict {policy.verdict}; digest {document['digest']}.",
     ]
+    reads = [name for name, read in (("text", policy.reads_text), ("segment", policy.reads_segment)) if read]
+    if reads:
+        given = ", ".join(f"{name}=..." for name in reads)
+        lines.append(
+            f"The confidence reads the request's {' and '.join(reads)}: decide(completion, {given}); without, it is null."
+        )
     lines += [f"NO PROMISE: {doubt}." for doubt in doubts]
     if document["provider"] == "embedded":
         lines.append("DEMONSTRATION MODELS: not for use with the models that they stand in for.")

@@ -7,6 +7,8 @@ false), or `strong_answer` (what the strong model said about the same request), 
 - a raw completion of the cheap model (`choices`); completions of the strong model are passed over
 - a raw completion inside `completion`, or inside `response.body` as batch output files have it
 
+Beside a raw completion stand the request's `text` and `segment`, where the policy's signal reads them.
+
 Nothing raises on what a line holds: what cannot be read is counted.
 """
 
@@ -20,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from cascade_threshold import json_text
 from cascade_threshold.policy import ACCEPT, ESCALATE, OTHER_PROMPT, Policy, alias, request_digest
 from pipeline.deliver.monitoring.audit import AuditReader
 from pipeline.deliver.monitoring.log_record import LogRecord, records
@@ -118,7 +121,7 @@ class ProductionLog:
         action = record.get("action")
         if isinstance(action, str) and action.strip().lower() in (ACCEPT, ESCALATE):
             return self._decision_line(record, action.strip().lower())
-        inner = _completion(record)
+        inner = completion_in(record)
         return self._unjudged(record) if inner is None else self._raw(record, inner)
 
     def _unjudged(self, record: Mapping[str, Any]) -> tuple[str, None]:
@@ -150,7 +153,7 @@ class ProductionLog:
     def _raw(self, record: Mapping[str, Any], completion: Any) -> tuple[str, Entry | None]:
         if self.policy.signal is None:
             return self._unjudged(record)
-        decision = self.policy.decide(completion, options=record.get("options"))
+        decision = self.policy.decide(completion, **of_the_request(record))
         if decision.status == "failed" and not isinstance(completion, Mapping):
             return self._unjudged(record)
         model = decision.model
@@ -232,7 +235,28 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _completion(record: Mapping[str, Any]) -> Any:
+def piped(line: str) -> tuple[Any, dict[str, Any]]:
+    """The completion in a line, and what the line tells of the request; a line that is itself a completion tells nothing."""
+    try:
+        record = json_text.parse(line)
+    except ValueError:
+        return line, {}
+    if not isinstance(record, Mapping) or "choices" in record or (completion := completion_in(record)) is None:
+        return line, {}
+    return completion, of_the_request(record)
+
+
+def of_the_request(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line with a raw completion tells `Policy.decide` of the request: its options, text and segment."""
+    text = record.get("text")
+    return {
+        "options": record.get("options"),
+        "text": text if isinstance(text, str) else None,
+        "segment": record.get("segment"),
+    }
+
+
+def completion_in(record: Mapping[str, Any]) -> Any:
     """The completion in a line, or None when there is none."""
     if isinstance(record.get("completion"), Mapping | str):
         return record["completion"]

@@ -91,7 +91,7 @@ def check(
     reader = ProductionLog(policy)
     entries = reader.entries(lines)
     newest = _newest(entries, window, days)
-    checks = _drift(policy.document["monitor"], newest)
+    checks = _drift(policy, newest)
     evidence = _evidence(policy, [entry for entry in entries if entry.accepted])
     return _report(reader, entries, len(newest), checks, evidence, _overdue(policy, today))
 
@@ -104,12 +104,13 @@ def _newest(entries: Sequence[Entry], window: int, days: float | None) -> Sequen
     return [e for e in newest if e.time is None or e.time > last - days * 86400]
 
 
-def _drift(facts: Mapping[str, Any], entries: Sequence[Entry]) -> list[Check]:
+def _drift(policy: Policy, entries: Sequence[Entry]) -> list[Check]:
+    facts = policy.document["monitor"]
     m, n = len(entries), facts["n_certify"]
     escalated = None if not n or facts["n_escalated"] is None else facts["n_escalated"] / n
     statuses = [entry.status for entry in entries]
     confidences = [entry.confidence for entry in entries if entry.confidence is not None]
-    return [
+    checks = [
         confidence_check(confidences, facts["confidence_quantiles"], facts.get("n_confidence") or n),
         share_check("escalation rate", sum(not e.accepted for e in entries), m, escalated, n, what="Escalated", two_sided=True),
         share_check("answers out of the set", statuses.count("out_of_set"), m, facts["out_of_set_rate"], n,
@@ -117,6 +118,19 @@ def _drift(facts: Mapping[str, Any], entries: Sequence[Entry]) -> list[Check]:
         share_check("missing logprobs", statuses.count("no_logprobs") + statuses.count("unaligned"), m,
                     facts["no_logprobs_rate"], n, what="Replies without usable logprobs", two_sided=False),
     ]  # fmt: skip
+    if policy.reads_text or policy.reads_segment:
+        untold = sum(statuses.count(status) for status in ("no_text", "no_segment"))
+        checks.append(share_check("requests without what is read", untold, m, _null_though_usable(facts), n,
+                                  what="Requests without the text or a known segment that the signal reads", two_sided=False))  # fmt: skip
+    return checks
+
+
+def _null_though_usable(facts: Mapping[str, Any]) -> float | None:
+    """Share of calibrated replies with status ok that had no confidence."""
+    rates = facts.get("status_rates")
+    if rates is None or facts["null_rate"] is None:
+        return None
+    return max(0.0, float(facts["null_rate"] - sum(rate for status, rate in rates.items() if status != "ok")))
 
 
 def _evidence(policy: Policy, kept: Sequence[Entry]) -> list[Finding]:
