@@ -14,11 +14,11 @@ from deliver.runs import CHEAP, DEAR, SCENES, Made
 from scipy.stats import beta
 
 from cascade_threshold.calibrator import Calibrator
+from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.groups import groups as groups_of
 from pipeline.deliver.report import page as report
 from pipeline.deliver.report.dot_plot import dot_plot
 from pipeline.deliver.report.histogram import histogram
-from pipeline.deliver.report.rows import ReportRows
-from pipeline.deliver.report.rows import groups as groups_of
 
 Recorded = Callable[[str], Made]
 
@@ -165,7 +165,7 @@ def test_where_rows_come_in_groups_the_intervals_by_label_and_segment_are_over_g
         "cheap_answer": ["a" if r else "b" for _, r in rows], "strong_answer": ["a"] * len(rows), "confidence": [0.9] * len(rows),
         "cheap_correct": [float(r) for _, r in rows], "strong_correct": [1.0] * len(rows),
     })  # fmt: skip
-    found = ReportRows.of_table(table)
+    found = CodedRows.of_table(table)
     assert found.group is not None
     for by in ("label", "segment"):
         (entry,) = groups_of(found, by, "test", 0.5)["rows"]
@@ -176,7 +176,7 @@ def test_where_rows_come_in_groups_the_intervals_by_label_and_segment_are_over_g
             assert entry[name]["lower"] <= low
             assert entry[name]["upper"] >= high
         assert entry["difference"]["upper"] - entry["difference"]["lower"] > 0.2
-    single = ReportRows.of_table(table.set_column(1, "group", pa.array([f"g{i}" for i in range(len(rows))])))
+    single = CodedRows.of_table(table.set_column(1, "group", pa.array([f"g{i}" for i in range(len(rows))])))
     assert single.group is None
     (entry,) = groups_of(single, "label", "test", 0.5)["rows"]
     hits, n = sum(right) * copies, groups * copies
@@ -190,7 +190,7 @@ def test_a_bin_of_the_histogram_begins_at_the_threshold(made: Made, crowded: boo
     if crowded:
         frame["confidence"] = 1 - (1 - frame["confidence"]) ** 3
     threshold = float(frame["confidence"].quantile(0.3))
-    rows = ReportRows.of_table(pa.Table.from_pandas(frame))
+    rows = CodedRows.of_table(pa.Table.from_pandas(frame))
     found = histogram(rows, "test", threshold)
     assert found["scale"] == ("nines" if crowded else found["scale"])
     assert threshold in found["edges"]

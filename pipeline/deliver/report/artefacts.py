@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.decide.breakdown.coded_rows import COLUMNS, TEXTS, CodedRows
 from pipeline.deliver.report import records
 from pipeline.deliver.report.provenance import COUNTED
-from pipeline.deliver.report.rows import COLUMNS, TEXTS, ReportRows
 from pipeline.run import directory as names
 from pipeline.run.decision import Decision
 from pipeline.run.directory import dump_json, finite
@@ -33,7 +33,7 @@ class Artefacts:
     sweep: pd.DataFrame
     sweep_metadata: dict[str, str]
     reliability: pd.DataFrame
-    rows: ReportRows
+    rows: CodedRows
     replies: pa.Table | None
     """None of a table of predictions, as are the tokens."""
     tokens: Path | None
@@ -62,7 +62,7 @@ class Artefacts:
             sweep,
             {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in sweep.attrs.items()},
             reliability,
-            ReportRows.of_table(predictions),
+            CodedRows.of_table(predictions),
             replies,
             tokens,
         )
@@ -90,7 +90,7 @@ class Artefacts:
             sweep,
             {str(k): str(v) for k, v in sweep.attrs.items()},
             decision.read_table(names.RELIABILITY),
-            ReportRows.of_table(decision.read_arrow(names.PREDICTIONS, COLUMNS, repeating=TEXTS)),
+            CodedRows.of_table(decision.read_arrow(names.PREDICTIONS, COLUMNS, repeating=TEXTS)),
             decision.read_arrow(names.REPLIES, COUNTED) if decision.has(names.REPLIES) else None,
             decision.path(names.TOKENS) if decision.has(names.TOKENS) else None,
         )

@@ -9,11 +9,14 @@ from typing import Any
 
 from pipeline.config.task import TaskConfig
 from pipeline.decide.advice.warnings import speaks_of_data
+from pipeline.decide.breakdown import groups, mistakes
+from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.price_parts import price_parts
 from pipeline.decide.target import Goal
-from pipeline.deliver.report import first_screen, health, prices, provenance, records, tokens, trust
-from pipeline.deliver.report import rows as report_rows
+from pipeline.deliver.report import first_screen, health, provenance, records, tokens, trust
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.artefacts import Artefacts
+from pipeline.deliver.report.formatting import cut
 from pipeline.run.decision import Decision
 from pipeline.run.directory import finite
 
@@ -147,7 +150,7 @@ def _cards(found: Artefacts, sweep: dict[str, Any] | None, *, human: bool) -> li
     ends = _ends(found, human=human)
     cheap = ends["cheap_only"]["accuracy"]
     if agreement and sweep is not None:
-        cheap = found.rows.agreement_of_cheap(sweep["split"])
+        cheap = groups.agreement_of_cheap(found.rows, sweep["split"]).to_json()
     alone = ends["strong_only"]["usd_per_1000"]
     # who is told to use the strong model alone does not pay the cheap one
     cost = alone if found.advice.verdict == "strong_only" else figure("usd_per_1000")
@@ -225,9 +228,12 @@ def _decide(
     models: Mapping[str, Any],
 ) -> dict[str, Any]:
     baselines = [dict(b) for b in found.advice.baselines if b["split"] == split]
-    priced = None
+    parts = None
     if sweep is not None:
-        priced = prices.prices(sweep, found.rows, found.replies, models, _prevalence(config))
+        prices = {role: side["price"] for role, side in models.items()}
+        parts = price_parts(
+            found.rows, split, sweep["columns"]["threshold"], found.replies, prices, _prevalence(config)
+        )
     target = found.advice.certificate.target
     ends = _ends(found, human=models["strong"]["human"])
     passed = found.advice.certificate.details.get("passed", [])
@@ -245,7 +251,7 @@ def _decide(
         "ranking": found.advice.ranking,
         "usual_rules": [rule.model_dump() for rule in found.advice.usual_rules],
         "passed": passed,
-        "prices": priced,
+        "prices": None if parts is None else {"split": split, "components": [part.to_json() for part in parts]},
     }
 
 
@@ -282,10 +288,10 @@ def _failures(
     return {
         "split": split,
         "gold": rows.gold,
-        "labels": report_rows.groups(rows, "label", split, threshold, floors, margin)
+        "labels": groups.groups(rows, "label", split, threshold, floors, margin)
         if rows.texts["label"].values
         else None,
-        "floors": report_rows.recall_floors(
+        "floors": groups.recall_floors(
             rows,
             split,
             threshold,
@@ -293,15 +299,34 @@ def _failures(
             config.target.label_groups or {},
             Goal.of(config.target).floors_by_segment,
         ),
-        "segments": report_rows.groups(rows, "segment", split, threshold, margin=margin)
+        "segments": groups.groups(rows, "segment", split, threshold, margin=margin)
         if len(rows.texts["segment"].values) > 1
         else None,
-        "confusion": report_rows.confusion(rows, split, threshold) if config.kind != "choose" else None,
-        "mistakes": report_rows.mistakes(rows, threshold, texts) if shown else None,
+        "confusion": _confusion(rows, split, threshold) if config.kind != "choose" else None,
+        "mistakes": _mistakes(rows, threshold, texts or {}) if shown else None,
         "rates": list(found.advice.label_rates),
         "examples_shown": shown,
-        "label_noise": report_rows.label_noise(rows, split, threshold) if rows.gold else None,
+        "label_noise": mistakes.label_noise(rows, split, threshold) if rows.gold else None,
     }
+
+
+def _confusion(rows: CodedRows, split: str, threshold: float | None) -> dict[str, Any] | None:
+    """No matrix of labels that begin alike for as long as a column's head shows them: they cannot be told apart there."""
+    found = mistakes.confusion(rows, split, threshold)
+    if (
+        found is None
+        or found["labels"] is None
+        or len({cut(name, 30) for name in found["labels"]}) == len(found["labels"])
+    ):
+        return found
+    return found | {"labels": None, "table": None}
+
+
+def _mistakes(rows: CodedRows, threshold: float | None, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        entry | {"text": cut(texts[entry["example_id"]]) if entry["example_id"] in texts else None}
+        for entry in mistakes.mistakes(rows, threshold)
+    ]
 
 
 def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.vocabulary import ROLES
+from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.groups import rate
 from pipeline.deliver.report.records import Report
-from pipeline.deliver.report.rows import ReportRows, rate
 from pipeline.run.record import RunRecord
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -26,7 +27,7 @@ FOUND = (
 """Counts of the dataset check that the page names one by one."""
 
 
-def health(record: RunRecord, rows: ReportRows, previous: Report | None) -> dict[str, Any]:
+def health(record: RunRecord, rows: CodedRows, previous: Report | None) -> dict[str, Any]:
     """Section 5 of the page."""
     counts, measured = record.counts, record.measured
     excluded = {} if counts is None else {reason: n for reason, n in counts.excluded.items() if n}
@@ -42,7 +43,7 @@ def health(record: RunRecord, rows: ReportRows, previous: Report | None) -> dict
         "found": {} if counts is None else {name: getattr(counts, name) for name in FOUND},
         "groups": None if counts is None else counts.groups,
         "grouped_by": None if counts is None else counts.grouped_by,
-        "exact_zeros": None if measured is None or not used else rate(measured.exact_zeros, used, "all"),
+        "exact_zeros": None if measured is None or not used else rate(measured.exact_zeros, used, "all").to_json(),
         "long_answers": None if measured is None else measured.long_answers,
         "readings": {} if measured is None else {role: found for role, found in measured.readings.items() if found},
     }
@@ -55,7 +56,7 @@ def health(record: RunRecord, rows: ReportRows, previous: Report | None) -> dict
         "distinct": len(values),
         "largest_tie": int(sizes.max()) if len(sizes) else 0,
         "largest_tie_at": float(values[int(sizes.argmax())]) if len(sizes) else None,
-        "exactly_one": rate(float((known == 1.0).sum()), float(len(known)), "all"),
+        "exactly_one": rate(float((known == 1.0).sum()), float(len(known)), "all").to_json(),
         "quantiles": _quantiles(known),
     }
     mix = _counted(rows, "label")
@@ -77,7 +78,7 @@ def health(record: RunRecord, rows: ReportRows, previous: Report | None) -> dict
     return out
 
 
-def _statuses(rows: ReportRows) -> dict[str, dict[str, int]]:
+def _statuses(rows: CodedRows) -> dict[str, dict[str, int]]:
     """Rows by status of each role that has any."""
     columns = {role: f"{role}_status" for role in ROLES}
     return {role: _counted(rows, column) for role, column in columns.items() if rows.texts[column].values}
@@ -89,7 +90,7 @@ def _quantiles(known: np.ndarray[Any, np.dtype[np.float64]]) -> list[dict[str, f
     return [{"q": q, "value": float(v)} for q, v in zip(QUANTILES, np.quantile(known, QUANTILES), strict=True)]
 
 
-def _counted(rows: ReportRows, column: str) -> dict[str, int]:
+def _counted(rows: CodedRows, column: str) -> dict[str, int]:
     coded = rows.texts[column]
     sizes = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
     return {value: int(size) for value, size in zip(coded.values, sizes, strict=True) if size}

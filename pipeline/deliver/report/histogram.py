@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deliver.report.rows import ReportRows
+from pipeline.decide.breakdown.coded_rows import CodedRows
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +18,7 @@ CROWDED = 0.95
 MOST_NINES = 6.0
 
 
-def histogram(rows: ReportRows, split: str, threshold: float | None) -> dict[str, Any]:
+def histogram(rows: CodedRows, split: str, threshold: float | None) -> dict[str, Any]:
     """Counts of right, wrong and ungraded cheap answers by confidence, and how many rows have none.
 
     Bin i holds confidences from edges[i] up to, not including, edges[i + 1]; the last one its upper edge too. `places` are the

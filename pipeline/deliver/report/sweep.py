@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.wrong_kept import wrong_kept
 from pipeline.decide.held_out import level_of
-from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.deliver.report.records import Expected
-from pipeline.deliver.report.rows import ReportRows
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> npt.NDArr
 
 def table(
     sweep: pd.DataFrame,
-    rows: ReportRows,
+    rows: CodedRows,
     split: str,
     threshold: float | None,
     metadata: Mapping[str, str],
@@ -78,7 +78,16 @@ def table(
             columns[name + suffix] = _column(part, name + suffix)
     for name in (*PLAIN, *WHOLE_CURVE):
         columns[name] = _column(part, name)
-    _count_wrong(columns, rows, split, gold, prevalence)
+    wrong = wrong_kept(rows, split, np.array(columns["threshold"], dtype=float), prevalence)
+    if wrong is not None:
+        counted = {"wrong_per_1000": wrong.per_1000}
+        if not gold and all(v is None for v in columns["system_accuracy"]):
+            counted["system_accuracy"] = wrong.agreement
+        columns |= {
+            name + suffix: _plain(amounts)
+            for name, of in counted.items()
+            for suffix, amounts in zip(("", "_lower", "_upper"), of, strict=True)
+        }
     _escalate_everything(columns, alone, gold)
     n = int(rows.of(split).sum())
     recommended = (
@@ -111,54 +120,9 @@ def _column(part: pd.DataFrame, name: str) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in part[name].to_numpy(dtype=float)]
 
 
-def _count_wrong(
-    columns: dict[str, list[Any]], rows: ReportRows, split: str, gold: bool, prevalence: Mapping[str, float] | None
-) -> None:
-    """Fill wrong answers kept per 1,000 requests; without labels also agreement in accuracy's place.
-
-    The share kept x the share of wrong ones among the kept that are graded; unknown where rows are kept and none of them is
-    graded. Bounds are Clopper-Pearson's over the escalated and the graded rows, at Kish's effective number of them where
-    rows are weighted and at most as many as there are groups.
-    """
-    inside = rows.of(split)
-    confidence, weights = rows.numbers["confidence"][inside], rows.weights(split, prevalence)
-    right = rows.right[inside]
-    if not len(confidence) or not np.isfinite(right).any():
-        return
-    known = ~np.isnan(confidence)
-    order = np.argsort(confidence[known], kind="stable")
-    at = np.searchsorted(confidence[known][order], np.array(columns["threshold"], dtype=float), side="left")
-
-    def above(amounts: Floats) -> Floats:
-        """Sum over the rows kept at each threshold."""
-        return np.concatenate([np.cumsum(amounts[known][order][::-1])[::-1], [0.0]])[at]
-
-    graded = ~np.isnan(right)
-    kept, told, wrong = (above(w) for w in (weights, weights * graded, weights * (right == 0)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(kept > 0, kept / weights.sum() * wrong / told, 0.0)
-        left_out = above(weights * ~graded), above(weights**2 * ~graded)
-        effective = (weights.sum() - left_out[0]) ** 2 / (weights @ weights - left_out[1])
-    if rows.group is not None:
-        effective = np.minimum(effective, _alike(rows, inside, weights))
-    lower, upper = clopper_pearson(share * effective, effective, level_of(split))
-    for suffix, amounts in (("", share), ("_lower", lower), ("_upper", upper)):
-        columns["wrong_per_1000" + suffix] = _plain(1000 * amounts, share)
-    if not gold and all(v is None for v in columns["system_accuracy"]):
-        for suffix, amounts in (("", share), ("_lower", upper), ("_upper", lower)):
-            columns["system_accuracy" + suffix] = _plain(1 - amounts, share)
-
-
-def _alike(rows: ReportRows, inside: npt.NDArray[np.bool_], weights: Floats) -> float:
-    """Groups of equal weight that vary as much: no more rows than these are told apart, however alike a group's are."""
-    assert rows.group is not None
-    held = np.bincount(np.unique(rows.group[inside], return_inverse=True)[1], weights)
-    return float(held.sum() ** 2 / (held**2).sum())
-
-
-def _plain(amounts: Floats, of: Floats) -> list[float | None]:
-    """Numbers for JSON, None where what they are about is unknown."""
-    return [None if np.isnan(about) else float(amount) for amount, about in zip(amounts, of, strict=True)]
+def _plain(amounts: Floats) -> list[float | None]:
+    """Numbers for JSON, None where unknown."""
+    return [None if np.isnan(amount) else float(amount) for amount in amounts]
 
 
 def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any], gold: bool) -> None:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.deliver.report.formatting import cut
-from pipeline.deliver.report.rows import ReportRows
 from pipeline.run.directory import read_parquet
 
 MOST_REPLIES = 20
@@ -24,7 +24,7 @@ LONGEST_TOKEN = 40
 SETS = ("kept_wrong", "rescued", "for_nothing")
 
 
-def strips(rows: ReportRows, path: Path, threshold: float | None) -> dict[str, Any]:
+def strips(rows: CodedRows, path: Path, threshold: float | None) -> dict[str, Any]:
     """Three sets of replies of the cheap model, surest first where it was kept, else by falling confidence too.
 
     kept_wrong   kept and wrong
@@ -68,7 +68,7 @@ def strips(rows: ReportRows, path: Path, threshold: float | None) -> dict[str, A
     return out
 
 
-def _surest(rows: ReportRows, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _surest(rows: CodedRows, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     at = np.flatnonzero(which)
     return at[np.argsort(-rows.numbers["confidence"][at], kind="stable")][:MOST_REPLIES]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
+from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.calibration import apply
 from pipeline.decide.held_out import LEVEL
 from pipeline.decide.scores.reliability import COLUMNS
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.histogram import histogram
 from pipeline.deliver.report.records import Calibration
-from pipeline.deliver.report.rows import ReportRows
 
 BIN = COLUMNS[COLUMNS.index("lower_edge") :]
 """Columns of a bin or step."""
@@ -34,7 +34,7 @@ def trust(
     found: Calibration,
     reliability: pd.DataFrame,
     sweep: pd.DataFrame,
-    rows: ReportRows,
+    rows: CodedRows,
     split: str,
     threshold: float | None,
     shown: Mapping[str, Any] | None,
@@ -57,7 +57,7 @@ def trust(
 
 
 def _reliability(
-    table: pd.DataFrame, split: str, rows: ReportRows, calibrator: Mapping[str, Any]
+    table: pd.DataFrame, split: str, rows: CodedRows, calibrator: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Bins, CORP curve and density before and after calibration; `after` None where nothing was calibrated."""
     if split not in set(table["split"]):
@@ -81,7 +81,7 @@ def _reliability(
     return out if out["before"] or out["after"] else None
 
 
-def _density(rows: ReportRows, split: str, calibrator: Mapping[str, Any] | None) -> list[int]:
+def _density(rows: CodedRows, split: str, calibrator: Mapping[str, Any] | None) -> list[int]:
     """Graded rows by confidence, or by its calibrated reading, in DENSITY equal bins of [0, 1]."""
     inside = rows.of(split)
     values = rows.numbers["confidence"][inside & ~np.isnan(rows.numbers["confidence"]) & ~np.isnan(rows.right)]

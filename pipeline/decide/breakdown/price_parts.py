@@ -1,8 +1,9 @@
-"""ReportPrices: how the cost of every threshold is made up of prices that a person can look up."""
+"""PriceParts: how the cost of every threshold is made up of prices that a person can look up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,29 +11,48 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.deliver.report.rows import ReportRows
+from pipeline.decide.breakdown.coded_rows import CodedRows
 
 AMOUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 Floats = npt.NDArray[np.float64]
 
 
-def prices(
-    of: Mapping[str, Any],
-    rows: ReportRows,
+@dataclass(frozen=True)
+class PricePart:
+    """A price that a person can look up, and how much of what it pays for each threshold takes."""
+
+    role: str
+    what: str
+    unit: str
+    price: float
+    quantity: list[float]
+    """Per 1,000 requests, one number for each threshold."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+def price_parts(
+    rows: CodedRows,
+    split: str,
+    thresholds: Sequence[float | None],
     replies: pa.Table | None,
-    models: Mapping[str, Any],
+    prices: Mapping[str, Mapping[str, Any] | None],
     prevalence: Mapping[str, float] | None = None,
-) -> dict[str, Any] | None:
+) -> list[PricePart] | None:
     """How the cost of each threshold is made up, so that the page can price it anew: cost = sum of price x quantity.
 
-    A component is a price that a person can look up. `quantity` is per 1,000 requests, one number for each row of the
-    sweep. Where tokens and prices explain the recorded dollars, components are dollars per million input and output
-    tokens; otherwise dollars per 1,000 calls of the model. None when dollars are unknown.
+    Where tokens and prices explain the recorded dollars, parts are dollars per million input and output tokens; otherwise
+    dollars per 1,000 calls of the model. None when dollars are unknown.
+
+    thresholds  None escalates everything, and the cheap model is not asked
+    replies     the columns of replies.parquet that count tokens; None of a table of predictions
+    prices      each role's dollars per million tokens, as a config holds them
     """
-    inside = rows.of(of["split"])
+    inside = rows.of(split)
     cheap, strong = rows.numbers["cheap_usd"][inside], rows.numbers["strong_usd"][inside]
     stands_for = rows.stands_for[inside]
-    thresholds = of["columns"]["threshold"]
     n = len(cheap)
     if not np.isfinite(cheap).any() or not np.isfinite(strong).any():
         return None
@@ -43,7 +63,7 @@ def prices(
     cut = np.array([n if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
     asked = np.array([0.0 if t is None else 1.0 for t in thresholds])
 
-    weights = rows.weights(of["split"], prevalence)
+    weights = rows.weights(split, prevalence)
     share = np.concatenate([[0.0], np.cumsum(weights[order])])[cut] / weights.sum()
 
     def per_request(role: str, amounts: Floats) -> Floats:
@@ -57,31 +77,27 @@ def prices(
         return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
 
     tokens = _tokens(replies, rows, inside)
-    components: list[dict[str, Any]] = []
+    found: list[PricePart] = []
     for role, usd in (("cheap", cheap), ("strong", strong)):
-        parts = _parts(models[role]["price"], tokens.get(role), usd)
+        parts = _parts(prices[role], tokens.get(role), usd)
         if parts is not None:
-            components += [
-                {
-                    "role": role,
-                    "what": f"{what} tokens",
-                    "unit": "USD per million tokens",
-                    "price": dollars,
-                    "quantity": [float(q) for q in per_request(role, amount) / 1000],
-                }
+            found += [
+                PricePart(
+                    role,
+                    f"{what} tokens",
+                    "USD per million tokens",
+                    dollars,
+                    (per_request(role, amount) / 1000).tolist(),
+                )
                 for what, dollars, amount in parts
             ]
             continue
         mean = float(f"{1000 * np.nanmean(usd):.6g}")  # a price that fits into a field
         if mean <= 0:
             return None
-        quantity = [float(q) for q in 1000 * per_request(role, usd) / mean]
-        components.append(
-            {"role": role, "what": "1,000 calls", "unit": "USD per 1,000 calls", "price": mean, "quantity": quantity}
-        )
-    if any(not np.isfinite(c["quantity"]).all() for c in components):
-        return None
-    return {"split": of["split"], "components": components}
+        calls = (1000 * per_request(role, usd) / mean).tolist()
+        found.append(PricePart(role, "1,000 calls", "USD per 1,000 calls", mean, calls))
+    return None if any(not np.isfinite(part.quantity).all() for part in found) else found
 
 
 def _parts(
@@ -103,7 +119,7 @@ def _parts(
     return None
 
 
-def _tokens(replies: pa.Table | None, rows: ReportRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
+def _tokens(replies: pa.Table | None, rows: CodedRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
     """Input, output and cached tokens of each role for the rows of a split, NaN where unknown."""
     if replies is None or rows.example_ids is None:
         return {}

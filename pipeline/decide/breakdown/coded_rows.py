@@ -1,0 +1,139 @@
+"""CodedRows: a run's predictions as coded columns, for figures of labels and segments. A million rows take about a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cascade_threshold.answers import NO_WHOLE_ANSWER
+from pipeline.decide.curves.at_threshold import mix_factors
+from pipeline.decide.predictions import agreement
+from pipeline.decide.thresholds import accepted
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+
+TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
+_NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "coin", "strong_weight")
+COLUMNS = ("example_id", "group", *TEXTS, *_NUMBERS)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A text column as codes into its sorted distinct values; -1 is null."""
+
+    codes: Codes
+    values: tuple[str, ...]
+
+    def is_(self, value: str) -> npt.NDArray[np.bool_]:
+        """Which rows hold the value."""
+        return self.codes == self.values.index(value) if value in self.values else np.zeros(len(self.codes), dtype=bool)
+
+
+@dataclass(frozen=True)
+class CodedRows:
+    """predictions.parquet, a text as a number. Numbers are NaN where unknown; a column the file lacks is all unknown."""
+
+    example_ids: pa.ChunkedArray | None
+    texts: Mapping[str, Coded]
+    numbers: Mapping[str, Floats]
+    group: Codes | None = None
+    """The number of each row's group, which intervals are over; None where each row is one by itself."""
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> CodedRows:
+        """From predictions.parquet, of which COLUMNS are needed."""
+        n, have = table.num_rows, set(table.column_names)
+        texts = {c: _coded(table[c]) if c in have else Coded(np.full(n, -1), ()) for c in TEXTS}
+        numbers = {c: _floats(table[c]) if c in have else np.full(n, np.nan) for c in _NUMBERS}
+        ids = table["example_id"].cast(pa.string()) if "example_id" in have else None
+        return cls(ids, texts, numbers, _groups(table["group"]) if "group" in have else None)
+
+    def __len__(self) -> int:
+        return len(self.numbers["confidence"])
+
+    def of(self, split: str) -> npt.NDArray[np.bool_]:
+        """Which rows belong to a split; `all` gives every row."""
+        return np.ones(len(self), dtype=bool) if split == "all" else self.texts["split"].is_(split)
+
+    def kept(self, threshold: float | None) -> npt.NDArray[np.bool_]:
+        """Which rows the cheap model keeps."""
+        return accepted(self.numbers["confidence"], threshold)
+
+    def weights(self, split: str, prevalence: Mapping[str, float] | None) -> Floats:
+        """How much each row of a split counts, mean 1: production's label mix over that of the rows; else all alike."""
+        codes, values = self.texts["label"].codes[self.of(split)], self.texts["label"].values
+        if not prevalence:
+            return np.ones(len(codes))
+        counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+        factors = mix_factors(dict(zip(values, counts, strict=True)), len(codes), prevalence)
+        return np.array([*(factors.get(value, 0.0) for value in values), 0.0])[codes]
+
+    @property
+    def agree(self) -> Floats:
+        """Whether both models gave the same answer, shape (n,); see `agreement`."""
+        cheap, strong, status = (self.texts[name] for name in ("cheap_answer", "strong_answer", "strong_status"))
+        places = {v: i for i, v in enumerate(cheap.values)}
+        same = cheap.codes == np.array([places.get(v, -2) for v in strong.values] + [-3])[strong.codes]
+        unreadable = np.any([status.is_(name) for name in NO_WHOLE_ANSWER], axis=0)
+        return agreement(same, cheap.codes >= 0, strong.codes >= 0, unreadable)
+
+    @property
+    def right(self) -> Floats:
+        """Whether the cheap answer is right; where no row has a label, whether the strong model gave the same."""
+        return self.numbers["cheap_correct"] if self.gold else self.agree
+
+    @property
+    def sampled(self) -> bool:
+        """Whether strong answers were sampled, so that the available ones do not represent all rows."""
+        return bool(np.isfinite(self.numbers["coin"]).any())
+
+    @property
+    def stands_for(self) -> Floats:
+        """How many rows a strong answer stands for in figures, 0 where they may not use it; 1 where every one is bought."""
+        return np.nan_to_num(self.numbers["strong_weight"], nan=0.0) if self.sampled else np.ones(len(self))
+
+    @property
+    def gold(self) -> bool:
+        """Whether any answer is graded by a label."""
+        return bool(np.isfinite(self.numbers["cheap_correct"]).any())
+
+    def ids(self, at: Codes) -> list[str]:
+        """Example ids of a few rows."""
+        if self.example_ids is None:
+            return [f"row {i}" for i in at]
+        return [str(v) for v in self.example_ids.take(pa.array(at)).to_pylist()]
+
+
+def _coded(column: pa.ChunkedArray) -> Coded:
+    kind = column.type
+    text = column if pa.types.is_string(kind) or pa.types.is_dictionary(kind) else column.cast(pa.string())
+    encoded = (
+        text.unify_dictionaries().combine_chunks()
+        if pa.types.is_dictionary(text.type)
+        else text.combine_chunks().dictionary_encode()
+    )
+    values = [str(v) for v in encoded.dictionary.to_pylist()]
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    place = np.empty(len(values) + 1, dtype=np.int64)
+    place[order] = np.arange(len(values))
+    place[-1] = -1
+    codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    return Coded(place[codes], tuple(values[i] for i in order))
+
+
+def _groups(column: pa.ChunkedArray) -> Codes | None:
+    coded = _coded(column).codes
+    alone = coded < 0
+    if (~alone).sum() == coded.max(initial=-1) + 1:
+        return None
+    return np.where(alone, coded.max() + np.cumsum(alone), coded)
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    return np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
