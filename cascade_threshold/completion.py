@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from cascade_threshold.pricing import Usage
+from cascade_threshold.usage import usage_in
 
 Shape = Literal["content", "legacy", "none"]
 
@@ -25,14 +26,21 @@ STREAMING = "streaming body"
 RESPONSES_API = "responses-api body"
 ERROR_BODY = "error body"
 UNREADABLE = frozenset({NOT_JSON, NOT_AN_OBJECT, NOT_A_COMPLETION, STREAMING, RESPONSES_API, ERROR_BODY})
-AT_LIMIT = frozenset({"length", "max_tokens", "max_length", "model_length", "MAX_TOKENS"})
+AT_LIMIT = frozenset({
+    "length", "max_tokens", "max_length", "model_length", "MAX_TOKENS", "max_output_tokens", "max_completion_tokens", "token_limit",
+    "model_context_window_exceeded",
+})  # fmt: skip
 """Values of finish_reason that mean the length limit was reached."""
 INTERRUPTED = frozenset({
     "error", "abort", "aborted", "cancel", "cancelled", "canceled", "timeout", "network_error", "engine_error",
     "insufficient_system_resource",
 })  # fmt: skip
 """Values of finish_reason that mean the service aborted: not a reply, whatever text came with it."""
-WITHHELD = frozenset({"content_filter", "content_filtered", "sensitive", "safety", "SAFETY"})
+WITHHELD = frozenset({
+    "content_filter", "content_filtered", "sensitive", "safety", "SAFETY", "guardrail_intervened", "prohibited_content", "PROHIBITED_CONTENT",
+    "blocklist", "BLOCKLIST", "recitation", "RECITATION", "SPII",
+})  # fmt: skip
+TOOL_CALLED = frozenset({"tool_calls", "function_call", "tool_use"})
 NO_CHOICES = "no choices"
 NO_MESSAGE = "no message"
 FILTERED = "filtered"
@@ -138,12 +146,18 @@ def _choice(body: dict[str, Any]) -> dict[str, Any] | str:
             return STREAMING
         known = ("message" in body or "text" in body) and ("finish_reason" in body or "logprobs" in body)
         return body if known else NOT_A_COMPLETION
-    if isinstance(choices, (list, tuple)) and choices and isinstance(choices[0], dict):
-        if "delta" in choices[0] and "message" not in choices[0]:
-            return STREAMING
-        first: dict[str, Any] = choices[0]
-        return first
-    return {}
+    first = _first_choice(choices)
+    return STREAMING if "delta" in first and "message" not in first else first
+
+
+def _first_choice(choices: Any) -> dict[str, Any]:
+    """The choice of index 0, wherever it stands; {} where there is none."""
+    if not isinstance(choices, (list, tuple)) or not choices or not isinstance(choices[0], dict):
+        return {}
+    found: dict[str, Any] = choices[0]
+    if found.get("index") and len(choices) > 1:
+        found = next((c for c in choices if isinstance(c, dict) and c.get("index") == 0), found)
+    return found
 
 
 def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
@@ -153,9 +167,9 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
     text = _text(message.get("content"))
     if text is None:
         text = _text(choice.get("text"))
-    if not text or text.isspace():
-        text = _tool_answer(message) or text
     finish = _text(choice.get("finish_reason"))
+    if not text or text.isspace() or finish in TOOL_CALLED:
+        text = _tool_answer(message) or text
     problem: str | None = None
     if finish in WITHHELD or (not text and _was_filtered(choice.get("content_filter_results"))):
         problem = FILTERED
@@ -182,7 +196,7 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
                 problem = problem or LENGTHS_DIFFER
     model = body.get("model")
     has_reasoning = bool(message.get("reasoning") or message.get("reasoning_content") or message.get("thinking"))
-    usage = _usage(body, text)
+    usage = usage_in(body, text)
     return Reply(
         text,
         tokens,
@@ -203,8 +217,7 @@ def interruption(body: Mapping[str, Any]) -> str:
 
     Causes: an error beside the choices or within one, or a finish_reason that means the service aborted.
     """
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, (list, tuple)) and choices and isinstance(choices[0], dict) else body
+    choice = _first_choice(body.get("choices")) or body
     finish = choice.get("finish_reason")
     for found in (choice.get("error"), body.get("error")):
         if found:
@@ -240,71 +253,15 @@ def _was_filtered(results: Any) -> bool:
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
-    """The usage that a completion body reports. The only reader of usage."""
+    """The usage that a completion body reports."""
     found = body.get("result") if "choices" not in body and isinstance(body.get("result"), dict) else body
     assert isinstance(found, Mapping)
     choice = _choice(dict(found))
     if isinstance(choice, str):
-        return _usage(found, None)
+        return usage_in(found, None)
     message = choice.get("message")
     text = _text(message.get("content")) if isinstance(message, dict) else None
-    return _usage(found, _text(choice.get("text")) if text is None else text)
-
-
-def _usage(body: Mapping[str, Any], text: str | None) -> Usage:
-    """Tokens that are billed. A zero that cannot be true is unknown.
-
-    What `total_tokens` has beyond prompt and completion was generated separately (reasoning) and is billed as output, as are
-    reasoning tokens that are more than the completion's. Reasoning inside the completion is not counted again.
-    """
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        if "eval_count" not in body:
-            return Usage()
-        usage = {"prompt_tokens": body.get("prompt_eval_count"), "completion_tokens": body.get("eval_count")}
-    inputs = _first(usage, "prompt_tokens", "input_tokens") or None
-    outputs, total = _first(usage, "completion_tokens", "output_tokens"), _first(usage, "total_tokens")
-    reasoning = _detail(usage, "reasoning_tokens", "completion_tokens_details", "output_tokens_details")
-    cached = _detail(usage, "cached_tokens", "prompt_tokens_details", "input_tokens_details")
-    if cached is None:
-        cached = _first(usage, "prompt_cache_hit_tokens")
-    completion = outputs
-    if inputs is not None and total is not None and total > inputs + (outputs or 0):
-        outputs = total - inputs
-    if outputs is not None and reasoning is not None and reasoning > outputs:
-        outputs = (completion or 0) + reasoning
-    if outputs == 0 and text:
-        outputs = None
-    if cached is not None and inputs is not None:
-        cached = min(cached, inputs)
-    return Usage(inputs, outputs, cached, reasoning)
-
-
-def _first(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first of several spellings of a count that is present."""
-    for name in names:
-        value = usage.get(name)
-        if value is not None and (count := _count(value)) is not None:
-            return count
-    return None
-
-
-def _detail(usage: Mapping[str, Any], name: str, *details: str) -> int | None:
-    """A count from usage itself or from the details within it; the larger where both report it."""
-    value = usage.get(name)
-    most = None if value is None else _count(value)
-    for detail in details:
-        place = usage.get(detail)
-        if isinstance(place, dict) and (count := _count(place.get(name))) is not None:
-            most = count if most is None else max(most, count)
-    return most
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; one that does not fit in 64 bits is as unknown as a negative one."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < 10**12 else None
+    return usage_in(found, _text(choice.get("text")) if text is None else text)
 
 
 def _number(value: Any) -> float | None:

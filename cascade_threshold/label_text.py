@@ -17,6 +17,9 @@ i, and hyphens, dashes and apostrophes of every form are one; casefold: NFKC and
 YES_NAMES = frozenset({"yes", "y", "true", "t", "1", "relevant"})
 NO_NAMES = frozenset({"no", "n", "false", "f", "0", "irrelevant", "not relevant", "not_relevant", "non-relevant"})
 
+_RIGHT = YES_NAMES - {"relevant"} | {"1.0", "correct", "right", "pass", "passed"}
+_WRONG = frozenset({"0", "0.0", "false", "f", "no", "n", "incorrect", "wrong", "fail", "failed"})
+
 _MARKS = (
     (0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x0652), (0x0670, 0x0670), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF),
     (0x20D0, 0x20FF), (0xFE00, 0xFE0F), (0xFE20, 0xFE2F), (0x200B, 0x200F), (0x2060, 0x2060), (0xFEFF, 0xFEFF),
@@ -87,3 +90,9 @@ def as_number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def truth_of(text: str) -> bool | None:
+    """Whether a word says that an answer is right (1, true, yes, correct, pass) or wrong; None for any other."""
+    word = text.strip().casefold()
+    return True if word in _RIGHT else False if word in _WRONG else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import csv
 import gzip
 import io
 import json
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from deliver.policies import CHEAP, document, one_token, write
 
@@ -75,6 +77,34 @@ def as_text(line: Line) -> Line:
     return {k: str(v) if isinstance(v, float) else v for k, v in line.items()}
 
 
+def with_verdicts(lines: list[Line], right: Any, wrong: Any) -> bytes:
+    """The same log with a verdict in place of each label."""
+    out = [{**x, "correct": right if x["label"] == "spam" else wrong} if "label" in x else x for x in lines]
+    return jsonl([{k: v for k, v in x.items() if k != "label"} for x in out]).encode()
+
+
+def csv_text(lines: list[Line], delimiter: str) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*lines[0], "label", "note"], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows([{**line, "note": 'two\nlines, and "quotes"'} for line in lines])
+    return out.getvalue().encode()
+
+
+def parquet(lines: list[Line]) -> bytes:
+    frame = pd.DataFrame([{**line, "correct": line["label"] == "spam" if "label" in line else None} for line in lines])
+    frame["time"] = pd.to_datetime(frame["time"])
+    out = io.BytesIO()
+    frame.drop(columns="label").to_parquet(out)
+    return out.getvalue()
+
+
+def labels_later(lines: list[Line]) -> bytes:
+    first = [{k: v for k, v in line.items() if k != "label"} for line in lines]
+    later = [{"id": x["id"], "time": "2026-12-01T00:00:00Z", "label": x["label"]} for x in lines if "label" in x]
+    return jsonl(first + later).encode()
+
+
 VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
     "plain": lambda lines: jsonl(lines).encode(),
     "gzip": lambda lines: gzip.compress(jsonl(lines).encode()),
@@ -116,6 +146,20 @@ VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
     "verdicts as numbers": lambda lines: jsonl([{**{k: v for k, v in line.items() if k != "label"}, **(
         {"correct": int(line["label"] == "spam")} if "label" in line else {})} for line in lines]).encode(),
     "labels in another case": lambda lines: jsonl([{**x, **({"label": f" {x['label'].upper()} "} if "label" in x else {})} for x in lines]).encode(),
+    "comma separated": lambda lines: csv_text(lines, ","),
+    "tab separated": lambda lines: csv_text(lines, "\t"),
+    "parquet": parquet,
+    "pairs": lambda lines: "".join("level=info " + " ".join(f"{k}={json.dumps(v)}" for k, v in x.items()) + "\n" for x in lines).encode(),
+    "inside decision": lambda lines: jsonl([{"id": x["id"], "decision": x} for x in lines]).encode(),
+    "open telemetry": lambda lines: jsonl([{"severityNumber": 9, "body": {"stringValue": json.dumps(x)}} for x in lines]).encode(),
+    "answer of a search index": lambda lines: json.dumps({"took": 3, "hits": {"total": 700, "hits": [{"_source": x} for x in lines]}}).encode(),
+    "answer of a log service": lambda lines: json.dumps({"events": [{"timestamp": i, "message": json.dumps(x)} for i, x in enumerate(lines)]}).encode(),
+    "answer with streams": lambda lines: json.dumps({"data": {"result": [
+        {"stream": {"app": "x"}, "values": [[str(i), json.dumps(x)] for i, x in enumerate(lines)]}]}}).encode(),
+    "verdicts in words": lambda lines: with_verdicts(lines, "correct", "incorrect"),
+    "verdicts as decimals": lambda lines: with_verdicts(lines, "1.0", "0.0"),
+    "verdicts T and F": lambda lines: with_verdicts(lines, "T", "F"),
+    "labels in later lines": labels_later,
     "a torn last line": lambda lines: (jsonl(lines) + json.dumps(lines[0])[:60]).encode(),
     "zeros of a crash": lambda lines: ("\0" * 4096 + jsonl(lines)).encode(),
 }  # fmt: skip
@@ -141,6 +185,8 @@ UNREADABLE: dict[str, Callable[[Line], str]] = {
     "single quotes and a broken end": lambda x: repr(x).replace("}", ", oops}"),
     "unquoted": lambda x: json.dumps(x).replace('"', "", 2).replace("}", "") + " label: spam '\"label\": 1'",
     "a confidence that is none": lambda x: json.dumps({**x, "confidence": "very sure", "label": "spam"}),
+    "a label for a request that is not there": lambda x: json.dumps({"id": "another", "label": "spam"}),
+    "a decision in an unknown field": lambda x: json.dumps({"id": x["id"], "what": {**x, "label": "spam"}}),
     "an action of its own": lambda x: json.dumps({**x, "action": "keep", "label": "spam"}),
 }
 

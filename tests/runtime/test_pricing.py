@@ -32,6 +32,11 @@ PROMPT = {"prompt_tokens": 1000, "completion_tokens": 2, "total_tokens": 1002}
         (PROMPT | {"prompt_tokens_details": {"cached_tokens": "many"}}, Usage(1000, 2, None, None)),
         (PROMPT | {"prompt_tokens_details": {"cached_tokens": 5000}}, Usage(1000, 2, 1000, None)),  # no more than all
         ({"input_tokens": 1000, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 7}}, Usage(1000, 2, 7, None)),
+        # Anthropic's count leaves out what a cache holds; LiteLLM's prompt_tokens contain it
+        ({"input_tokens": 50, "output_tokens": 2, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 30},
+         Usage(980, 2, 900, None)),
+        ({"prompt_tokens": 980, "completion_tokens": 2, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 30},
+         Usage(980, 2, 900, None)),
         # inspect_ai 5528: reasoning that only the total counts
         ({"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 851,
           "completion_tokens_details": {"reasoning_tokens": 800}}, Usage(50, 801, None, 800)),

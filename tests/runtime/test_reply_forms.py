@@ -32,6 +32,24 @@ def test_the_argument_of_the_only_tool_call_is_an_answer_and_its_logprobs_must_b
     as_object = {"tool_calls": [{"function": {"arguments": {"label": "spam"}}}]}
     assert status(chat("", None, message=as_object), role="strong") == ("ok", "spam")
     assert status(chat("personal", [entry("personal")], message=TOOL)) == ("ok", "personal"), "text goes first"
+    called = chat("Let me label it.", None, message=TOOL, finish="tool_calls")
+    assert status(called, role="strong") == ("ok", "work"), "the text announces the call"
+
+
+def test_the_answer_is_the_choice_of_index_0() -> None:
+    first, second = spelled("work"), spelled("spam")
+    two = {**first, "choices": [{**second["choices"][0], "index": 1}, {**first["choices"][0], "index": 0}]}
+    assert status(two) == ("ok", "work")
+
+
+@pytest.mark.parametrize("finish", ["max_output_tokens", "max_completion_tokens", "model_context_window_exceeded"])
+def test_each_name_of_the_length_limit_is_known(finish: str) -> None:
+    assert status(spelled("wor", finish=finish)) == ("truncated", None)
+
+
+@pytest.mark.parametrize("finish", ["PROHIBITED_CONTENT", "guardrail_intervened", "recitation"])
+def test_each_name_of_a_filter_is_known(finish: str) -> None:
+    assert status(spelled("work", finish=finish)) == ("filtered", None)
 
 
 @pytest.mark.parametrize("finish", ["error", "abort", "cancelled", "insufficient_system_resource"])

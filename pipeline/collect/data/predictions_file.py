@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cascade_threshold.answer_set import AnswerSet
-from cascade_threshold.label_text import fold, label_text
+from cascade_threshold.label_text import fold, label_text, truth_of
 from pipeline.collect.data import table_answers, typed_predictions
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
@@ -20,8 +20,6 @@ from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
 from pipeline.run.csv_text import unguarded
 
-TRUE = {"1", "1.0", "true", "t", "yes", "y", "correct", "right", "pass", "passed"}
-FALSE = {"0", "0.0", "false", "f", "no", "n", "incorrect", "wrong", "fail", "failed"}
 SIGNAL: dict[str, Any] = {"name": "given", "version": None, "params": {}}
 COLUMNS = (
     "example_id", "confidence", "cheap_correct", "cheap_answer", "label", "strong_correct", "strong_answer", "cheap_usd", "strong_usd",
@@ -216,9 +214,9 @@ def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, spel
 def _truth(value: Any, column: str, place: str) -> bool | None:
     if _blank(value):
         return None
-    text = _text(value, column, place).strip().casefold()
-    if text in TRUE or text in FALSE:
-        return text in TRUE
+    found = truth_of(_text(value, column, place))
+    if found is not None:
+        return found
     raise DataError(
         f"{place}: {column} is {value!r}; write 1 or 0 (or correct, incorrect), or leave it blank where it is unknown"
     )

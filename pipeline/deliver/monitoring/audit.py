@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cascade_threshold.answers import AnswerSet
-from cascade_threshold.label_text import label_text
+from cascade_threshold.label_text import label_text, truth_of
 from cascade_threshold.policy import Policy
-
-_TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 
 
 class Audit(NamedTuple):
@@ -75,12 +73,11 @@ def _lost(wrong: bool | None, disagrees: bool | None, label: str | None, strong:
 
 def _given(line: Mapping[str, Any], name: str) -> bool:
     value = line.get(name)
-    return value is not None and value != ""
+    return value is not None and value == value and value != ""
 
 
 def _verdict(value: Any) -> bool | None:
     try:
-        text = (label_text(value) or "").strip().lower()
+        return truth_of(label_text(value) or "")
     except (TypeError, ValueError):
         return None
-    return True if text in _TRUE else False if text in _FALSE else None

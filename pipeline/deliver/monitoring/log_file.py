@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from pipeline.deliver.monitoring.log_table import PARQUET, parquet_rows
 from pipeline.errors import UsageError
 from pipeline.terminal import standard_input
 
@@ -39,7 +40,7 @@ class LogFile(NamedTuple):
 
     name: str
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | dict[str, Any]]:
         """Its lines as text; bytes that are no text of its encoding become U+FFFD. Raises UsageError when it cannot be opened."""
         with ExitStack() as stack:
             if self.name == STDIN:
@@ -49,7 +50,11 @@ class LogFile(NamedTuple):
                     raw = stack.enter_context(open(self.name, "rb"))
                 except OSError as error:
                     raise UsageError(f"{self.name}: cannot be opened ({error.strerror})") from None
-            yield from _text_lines(_decompressed(_buffered(raw), self.name))
+            opened = _decompressed(_buffered(raw), self.name)
+            if opened.peek(4)[:4] == PARQUET:
+                yield from parquet_rows(io.BytesIO(opened.read()), self.name)
+            else:
+                yield from _text_lines(opened)
 
 
 def expand(names: Sequence[str | Path]) -> list[LogFile]:

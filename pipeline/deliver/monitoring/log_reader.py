@@ -31,6 +31,7 @@ from pipeline.deliver.monitoring.log_record import LogRecord, records
 BAD = "bad"
 TORN = "torn"
 COPY = "copy"
+LATE = "late"
 STRONG = "strong"
 OTHER_MODEL = "other_model"
 NAMELESS_MODEL = "nameless_model"
@@ -95,6 +96,7 @@ class ProductionLog:
     def _once(self, lines: Iterable[LogRecord]) -> Iterator[Mapping[str, Any]]:
         """Readable records, each request once; a copy that brings a label lends it to the one that is kept."""
         kept: dict[object, dict[str, Any]] = {}
+        late: list[Mapping[str, Any]] = []
         for record in lines:
             self.counts["read"] += 1
             if record.fields is None:
@@ -103,6 +105,9 @@ class ProductionLog:
                     self.torn_labels += record.labeled
                 else:
                     self.unread_labels += record.labeled
+                continue
+            if _is_verdict(record.fields):
+                late.append(record.fields)
                 continue
             key = _identity(record.fields)
             if key is None:
@@ -115,7 +120,25 @@ class ProductionLog:
             first.update(
                 {k: record.fields[k] for k in AUDIT if first.get(k) is None and record.fields.get(k) is not None}
             )
+        self._lend(late, kept.values())
         yield from kept.values()
+
+    def _lend(self, late: Iterable[Mapping[str, Any]], lines: Iterable[dict[str, Any]]) -> None:
+        """Labels that came later, in lines of their own, to the one request that has their id."""
+        asked: dict[str, list[dict[str, Any]]] = {}
+        for line in lines if late else ():
+            for name in {str(line[k]) for k in IDS if line.get(k) is not None}:
+                asked.setdefault(name, []).append(line)
+        for verdict in late:
+            found = asked.get(_id(verdict) or "", [])
+            if len(found) == 1:
+                self.counts[LATE] += 1
+                found[0].update(
+                    {k: verdict[k] for k in AUDIT if found[0].get(k) is None and verdict.get(k) is not None}
+                )
+            else:
+                self.counts[BAD] += 1
+                self.unread_labels += 1
 
     def _read(self, record: Mapping[str, Any]) -> tuple[str, Entry | None]:
         action = record.get("action")
@@ -125,7 +148,7 @@ class ProductionLog:
         return self._unjudged(record) if inner is None else self._raw(record, inner)
 
     def _unjudged(self, record: Mapping[str, Any]) -> tuple[str, None]:
-        self.unread_labels += any(record.get(name) is not None for name in ("label", "correct"))
+        self.unread_labels += _is_labeled(record)
         return BAD, None
 
     def _decision_line(self, line: Mapping[str, Any], action: str) -> tuple[str, Entry | None]:
@@ -173,12 +196,37 @@ class ProductionLog:
         return Entry(kept, confidence, status, found.wrong, found.disagrees, found.lost, _time(line))
 
 
+def _id(fields: Mapping[str, Any]) -> str | None:
+    return next((str(fields[k]) for k in IDS if fields.get(k) is not None), None)
+
+
+def _is_verdict(fields: Mapping[str, Any]) -> bool:
+    """Whether a line is a label alone, for a request that another line tells of."""
+    told = any(fields.get(name) is not None for name in AUDIT)
+    return (
+        told
+        and _id(fields) is not None
+        and not any(k in fields for k in ("action", "confidence", "choices", "completion", "response"))
+    )
+
+
+def _is_labeled(value: Any, depth: int = 8) -> bool:
+    """Whether a label or a verdict stands anywhere in it."""
+    if isinstance(value, list):
+        return depth > 0 and any(_is_labeled(v, depth - 1) for v in value)
+    if not isinstance(value, Mapping):
+        return False
+    if any(value.get(name) is not None for name in ("label", "correct")):
+        return True
+    return depth > 0 and any(_is_labeled(v, depth - 1) for v in value.values())
+
+
 def _identity(fields: Mapping[str, Any]) -> object:
     """What two deliveries of one line have in common: id, time and policy, else their whole content.
 
     None when the line has neither an id nor a time: then equal lines may well be two requests.
     """
-    given = next((str(fields[k]) for k in IDS if fields.get(k) is not None), None)
+    given = _id(fields)
     when = next((str(fields[k]) for k in TIMES if fields.get(k) is not None), None)
     if fields.get("event") is not None or (given is not None and when is not None):
         return given, when, str(fields.get("policy"))[:16]  # decisions by two policies are not copies

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cascade_threshold import json_text
+from pipeline.deliver.monitoring.log_table import LogTable
 
 WRAPPERS = (
     "log",
@@ -30,11 +31,37 @@ WRAPPERS = (
     "attributes",
     "record",
     "data",
+    "payload",
+    "fields",
+    "value",
+    "body",
+    "stringValue",
+    "detail",
+    "properties",
+    "extra",
+    "decision",
 )
 """Fields in which log drivers and shippers put the line that a program wrote."""
+_LISTS = (
+    "events",
+    "logEvents",
+    "hits",
+    "Records",
+    "records",
+    "results",
+    "result",
+    "data",
+    "values",
+    "entries",
+    "items",
+    "logs",
+    "rows",
+)
+"""Fields in which an answer of a log service holds many lines."""
 _PAYLOAD = ("action", "choices", "completion", "response")
 _AUDIT = ("label", "correct", "strong_answer")
 _LABELED = re.compile(r"""["'](?:label|correct)\\?["']\s*[:=]\s*(?!null|None)""")
+_PAIR = re.compile(r"""([\w.@-]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)""")
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) ([PF])(?: (.*))?$", re.DOTALL)
 _DEPTH = 6
 _decode = json.JSONDecoder().raw_decode
@@ -53,12 +80,19 @@ class LogRecord(NamedTuple):
 
 def records(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[LogRecord]:
     """Every object in a log's lines, in their order; blank lines give nothing, any other line at least one record."""
-    held, many = "", _ManyLines()
+    held, many, table = "", _ManyLines(), LogTable()
     for line in lines:
         if isinstance(line, Mapping):
             yield LogRecord(_unwrapped(line))
             continue
         text = (line.decode("utf-8", "replace") if isinstance(line, bytes) else line).strip("\x00\x1e\ufeff \t\r\n")
+        row = table.row(line) if isinstance(line, str) else False
+        if row is not False and not text.startswith("{"):
+            if isinstance(row, Mapping) and row and not table.starts(text):
+                yield LogRecord(row)
+            continue
+        if table.starts(text):
+            continue
         if many.open or (not held and text in ("[", "{")):
             yield from many.add(text)
             continue
@@ -86,7 +120,35 @@ def _read(text: str) -> list[LogRecord]:
     if found is None:
         torn = text.lstrip("[, ").startswith("{") and not text.rstrip(", ]").endswith("}")
         return [_unreadable(text, torn=torn)]
-    return [_unreadable(part, torn=True) if isinstance(part, str) else LogRecord(_unwrapped(part)) for part in found]
+    read: list[LogRecord] = []
+    for part in found:
+        if isinstance(part, str):
+            read.append(_unreadable(part, torn=True))
+        else:
+            members = [part] if _payload(part) else _members(part) or [part]
+            read += [LogRecord(_unwrapped(member)) for member in members]
+    return read
+
+
+def _members(fields: Mapping[str, Any], depth: int = 0) -> list[Mapping[str, Any]]:
+    """The lines within an answer of a log service; empty for any other object."""
+    for name in _LISTS:
+        held = fields.get(name)
+        if isinstance(held, dict) and depth < _DEPTH and (inner := _members(held, depth + 1)):
+            return inner
+        if not isinstance(held, list):
+            continue
+        found: list[Mapping[str, Any]] = []
+        for item in held:
+            if isinstance(item, list) and len(item) == 2 and isinstance(item[1], str):
+                item = {"timestamp": item[0], "message": item[1]}
+            elif isinstance(item, str):
+                item = {"message": item}
+            if isinstance(item, dict):
+                found += (_members(item, depth + 1) if depth < _DEPTH and not _payload(item) else []) or [item]
+        if found:
+            return found
+    return []
 
 
 def _unreadable(text: str, *, torn: bool) -> LogRecord:
@@ -123,8 +185,14 @@ def _embedded(text: str) -> list[Mapping[str, Any] | str] | None:
         at = text.find("{", end)
     inner = bool(found) and failures > 0 and bool(text[end:].strip(" ,]\"'")) if first >= 0 else True
     if inner or not any(isinstance(v, dict) for v in found):
-        return _quoted(text) or _python(text)
+        return _quoted(text) or _python(text) or _pairs(text)
     return found
+
+
+def _pairs(text: str) -> list[Mapping[str, Any] | str] | None:
+    """action=accept confidence=0.97 label="spam", as key=value loggers write a decision."""
+    found = {name: json_text.parse(value) if value[:1] == '"' else value for name, value in _PAIR.findall(text)}
+    return [{k: v for k, v in found.items() if v not in ("", "null", "None")}] if "action" in found else None
 
 
 def _quoted(text: str) -> list[Mapping[str, Any] | str] | None:

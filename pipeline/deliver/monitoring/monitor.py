@@ -36,6 +36,7 @@ SKIPPED = {  # singular and plural
     log.BAD: ("could not be read", "could not be read"),
     log.TORN: ("breaks off in the middle", "break off in the middle"),
     log.COPY: ("is a copy of another (counted once)", "are copies of others (counted once)"),
+    log.LATE: ("is a label for another line", "are labels for other lines"),
     log.STRONG: ("is a reply of the strong model", "are replies of the strong model"),
     log.OTHER_POLICY: ("was decided by another policy", "were decided by another policy"),
     log.OTHER_REQUEST: (
