@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.collect.data.config_scaffold import propose
+from pipeline.collect.data.predictions_file import read
+from pipeline.config.split import Split
 from pipeline.errors import DataError
 
 
@@ -75,3 +79,48 @@ def test_graded_predictions_under_names_of_their_own_are_told_how_to_be_named(tm
         "cheap_correct": "small_ok",
         "strong_correct": "large_ok",
     }
+
+
+@pytest.mark.parametrize(
+    ("scale", "written"),
+    [
+        ("percent", {"sep": ","}),
+        ("logprob", {"sep": ","}),
+        ("probability", {"sep": ";", "decimal": ","}),
+        ("probability", {"sep": "\t"}),
+    ],
+)
+def test_a_table_of_predictions_is_proposed_as_it_is_written(
+    tmp_path: Path, scale: str, written: dict[str, str]
+) -> None:
+    draw = np.random.default_rng(4)
+    p = draw.uniform(0.3, 1, 200)
+    right = draw.random(200) < p
+    confidence = {"percent": 100 * p, "logprob": np.log(p), "probability": p}[scale]
+    table = tmp_path / ("t.tsv" if written["sep"] == "\t" else "t.csv")
+    pd.DataFrame({"id": range(200), "confidence": confidence, "correct": right}).to_csv(table, index=False, **written)
+    found = propose("mine", str(table), tmp_path, fewest=lambda within: 100)
+    said = YAML(typ="safe").load(found.text)["predictions"]
+    frame = read(
+        table,
+        Split(fit=0, certify=1, test=0),
+        confidence=said.get("confidence", "probability"),
+        columns=said["columns"],
+    )
+    assert frame["confidence"].to_numpy() == pytest.approx(p)
+    assert frame["cheap_correct"].tolist() == right.tolist()
+    assert frame["example_id"].tolist() == [str(i) for i in range(200)]
+
+
+def test_an_id_that_occurs_several_times_in_a_table_of_predictions_is_a_group(tmp_path: Path) -> None:
+    rows = [f"{i // 2},{0.5 + i % 50 / 100},{int(i % 5 > 0)}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,confidence,correct", *rows]))
+    found = propose("mine", str(tmp_path / "t.csv"), tmp_path, fewest=lambda within: 100)
+    columns = YAML(typ="safe").load(found.text)["predictions"]["columns"]
+    assert columns == {"cheap_correct": "correct", "group": "id"}
+
+
+@pytest.mark.parametrize(("header", "shown"), [('"the\nmail"', "{the mail}"), ("body:json", "{body:json:json}")])
+def test_names_that_no_braces_hold_as_they_stand(tmp_path: Path, header: str, shown: str) -> None:
+    config, _ = proposed(tmp_path, f"{header},label", "mail number #,spam", "mail number #,work")
+    assert config["prompt"]["user"] == shown

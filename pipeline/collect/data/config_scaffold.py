@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_threshold.label_text import fold
+from pipeline.collect.data import predictions_config
 from pipeline.collect.data.category_rows import (
     APPLIES,
     CATEGORY,
@@ -32,18 +33,11 @@ from pipeline.collect.data.column_roles import (
 )
 from pipeline.collect.data.table_columns import Column, column_of, columns_of, kept_out, named
 from pipeline.collect.data.table_reader import TableFile
+from pipeline.config.prompt import AS_JSON
 from pipeline.errors import DataError, UsageError
 
 WITHIN = (0.02, 0.03, 0.05, 0.1, 0.2)
 """Losses against the strong model that a proposal may promise to stay within."""
-GIVEN_NAMES = {
-    "confidence": ("score", "prob", "probability", "p", "conf", "cheap_confidence"),
-    "cheap_correct": ("correct", "ok", "is_correct", "right"),
-    "cheap_answer": ("answer", "prediction", "predicted", "pred", "output"),
-    "label": ("gold", "target", "expected", "truth", "y"),
-    "strong_correct": (), "strong_answer": (), "cheap_usd": (), "strong_usd": (), "example_id": ("id",), "group": (), "segment": (),
-}  # fmt: skip
-"""Names under which columns of a table of predictions go."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +74,14 @@ def propose(
     """
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise UsageError(f"{name!r}: a task's name is made of a-z, 0-9 and _ only")
+    path = _from(source, config_folder)
+    if label is None and not text and (given := predictions_config.propose(name, source, path)) is not None:
+        return Proposal(*given)
     every = columns_of(TableFile(source, delimiters=""))
     columns = [c for c in every if c.name and not c.name.startswith("Unnamed:")]
     for wanted in (label, *text):
         if wanted is not None and all(c.name != wanted for c in columns):
             raise DataError(f"{source}: no column {wanted!r}; columns here: {', '.join(repr(c.name) for c in columns)}")
-    path = (
-        source if "://" in source else Path(os.path.relpath(Path(source).resolve(), config_folder.resolve())).as_posix()
-    )
-    if label is None and not text and (given := _given(columns)) is not None:
-        return _given_config(name, path, given, columns[0].rows)
     table = [row for _, row in TableFile(source, delimiters="").rows()]
     if (lists := label_column(table, label)) is not None and not chosen_from(columns, lists, label):
         said = f"column {lists!r} of {Path(path).name} holds lists"
@@ -117,6 +109,13 @@ def propose(
     within = _within(units, fewest)
     checks = [*_suspicions(columns), *_checks(rows, columns, roles), _promise(units, rows, within, fewest)]
     return Proposal(_config(name, path, columns, roles, within), checks)
+
+
+def _from(source: str, config_folder: Path) -> str:
+    """The table's path as the config says it."""
+    if "://" in source:
+        return source
+    return Path(os.path.relpath(Path(source).resolve(), config_folder.resolve())).as_posix()
 
 
 def _units(rows: int, roles: dict[str, Any]) -> int:
@@ -227,30 +226,6 @@ def _is_share(text: str) -> bool:
         return False
 
 
-def _given(columns: list[Column]) -> dict[str, str] | None:
-    """Our names of the columns of a table of predictions, and the table's own; None for any other table."""
-    found: dict[str, str] = {}
-    for ours, names in GIVEN_NAMES.items():
-        column = named(columns, (ours, *names), set(found.values()))
-        if column is not None:
-            found[ours] = column.name
-    graded = "cheap_correct" in found or {"cheap_answer", "label"} <= found.keys()
-    return found if "confidence" in found and graded else None
-
-
-def _given_config(name: str, path: str, given: dict[str, str], rows: int) -> Proposal:
-    renamed = {ours: theirs for ours, theirs in given.items() if ours != theirs}
-    columns = ", ".join(f"{ours}: {json.dumps(theirs, ensure_ascii=False)}" for ours, theirs in renamed.items())
-    strong = "strong_correct" in given or {"strong_answer", "label"} <= given.keys()
-    target = "match_strong, within: 0.02" if strong else "accepted_accuracy, at_least: 0.95"
-    text = (
-        f"task: {name}\nkind: classify\n"
-        f"predictions: {{path: {json.dumps(path, ensure_ascii=False)}{f', columns: {{{columns}}}' if columns else ''}}}\n"
-        f"target: {{kind: {target}, certainty: 0.9}}   # CHECK\n"
-    )
-    return Proposal(text, [f"{rows:,} rows of predictions; confidence from {given['confidence']!r}"])
-
-
 def _suspicions(columns: list[Column]) -> list[str]:
     """What looks like a file without a header: a column that is named like one of its own values."""
     values = [c.name for c in columns if c.name in c.distinct]
@@ -274,6 +249,11 @@ def _spellings(label: Column) -> dict[str, list[str]]:
         first = shown.setdefault(fold(value.strip(), "casefold"), value.strip())
         found.setdefault(first, []).extend([value] if value.strip() != first else [])
     return found
+
+
+def _placed(column: str) -> str:
+    """The column in braces; one whose name ends like the mark of a JSON text is written as one."""
+    return f"{{{column}{AS_JSON if column.endswith(AS_JSON) else ''}}}"
 
 
 def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any], within: float) -> str:
@@ -313,7 +293,9 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any], 
         }[kind]
     )
     shown = [
-        f"{{{c.name}}}" if len(texts) == 1 else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {{{c.name}}}"
+        _placed(c.name)
+        if len(texts) == 1
+        else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {_placed(c.name)}"
         for c in texts
     ]
     if kind == "choose":

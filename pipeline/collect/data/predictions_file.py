@@ -70,7 +70,7 @@ def read(
         )
     for column in ("confidence", "cheap_usd", "strong_usd"):
         if column in frame:
-            frame[column] = [_number(v, column, place, decimal) for v, place in zip(frame[column], places, strict=True)]
+            frame[column] = [number(v, column, place, decimal) for v, place in zip(frame[column], places, strict=True)]
     _check_dollars(frame, places)
     frame["confidence"] = _probabilities(frame["confidence"].to_numpy(np.float64), confidence, places)
     spelling = _spelled(frame, answers, places, path)
@@ -122,7 +122,8 @@ def _text(value: Any, column: str, place: str) -> str:
     return text
 
 
-def _number(value: Any, column: str, place: str, decimal_comma: bool) -> float:
+def number(value: Any, column: str, place: str, decimal_comma: bool) -> float:
+    """A cell of a column of numbers; NaN where it is blank. Raises DataError for anything else."""
     if _blank(value):
         return nan
     text = value
@@ -157,15 +158,11 @@ def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, 
         values = values / 100
     elif written == "logprob":
         values = np.array([v if isnan(v) else exp(v) if v <= ROUNDING else 1.0 + v for v in values])
-    elif len(known) and known.min() >= -ROUNDING and SCALE < known.max() <= 100 and (known > 1 + ROUNDING).mean() > 0.5:
+    elif (scale := scale_of(known)) != "probability":
+        worst = int(np.nanargmax(values) if scale == "percent" else np.nanargmin(values))
         raise DataError(
-            f"{places[int(np.nanargmax(values))]}: confidence is {float(known.max())!r}: these look like per cents, and must lie in [0, 1]; "
-            "--set predictions.confidence=percent converts them"
-        )
-    elif len(known) and known.max() <= ROUNDING and (known < -ROUNDING).mean() > 0.5:
-        raise DataError(
-            f"{places[int(np.nanargmin(values))]}: confidence is {float(known.min())!r}: these look like logprobs, and must lie in [0, 1]; "
-            "--set predictions.confidence=logprob converts them"
+            f"{places[worst]}: confidence is {float(values[worst])!r}: these look like {'per cents' if scale == 'percent' else 'logprobs'}, "
+            f"and must lie in [0, 1]; --set predictions.confidence={scale} converts them"
         )
     found = []
     for value, place in zip(values, places, strict=True):
@@ -176,6 +173,15 @@ def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, 
             )
         found.append(float(min(max(value, 0.0), 1.0)) if not isnan(value) else nan)
     return found
+
+
+def scale_of(known: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    """How confidences (n,) seem to be written: "probability", "percent" or "logprob"."""
+    if len(known) and known.min() >= -ROUNDING and SCALE < known.max() <= 100 and (known > 1 + ROUNDING).mean() > 0.5:
+        return "percent"
+    if len(known) and known.max() <= ROUNDING and (known < -ROUNDING).mean() > 0.5:
+        return "logprob"
+    return "probability"
 
 
 def _spelled(frame: pd.DataFrame, answers: AnswerSet | None, places: list[str], path: Path) -> AnswerSet | None:

@@ -192,7 +192,7 @@ class TableFile:
 
     def _header(self, fields: list[str]) -> list[str]:
         self._require_narrow(len(fields))
-        header = [f.strip() for f in fields]
+        header = [" ".join(f.strip().splitlines()) for f in fields]  # a name is one line, as a prompt's braces hold it
         if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
             mark = next(m for m in ";\t|" if m in header[0])
             raise DataError(f"{self.path}:1: the header is one field with {mark!r} in it; separate fields by commas")
