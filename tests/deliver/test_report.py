@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import jsonschema
 import pytest
 from deliver import shown
@@ -23,6 +24,7 @@ from deliver.runs import HOSTILE, SCENES, Made
 from pipeline.deliver.report import data as report_data
 from pipeline.deliver.report import downloads, first_screen, records, tokens
 from pipeline.deliver.report import page as report
+from pipeline.deliver.report.figures import Drawing
 from pipeline.errors import DataError
 from pipeline.run.record import Record, RunRecord, checked
 
@@ -136,6 +138,37 @@ def test_a_key_that_is_missing_is_an_error_that_names_it(
         DataError, match=rf"{name}: {field}: field required; it was written by another version: mend it"
     ):
         checked(model, told, name, remedy="mend it")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "trust.signals.0.auroc",
+        "trust.signals.0.n",
+        "trust.signals.0.difference_se",
+        "trust.signals.0.chosen",
+        "trust.metrics.before.certify.brier",
+        "trust.metrics.after.fit.nll",
+        "trust.metrics.after.fit.nll.lower",
+        "trust.selection.0.cv_nll",
+        "trust.risk.columns.selective_risk_lower",
+        "health.previous_confidence",
+    ],
+)
+def test_no_key_that_the_page_shows_may_be_missing(recorded: Recorded, place: str) -> None:
+    """Figures are left out, which take most of the time: what is read for them is not in question here."""
+    data = copy.deepcopy(recorded("certified").data)
+    drawn = {name: Drawing(name, "<svg></svg>", b"", b"", (0, 1), (0, 1)) for name in ("reliability", "risk")}
+    assert "Trust" in report.render(data, drawn)
+    *outer, key = place.split(".")
+    inner: Any = data
+    for part in outer:
+        inner = inner[int(part) if part.isdecimal() else part]
+    value = inner.pop(key)
+    inner[f"{key}_"] = value
+    with pytest.raises((jinja2.UndefinedError, KeyError)) as missing:
+        report.render(data, drawn)
+    assert key in str(missing.value)
 
 
 @pytest.mark.parametrize("place", ["measured", "counts", "spending.cheap", "models.strong"])

@@ -92,7 +92,7 @@ def painters(report: Mapping[str, Any]) -> dict[str, Callable[[Axes], None]]:
         made["histogram"] = lambda axes: _histogram(axes, trust["histogram"], report["verdict"]["threshold"])
     if trust["risk"]:
         made["risk"] = lambda axes: _risk(axes, trust["risk"], level)
-    if sum(s.get("difference") is not None for s in trust["signals"]) > 1:
+    if sum(s["difference"] is not None for s in trust["signals"]) > 1:
         made["signals"] = lambda axes: _signals(axes, trust["signals"])
     return made
 
@@ -218,8 +218,8 @@ def _decide(axes: Axes, decide: Mapping[str, Any]) -> None:
         ("router", PURPLE, (0, (4, 2))),
         ("oracle", GREEN, (0, (6, 1.5, 1, 1.5))),
     ):
-        points = [b for b in decide["baselines"] if b.get("name") == name]
-        bx, by = _known([b.get(across) for b in points], [b.get("system_accuracy") for b in points])
+        points = [b for b in decide["baselines"] if b["name"] == name]
+        bx, by = _known([b[across] for b in points], [b["system_accuracy"] for b in points])
         title = {"random": "random escalation", "router": "text-only router", "oracle": "oracle"}[name]
         _line(axes, bx, by, color=colour, linestyle=dash, linewidth=1.3, label=title)
     if decide["target_line"] is not None:
@@ -363,10 +363,10 @@ def _risk(axes: Axes, risk: Mapping[str, Any], level: str) -> None:
 
 def _signals(axes: Axes, signals: list[Mapping[str, Any]]) -> None:
     """Each signal's AURC minus the chosen one's, part by part: what both have in common is not in the bars."""
-    known = [s for s in signals if s.get("difference") is not None]
+    known = [s for s in signals if s["difference"] is not None]
     axes.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
     for place, signal in enumerate(reversed(known)):
-        chosen = bool(signal.get("chosen"))
+        chosen = signal["chosen"]
         axes.errorbar(
             [signal["difference"]],
             [place],
@@ -380,7 +380,7 @@ def _signals(axes: Axes, signals: list[Mapping[str, Any]]) -> None:
     axes.set_yticks(
         range(len(known)),
         [
-            formatting.plain(s["signal"], 24).replace("_", " ") + (" (chosen)" if s.get("chosen") else "")
+            formatting.plain(s["signal"], 24).replace("_", " ") + (" (chosen)" if s["chosen"] else "")
             for s in reversed(known)
         ],
     )

@@ -139,15 +139,15 @@ def value(amount: float | None, unit: str) -> str:
 
 def bounds(estimate: Mapping[str, Any], unit: str) -> str:
     """The interval of an estimate as [lower, upper], or nothing when none is known."""
-    lower, upper = estimate.get("lower"), estimate.get("upper")
-    if lower is None or upper is None or lower == upper == estimate.get("value"):  # a price that never varies
+    lower, upper = estimate["lower"], estimate["upper"]
+    if lower is None or upper is None or lower == upper == estimate["value"]:  # a price that never varies
         return ""
     return f"[{_BARE[unit](lower)}, {_BARE[unit](upper)}]"
 
 
 def estimate(of: Mapping[str, Any] | None, unit: str = "share") -> str:
     """An estimate with its interval: 95.1 % [94.4, 95.7]."""
-    if of is None or of.get("value") is None:
+    if of is None or of["value"] is None:
         return UNKNOWN
     return f"{value(of['value'], unit)} {bounds(of, unit)}".strip()
 

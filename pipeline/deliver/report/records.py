@@ -151,14 +151,57 @@ class Signal(Record):
     version: int | None
 
 
+class Compared(Record):
+    """A signal beside the chosen one."""
+
+    signal: str
+    aurc: float | None
+    aurc_se: float | None
+    gap: float | None
+    gap_se: float | None
+    difference: float | None
+    difference_se: float | None
+    auroc: float | None
+    n: int
+    null_rate: float | None
+    chosen: bool
+    why_null: str | None
+
+
+class Measure(Record):
+    """A measure of the confidence on a split."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+    level: float
+    n: int
+    method: str | None
+
+
+class Measures(Record):
+    """The measures of each split, by name."""
+
+    fit: dict[str, Measure]
+    certify: dict[str, Measure]
+    test: dict[str, Measure]
+
+
+class Metrics(Record):
+    """What the confidence is worth as it came, and once calibrated."""
+
+    before: Measures
+    after: Measures
+
+
 class Calibration(Record):
     """calibration.json."""
 
     signal: Signal
-    signal_table: tuple[dict[str, Any], ...]
+    signal_table: tuple[Compared, ...]
     calibrator: dict[str, Any]
     selection: tuple[dict[str, Any], ...]
-    metrics: dict[str, dict[str, dict[str, Any]]]
+    metrics: Metrics
     clipped: int
     level: float
     cross_fitted: bool

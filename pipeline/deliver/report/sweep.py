@@ -11,7 +11,6 @@ import pandas as pd
 
 from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.wrong_kept import wrong_kept
-from pipeline.decide.held_out import level_of
 from pipeline.deliver.report.records import Expected
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +25,7 @@ ESTIMATES = (
     "usd_per_1000",
     "wrong_per_1000",
 )
+ENDS = ("", "_lower", "_upper")
 PLAIN = ("latency_p50_s", "latency_p95_s")
 WHOLE_CURVE = ("system_accuracy_sim_lower", "system_accuracy_sim_upper")
 """Band that holds for all thresholds together, for whoever picks one from the drawing."""
@@ -73,11 +73,9 @@ def table(
     part = part.iloc[picks].reset_index(drop=True)
     columns: dict[str, list[Any]] = {"threshold": [float(t) for t in part["threshold"]]}
     gold = rows.gold
-    for name in ESTIMATES:
-        for suffix in ("", "_lower", "_upper"):
-            columns[name + suffix] = _column(part, name + suffix)
-    for name in (*PLAIN, *WHOLE_CURVE):
-        columns[name] = _column(part, name)
+    for name in [*(f"{name}{end}" for name in ESTIMATES for end in ENDS), *PLAIN, *WHOLE_CURVE]:
+        counted_here = name.startswith("wrong_per_1000")
+        columns[name] = [None] * len(part) if counted_here else _plain(part[name].to_numpy(dtype=float))
     wrong = wrong_kept(rows, split, np.array(columns["threshold"], dtype=float), prevalence)
     if wrong is not None:
         counted = {"wrong_per_1000": wrong.per_1000}
@@ -86,7 +84,7 @@ def table(
         columns |= {
             name + suffix: _plain(amounts)
             for name, of in counted.items()
-            for suffix, amounts in zip(("", "_lower", "_upper"), of, strict=True)
+            for suffix, amounts in zip(ENDS, of, strict=True)
         }
     _escalate_everything(columns, alone, gold)
     n = int(rows.of(split).sum())
@@ -99,30 +97,17 @@ def table(
         "split": split,
         "n": n,
         "quality": "accuracy" if gold else "agreement",
-        "band": metadata.get("band", "pointwise"),
-        "level": _level(metadata, split),
+        "band": metadata["band"],
+        "level": float(metadata["band_level"]),
         "levels_in_sweep": len(sweep[sweep["split"] == split]),
         "recommended": recommended,
         "columns": columns,
     }
 
 
-def _level(metadata: Mapping[str, str], split: str) -> float:
-    try:
-        return float(metadata.get("band_level") or metadata.get("level") or level_of(split))
-    except ValueError:
-        return level_of(split)
-
-
-def _column(part: pd.DataFrame, name: str) -> list[float | None]:
-    if name not in part:
-        return [None] * len(part)
-    return [float(v) if np.isfinite(v) else None for v in part[name].to_numpy(dtype=float)]
-
-
 def _plain(amounts: Floats) -> list[float | None]:
     """Numbers for JSON, None where unknown."""
-    return [None if np.isnan(amount) else float(amount) for amount in amounts]
+    return [float(amount) if np.isfinite(amount) else None for amount in amounts]
 
 
 def _escalate_everything(columns: dict[str, list[Any]], alone: Mapping[str, Any], gold: bool) -> None:
@@ -166,5 +151,5 @@ def at_row(of: Mapping[str, Any], index: int | None, name: str) -> dict[str, Any
     columns = of["columns"]
     if index is None:
         return {"value": None, "lower": None, "upper": None, "level": of["level"], "n": of["n"], "split": of["split"]}
-    bounds = {end: columns.get(f"{name}_{end}", [None] * (index + 1))[index] for end in ("lower", "upper")}
+    bounds = {end: columns[f"{name}_{end}"][index] if name in ESTIMATES else None for end in ("lower", "upper")}
     return {"value": columns[name][index], **bounds, "level": of["level"], "n": of["n"], "split": of["split"]}

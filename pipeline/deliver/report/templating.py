@@ -13,13 +13,19 @@ from markupsafe import Markup
 from pipeline.deliver.report.formatting import FILTERS
 
 
+class Missing(jinja2.StrictUndefined):
+    """A name that is not there: whatever is done with it is an error that names it. These two jinja2 leaves out."""
+
+    __abs__ = __format__ = jinja2.StrictUndefined._fail_with_undefined_error
+
+
 @cache
 def environment() -> jinja2.Environment:
     """Templates of this package; autoescape is True for every suffix."""
     made = jinja2.Environment(
         loader=jinja2.FunctionLoader(read_template),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=Missing,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -69,7 +69,7 @@ def _panel(
         v
         for e, k in zip(figures, known, strict=True)
         if k and e is not None
-        for v in (e["value"], e.get("lower"), e.get("upper"))
+        for v in (e["value"], e["lower"], e["upper"])
         if v is not None
     ] + [v for v in others if v is not None]
     low, high = float(min(ends)), float(max(ends))
@@ -83,8 +83,8 @@ def _panel(
         {
             "x": f"{at:.1f}",
             "y": f"{y(e['value']):.1f}",
-            "low": None if e.get("lower") is None else f"{y(e['lower']):.1f}",
-            "high": None if e.get("upper") is None else f"{y(e['upper']):.1f}",
+            "low": None if e["lower"] is None else f"{y(e['lower']):.1f}",
+            "high": None if e["upper"] is None else f"{y(e['upper']):.1f}",
             "joined": joined,
         }
         for at, e, k, joined in zip(x, figures, known, same, strict=True)

@@ -43,10 +43,10 @@ def trust(
     """Section 3 of the page."""
     return {
         "signal": found.signal.model_dump(),
-        "signals": [{"why_null": None, **row} for row in found.signal_table],
+        "signals": [row.model_dump() for row in found.signal_table],
         "calibrator": found.calibrator,
         "selection": list(found.selection),
-        "metrics": found.metrics,
+        "metrics": found.metrics.model_dump(),
         "cross_fitted": found.cross_fitted,
         "clipped": found.clipped,
         "reliability": _reliability(reliability, split, rows, found.calibrator),
@@ -107,7 +107,6 @@ def _risk(sweep: pd.DataFrame, split: str, threshold: float | None) -> dict[str,
     columns = {
         c: [_plain(v) for v in part[c]]
         for c in ("threshold", "coverage", "selective_risk", "selective_risk_lower", "selective_risk_upper")
-        if c in part
     }
     here = (
         sweep[(sweep["split"] == split) & (sweep["threshold"] == threshold)]
