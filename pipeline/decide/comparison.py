@@ -38,10 +38,11 @@ class Handled:
         strong_usd = rows.strong_usd
         if rows.sampled:  # an answer that the coin drew represents others
             strong_usd = np.where(rows.strong_weight > 0, rows.strong_weight * strong_usd, 0.0)
+        escalated = np.ones(len(rows), dtype=bool) if threshold is None else ~accepted(rows.confidence, threshold)
+        strong = rows.stood_in(rows.strong_correct, np.nan_to_num(rows.cheap_correct, nan=0.0), ~escalated)
         if threshold is None:
-            return cls(np.ones(len(rows), dtype=bool), rows.strong_estimate, strong_usd)
-        escalated = ~accepted(rows.confidence, threshold)
-        correct = np.where(escalated, rows.strong_estimate, rows.cheap_correct)
+            return cls(escalated, strong, strong_usd)
+        correct = np.where(escalated, strong, rows.cheap_correct)
         return cls(escalated, correct, rows.cheap_usd + np.where(escalated, strong_usd, 0.0))
 
 

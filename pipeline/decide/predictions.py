@@ -122,6 +122,24 @@ class Rows:
         used = self.strong_weight > 0
         return np.where(used, proxy + self.strong_weight * (strong - proxy), proxy)
 
+    def stood_in(self, strong: Floats, proxy: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
+        """As `estimated`, where bought answers that never came are stood in for by those that did, of the same class: rows that
+        are `kept` (n,) and wrong, kept and not wrong, and escalated. Left out alone, each would take along the rows that it
+        stands for. NaN for what was bought in a class of which no answer came.
+        """
+        if not self.sampled:
+            return strong
+        used, wrong, out = self.strong_weight > 0, ~(self.cheap_correct == 1), np.array(proxy, dtype=np.float64)
+        came = used & ~np.isnan(strong)
+        for of in (kept & wrong, kept & ~wrong, ~kept):
+            bought, seen = (float(self.strong_weight[which & of].sum()) for which in (used, came))
+            here = came & of
+            if seen:
+                out[here] += self.strong_weight[here] * (bought / seen) * (strong - proxy)[here]
+            else:
+                out[used & of] = np.nan
+        return out
+
     def with_missing(self, value: float) -> Floats:
         """What a row counts as in an estimate whose bought strong answer never came, if that was `value`, shape (n,)."""
         proxy = np.nan_to_num(self.cheap_correct, nan=0.0)

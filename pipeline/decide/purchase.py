@@ -120,11 +120,14 @@ def _trial(rows: Rows, goal: Goal, sampling: Sampling) -> threshold_search.Trial
 
 
 def _floored(rows: Rows, goal: Goal) -> Flags:
-    """Rows of the labels whose recall is promised, of the certify rows: all of them are asked about."""
+    """Rows that a floor of a label or of a segment is about, of the certify rows: all of them are asked about."""
     names = set(goal.label_floors or ())
     members = {label for name in names for label in (goal.label_groups or {}).get(name, (name,))}
-    named = [label in members and split == "certify" for label, split in zip(rows.label, rows.split, strict=True)]
-    return np.array(named, dtype=bool)
+    named = np.array([label in members for label in rows.label], dtype=bool)
+    for segment, label, _ in goal.floors_by_segment.values():
+        mine = np.asarray(rows.segment == segment, dtype=bool)
+        named |= mine if label is None else mine & np.asarray(rows.label == label, dtype=bool)
+    return np.asarray(named & (rows.split == "certify"), dtype=bool)
 
 
 def _end_of_block(surest: Floats, until: int, wanted: float | None, n: int) -> int:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pipeline.config.strong_answers import StrongAnswers
 from pipeline.decide.certify import certify
-from pipeline.decide.curves.at_threshold import Expectation
+from pipeline.decide.curves.at_threshold import Expectation, mix_weights
 from pipeline.decide.purchase import purchase
 from pipeline.decide.sampling import coins, draw
 from pipeline.decide.target import Goal
@@ -181,6 +181,76 @@ def test_without_a_drawn_row_gains_are_unknown_and_accuracy_is_not():
     assert shown["strong_accuracy"].value is None
     assert shown["system_accuracy"].value == pytest.approx(rows.strong_correct.mean(), abs=0.06)
     assert sampled_difference(seen, accepted(rows.confidence, done.threshold), level=0.9, split="certify").value is None
+
+
+def test_answers_that_never_came_are_stood_in_for_by_those_of_their_class():
+    """Kept and wrong: all asked, one of two came. Kept and right: a half drawn. Escalated: a quarter drawn, half of which came."""
+    base = pooled(26, np.random.default_rng(0))
+    #                 kept, wrong  kept, right         escalated
+    cheap = np.array([0, 0] + [1] * 8 + [1] * 8 + [0] * 8, dtype=float)
+    strong, weight = np.full(26, np.nan), np.zeros(26)
+    weight[[0, 1]], weight[[2, 3, 4, 5]], weight[[10, 11, 18, 19]] = 1.0, 2.0, 4.0
+    strong[[0, 2, 3, 4, 5]] = 1, 1, 1, 0, 1
+    strong[[10, 18]] = 1, 1  # of 11 and 19 none came
+    drawn = (weight > 1).astype(float)
+    rows = replace(base, confidence=np.where(np.arange(26) < 10, 0.9, 0.1), cheap_correct=cheap, strong_correct=strong,
+                   strong_weight=weight, drawn=drawn)  # fmt: skip
+    shown = figures(rows, 0.5)
+    # the escalated: 8 of 16 are right by the cheap model; 1 of the 2 that came gains, so 16 x .5 more
+    assert shown["system_accuracy"].value == pytest.approx((8 + 8 + 8) / 26)
+    # the kept: 8 right, both wrong ones lost as the one that came, 1 of 4 drawn won: 8 + 2 - 8 / 4
+    assert shown["strong_accuracy"].value == pytest.approx((8 + 2 - 2 + 8 + 8) / 26)
+    kept = rows.confidence > 0.5
+    assert sampled_difference(rows, kept, level=0.9, split="").value == pytest.approx(-(2 - 2) / 26)
+    whole = replace(rows, strong_correct=np.where(weight > 0, np.nan_to_num(strong, nan=1.0), np.nan))
+    assert np.array_equal(whole.stood_in(whole.strong_correct, cheap, kept), whole.strong_estimate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prevalence", [None, {"rare": 0.4, "common": 0.6}])
+def test_figures_are_unbiased_though_a_third_of_the_answers_never_came_and_labels_are_re_weighted(prevalence):
+    population, n, names = Population("S1"), 600, ("system_accuracy", "strong_accuracy", "agreement_with_strong")
+    off = {name: [] for name in names}
+    for seed in range(40):
+        rng = np.random.default_rng([seed, 3])
+        rows = pooled(n, rng, population)
+        labels = np.where(rng.random(n) < np.where(rows.cheap_correct == 1, 0.1, 0.3), "rare", "common").astype(object)
+        gone = rng.random(n) < 0.3
+        failing = replace(
+            rows,
+            label=labels,
+            strong_correct=np.where(gone, np.nan, rows.strong_correct),
+            strong_answer=np.where(gone, None, rows.strong_answer),
+        )
+        done, seen = bought(failing, tossed(n, rng), rates(0.25))
+        if done.threshold is None:
+            continue
+        weights = np.ones(n) if prevalence is None else mix_weights(labels, prevalence)
+        shown = Expectation(seen, done.threshold, split="certify", seed=0, weights=weights).all()
+        kept = accepted(rows.confidence, done.threshold)
+        true = (
+            np.where(kept, rows.cheap_correct, rows.strong_correct),
+            rows.strong_correct,
+            np.where(kept, rows.agree, 1.0),
+        )
+        for name, values in zip(names, true, strict=True):
+            off[name].append(shown[name].value - np.average(values, weights=weights))
+    for name in names:
+        assert len(off[name]) > 30
+        assert abs(np.mean(off[name])) <= 3 * np.std(off[name]) / len(off[name]) ** 0.5, name
+
+
+@pytest.mark.parametrize("floor", [0.7, {"yes": 0.7}])
+def test_every_row_of_a_floored_segment_is_bought(floor):
+    """Rows that are not known count as wrong, so a floor of a segment could not pass on a sample of it."""
+    rng = np.random.default_rng(6)
+    segment = np.where(rng.random(800) < 0.2, "legal", "other").astype(object)
+    rows, coin = replace(pooled(800, rng), segment=segment), tossed(800, rng)
+    goal = replace(GOAL, segment_floors={"legal": floor})
+    done, seen = bought(rows, coin, rates(0.25), goal)
+    assert all(why is not None for why in done.wanted[segment == "legal"])
+    assert not all(why is not None for why in done.wanted[segment == "other"])
+    assert certify(seen, goal, sampling=rates(0.25), seed=0).threshold == bought(rows, coin, rates(0.25))[0].threshold
 
 
 @pytest.mark.parametrize("runs", [12, pytest.param(50, marks=pytest.mark.slow)])

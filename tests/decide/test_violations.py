@@ -39,6 +39,88 @@ def two_atoms(n, rng, per_group=1):
     )
 
 
+def failing(rows, rng, share=0.3):
+    """A third of the strong calls never gets an answer."""
+    gone = rng.random(len(rows)) < share
+    return replace(
+        rows,
+        strong_correct=np.where(gone, np.nan, rows.strong_correct),
+        strong_answer=np.where(gone, None, rows.strong_answer),
+        strong_status=np.where(gone, "failed", "ok").astype(object),
+    )
+
+
+def unreadable(rows, rng):
+    """Replies that are no label are graded as wrong, and production may read them."""
+    odd = rng.random(len(rows)) < 0.03
+    return replace(
+        rows,
+        strong_correct=np.where(odd, 0.0, rows.strong_correct),
+        strong_answer=np.where(odd, None, rows.strong_answer),
+        strong_status=np.where(odd, "out_of_set", "ok").astype(object),
+    )
+
+
+def in_parts(rows, rng):
+    return replace(rows, split=np.where(rng.random(len(rows)) < 0.3, "fit", "certify").astype(object))
+
+
+def in_segments(rows, rng):
+    return replace(rows, segment=np.where(rng.random(len(rows)) < 0.5, "a", "b").astype(object))
+
+
+PLAIN = Goal("match_strong", DELTA, within=WITHIN)
+HARDSHIPS = {
+    "a third never answered": (failing, PLAIN, (0.25,)),
+    "unreadable replies": (unreadable, PLAIN, (0.25,)),
+    "fit and certify rows": (in_parts, PLAIN, (0.25,)),
+    "a segment's floor decides": (
+        in_segments,
+        Goal("match_strong", DELTA, within=0.3, segment_floors={"a": 0.9084}),
+        (0.25,),
+    ),
+    "a rate near 0, and 0, and 1": (lambda rows, rng: rows, PLAIN, (0.004, 0.0, 1.0)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hardship", HARDSHIPS)
+def test_the_promise_is_broken_no_more_often_than_delta_by_sampled_answers_under(hardship):
+    made, goal, coins = HARDSHIPS[hardship]
+    for q in coins:
+        broken, useful, runs = 0, 0, 120
+        for seed in range(runs):
+            rng = np.random.default_rng([seed, 41])
+            rows = made(two_atoms(240, rng), rng)
+            _, seen = bought(rows, tossed(len(rows), rng), rates(q), goal)
+            held, fit = seen.of("certify"), seen.of("fit")
+            found = certify(held, goal, fit=fit, sampling=rates(q), max_unreadable=0.2, seed=0)
+            broken += found.threshold == 0.0
+            useful += found.threshold is not None
+        assert broken / runs <= DELTA + 3 * (DELTA * (1 - DELTA) / runs) ** 0.5
+        assert useful > runs / 2
+
+
+@pytest.mark.slow
+def test_planned_looks_at_growing_sampled_rows_keep_one_promise_together():
+    """Each look is tested at its share of delta; looks beyond the planned ones go on at that share, and the sum is shown."""
+    looks, planned, goal = 5, 4, replace(PLAIN, delta=DELTA / 4)
+    runs, any_of_planned, any_at_all = 120, 0, 0
+    for seed in range(runs):
+        rng = np.random.default_rng([seed, 42])
+        rows, passed = two_atoms(480, rng), []
+        coin = tossed(480, rng)
+        for look in range(looks):
+            part = slice(0, 160 + 80 * look)
+            _, seen = bought(rows.take(np.arange(480)[part]), coin[part], rates(0.25), goal)
+            passed.append(certify(seen, goal, sampling=rates(0.25), seed=0).threshold == 0.0)
+        any_of_planned += any(passed[:planned])
+        any_at_all += any(passed)
+    assert any_of_planned / runs <= DELTA + 3 * (DELTA * (1 - DELTA) / runs) ** 0.5
+    together = DELTA * looks / planned
+    assert any_at_all / runs <= together + 3 * (together * (1 - together) / runs) ** 0.5
+
+
 WAYS = {
     "plain": (1, Goal("match_strong", DELTA, within=WITHIN), (0.25, 0.5)),
     "one row of each group": (2, Goal("match_strong", DELTA, within=WITHIN, label_floors={"yes": 0.5}), (0.5,)),

@@ -84,6 +84,11 @@ class Expectation:
         self.strong_correct = np.ones(len(rows)) if human else rows.strong_estimate
         self.agree = rows.cheap_correct if human else rows.agree_estimate
         self._sampled = rows.sampled and not human
+        self._strong_value, self._agree_value = self.strong_correct, self.agree
+        if self._sampled:
+            right = rows.cheap_correct
+            self._strong_value = rows.stood_in(rows.strong_correct, np.nan_to_num(right, nan=0.0), self.kept)
+            self._agree_value = rows.stood_in(rows.agree, np.nan_to_num(right, nan=1.0), self.kept)
         self._bought = int((rows.strong_weight > 0).sum())
         self._ends = (
             (rows.with_missing(0.0), rows.with_missing(1.0))
@@ -103,7 +108,7 @@ class Expectation:
 
     def against_strong(self) -> Estimate:
         """Accuracy of the cascade minus the strong model's, paired by row; by strata of weights where rows are by themselves."""
-        x = np.where(self.kept, self._rows.cheap_correct - self.strong_correct, 0 * self.strong_correct)
+        x = np.where(self.kept, self._rows.cheap_correct - self._strong_value, 0 * self._strong_value)
         found = self._mean(x)
         known = ~np.isnan(x)
         if self._weights is None or self._group is not None or self._sampled or found.value is None:
@@ -115,7 +120,7 @@ class Expectation:
     def compared(self) -> npt.NDArray[np.bool_]:
         """The rows on which the two models stand beside each other, (n,): where answers of one can be graded on a part of the
         rows only, those of that part, since another part may be harder; a few that failed to come are no plan."""
-        strong, cheap = (~np.isnan(x) for x in (self.strong_correct, self._rows.cheap_correct))
+        strong, cheap = (~np.isnan(x) for x in (self._strong_value, self._rows.cheap_correct))
         both = strong & cheap
         partial = 0 < both.sum() < (1 - MOST_MISSING) * max(cheap.sum(), strong.sum())
         return both if partial else np.ones(len(cheap), dtype=bool)
@@ -132,12 +137,18 @@ class Expectation:
             "coverage": self._share(kept.astype(np.float64)),
             "escalation_rate": self._share((~kept).astype(np.float64)),
             "accepted_accuracy": self._share(rows.cheap_correct, kept),
-            "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
+            "system_accuracy": self._whole(
+                rows.cheap_correct, self.strong_correct, np.where(kept, rows.cheap_correct, self._strong_value)
+            ),
             "strong_accuracy": self._unknown()
             if blind
-            else self._share(np.where(compared, self.strong_correct, np.nan)),
+            else self._share(
+                np.where(compared, self.strong_correct, np.nan), value=np.where(compared, self._strong_value, np.nan)
+            ),
             "cheap_accuracy": self._share(np.where(compared, rows.cheap_correct, np.nan)),
-            "agreement_with_strong": self._whole(self.agree, np.ones(len(rows))),
+            "agreement_with_strong": self._whole(
+                self.agree, np.ones(len(rows)), np.where(kept, self._agree_value, 1.0)
+            ),
             "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
             "usd_per_1000": (self._mean(rows.strong_usd, strong=True) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
@@ -147,27 +158,32 @@ class Expectation:
             ),
         }
 
-    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
-        known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
-        value = self._average(x, known)
+    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None, *, value: Floats | None = None) -> Estimate:
+        """The mean of `x` over the rows `among` where it is known. `value` (n,): what stands for `x` in the mean itself, where
+        a missing `x` of sampled rows is stood in for; its interval still reaches to both ends."""
+        told = x if value is None else value
+        known = ~np.isnan(told) if among is None else ~np.isnan(told) & among
+        mean = self._average(told, known)
         inside = np.ones(len(x), dtype=bool) if among is None else among
-        return self._unknown() if value is None else self._interval(value, x, inside)
+        return self._unknown() if mean is None else self._interval(mean, x, inside, told)
 
-    def _whole(self, of_kept: Floats, of_escalated: Floats) -> Estimate:
-        """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known."""
+    def _whole(self, of_kept: Floats, of_escalated: Floats, stood_in: Floats | None = None) -> Estimate:
+        """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known, or
+        `stood_in` for (see `_share`)."""
         final = np.where(self.kept, of_kept, of_escalated)
-        known = ~np.isnan(final)
+        told = final if stood_in is None or not self._sampled else stood_in
+        known = ~np.isnan(told)
         if known.all():
-            return self._share(final)
+            return self._share(final, value=told)
         weights = self._counts(slice(None))
         value = 0.0
         for part in (self.kept, ~self.kept):
             if (mass := float(weights[part].sum())) > 0:
-                mean = self._average(final, part & known)
+                mean = self._average(told, part & known)
                 if mean is None:
                     return self._unknown()
                 value += mass / float(weights.sum()) * mean
-        return self._interval(value, final, np.ones(len(final), dtype=bool))
+        return self._interval(value, final, np.ones(len(final), dtype=bool), told)
 
     def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
         """How much each of these rows counts."""
@@ -181,10 +197,13 @@ class Expectation:
             return None
         return float(values[0]) if np.ptp(values) == 0 else float(weights @ values / total)
 
-    def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_]) -> Estimate:
-        """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`."""
+    def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_], stood_in: Floats) -> Estimate:
+        """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`; of `stood_in` where too much of it is."""
         value = min(max(value, 0.0), 1.0)
         missing = among & np.isnan(x)
+        n = int((among & ~missing).sum())
+        if missing.sum() > MOST_MISSING * among.sum():
+            x, missing = stood_in, among & np.isnan(stood_in)
         known = among & ~missing
         ends = (x, x)
         if 0 < missing.sum() <= MOST_MISSING * among.sum():
@@ -202,7 +221,6 @@ class Expectation:
                 share_interval(end, known, weights=self._weights, group=self._group, level=self._level) for end in ends
             ]
         lower, upper = limits[0][0], limits[1][1]
-        n = int((among & ~missing).sum())
         return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)
 
     def _mean(self, x: Floats, *, strong: bool = False) -> Estimate:

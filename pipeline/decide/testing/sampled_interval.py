@@ -27,7 +27,7 @@ def sampled_difference(
     strong, proxy = rows.strong_correct, np.nan_to_num(rows.cheap_correct, nan=0.0)
     if n == 0 or not drawn.any():
         return Estimate(None, None, None, level, n, split)
-    terms = np.where(kept, proxy - rows.strong_estimate, 0.0)
+    terms = np.where(kept, proxy - rows.stood_in(strong, proxy, kept), 0.0)
     known = ~np.isnan(terms)
     if not known.any():
         return Estimate(None, None, None, level, 0, split)
