@@ -17,6 +17,7 @@ from pipeline.collect.data.dataset import Dataset, Example
 from pipeline.collect.providers import services
 from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request, letters, prompt_digest, request_for
+from pipeline.collect.request_keys import RequestKeys
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
@@ -153,7 +154,17 @@ class TaskInput:
         if not self.is_read_from_file(role):
             known = self._ids[role]
             return {e.id: known[e.id] for e in examples if e.id in known}
-        return {e.id: self._request(role, e).request_id for e in examples if self.wants(role, e)}
+        keys = self._keys[role]
+        return {
+            e.id: keys.key(e.id, self.dataset.fields(e), None if e.options is None else len(e.options))
+            for e in examples
+            if self.wants(role, e)
+        }
+
+    @cached_property
+    def _keys(self) -> dict[str, RequestKeys]:
+        asked = ((role, self.services[role]) for role in self.roles)
+        return {role: RequestKeys(self.config, role, service=s.name, model=s.model) for role, s in asked}
 
     @cached_property
     def _ids(self) -> dict[str, dict[str, str]]:

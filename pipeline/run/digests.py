@@ -10,9 +10,14 @@ from typing import Any
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def canonical(value: Any) -> str:
+    """A JSON value in canonical form: sorted keys, no white space."""
+    return _CANONICAL.encode(value)
+
+
 def digest(value: Any) -> str:
-    """sha256 of a JSON value in canonical form: sorted keys, no white space, UTF-8."""
-    return hashlib.sha256(_CANONICAL.encode(value).encode("utf-8", "surrogatepass")).hexdigest()
+    """sha256 of a JSON value in canonical form, as UTF-8."""
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_digest(path: Path) -> str:
