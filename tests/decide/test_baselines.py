@@ -173,3 +173,18 @@ def test_without_fit_rows_each_group_is_routed_by_a_model_of_the_others() -> Non
     assert np.corrcoef(seen, wrong)[0, 1] > 0.9
     told = [f"mail {'odd' if w else 'even'}" for w in wrong]
     assert np.corrcoef(cross_fitted_scores(told, wrong, group, seed=0), wrong)[0, 1] > 0.9
+
+
+def test_a_router_learns_from_a_part_of_very_many_texts_and_scores_all(monkeypatch):
+    rng = np.random.default_rng(4)
+    wrong = (rng.random(3000) < 0.3).astype(float)
+    told = [f"{'late parcel' if w else 'thanks again'} {rng.integers(10**6)}" for w in wrong]
+    group = np.array([f"g{i}" for i in range(3000)], dtype=object)
+    wrong[::50] = np.nan
+    known = ~np.isnan(wrong)
+    every = cross_fitted_scores(told, wrong, group, seed=0)
+    monkeypatch.setattr(text_router, "MOST_TEXTS", 300)
+    for scores in (cross_fitted_scores(told, wrong, group, seed=0), router_scores(told, wrong, told, seed=0)):
+        assert not np.isnan(scores).any()
+        assert np.corrcoef(scores, every)[0, 1] > 0.99
+        assert scores[known & (wrong == 1)].min() > scores[known & (wrong == 0)].max()

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cascade_threshold.learned import check_learned, learned_confidence
 from cascade_threshold.signals import SIGNALS
+from pipeline.decide.scores import learned_model, signal_choice
 from pipeline.decide.scores.learned_model import Inputs, cross_fitted, fit_learned, learned_features, learned_values
 from pipeline.decide.scores.signal_choice import SIMPLICITY, select_signal
 
@@ -283,3 +284,24 @@ def test_numbers_with_answers_and_words_are_what_production_evaluates() -> None:
     assert np.mean(easy) - np.mean(hard) > 0.15
     # the same texts under another hash seed of the interpreter would give the same numbers: no use is made of hash()
     assert roc_auc_score(y, one_by_one) > roc_auc_score(y, [row["logit_mean"] for row in rows_read])
+
+
+def test_beside_a_named_signal_the_learned_one_is_fitted_on_a_part_of_very_many_rows(monkeypatch) -> None:
+    rng, z, y = rows(4000, 8)
+    signals = {"first_token": expit(z + rng.normal(0, 1, 4000)), "entropy": expit(z + rng.normal(0, 1, 4000))}
+    _, whole = select_signal(signals, y, seed=0, named="first_token")
+    fitted: list[int] = []
+    fit = learned_model.fit_learned
+    monkeypatch.setattr(signal_choice, "MOST_COMPARED", 600)
+    monkeypatch.setattr(
+        learned_model, "fit_learned", lambda read, y, **more: (fitted.append(len(y)), fit(read, y, **more))[1]
+    )
+    _, part = select_signal(signals, y, seed=0, named="first_token")
+    assert max(fitted) == 600
+    learned = {row["signal"]: row for row in part}["learned"]
+    assert learned["n"] == 4000  # every row has a value of a model that did not see it
+    assert learned["auroc"] == pytest.approx({row["signal"]: row for row in whole}["learned"]["auroc"], abs=0.005)
+    assert [(row["aurc"], row["auroc"]) for row in part[:2]] == [(row["aurc"], row["auroc"]) for row in whole[:2]]
+    fitted.clear()
+    select_signal(signals, y, seed=0, named="learned")
+    assert max(fitted) == 4000

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.testing.clusters import fold_of
 
 Floats = npt.NDArray[np.float64]
@@ -18,6 +19,7 @@ FEWEST_ERRORS = 5
 FOLDS = 5
 MOST_TERMS = 50_000
 FEWEST_TEXTS = 2  # that hold a term
+MOST_TEXTS = 20_000  # that models are fitted on
 _WORDS = re.compile(r"\w+").findall  # single letters count as words
 
 
@@ -28,24 +30,26 @@ def router_scores(
 
     `wrong_fit`: 1 where it erred on a fit row, 0, or NaN (left out). None with fewer than five rows of a class or no words.
     """
-    counts = _counts([*texts_fit, *texts_eval])
+    errors = np.concatenate([np.asarray(wrong_fit, dtype=np.float64), np.full(len(texts_eval), np.nan)])
+    learnt = _learnt(errors, seed)
+    counts = _counts([*texts_fit, *texts_eval], learnt)
     if counts is None:
         return None
-    fit, rest = np.split(np.arange(counts.shape[0]), [len(texts_fit)])
-    return _predicted(counts, fit, np.asarray(wrong_fit, dtype=np.float64), rest, seed)
+    return _predicted(counts, learnt, errors[learnt], np.arange(len(texts_fit), len(errors)), seed)
 
 
 def cross_fitted_scores(
-    texts: Sequence[str], wrong: npt.ArrayLike, group: npt.NDArray[np.object_], *, seed: int
+    texts: Sequence[str], wrong: npt.ArrayLike, group: CodedTexts | npt.NDArray[np.object_], *, seed: int
 ) -> Floats | None:
     """As `router_scores`, each row by a model of the other groups' rows in five parts; None where one cannot be fitted."""
-    counts = _counts(texts)
+    errors, found = np.asarray(wrong, dtype=np.float64), np.full(len(texts), np.nan)
+    learnt = _learnt(errors, seed)
+    counts = _counts(texts, learnt)
     if counts is None:
         return None
     fold = fold_of(group, FOLDS, seed)
-    errors, found = np.asarray(wrong, dtype=np.float64), np.full(len(texts), np.nan)
     for k in range(FOLDS):
-        inside, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+        inside, others = np.flatnonzero(fold == k), learnt[fold[learnt] != k]
         scores = _predicted(counts, others, errors[others], inside, seed)
         if scores is None:
             return None
@@ -53,17 +57,33 @@ def cross_fitted_scores(
     return found
 
 
-def _counts(texts: Sequence[str]) -> csr_matrix | None:
-    """How often each word and word pair stands in each text, (n, terms); None without a word. Taken apart once for all folds."""
+def _learnt(errors: Floats, seed: int) -> Places:
+    """The graded rows that models are fitted on: beyond `MOST_TEXTS` a random part, which tells as much of these few weights."""
+    graded = np.flatnonzero(~np.isnan(errors))
+    if len(graded) <= MOST_TEXTS:
+        return graded
+    return np.sort(np.random.default_rng(seed).choice(graded, MOST_TEXTS, replace=False))
+
+
+def _counts(texts: Sequence[str], learnt: Places) -> csr_matrix | None:
+    """How often each word and word pair of the texts `learnt`, if two of them hold it, stands in each text, (n, terms).
+
+    None without a word. Taken apart once for all folds.
+    """
     from sklearn.feature_extraction.text import CountVectorizer
 
+    words = {"tokenizer": _WORDS, "token_pattern": None, "ngram_range": (1, 2)}
+    known = CountVectorizer(**words)
     try:
-        table: csr_matrix = CountVectorizer(tokenizer=_WORDS, token_pattern=None, ngram_range=(1, 2)).fit_transform(
-            texts
-        )
+        table = known.fit_transform([texts[i] for i in learnt])
     except ValueError:
         return None
-    return table
+    often = np.bincount(table.indices, minlength=table.shape[1]) >= FEWEST_TEXTS
+    if not often.any():
+        return None
+    names = known.get_feature_names_out()[often].tolist()
+    counts: csr_matrix = CountVectorizer(**words, vocabulary=names).transform(texts)
+    return counts
 
 
 def _predicted(counts: csr_matrix, fit: Places, wrong: Floats, rest: Places, seed: int) -> Floats | None:

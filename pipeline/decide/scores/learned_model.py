@@ -239,14 +239,18 @@ def learned_values(numbers: Mapping[str, Any], read: Inputs | Mapping[str, npt.A
     return np.asarray(1 / (1 + np.exp(-np.clip(z, -700, 700))), dtype=np.float64)
 
 
-def cross_fitted(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int) -> tuple[Inputs, Floats] | None:
+def cross_fitted(
+    read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int, most: int | None = None
+) -> tuple[Inputs, Floats] | None:
     """Which inputs a model should read, and the signal of every row from a model fitted without its fold.
 
     The least that is within one standard error of the best cross-validated AURC, over the folds' paired differences. A row in a
     segment that the other folds do not have has no value, as in production, and counts as the least sure. None where
     no model can be fitted. `y` (n,): 1 or 0; `fold` (n,): 0, 1, ... Only the penalty, one of five values, is chosen on all rows.
+    `most`: fit each model on a random part of so many rows; None: on all.
     """
-    tried = [(choice, values) for choice in read.choices() if (values := _held_out(choice, y, fold, seed)) is not None]
+    held_out = ((choice, _held_out(choice, y, fold, seed, most)) for choice in read.choices())
+    tried = [(choice, values) for choice, values in held_out if values is not None]
     if not tried:
         return None
     risk = np.array(
@@ -260,13 +264,17 @@ def cross_fitted(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int
     return next(found for found, g, e in zip(tried, gap, error, strict=True) if g <= e)
 
 
-def _held_out(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int) -> Floats | None:
-    whole = fit_learned(read, y, seed=seed)
+def _held_out(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int, most: int | None) -> Floats | None:
+    every = np.arange(len(y))
+    if most is not None and most < len(y):
+        every = np.random.default_rng(seed).choice(every, most, replace=False)
+    whole = fit_learned(read.take(every), y[every], seed=seed)
     if whole is None:
         return None
     out = np.full(len(y), np.nan)
     for f in range(int(fold.max()) + 1):
-        numbers = fit_learned(read.take(fold != f), y[fold != f], seed=seed, penalty=whole["penalty"])
+        others = every[fold[every] != f]
+        numbers = fit_learned(read.take(others), y[others], seed=seed, penalty=whole["penalty"])
         if numbers is None:
             return None
         out[fold == f] = learned_values(numbers, read.take(fold == f))

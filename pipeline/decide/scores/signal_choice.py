@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 SIMPLICITY = tuple(SIGNALS)
 """Simplest first: one logprob; several; those that need alternatives; the mass over spellings; a fitted model."""
 FOLDS = 10
+MOST_COMPARED = 20_000
+"""Rows that the learned signal is fitted on where another one is named: then it only fills a line of the table."""
 
 
 def select_signal(
@@ -48,7 +50,8 @@ def select_signal(
     values = {k: np.asarray(v, dtype=np.float64)[graded] for k, v in signals.items() if k != "learned"}
     fold = folds(len(y), seed)
     if learned:
-        crossed = crossed or cross_fitted(Inputs(learned_features(values)), y, fold, seed)
+        most = MOST_COMPARED if named not in (None, "learned") else None
+        crossed = crossed or cross_fitted(Inputs(learned_features(values)), y, fold, seed, most)
         if crossed is not None:
             values["learned"] = crossed[1]
     usable = sorted((k for k, v in values.items() if not np.isnan(v).all()), key=_rank)
