@@ -35,6 +35,7 @@ from pipeline.decide import calibration
 from pipeline.decide.advice.recommendation_record import Decided, Spending, recommendation_record
 from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.advice.unreadable import Unreadable
+from pipeline.decide.breakdown.coded_rows import COLUMNS
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import mix_by_split
 from pipeline.decide.curves.ranking import ranked_rows
@@ -58,7 +59,7 @@ from pipeline.engine import sampled_collection as lazy_collection
 from pipeline.engine.reading import Graded
 from pipeline.engine.sampled_answers import SampledAnswers, sampling_of
 from pipeline.errors import DataError, TooManyFailures, UsageError
-from pipeline.run import provenance, schemas
+from pipeline.run import predictions, provenance, schemas
 from pipeline.run.atomic import require_writable
 from pipeline.run.digests import digest
 from pipeline.run.directory import (
@@ -77,7 +78,7 @@ from pipeline.run.directory import (
 )
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
-from pipeline.run.predictions import Predictions, as_table
+from pipeline.run.predictions import Predictions
 from pipeline.run.record import Measured, RunRecord
 
 Found = TypeVar("Found")
@@ -156,7 +157,7 @@ def graded(task: TaskInput) -> Graded:
     frame = predictions_file.read(
         task.table, task.split, task.answers, confidence=said.confidence, columns=said.columns
     )
-    task.run.write_table(GRADED, as_table(frame, schemas.GRADED))
+    predictions.write(frame, task.run, GRADED, schemas.GRADED)
     return Graded(frame)
 
 
@@ -348,7 +349,7 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         decided = timed(task, recommend, task, found, fitted.record, swept, certificate)
         record = task.run.update(finished=provenance.now())
         at_hand = Artefacts.of_values(
-            record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table, rows.replies, task.run.path(TOKENS) if task.run.has(TOKENS) else None,
+            record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table(COLUMNS), rows.replies, task.run.path(TOKENS) if task.run.has(TOKENS) else None,
         )  # fmt: skip
         page = report(task, at_hand)
         if rows.stopped is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.curves.bootstrap import MOST_BLOCKS, blocks_of
 from pipeline.decide.held_out import level_of
@@ -65,7 +66,9 @@ class Paired:
     """What the first and the second do with the rows."""
 
 
-def paired(first: Handled, second: Handled, group: npt.NDArray[np.object_], *, split: str, seed: int = 0) -> Paired:
+def paired(
+    first: Handled, second: Handled, group: CodedTexts | npt.NDArray[np.object_], *, split: str, seed: int = 0
+) -> Paired:
     """Compare two decisions on the rows that both handled, in one order. `group` (n,): rows that are drawn together.
 
     Rows of another `split` than test chose the thresholds: their intervals are at 99 %.
@@ -105,7 +108,7 @@ def mcnemar(first: Floats, second: Floats) -> float | None:
 
 
 def mean_difference(
-    first: Floats, second: Floats, group: npt.NDArray[np.object_], *, split: str, seed: int
+    first: Floats, second: Floats, group: CodedTexts | npt.NDArray[np.object_], *, split: str, seed: int
 ) -> Estimate:
     """Mean of second - first over the rows where both are known, with the percentile interval of a paired bootstrap.
 

@@ -34,6 +34,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.bootstrap import blocks_of, draw_blocks
 from pipeline.decide.scores.formulas import Bins, corp, estimates
 from pipeline.decide.scores.reliability import reliability
@@ -76,7 +77,7 @@ def with_intervals(
     level: float = 0.9,
     replicates: int = 500,
     seed: int,
-    group: npt.NDArray[Any] | None = None,
+    group: CodedTexts | npt.NDArray[Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`summary` with two-sided intervals: {name: {value, lower, upper, level, n, method}}.
 
@@ -188,7 +189,7 @@ def _tests(cells: Cells) -> dict[str, float | None]:
 
 
 def _blocks(
-    confidence: npt.ArrayLike, correct: npt.ArrayLike, group: npt.NDArray[Any], seed: int
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, group: CodedTexts | npt.NDArray[Any], seed: int
 ) -> npt.NDArray[np.int64] | None:
     used = ~np.isnan(np.asarray(confidence, dtype=np.float64) + np.asarray(correct, dtype=np.float64))
     return blocks_of(group[used], seed=seed)

@@ -10,9 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.answers import NO_WHOLE_ANSWER
+from pipeline.decide.coded_texts import CodedTexts
 
 Floats = npt.NDArray[np.float64]
-Texts = npt.NDArray[np.object_]
+
+TEXTS = ("example_id", "split", "group", "segment", "label", "cheap_answer", "strong_answer", "strong_status")
+NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "cheap_s", "strong_s", "drawn")
 
 
 def agreement(
@@ -38,13 +41,13 @@ class Rows:
     Dollars and seconds are those recorded for the row's own replies; NaN where unknown.
     """
 
-    example_id: Texts
-    split: Texts
-    group: Texts
-    segment: Texts
-    label: Texts
-    cheap_answer: Texts
-    strong_answer: Texts
+    example_id: CodedTexts
+    split: CodedTexts
+    group: CodedTexts
+    segment: CodedTexts
+    label: CodedTexts
+    cheap_answer: CodedTexts
+    strong_answer: CodedTexts
     confidence: Floats
     cheap_correct: Floats
     strong_correct: Floats
@@ -52,7 +55,7 @@ class Rows:
     strong_usd: Floats
     cheap_s: Floats
     strong_s: Floats
-    strong_status: Texts = field(default_factory=lambda: np.zeros(0, dtype=object))
+    strong_status: CodedTexts = field(default_factory=lambda: CodedTexts.none(0))
     """Of the strong model's replies; None throughout where it is not known."""
     drawn: Floats = field(default_factory=lambda: np.zeros(0))
     """1 where the coin drew the row for the certificate, 0 where not; NaN throughout where every strong answer is bought."""
@@ -60,16 +63,21 @@ class Rows:
     """How many rows a strong answer stands for in figures, 0 where they may not use it; 1 where every one is bought."""
 
     def __post_init__(self) -> None:
-        for name, missing in (("strong_status", None), ("drawn", np.nan), ("strong_weight", 1.0)):
+        for name, missing in (("drawn", np.nan), ("strong_weight", 1.0)):
             if len(getattr(self, name)) != len(self):
-                kind = object if missing is None else np.float64
-                object.__setattr__(self, name, np.full(len(self), missing, dtype=kind))
+                object.__setattr__(self, name, np.broadcast_to(missing, len(self)))
+        if len(self.strong_status) != len(self):
+            object.__setattr__(self, "strong_status", CodedTexts.none(len(self)))
+        for name in TEXTS:
+            object.__setattr__(self, name, CodedTexts.of(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.confidence)
 
     def take(self, which: npt.NDArray[Any]) -> Rows:
         """The rows of a boolean mask or an index array, in that order."""
+        if which.dtype == bool and which.all():
+            return self
         return Rows(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
     def of(self, split: str) -> Rows:
@@ -79,7 +87,7 @@ class Rows:
     @property
     def strong_unreadable(self) -> npt.NDArray[np.bool_]:
         """Where the strong model replied and its reply is no whole answer of the set, shape (n,)."""
-        return np.isin(self.strong_status.astype(str), NO_WHOLE_ANSWER)
+        return self.strong_status.isin(NO_WHOLE_ANSWER)
 
     @property
     def strong_read(self) -> Floats:
@@ -97,10 +105,8 @@ class Rows:
         def number(x: Floats) -> Floats:
             return np.where(wanted, x, np.nan)
 
-        def text(x: Texts) -> Texts:
-            kept = np.full(len(x), None, dtype=object)
-            kept[wanted] = x[wanted]
-            return kept
+        def text(x: CodedTexts) -> CodedTexts:
+            return CodedTexts(np.where(wanted, x.codes, np.int32(-1)), x.values)
 
         return replace(
             self,
@@ -168,12 +174,8 @@ class Rows:
     @property
     def agree(self) -> Floats:
         """Whether both models gave the same answer, shape (n,); see `agreement`."""
-        cheap, strong = (
-            np.array([a is not None for a in answers], dtype=bool)
-            for answers in (self.cheap_answer, self.strong_answer)
-        )
-        same = np.asarray(self.cheap_answer == self.strong_answer, dtype=bool)
-        return agreement(same, cheap, strong, self.strong_unreadable)
+        same = self.cheap_answer == self.strong_answer
+        return agreement(same, self.cheap_answer.known, self.strong_answer.known, self.strong_unreadable)
 
     def outcome(self, labeled: bool) -> Floats:
         """The outcome that the confidence predicts, (n,): being right, or agreement with the strong model if there are no labels."""
@@ -191,29 +193,21 @@ class Rows:
 
         def numbers(name: str) -> Floats:
             if name not in frame:
-                return np.full(n, np.nan)
+                return np.broadcast_to(np.nan, n)
+            if frame[name].dtype == np.float64:
+                return frame[name].to_numpy()
             return np.asarray(
                 pd.to_numeric(frame[name], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan)
             )
 
-        def texts(name: str) -> Texts:
-            if name not in frame:
-                return np.full(n, None, dtype=object)
-            column = frame[name].astype(object)
-            return column.where(column.notna(), None).to_numpy(dtype=object)
-
-        numeric = {
-            "confidence",
-            "cheap_correct",
-            "strong_correct",
-            "cheap_usd",
-            "strong_usd",
-            "cheap_s",
-            "strong_s",
-            "drawn",
-        }
-        columns: dict[str, Any] = {
-            f.name: (numbers if f.name in numeric else texts)(f.name) for f in fields(cls) if f.name != "strong_weight"
-        }
+        columns: dict[str, Any] = {name: numbers(name) for name in NUMBERS}
+        if "example_id" in frame:  # every reader refuses a second row of one id
+            columns["example_id"] = CodedTexts.names(frame["example_id"])
+            if "group" in frame and frame["group"].equals(frame["example_id"]):
+                columns["group"] = columns["example_id"]
+        for name in (name for name in TEXTS if name not in columns):
+            columns[name] = CodedTexts.of(frame[name]) if name in frame else CodedTexts.none(n)
         sampled = "drawn" in frame
-        return cls(**columns, strong_weight=np.nan_to_num(numbers("strong_weight"), nan=0.0) if sampled else np.ones(n))
+        return cls(
+            **columns, strong_weight=np.nan_to_num(numbers("strong_weight"), nan=0.0) if sampled else np.zeros(0)
+        )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.certify import certify
-from pipeline.decide.predictions import Floats, Rows, Texts
+from pipeline.decide.predictions import Floats, Rows
 from pipeline.decide.sampling import Sampling, draw
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import threshold_search
@@ -39,7 +39,7 @@ class Purchase:
     """
 
     missing: Flags
-    wanted: Texts
+    wanted: npt.NDArray[np.object_]
     weight: Floats
     drawn: Floats
     unit: Flags
@@ -72,8 +72,8 @@ def purchase(
     drawn = draw(rows, coin, sampling, goal)
     certain = drawn.unit & ~(rows.cheap_correct == 1) if goal.kind != "agree_with_strong" else np.zeros(len(rows), bool)
     wanted = _floored(rows, goal) & drawn.unit
-    if not any(y is not None for y in rows.label) and np.isnan(rows.cheap_correct).all():
-        wanted = wanted | np.asarray(rows.split == "fit")  # without labels the signal is chosen by agreement
+    if not rows.label.known.any() and np.isnan(rows.cheap_correct).all():
+        wanted = wanted | (rows.split == "fit")  # without labels the signal is chosen by agreement
     told = np.ones(len(rows), dtype=bool) if asked is None else asked
     flags = drawn.kept.astype(np.float64)
     held = np.flatnonzero((rows.split == "certify") & drawn.unit)
@@ -123,11 +123,11 @@ def _floored(rows: Rows, goal: Goal) -> Flags:
     """Rows that a floor of a label or of a segment is about, of the certify rows: all of them are asked about."""
     names = set(goal.label_floors or ())
     members = {label for name in names for label in (goal.label_groups or {}).get(name, (name,))}
-    named = np.array([label in members for label in rows.label], dtype=bool)
+    named = rows.label.isin(members)
     for segment, label, _ in goal.floors_by_segment.values():
-        mine = np.asarray(rows.segment == segment, dtype=bool)
-        named |= mine if label is None else mine & np.asarray(rows.label == label, dtype=bool)
-    return np.asarray(named & (rows.split == "certify"), dtype=bool)
+        mine = rows.segment == segment
+        named |= mine if label is None else mine & (rows.label == label)
+    return named & (rows.split == "certify")
 
 
 def _end_of_block(surest: Floats, until: int, wanted: float | None, n: int) -> int:

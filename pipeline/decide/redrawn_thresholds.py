@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.decide.certify import certify
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.held_out import LEVEL
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
@@ -32,7 +33,7 @@ class Choice:
 
     def threshold(self, places: np.ndarray, group: np.ndarray) -> float | None:
         """The threshold that the test chooses on the rows at these places, `group` telling copies apart."""
-        drawn = replace(self.rows.take(places), group=group)
+        drawn = replace(self.rows.take(places), group=CodedTexts.of(group))
         return certify(drawn, self.goal, human=self.human, fit=self.fit, max_unreadable=1.0, seed=0).threshold
 
 

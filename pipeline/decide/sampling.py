@@ -111,7 +111,7 @@ def counts(rows: Rows, threshold: float | None, sampling: Sampling, goal: Goal) 
     """
     kept = accepted(rows.confidence, threshold)
     strong, wrong, drawn = rows.strong_read, ~(rows.cheap_correct == 1), rows.drawn == 1
-    asked = ~np.isnan(rows.strong_correct) | np.array([a is not None for a in rows.strong_answer], dtype=bool)
+    asked = ~np.isnan(rows.strong_correct) | rows.strong_answer.known
     agreement = goal.kind == "agree_with_strong"
     told = kept & drawn if agreement else kept & wrong
     lost = ~(rows.agree == 1) if agreement else ~(strong == 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,17 @@ class Folder:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
         with atomic(self.path(name)) as temporary:
             pq.write_table(table, temporary, **parquet_options(table.schema))
+            footer.seal(temporary)
+
+    def write_parts(
+        self, name: str, schema: pa.Schema, parts: Iterable[pa.Table], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a Parquet artefact of which each part is a row group, and only one is held at a time."""
+        schema = schema.with_metadata(dict(metadata or {}))
+        with atomic(self.path(name)) as temporary:
+            with pq.ParquetWriter(temporary, schema, **parquet_options(schema)) as writer:
+                for part in parts:
+                    writer.write_table(part.replace_schema_metadata(schema.metadata), row_group_size=max(1, len(part)))
             footer.seal(temporary)
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:

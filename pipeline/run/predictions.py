@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from pipeline.run import schemas
 from pipeline.run.directory import PREDICTIONS, Folder
 
 Floats = npt.NDArray[np.float64]
+
+GROUP = 1 << 20
+"""Rows of a row group, which are made into a table at once."""
 
 STRONG = ("strong_answer", "strong_status", "strong_correct", "strong_usd", "strong_cached_tokens", "strong_s")
 """Columns of the strong side: null where no answer is wanted."""
@@ -33,10 +36,9 @@ class Predictions:
     strong_sampling: dict[str, Any] | None = None
     """How strong answers were sampled (run.json's `strong_sampling`, and the largest coin drawn in each split); None: all are bought."""
 
-    @property
-    def table(self) -> pa.Table:
-        """The content of predictions.parquet."""
-        return as_table(self.frame, schemas.PREDICTIONS)
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of predictions.parquet; texts that the frame holds as codes stay so."""
+        return _part(self.frame, pa.schema([schemas.PREDICTIONS.field(name) for name in columns]), coded=True)
 
     @property
     def failed(self) -> int:
@@ -47,9 +49,14 @@ class Predictions:
     def of(cls, frame: pd.DataFrame, signal: dict[str, Any], signal_table: list[dict[str, Any]]) -> Predictions:
         """Rows with split and confidence; which of them want a strong answer is what has a status of one."""
         wanted = frame["strong_status"].notna() if "strong_status" in frame else pd.Series(False, index=frame.index)
-        all_wanted = pd.Series(None, index=frame.index, dtype=object).mask(wanted, "all")
+        codes = np.where(wanted, 0, -1).astype(np.int8)
         return cls(
-            frame.assign(strong_wanted=all_wanted, strong_weight=np.where(wanted, 1.0, np.nan)), signal, signal_table
+            frame.assign(
+                strong_wanted=pd.Categorical.from_codes(codes, pd.Index(["all"])),
+                strong_weight=np.where(wanted, 1.0, np.nan),
+            ),
+            signal,
+            signal_table,
         )
 
     def sampled(
@@ -75,7 +82,7 @@ class Predictions:
         }
         if self.strong_sampling is not None:
             metadata["strong_sampling"] = json.dumps(self.strong_sampling)
-        folder.write_table(PREDICTIONS, self.table, metadata)
+        write(self.frame, folder, PREDICTIONS, schemas.PREDICTIONS, metadata)
 
     @classmethod
     def read(cls, folder: Folder) -> Predictions:
@@ -96,15 +103,34 @@ def _with_drawn(frame: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
     return frame.assign(drawn=(frame["coin"].fillna(np.inf) <= largest).astype("float64"))
 
 
-def as_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """A frame as a table of the schema; columns that it lacks are null."""
-    full = frame.reindex(columns=schema.names)
-    return pa.Table.from_arrays([_array(full[field.name], field.type) for field in schema], schema=schema)
+def write(
+    frame: pd.DataFrame, folder: Folder, name: str, schema: pa.Schema, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a frame as an artefact of the schema, a row group at a time; columns that it lacks are null."""
+    starts = range(0, max(1, len(frame)), GROUP)
+    parts = (_part(frame.iloc[start : start + GROUP], schema) for start in starts)
+    folder.write_parts(name, schema, parts, metadata)
 
 
-def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
+def _part(frame: pd.DataFrame, schema: pa.Schema, *, coded: bool = False) -> pa.Table:
+    absent: dict[pa.DataType, pa.Array] = {}
+    arrays, fields = [], []
+    for field in schema:
+        if field.name in frame:
+            array = _array(frame[field.name], field.type, coded)
+        else:  # one for all that are null
+            array = absent.setdefault(field.type, pa.nulls(len(frame), type=field.type))
+        arrays.append(array)
+        fields.append(field.with_type(array.type))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _array(column: pd.Series, kind: pa.DataType, coded: bool) -> pa.Array | pa.ChunkedArray:
     if column.isna().all():
         return pa.nulls(len(column), type=kind)
     if pa.types.is_list(kind):
         return pa.array([list(v) if isinstance(v, list | np.ndarray) else None for v in column], type=kind)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        found = pa.array(column)
+        return found if coded else found.cast(kind)
     return pa.array(column, type=kind, from_pandas=True)

@@ -26,6 +26,7 @@ COLUMNS = (
     "group", "segment", "split",
 )  # fmt: skip
 """Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
+PARTS = ("certify", "fit", "test")
 ROUNDING = 1e-6
 """A probability at most this far outside [0, 1] is a rounding error, and clipped."""
 SCALE = 10
@@ -271,7 +272,8 @@ def _grouped(frame: pd.DataFrame, split: Split, where: str) -> pd.DataFrame:
     if "group" not in frame:
         frame["group"] = frame["example_id"]
     if "split" not in frame:
-        frame["split"] = "certify" if split.certify == 1 else [split_of(g, split) for g in frame["group"]]
+        part = np.zeros(len(frame)) if split.certify == 1 else [PARTS.index(split_of(g, split)) for g in frame["group"]]
+        frame["split"] = pd.Categorical.from_codes(np.asarray(part, dtype=np.int8), categories=pd.Index(PARTS))
     across = pd.Series(dtype=np.int64) if alone else frame.groupby("group")["split"].nunique()
     if (across > 1).any():
         raise DataError(
@@ -281,9 +283,10 @@ def _grouped(frame: pd.DataFrame, split: Split, where: str) -> pd.DataFrame:
         if f"{role}_status" not in frame:
             known = frame.get(f"{role}_correct", pd.Series([None] * len(frame))).notna()
             answered = frame[f"{role}_answer"].map(lambda v: not _blank(v)) if f"{role}_answer" in frame else known
-            status = np.full(len(frame), None, dtype=object)
-            status[(known | answered).to_numpy(dtype=bool)] = "ok"
-            frame[f"{role}_status"] = status
+            came = (known | answered).to_numpy(dtype=bool)
+            frame[f"{role}_status"] = pd.Categorical.from_codes(
+                np.where(came, 0, -1).astype(np.int8), categories=pd.Index(["ok"])
+            )
     if (
         "strong_wanted" not in frame
     ):  # a row without a strong answer was not asked about, so no figure blames a model for it

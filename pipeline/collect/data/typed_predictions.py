@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.config.vocabulary import SPLITS
 
 TEXTS = ("example_id", "group", "segment", "split")
+NAMES = ("example_id", "group")
 NUMBERS = ("confidence", "cheap_usd", "strong_usd")
 TRUTHS = ("cheap_correct", "strong_correct")
 FEWEST = 10_000
@@ -81,7 +82,9 @@ def _within(column: pa.ChunkedArray, low: float, high: float) -> bool:
 
 
 def frame(found: pa.Table) -> pd.DataFrame:
-    """The table as a frame, texts as objects, correctness as `boolean`, in the order of its columns."""
+    """The table as a frame in the order of its columns: names as Arrow holds them, texts that repeat as categories, correctness
+    as `boolean`.
+    """
     out: dict[str, object] = {}
     for name in found.column_names:
         column = found[name]
@@ -89,6 +92,8 @@ def frame(found: pa.Table) -> pd.DataFrame:
             out[name] = pd.array(column.to_numpy(zero_copy_only=False), dtype="boolean")
         elif name in NUMBERS:
             out[name] = column.to_numpy()
+        elif name in NAMES:
+            out[name] = column.to_pandas(types_mapper=lambda _: pd.StringDtype("pyarrow"))
         else:
-            out[name] = pd.Series(column.to_numpy(zero_copy_only=False), dtype=object)
+            out[name] = column.dictionary_encode().unify_dictionaries().to_pandas()
     return pd.DataFrame(out)

@@ -134,7 +134,7 @@ def _beyond_margin(shown: Rows, what: str, within: float, threshold: float, grou
     values = getattr(shown, what)
     cascade = np.where(accepted(shown.confidence, threshold), shown.cheap_correct, shown.strong_correct)
     found = []
-    for name in sorted({v for v in values if v is not None}):
+    for name in sorted(values.present):
         mine = np.asarray(values == name, dtype=bool)
         group = shown.group[mine] if grouped else None
         if shown.sampled:

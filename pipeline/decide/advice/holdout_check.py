@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, limit, points
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
@@ -134,7 +135,9 @@ def outcome(
     return None if figure.value is None else Outcome(goal, figure, bound, human, goal.escalation_rate is not None)
 
 
-def share(good: Floats, *, level: float, split: str, group: npt.NDArray[np.object_] | None = None) -> Estimate:
+def share(
+    good: Floats, *, level: float, split: str, group: CodedTexts | npt.NDArray[np.object_] | None = None
+) -> Estimate:
     """Mean of 1, 0 or NaN (unknown) over the known rows: exact interval, or that of groups."""
     known = ~np.isnan(good)
     values, n = good[known], int(known.sum())

@@ -102,7 +102,7 @@ def _caching(
 
 def _routed(rows: Rows, texts: Mapping[str, str], labeled: bool, seed: int) -> Floats | None:
     """What the text router says of each row that figures are of, (n,), NaN elsewhere; None where there is none."""
-    fit, scored = rows.of("fit"), np.isin(rows.split, (shown_split(rows.split), "certify"))
+    fit, scored = rows.of("fit"), rows.split.isin((shown_split(rows.split), "certify"))
     every, said = rows.take(scored), np.full(len(rows), np.nan)
     told = [texts[i] for i in every.example_id]
     scores = (

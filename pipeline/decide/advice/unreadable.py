@@ -35,7 +35,7 @@ class Unreadable:
     def of(cls, rows: Rows, texts: Sequence[tuple[str, int]] = ()) -> Unreadable:
         """Count the strong replies of these rows; a row that was not asked about, or got no reply, is none."""
         unreadable = rows.strong_unreadable
-        replied = unreadable | ~np.isnan(rows.strong_correct) | np.array([a is not None for a in rows.strong_answer])
+        replied = unreadable | ~np.isnan(rows.strong_correct) | rows.strong_answer.known
         return cls(int(replied.sum()), dict(Counter(rows.strong_status[unreadable]).most_common()), tuple(texts))
 
     @property

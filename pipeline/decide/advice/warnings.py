@@ -153,10 +153,10 @@ def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterat
 
 def _of_copies(held: Rows) -> Iterator[ResultWarning]:
     """Rows that look like copies under other names: the counts of all confidences have a common divisor, which chance hardly makes."""
-    named = [g for g in held.group.tolist() if g is not None]
+    groups = held.group[held.group.known]
     _, times = np.unique(held.confidence[~np.isnan(held.confidence)], return_counts=True)
     copies = int(np.gcd.reduce(times)) if len(times) >= FEW_ROWS else 1
-    if copies > 1 and len(set(named)) == len(named):
+    if copies > 1 and len(groups.factorized()[1]) == len(groups):
         yield ResultWarning(
             "copies",
             3,
@@ -167,7 +167,7 @@ def _of_copies(held: Rows) -> Iterator[ResultWarning]:
 
 def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[ResultWarning]:
     # a single label explains why all answers are right, so it comes first
-    labels = {y for y in held.label if y is not None}
+    labels = held.label.present
     if len(labels) == 1:
         yield ResultWarning("one_class", 3, f"Every certify row has the same label, {shortened(next(iter(labels)))}.")
     known = held.cheap_correct[~np.isnan(held.cheap_correct)]
@@ -275,7 +275,7 @@ def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[ResultWarning
     details, told = certificate.details, rows.take(rows.split != "fit")
     if "q" not in details or not rows.sampled:
         return
-    bought = int((~np.isnan(told.strong_correct) | np.array([s is not None for s in told.strong_status])).sum())
+    bought = int((~np.isnan(told.strong_correct) | told.strong_status.known).sum())
     weight = details["win_weight"]
     if (certificate.target or {}).get("kind") == "agree_with_strong":
         counts = "Answers are compared on the rows that the coin drew."

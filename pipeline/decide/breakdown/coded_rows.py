@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ COLUMNS = ("example_id", "group", *TEXTS, *_NUMBERS)
 class Coded:
     """A text column as codes into its sorted distinct values; -1 is null."""
 
-    codes: Codes
+    codes: npt.NDArray[np.signedinteger[Any]]
     values: tuple[str, ...]
 
     def is_(self, value: str) -> npt.NDArray[np.bool_]:
@@ -49,10 +50,10 @@ class CodedRows:
     def of_table(cls, table: pa.Table) -> CodedRows:
         """From predictions.parquet, of which COLUMNS are needed."""
         n, have = table.num_rows, set(table.column_names)
-        texts = {c: _coded(table[c]) if c in have else Coded(np.full(n, -1), ()) for c in TEXTS}
-        numbers = {c: _floats(table[c]) if c in have else np.full(n, np.nan) for c in _NUMBERS}
+        texts = {c: _coded(table[c]) if c in have else Coded(np.broadcast_to(np.int8(-1), n), ()) for c in TEXTS}
+        numbers = {c: _floats(table[c]) if c in have else np.broadcast_to(np.nan, n) for c in _NUMBERS}
         ids = table["example_id"].cast(pa.string()) if "example_id" in have else None
-        return cls(ids, texts, numbers, _groups(table["group"]) if "group" in have else None)
+        return cls(ids, texts, numbers, _groups(table) if "group" in have else None)
 
     def __len__(self) -> int:
         return len(self.numbers["confidence"])
@@ -72,7 +73,8 @@ class CodedRows:
             return np.ones(len(codes))
         counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
         factors = mix_factors(dict(zip(values, counts, strict=True)), len(codes), prevalence)
-        return np.array([*(factors.get(value, 0.0) for value in values), 0.0])[codes]
+        of_code: Floats = np.array([*(factors.get(value, 0.0) for value in values), 0.0])
+        return np.asarray(of_code[codes])
 
     @property
     def agree(self) -> Floats:
@@ -123,12 +125,15 @@ def _coded(column: pa.ChunkedArray) -> Coded:
     place = np.empty(len(values) + 1, dtype=np.int64)
     place[order] = np.arange(len(values))
     place[-1] = -1
-    codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    return Coded(place[codes], tuple(values[i] for i in order))
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return Coded(place.astype(np.min_scalar_type(-len(place)))[codes], tuple(values[i] for i in order))
 
 
-def _groups(column: pa.ChunkedArray) -> Codes | None:
-    coded = _coded(column).codes
+def _groups(table: pa.Table) -> Codes | None:
+    column = table["group"]
+    if "example_id" in table.column_names and pc.all(pc.equal(column, table["example_id"]), skip_nulls=False).as_py():
+        return None  # each row is one by itself
+    coded = _coded(column).codes.astype(np.int64)
     alone = coded < 0
     if (~alone).sum() == coded.max(initial=-1) + 1:
         return None
@@ -136,4 +141,6 @@ def _groups(column: pa.ChunkedArray) -> Codes | None:
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
+    if column.null_count == len(column):
+        return np.asarray(np.broadcast_to(np.nan, len(column)))
     return np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.held_out import LEVEL
 from pipeline.decide.predictions import Rows
@@ -316,7 +317,7 @@ def mix_factors(counts: Mapping[str, int], n: int, prevalence: Mapping[str, floa
     return {name: share * n / counts[name] for name, share in prevalence.items() if counts.get(name)}
 
 
-def mix_weights(label: npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:
+def mix_weights(label: CodedTexts | npt.NDArray[np.object_], prevalence: Mapping[str, float]) -> Floats:
     """Weights (n,) that turn the labeled set's mix of labels into production's; 0 for rows without a listed label."""
     members = {name: np.asarray(label == name, dtype=bool) for name in prevalence}
     factors = mix_factors({name: int(rows.sum()) for name, rows in members.items()}, len(label), prevalence)
@@ -331,7 +332,7 @@ def mix_by_split(rows: Rows, prevalence: Mapping[str, float] | None) -> Floats |
     if prevalence is None:
         return None
     weights = np.zeros(len(rows))
-    for split in set(rows.split):
+    for split in rows.split.present:
         part = rows.split == split
         weights[part] = mix_weights(rows.label[part], prevalence)
     return weights

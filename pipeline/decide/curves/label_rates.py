@@ -36,17 +36,17 @@ def label_rates(
     `weights` (n,) re-weight the rows to production's mix. A row whose final answer never came counts in none of the three.
     `n` is how many rows a figure rests on. Empty where no row has a label, or there are more than 50 labels.
     """
-    names = sorted({y for y in part.label if y is not None})
+    names = sorted(part.label.present)
     if not names or len(names) > MOST_LABELS:
         return []
     strong = part.label if human else part.strong_answer
-    final = np.where(kept, part.cheap_answer, strong)
-    came = kept | np.array([a is not None for a in strong], dtype=bool) | part.strong_unreadable
-    labeled = came & np.array([y is not None for y in part.label], dtype=bool)
+    came = kept | strong.known | part.strong_unreadable
+    labeled = came & part.label.known
     block = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
     out = []
     for name, members in [*((n, (n,)) for n in names), *(groups or {}).items()]:
-        told, carries = (np.isin(x.astype(str), list(members)) & (x != None) for x in (final, part.label))  # noqa: E711
+        told = np.where(kept, part.cheap_answer.isin(members), strong.isin(members))
+        carries = part.label.isin(members)
         right = told & carries
 
         def figure(hits: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict[str, Any]:

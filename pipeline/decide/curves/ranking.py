@@ -18,12 +18,14 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from pipeline.decide.advice.number_text import MINUS
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.held_out import LEVEL, interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import UNSEEN, share_interval
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
+Texts = CodedTexts | npt.NDArray[np.object_]
 
 CUT = 10
 PRECISION_AT = (1, 3)
@@ -96,7 +98,7 @@ def precision_at(ranked: Ranked, k: int) -> float:
 
 
 def passages(
-    group: npt.NDArray[np.object_],
+    group: Texts,
     relevant: Floats,
     score: Floats,
     strong_says: Floats,
@@ -122,7 +124,7 @@ def passages(
     minus the cheap model on the same queries.
     """
     value = relevant if gain is None else gain
-    _, code = np.unique(group.astype(str), return_inverse=True)
+    _, code = np.unique(np.asarray(group, dtype=object).astype(str), return_inverse=True)
     silent = np.isnan(strong_says)
     told = strong_score is not None and not silent.all() and not np.isnan(strong_score[~silent]).any()
     verdict = strong_says if strong_score is None or not told else np.where(silent, np.nan, strong_score)
@@ -213,10 +215,10 @@ def share_relevant(relevant: Floats, strong_says: Floats) -> tuple[float, float]
 
 
 def options(
-    label: npt.NDArray[np.object_],
+    label: Texts,
     names: Sequence[Sequence[str]],
     probabilities: Sequence[Mapping[str, float] | None],
-    strong_answer: npt.NDArray[np.object_],
+    strong_answer: Texts,
     kept: npt.NDArray[np.bool_],
     *,
     strong_probabilities: Sequence[Mapping[str, float] | None] | None = None,
@@ -350,7 +352,7 @@ def ranked_rows(
     gains = {yes: 1.0} if grades is None else grades
     most = max(gains.values())
 
-    def says(answers: np.ndarray[Any, Any]) -> Floats:
+    def says(answers: CodedTexts) -> Floats:
         return np.array([np.nan if a is None else gains.get(a, 0.0) / most for a in answers])
 
     def expected(chance: Mapping[str, float]) -> float:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from pipeline.decide.advice.holdout_check import share
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
@@ -67,7 +68,7 @@ class Setting:
         return np.ones(len(self.rows)) if self.human else self.rows.strong_correct
 
     @property
-    def group(self) -> npt.NDArray[np.object_] | None:
+    def group(self) -> CodedTexts | None:
         """Groups, where they are what is drawn."""
         return self.rows.group if self.grouped else None
 

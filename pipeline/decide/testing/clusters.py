@@ -7,15 +7,18 @@ its mean, with a betting test that needs nothing but bounded, independent groups
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from pipeline.decide.advice.number_text import counted, signed
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.certificate import Candidates
@@ -24,6 +27,7 @@ from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
+Texts = CodedTexts | npt.NDArray[Any]
 
 LARGEST_VARIANCE = 0.5
 """Group means are used where they vary at most this much of what single rows do (measured: the two ways are equal there)."""
@@ -92,43 +96,40 @@ def intraclass_correlation(group: Codes, values: Floats) -> float:
     return float(np.clip((between - inside) / total, 0.0, 1.0)) if total > 0 else 1.0
 
 
-def codes(group: npt.NDArray[np.object_]) -> Codes:
+def codes(group: Texts) -> Codes:
     """Number of each row's group, from 0, by first appearance, shape (n,). A row without a group (None) is one by itself."""
-    numbered, _ = pd.factorize(group)
-    if not (numbered < 0).any():
-        return numbered.astype(np.int64)
-    known: dict[object, int] = {}
-    return np.array(
-        [known.setdefault(g if g is not None else (None, i), len(known)) for i, g in enumerate(group)], dtype=np.int64
-    )
+    numbered, _ = CodedTexts.of(group).factorized()
+    alone = numbered < 0
+    if not alone.any():
+        return numbered
+    numbered[alone] = numbered.max(initial=-1) + 1 + np.arange(np.count_nonzero(alone))
+    return pd.factorize(numbered)[0].astype(np.int64)
 
 
-def fold_of(group: npt.NDArray[np.object_], folds: int, seed: int) -> Codes:
+def fold_of(group: Texts, folds: int, seed: int) -> Codes:
     """The part of each row in a cross-fit, 0 to folds - 1, shape (n,): by a hash of its group, whatever the order of rows."""
-    number, names = pd.factorize(group)  # a row without a group (None) is one by itself
-    alone = np.flatnonzero(number < 0)
-    keys = (*names.tolist(), *((None, i) for i in alone.tolist()))
-    part = np.fromiter((_part(key, seed) % folds for key in keys), dtype=np.int64, count=len(keys))
-    number = number.astype(np.int64)
-    number[alone] = len(names) + np.arange(len(alone))
-    return np.asarray(part[number], dtype=np.int64)
+    coded = CodedTexts.of(group)
+    number, places = coded.factorized()
+    alone = np.flatnonzero(number < 0)  # a row without a group (None) is one by itself
+    keys = chain(coded.texts_at(places), ((None, i) for i in alone.tolist()))
+    number[alone] = len(places) + np.arange(len(alone))
+    start = f"part of a cross-fit:{seed}:"
+    hashed = (sha256(f"{start}{key}".encode("utf-8", "surrogatepass")).digest()[:8] for key in keys)
+    part = np.frombuffer(b"".join(hashed), dtype=">u8") % np.uint64(folds)
+    return np.asarray(part.astype(np.int64)[number], dtype=np.int64)
 
 
-def _part(key: object, seed: int) -> int:
-    text = f"part of a cross-fit:{seed}:{key}"
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-
-
-def one_row_each(group: Codes, name: npt.NDArray[np.object_]) -> npt.NDArray[np.intp]:
+def one_row_each(group: Codes, name: Texts) -> npt.NDArray[np.intp]:
     """Index of one row per group, each row of a group equally likely, in row order.
 
     The smallest hash of the rows' names decides, so no seed can draw again until the outcome pleases. `name` (n,) are
     example ids; where they are None the row number stands in.
     """
     key = np.zeros(len(group), dtype=np.uint64)
-    for i in np.flatnonzero(np.bincount(group)[group] > 1):
-        text = f"one row per group:{i if name[i] is None else name[i]}"
-        key[i] = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    several = np.flatnonzero(np.bincount(group)[group] > 1)
+    for i, told in zip(several, CodedTexts.of(name)[several], strict=True):
+        text = f"one row per group:{i if told is None else told}"
+        key[i] = int.from_bytes(sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
     order = np.lexsort((key, group))
     first = np.flatnonzero(np.diff(group[order], prepend=-1))
     return np.sort(order[first])

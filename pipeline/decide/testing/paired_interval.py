@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.testing import clusters
 from pipeline.decide.testing.tango import tango_interval
@@ -18,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def paired_difference(
-    mine: Floats, other: Floats, *, level: float, split: str, group: npt.NDArray[np.object_] | None = None
+    mine: Floats, other: Floats, *, level: float, split: str, group: CodedTexts | npt.NDArray[np.object_] | None = None
 ) -> Estimate:
     """Mean of `mine` - `other` (n,), 1 right, 0 wrong, NaN unknown, over the rows where both are known.
 
@@ -35,7 +36,9 @@ def paired_difference(
     return Estimate(float(difference.mean()), lower, upper, level, n, split)
 
 
-def mean_of_groups(values: Floats, group: npt.NDArray[np.object_], *, level: float, split: str) -> Estimate:
+def mean_of_groups(
+    values: Floats, group: CodedTexts | npt.NDArray[np.object_], *, level: float, split: str
+) -> Estimate:
     """Mean over groups of each group's mean, with Student's interval; no interval from a single group."""
     means = clusters.means(clusters.codes(group), values)
     k, mean = len(means), float(means.mean())

@@ -91,6 +91,8 @@ def rare_floor(
 
 def absent_segment(segment: Sequence[str | None], split: Sequence[str], goal: Goal) -> str | None:
     """A segment with a floor that no certify row has, with those there are; None where there is none."""
+    if not goal.floors_by_segment:
+        return None
     there = {s for s, part in zip(segment, split, strict=True) if part == "certify" and s is not None}
     absent = sorted({name for name, _, _ in goal.floors_by_segment.values()} - there)
     if not absent:

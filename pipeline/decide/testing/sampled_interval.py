@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.intervals import clopper_pearson
@@ -15,7 +16,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def sampled_difference(
-    rows: Rows, kept: Flags, *, level: float, split: str, group: npt.NDArray[np.object_] | None = None
+    rows: Rows, kept: Flags, *, level: float, split: str, group: CodedTexts | npt.NDArray[np.object_] | None = None
 ) -> Estimate:
     """Accuracy of the cascade that keeps the rows `kept` (n,), minus that of the strong model, over all rows.
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import p_value, percent
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import clusters
@@ -311,11 +312,8 @@ def _floor_of_group(
 ) -> Floor:
     """Recall of several labels together: an answer that is any of them recognises a row that carries any of them."""
 
-    def one_of(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-        return np.array([text in members for text in texts], dtype=bool)
-
-    def recognised(answer: npt.NDArray[np.object_], correct: Floats) -> Floats:
-        return np.where(np.isnan(correct), np.nan, one_of(answer).astype(float))
+    def recognised(answer: CodedTexts, correct: Floats) -> Floats:
+        return np.where(np.isnan(correct), np.nan, answer.isin(members).astype(float))
 
     told = strong if human else recognised(rows.strong_answer, strong)
-    return Floor(one_of(rows.label), recognised(rows.cheap_answer, cheap), told, at_least)
+    return Floor(rows.label.isin(members), recognised(rows.cheap_answer, cheap), told, at_least)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.special import betaincinv
 
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.policy_schema import SCHEMA, checked, digest, part_digests
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.thresholds import accepted
 from pipeline.run.directory import finite
 
@@ -115,7 +115,7 @@ def _side(side: Mapping[str, Any] | None) -> dict[str, Any]:
 def monitor_facts(
     *,
     confidence: npt.ArrayLike,
-    statuses: Sequence[str] | pd.Series,
+    statuses: Sequence[str] | CodedTexts,
     threshold: float | None,
     cheap_correct: npt.ArrayLike | None = None,
     strong_correct: npt.ArrayLike | None = None,
@@ -137,14 +137,15 @@ def monitor_facts(
     counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     null = np.isnan(values)
     seen = np.flatnonzero(~null & (counts > 0))
-    seen = seen[np.lexsort((counts[seen], values[seen]))]
+    seen = seen[np.argsort(values[seen]) if weights is None else np.lexsort((counts[seen], values[seen]))]
     total, n = float(counts.sum()), int(_effective(counts))
     kept_rows = accepted(values, threshold)
     errors, disagreements = accepted_bounds(
         kept_rows, cheap_correct, strong_correct, agrees, target, delta, counts, drawn
     )
-    number, names = pd.factorize(np.asarray(statuses, dtype=object))
-    mass = dict(zip(names.tolist(), np.bincount(number, counts, minlength=len(names)).tolist(), strict=True))
+    told = CodedTexts.of(statuses)
+    number = told.factorized()[0]
+    mass = dict(zip(told.present, np.bincount(number, counts, minlength=len(told.present)).tolist(), strict=True))
 
     def share(amount: float) -> float | None:
         return amount / total if total else None

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config.task import Model, TaskConfig
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
 from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
@@ -43,7 +44,7 @@ def policy(
     newest_reply = None if measured is None else measured.newest_reply
     newest = dt.date.fromisoformat((newest_reply or decided_on)[:10])
     facts = monitor_facts(
-        confidence=held.confidence, statuses=statuses[rows.split == "certify"].fillna("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
+        confidence=held.confidence, statuses=CodedTexts.of(statuses)[rows.split == "certify"].filled("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
         strong_correct=held.strong_correct, agrees=held.agree, target=config.tested_target.model_dump(mode="json"),
         delta=config.tested_target.delta, drawn=held.drawn == 1 if held.sampled else None,
         weights=None if prevalence is None else mix_weights(held.label, prevalence),
