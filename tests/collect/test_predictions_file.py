@@ -132,3 +132,35 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
         read(path, SPLIT, columns={"confidence": "nope"})
     with pytest.raises(DataError, match=r"'sureness', which is none of"):
         read(path, SPLIT, columns={"sureness": "score"})
+
+
+def graded(tmp_path: Path, label: list[str], answer: list[str], n: int = 40) -> Path:
+    rows = [f"0.{i % 90 + 10},{label[i % 2]},{answer[i % 2]}" for i in range(n)]
+    return table(tmp_path, "confidence,label,cheap_answer\n" + "\n".join(rows) + "\n")
+
+
+def test_answers_that_are_spelled_otherwise_than_the_labels_are_not_all_wrong(tmp_path: Path) -> None:
+    """Without labels in the config: booleans beside yes and no, indices beside letters."""
+    for label, answer in ((["True", "False"], ["yes", "no"]), (["0", "1"], ["A", "B"])):
+        with pytest.raises(
+            DataError, match=rf"40 of 40 answers in cheap_answer are none of the labels: '{answer[0]}' 20 times"
+        ):
+            read(graded(tmp_path, label, answer), SPLIT)
+    judge = read(graded(tmp_path, ["True", "False"], ["yes", "no"]), SPLIT, AnswerSet.judge())
+    assert judge["cheap_correct"].all()
+    assert read(graded(tmp_path, ["1", "0"], ["1.0", "0.0"]), SPLIT)["cheap_correct"].all()
+    assert not read(graded(tmp_path, ["a", "b"], ["c", "d"], n=4), SPLIT)["cheap_correct"].any(), "a few may be wrong"
+
+
+def test_a_label_outside_the_configs_set_is_refused_as_on_the_main_path(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.csv:3: the label is 'c', which is none of 'a', 'b'"):
+        read(graded(tmp_path, ["a", "c"], ["a", "b"]), SPLIT, AnswerSet.classify(["a", "b"]))
+
+
+def test_what_pandas_writes_for_a_missing_value_is_blank_unless_it_is_a_label(tmp_path: Path) -> None:
+    text = "confidence,label,cheap_answer,strong_answer\n0.9,a,a,nan\n0.8,b,a,<NA>\nnan,b,b,b\n"
+    frame = read(table(tmp_path, text), SPLIT, AnswerSet.classify(["a", "b"]))
+    assert frame["strong_correct"].isna().tolist() == [True, True, False]
+    assert math.isnan(frame["confidence"].iloc[2])
+    spelled = table(tmp_path, "confidence,label,cheap_answer\n0.9,nan,nan\n0.8,inf,nan\n")
+    assert read(spelled, SPLIT, AnswerSet.classify(["nan", "inf"]))["cheap_correct"].tolist() == [True, False]

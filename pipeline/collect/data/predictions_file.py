@@ -27,6 +27,8 @@ COLUMNS = (
 )  # fmt: skip
 """Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
 PARTS = ("certify", "fit", "test")
+MISSING = {"nan", "<na>"}
+"""Texts that pandas makes of a missing value."""
 ROUNDING = 1e-6
 """A probability at most this far outside [0, 1] is a rounding error, and clipped."""
 SCALE = 10
@@ -103,10 +105,11 @@ def _table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[s
     return frame, [table.where(number) for number, _ in numbered], table.delimiter == ";"
 
 
-def _blank(value: Any) -> bool:
-    return (
-        value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and isnan(value))
-    )
+def _blank(value: Any, *, label: bool = False) -> bool:
+    """Whether a cell says nothing, as an empty one or as pandas writes a missing value; `label`: a text that may be one's name."""
+    if isinstance(value, str):
+        return not value.strip() or (not label and value.strip().casefold() in MISSING)
+    return value is None or (isinstance(value, float) and isnan(value))
 
 
 def _text(value: Any, column: str, place: str) -> str:
@@ -188,11 +191,21 @@ def scale_of(known: np.ndarray[Any, np.dtype[np.float64]]) -> str:
 def _spelled(frame: pd.DataFrame, answers: AnswerSet | None, places: list[str], path: Path) -> AnswerSet | None:
     """Labels and answers as texts, spelled as the closed set, else as the labels that occur, spell them; that set."""
     for column in {"label", "cheap_answer", "strong_answer"} & set(frame.columns):
-        frame[column] = [None if _blank(v) else _text(v, column, p) for v, p in zip(frame[column], places, strict=True)]
+        said = column == "label" or (answers is not None and MISSING & set(map(answers.fold, answers.labels)))
+        frame[column] = [
+            None if _blank(v, label=bool(said)) else _text(v, column, p)
+            for v, p in zip(frame[column], places, strict=True)
+        ]
     occur = list(dict.fromkeys(v.strip() for v in frame.get("label", ()) if v is not None))
     spelling = answers or table_answers.known_set(occur)
     if spelling is not None:
         table_answers.spell(frame, spelling, closed=answers is not None, path=str(path))
+    for value, place in zip(frame.get("label", ()) if answers is not None else (), places, strict=False):
+        if isinstance(value, str) and value not in answers.labels:
+            raise DataError(
+                f"{place}: the label is {value[:80]!r}, which is none of {', '.join(map(repr, answers.labels[:10]))}; add it to `labels`, "
+                "or mend the row"
+            )
     return spelling
 
 
@@ -253,12 +266,13 @@ def _check_direction(frame: pd.DataFrame, path: Path) -> None:
 def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFrame:
     if "group" in frame:
         frame["group"] = [
-            e if _blank(g) else _text(g, "group", p)
+            e if _blank(g, label=True) else _text(g, "group", p)
             for g, e, p in zip(frame["group"], frame["example_id"], places, strict=True)
         ]
     if "segment" in frame:
         frame["segment"] = [
-            None if _blank(v) else _text(v, "segment", p) for v, p in zip(frame["segment"], places, strict=True)
+            None if _blank(v, label=True) else _text(v, "segment", p)
+            for v, p in zip(frame["segment"], places, strict=True)
         ]
     for value, place in zip(frame.get("split", ()), places, strict=False):
         if value not in SPLITS:

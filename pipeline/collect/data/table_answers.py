@@ -17,6 +17,8 @@ from cascade_threshold.answer_set import AnswerSet
 from cascade_threshold.readings import widened
 from pipeline.errors import DataError
 
+ENOUGH = 20
+"""Answers from which on it is no chance that none of them is a label."""
 _NO_LABEL = "\ue000"
 """Stands beside a single label, as a closed set has two: a character that no text uses."""
 
@@ -44,6 +46,8 @@ def spell(frame: pd.DataFrame, answers: AnswerSet, *, closed: bool, path: str) -
         if closed and column != "label" and f"{role}_correct" not in frame:
             _mark(frame, role, texts, read, path)
         else:
+            if column != "label" and f"{role}_correct" not in frame:
+                _require_common(role, texts, read, path)
             read = [text if found is None else found for text, found in zip(texts, read, strict=True)]
         frame[column] = pd.Series(read, dtype=object, index=frame.index)
 
@@ -64,15 +68,26 @@ def _mark(frame: pd.DataFrame, role: str, texts: Sequence[str | None], read: Seq
     if not unread.any():
         return
     if unread.sum() == there:
-        common = Counter(text for text in texts if text is not None).most_common(3)
-        seen = ", ".join(f"{text[:60]!r} {n:,} times" for text, n in common)
-        raise DataError(
-            f"{path}: {there:,} of {there:,} answers in {role}_answer are none of the labels: {seen}; spell `labels` as the answers are "
-            "spelled, or name the right column with predictions: {columns: ...}"
-        )
+        raise DataError(_none_is_a_label(role, texts, path))
     status = np.full(len(frame), None, dtype=object)
     status[[text is not None for text in texts]] = "ok"
     status[unread] = "out_of_set"
     frame[f"{role}_status"] = status
     if role == "cheap":  # an answer that is no label is never kept
         frame["confidence"] = np.where(unread, np.nan, frame["confidence"].to_numpy(np.float64))
+
+
+def _require_common(role: str, texts: Sequence[str | None], read: Sequence[str | None], path: str) -> None:
+    """Raise DataError where many answers and none of them is a label that occurs: they are spelled otherwise, not all wrong."""
+    there = sum(text is not None for text in texts)
+    if there >= ENOUGH and all(found is None for found in read):
+        raise DataError(_none_is_a_label(role, texts, path))
+
+
+def _none_is_a_label(role: str, texts: Sequence[str | None], path: str) -> str:
+    said = [text for text in texts if text is not None]
+    seen = ", ".join(f"{text[:60]!r} {n:,} times" for text, n in Counter(said).most_common(3))
+    return (
+        f"{path}: {len(said):,} of {len(said):,} answers in {role}_answer are none of the labels: {seen}; spell `labels` and the column "
+        "label as the answers are spelled, or name the right column with predictions: {columns: ...}"
+    )
