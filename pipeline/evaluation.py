@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from cascade_threshold import Policy
+from cascade_threshold.label_text import label_text
 from pipeline import stages
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.task_input import TaskInput
@@ -198,9 +200,25 @@ def _question(frame: Any, target: Any, config: dict[str, Any], scratch: Path) ->
         raise UsageError(
             f"evaluate takes a DataFrame of predictions or the path of a config, not {type(frame).__name__}"
         )
-    table = frame if "example_id" in frame else frame.assign(example_id=[str(name) for name in frame.index])
+    table = _storable(frame)
     path, made = scratch / "frame.parquet", scratch / f"{config.get('task', TASK)}.yaml"
     table.to_parquet(path, index=False)
     # JSON is YAML
     made.write_text(json.dumps({"task": TASK, "kind": "classify", "target": target, **config}), encoding="utf-8")
     return str(made), [], path
+
+
+def _storable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an id for every row (its index, where that names them), and no column of several types."""
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UsageError(f"the column {twice[0]!r} stands twice in the frame; rename one, or leave it out")
+    table = frame.copy(deep=False)
+    if "example_id" not in table:
+        unique = frame.index.is_unique
+        table["example_id"] = [str(name) if unique else f"row-{place}" for place, name in enumerate(frame.index, 1)]
+    for name in table.select_dtypes("object").columns:
+        kinds = {type(value) for value in table[name] if value is not None and value is not pd.NA and value == value}
+        if len(kinds) > 1 and kinds <= {bool, int, float, str, np.bool_}:
+            table[name] = [None if pd.isna(value) else label_text(value) for value in table[name]]
+    return table

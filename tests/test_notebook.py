@@ -175,3 +175,18 @@ def test_the_example_notebook_runs(tmp_path):
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert outputs[-1][-1]["data"]["text/plain"] == "['accept', 'escalate', 'escalate']"
     assert any("no look was counted" in o["data"].get("text/html", "") for cell in outputs for o in cell if "data" in o)
+
+
+def test_frames_as_they_come_out_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows put together from several frames, a column of booleans and integers, columns that stand twice."""
+    monkeypatch.chdir(tmp_path)
+    frame, target = predictions(300), {"kind": "budget", "escalation_rate": 0.3}
+    right = [bool(x) if i % 2 else int(x) for i, x in enumerate(frame["cheap_correct"])]
+    mixed = pd.concat([frame[:150], frame[150:].set_index(frame.index[:150])]).assign(
+        cheap_correct=np.array(right, dtype=object)
+    )
+    assert not mixed.index.is_unique
+    found = pipeline.evaluate(mixed, target=target)
+    assert found.threshold == pipeline.evaluate(frame, target=target).threshold
+    with pytest.raises(UsageError, match="'confidence' stands twice"):
+        pipeline.evaluate(pd.concat([frame, frame[["confidence"]]], axis=1), target=target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import exp, inf, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -200,13 +200,18 @@ def _spelled(frame: pd.DataFrame, answers: AnswerSet | None, places: list[str], 
     spelling = answers or table_answers.known_set(occur)
     if spelling is not None:
         table_answers.spell(frame, spelling, closed=answers is not None, path=str(path))
-    for value, place in zip(frame.get("label", ()) if answers is not None else (), places, strict=False):
+    if answers is not None:
+        _require_known(frame.get("label", ()), answers, places)
+    return spelling
+
+
+def _require_known(labels: Iterable[Any], answers: AnswerSet, places: list[str]) -> None:
+    for value, place in zip(labels, places, strict=False):
         if isinstance(value, str) and value not in answers.labels:
             raise DataError(
                 f"{place}: the label is {value[:80]!r}, which is none of {', '.join(map(repr, answers.labels[:10]))}; add it to `labels`, "
                 "or mend the row"
             )
-    return spelling
 
 
 def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, spelling: AnswerSet | None) -> None:
