@@ -29,6 +29,7 @@ from pipeline.decide.advice.warnings import (
 )
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
+from pipeline.decide.curves.cost_comparison import cost_against_strong
 from pipeline.decide.curves.label_rates import label_rates
 from pipeline.decide.held_out import NOT_HELD_OUT, level_of, shown_split
 from pipeline.decide.predictions import Rows
@@ -278,7 +279,7 @@ def _verdict(
                 f"calls and errors together cost {usd(total)} per 1,000 with the best cascade and {usd(alone)} with {other} alone",
             )
         return "optimized", ""
-    costs = None if goal.kind == "budget" else _cost_against_strong(held, certificate.threshold)
+    costs = None if goal.kind == "budget" else cost_against_strong(held, certificate.threshold)
     if costs is not None and costs[0] >= costs[1] and _strong_may_answer_all(held, goal, human):
         return (
             "strong_only",
@@ -345,17 +346,6 @@ def _strong_may_answer_all(held: Rows, goal: Goal, human: bool) -> bool:
     if human or (goal.kind != "system_accuracy" and not goal.floored):
         return True
     return goal.kind == "system_accuracy" and not goal.floored and _strong_reaches(held, goal)
-
-
-def _cost_against_strong(held: Rows, threshold: float) -> tuple[float, float] | None:
-    """Mean dollars of a row by the cascade and by the strong model alone, over rows where both are known."""
-    known = ~np.isnan(held.cheap_usd) & ~np.isnan(held.strong_usd) & (held.strong_weight > 0)
-    if not known.any():
-        return None
-    kept, stands = accepted(held.confidence[known], threshold), held.strong_weight[known]
-    strong = held.strong_usd[known]
-    cascade = held.cheap_usd[known] + np.where(kept, 0.0, strong)
-    return float(np.average(cascade, weights=stands)), float(np.average(strong, weights=stands))
 
 
 def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str, dict[str, Estimate]]:

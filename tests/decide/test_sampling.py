@@ -9,9 +9,12 @@ from populations import Population
 from scipy import stats
 
 from pipeline.config.strong_answers import StrongAnswers
+from pipeline.config.target import Target
+from pipeline.decide.advice.warnings import row_warnings
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights
 from pipeline.decide.purchase import purchase
+from pipeline.decide.recommend import recommend
 from pipeline.decide.sampling import coins, draw
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.clusters import betting_p
@@ -204,6 +207,36 @@ def test_answers_that_never_came_are_stood_in_for_by_those_of_their_class():
     assert sampled_difference(rows, kept, level=0.9, split="").value == pytest.approx(-(2 - 2) / 26)
     whole = replace(rows, strong_correct=np.where(weight > 0, np.nan_to_num(strong, nan=1.0), np.nan))
     assert np.array_equal(whole.stood_in(whole.strong_correct, cheap, kept), whole.strong_estimate)
+
+
+def test_a_cascade_is_weighed_against_the_strong_model_by_its_rows_and_not_by_those_asked_about():
+    """At a coin of 0 only wrong kept answers are asked about: they are few, and so many rows escalate that are drawn."""
+    rows, coin = pooled(700, np.random.default_rng(11)), tossed(700, np.random.default_rng(11))
+    for q in (0.0, 0.25):
+        _, seen = bought(rows, coin, rates(q))
+        certificate = certify(seen, GOAL, sampling=rates(q), seed=0)
+        assert 0.1 < certificate.escalation_rate < 0.5
+        # the cascade costs .1 + escalated share x 1 dollars per 1,000, the strong model 1
+        assert (
+            recommend(seen, Target(kind="match_strong", within=0.02), certificate=certificate, seed=0).verdict
+            == "certified"
+        )
+
+
+def test_unreadable_strong_replies_that_were_sampled_do_not_make_the_strong_model_worse():
+    rows = pooled(600, np.random.default_rng(12))
+    odd = np.random.default_rng(13).random(600) < 0.2
+    status = np.where(odd, "out_of_set", "ok").astype(object)
+    rows = replace(rows, strong_correct=np.where(odd, 0.0, rows.strong_correct), strong_status=status)
+    _, seen = bought(rows, tossed(600, np.random.default_rng(14)), rates(0.25))
+    certificate = certify(seen, GOAL, sampling=rates(0.25), seed=0)
+    figures = Expectation(seen, None, split="certify", seed=0, alone=True).all()
+    codes = {
+        w.code
+        for w in row_warnings(seen, certificate, figures, human=False, needed=None, reweighted=False, partly=False)
+    }
+    assert rows.strong_correct.mean() < rows.cheap_correct.mean()
+    assert "strong_worse" not in codes
 
 
 @pytest.mark.slow

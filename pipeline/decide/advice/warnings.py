@@ -183,7 +183,8 @@ def _of_models(held: Rows, human: bool, *, paired: bool) -> Iterator[ResultWarni
     both = ~np.isnan(held.cheap_correct) & ~np.isnan(held.strong_read)  # unreadable replies do not make a model worse
     gain = (held.strong_correct - held.cheap_correct)[both]
     if held.sampled:  # only wrong cheap answers were asked about without a coin
-        estimated = (held.strong_estimate - held.cheap_correct)[held.cheap_correct >= 0]
+        proxy, every = np.nan_to_num(held.cheap_correct, nan=0.0), np.ones(len(held), dtype=bool)
+        estimated = (held.stood_in(held.strong_read, proxy, every) - held.cheap_correct)[held.cheap_correct >= 0]
         gain = estimated[~np.isnan(estimated)] if (held.drawn == 1).any() else estimated[:0]
     if len(gain) >= FEW_ROWS and gain.mean() < 0:
         sure = gain.mean() + 1.64 * gain.std() / np.sqrt(len(gain)) < 0
