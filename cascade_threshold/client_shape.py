@@ -41,7 +41,7 @@ class ClientShape:
             self._typed = self._create = client
         else:
             raise TypeError(
-                f"{type(client).__name__} is no client that can be asked: it has neither chat.completions.create nor completion, "
+                f"{type(client).__name__} cannot be used as a client: it has neither chat.completions.create nor completion, "
                 "and is no function"
             )
         parameters = inspect.signature(self._typed).parameters

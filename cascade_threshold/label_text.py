@@ -79,7 +79,7 @@ def label_text(value: Any) -> str | None:
         return label_text(item())
     if type(value).__name__ == "Decimal":
         return label_text(float(value))
-    raise TypeError(f"{type(value).__name__} is no single value")
+    raise TypeError(f"{type(value).__name__} is not a single value")
 
 
 def as_number(text: str) -> float | None:

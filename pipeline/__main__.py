@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "recommend": ("the certified threshold, or why there is none", ("tasks", "config", "data")),
     "report": ("write the HTML page and figures, refresh the index", ("tasks", "config", "data")),
     "export": ("print or write the policy in another format", ("tasks", "config", "data", "export")),
-    "monitor": ("hold production replies against a policy", ("monitor",)),
+    "monitor": ("check production replies against a policy", ("monitor",)),
     "route": (
         "read one completion (JSON, or in {completion, options, text, segment}) on stdin, print the decision",
         ("policy",),
@@ -245,7 +245,7 @@ def _dirs(sub: argparse.ArgumentParser) -> None:
 
 
 def _limit(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--limit", type=_positive(int), metavar="N", help="only the N rows with the smallest hashes")
+    sub.add_argument("--limit", type=_positive(int), metavar="N", help="use only the N rows with the smallest hashes")
 
 
 def _data(sub: argparse.ArgumentParser) -> None:
@@ -271,7 +271,7 @@ def _spend(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--resend-lost",
         action="store_true",
-        help="ask again what a batch held whose results the service has lost (perhaps paid twice)",
+        help="send the requests of a batch again whose results the service has lost (perhaps paid twice)",
     )
 
 
@@ -292,7 +292,7 @@ def _export(sub: argparse.ArgumentParser) -> None:
         "--against",
         type=Path,
         metavar="POLICY",
-        help="the policy in production: nothing promised less, no figure outside its interval on the worse side",
+        help="the policy in production: refuse a weaker promise, or a figure outside its interval on the worse side",
     )
 
 
@@ -338,19 +338,17 @@ def _compare(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("second", metavar="B", help="another one; differences are B minus A")
     _markdown(sub)
     sub.add_argument("--html", type=Path, metavar="FILE", help="write the comparison as a page in the report's style")
-    again = "interval of the thresholds' difference: draw the certify rows N times and test anew (200: about 20 s for 3,000 rows)"
+    again = "interval of the thresholds' difference: redraw the certify rows N times and repeat the test (200: about 20 s for 3,000 rows)"
     sub.add_argument("--draws", type=_positive(int), metavar="N", help=again)
 
 
 def _markdown(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--markdown", type=Path, metavar="FILE", help="write a summary for a pull request's comment")
+    sub.add_argument("--markdown", type=Path, metavar="FILE", help="write a summary for a pull-request comment")
 
 
 def _new(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--label", metavar="COLUMN", help="the column with the right answer (default: guessed)")
-    sub.add_argument(
-        "--text", metavar="COLUMN", action="append", help="a column of the prompt; may be given several times"
-    )
+    sub.add_argument("--text", metavar="COLUMN", action="append", help="a column of the prompt; may be repeated")
     sub.add_argument("name", metavar="NAME", help="the new task's name: a-z, 0-9, _")
     sub.add_argument(
         "--from", dest="source", required=True, metavar="FILE", help="a .csv, .jsonl or .parquet with labeled rows"

@@ -294,7 +294,7 @@ def new(args: Args) -> dict[str, Any]:
             rows.unlink(missing_ok=True)
         said = str(error).replace(str(draft), f"the proposed {path.name}")
         raise DataError(
-            f"{said}; nothing was written. Name the columns with --label and --text, or mend the table"
+            f"{said}; nothing was written. Name the columns with --label and --text, or fix the table"
         ) from None
     finally:
         draft.unlink(missing_ok=True)

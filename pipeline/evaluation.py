@@ -107,7 +107,7 @@ class Evaluation:
 
         paint = figures.painters(self.data).get(name)
         if paint is None:
-            raise UsageError("these rows do not suffice for this figure; `report` says what is missing")
+            raise UsageError("these rows are not enough for this figure; `report` says what is missing")
         axes = plt.subplots()[1] if ax is None else ax
         paint(axes)
         axes.legend(fontsize="small")

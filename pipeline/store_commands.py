@@ -101,9 +101,11 @@ def purge(args: Args) -> dict[str, Any]:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(
-                f"would remove kept replies for good ({', '.join(chosen)}); what needs them again pays again: confirm with --yes"
+                f"would remove kept replies for good ({', '.join(chosen)}); whatever needs them again is paid for again: confirm with --yes"
             )
-        question = f"Remove kept replies for good ({', '.join(chosen)})? What needs them again pays again. [y/N] "
+        question = (
+            f"Remove kept replies for good ({', '.join(chosen)})? Whatever needs them again is paid for again. [y/N] "
+        )
         if input(terminal.shown(question)).strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed; nothing was removed")
     with ResponseStore(args.runs_dir / STORE) as store:

@@ -40,7 +40,7 @@ def main() -> int:
         known = [(p, v) for p in packages for v in p.get("vulns", ())]
         for package, advisory in known:
             mended = ", ".join(advisory.get("fix_versions") or ()) or "no version"
-            print(f"{lock.name}: {package['name']} {package['version']}: {advisory['id']}, mended in {mended}")
+            print(f"{lock.name}: {package['name']} {package['version']}: {advisory['id']}, fixed in {mended}")
         print(f"{lock.name}: {len(packages):,} packages, {len(known):,} known vulnerabilities")
         code = 1 if known else code
     return code

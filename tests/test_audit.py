@@ -27,7 +27,7 @@ KNOWN = {
 @pytest.mark.parametrize(
     ("found", "options", "code", "said"),
     [
-        (json.dumps(SOUND), [], 0, "1 packages, 0 known"), (json.dumps(KNOWN), [], 1, "six 1.16.0: PYSEC-1, mended in 2"),
+        (json.dumps(SOUND), [], 0, "1 packages, 0 known"), (json.dumps(KNOWN), [], 1, "six 1.16.0: PYSEC-1, fixed in 2"),
         ("", [], 0, "cannot be had: no route"), ("", ["--strict"], 3, "cannot be had: no route"),
     ],
 )  # fmt: skip

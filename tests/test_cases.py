@@ -397,7 +397,7 @@ def test_a_column_of_lists_becomes_one_yes_or_no_row_per_category_with_the_text_
         assert line in made
     assert main(["estimate", "mine"]) == 0
     assert "900 rows" in capsys.readouterr().out
-    assert main(["new", "other", "--from", "datasets/mine.jsonl"]) == 0  # yes or no in a column is no list
+    assert main(["new", "other", "--from", "datasets/mine.jsonl"]) == 0  # yes or no in a column is not a list
 
 
 @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("true", "False"), ("1.0", "0.0"), ("Y", "N")])

@@ -1,4 +1,4 @@
-"""Five ways in, from an empty folder: what docs/journeys.md and docs/ci.md show is what is run here."""
+"""Five ways to start, from an empty folder: what docs/journeys.md and docs/ci.md show is what is run here."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--engine",
         type=engine,
         metavar="ENGINE",
-        help="who reads the replies: local (default: the processes of this machine), dask, or dask=ADDRESS, a cluster that is there",
+        help="who reads the replies: local (default: the processes of this machine), dask, or dask=ADDRESS, an existing cluster",
     )
     sub.add_argument(
         "--workers", type=_count, metavar="N", help="processes that read replies (default: one for each processor)"
@@ -21,7 +21,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--shards-dir",
         metavar="ADDRESS",
-        help="where rows and replies are put for them, a path or s3://bucket/folder (default: the run's folder)",
+        help="where rows and replies are placed for the workers: a path or s3://bucket/folder (default: the run's folder)",
     )
 
 

@@ -113,17 +113,17 @@ def _rule(faults: Sequence[Any], loc: Loc, text: str) -> str:
         here = f" here ({text!r})" if text else ""
         return f"must be text, but YAML reads {shown} ({type(value).__name__}){here}; put it in quotes, spelled exactly as the data has it"
     if "string_type" in kinds:
-        return f"{shown} is no text; write one text"
+        return f"{shown} is not text; write a single text"
     if "string_too_short" in kinds:
         return "is blank; write some text"
     if "tuple_type" in kinds or "list_type" in kinds:
-        return f"{shown} is no list; write it as [a, b]"
+        return f"{shown} is not a list; write it as [a, b]"
     if "dict_type" in kinds:
-        return f"{shown} is no mapping; write it as {{name: value}}"
+        return f"{shown} is not a mapping; write it as {{name: value}}"
     if "model_type" in kinds:
         model = next((kind for kind, _ in _kinds(loc) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         keys = f" such as {', '.join(list(model.model_fields)[:4])}" if model else ""
-        return f"{shown} is no mapping; write its keys{keys} below it"
+        return f"{shown} is not a mapping; write its keys{keys} below it"
     if kinds & {"literal_error"}:
         if value is not None and loc[-1] == "human":
             return f"{shown} is not possible; write true where people are the strong side, or leave it out"
@@ -143,7 +143,7 @@ def _number_rule(kinds: set[str], value: Any, shown: str, loc: Loc) -> str:
     quoted = (
         "; write it without quotes" if isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal() else ""
     )
-    return f"{shown} is no {wanted}{quoted}" + (f"; it must be {limits}" if limits and not quoted else "")
+    return f"{shown} is not a {wanted}{quoted}" + (f"; it must be {limits}" if limits and not quoted else "")
 
 
 def _limits(loc: Loc) -> Interval:

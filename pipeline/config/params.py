@@ -23,7 +23,7 @@ def require_params(params: dict[str, Any]) -> None:
     for name in NUMBERS:
         value = params.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{name} is {value!r}, which is no number")
+            raise ValueError(f"{name} is {value!r}, which is not a number")
     for name in LENGTHS:
         most = params.get(name)
         if most is not None and (type(most) is not int or not 1 <= most < 10**9):
@@ -35,13 +35,13 @@ def _require_json(name: str, value: Any) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"{name} has the key {key!r}, which is no text; put it in quotes")
+                raise ValueError(f"{name} has the key {key!r}, which is not text; put it in quotes")
             _require_json(f"{name}.{key}", inner)
     elif isinstance(value, list | tuple):
         for inner in value:
             _require_json(name, inner)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, which is no number that can be sent")
+        raise ValueError(f"{name} is {value!r}, which is not a number that can be sent")
     elif not (value is None or isinstance(value, bool | int | float | str)):
         raise ValueError(
             f"{name} is {str(value)!r} ({type(value).__name__}), which JSON cannot hold; put text in quotes"

@@ -19,7 +19,7 @@ def _day(value: Any) -> Any:
         with contextlib.suppress(ValueError):
             return dt.date.fromisoformat(value.strip())
     if not isinstance(value, dt.date):  # pydantic would take a number for seconds since 1970
-        raise ValueError(f"{value!r} is no date; write year-month-day, such as 2026-11-22")
+        raise ValueError(f"{value!r} is not a date; write year-month-day, such as 2026-11-22")
     return value
 
 

@@ -104,7 +104,7 @@ class Model(Part):
         # checked here and not as a field, whose value the message would show
         parts = urlsplit(self.base_url or "https://left.out")
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError("base_url is no http(s) address: write it as https://host[:port][/path]")
+            raise ValueError("base_url is not an http(s) address: write it as https://host[:port][/path]")
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError(
                 "base_url holds a user name, a query or a fragment: leave them out, and name the variable of the key under api_key_env"

@@ -92,7 +92,7 @@ def _bounded(text: str, where: str) -> list[ScalarEvent]:
             found = sizes.get(event.anchor, 1)  # an anchor that is not there is YAML's own error
             if found is None:
                 raise ConfigError(
-                    f"{place}: the alias *{event.anchor} stands within what it repeats; write the values out"
+                    f"{place}: the alias *{event.anchor} is nested within what it repeats; write the values out"
                 )
             size = found
         elif isinstance(event, ScalarEvent):
@@ -136,7 +136,7 @@ def _no_such_value(scalars: list[ScalarEvent], where: str, error: Exception) -> 
                 YAML(typ="rt").load(f"x: {event.value}")
             except Exception as same:
                 line = event.start_mark.line + 1
-                return f"{where}:{line}: {event.value[:40]!r} is no date and no number ({same}); mend it, or put text in quotes"
+                return f"{where}:{line}: {event.value[:40]!r} is neither a date nor a number ({same}); fix it, or put text in quotes"
     return f"{where}: holds a value that cannot be read ({error})"
 
 

@@ -60,7 +60,7 @@ def test_a_csv_with_bom_crlf_and_line_breaks_in_quotes_is_read_exactly(tmp_path:
         ("text,label\n", "no rows"),
         ("", "no rows"),
         ('text,label\n"a,work\n', r"r\.csv:2"),
-        ("text,text,label\na,b,work\n", "stands twice"),
+        ("text,text,label\na,b,work\n", "appears twice"),
         ("text,label\na,work\n".encode("utf-16"), "UTF-16"),
         ("text,label\nab,work\ncaf\xe9,work\n".encode("latin-1"), r"r\.csv:3: not UTF-8: byte 22 is 0xe9"),
     ],
@@ -91,7 +91,7 @@ def test_half_a_character_is_refused_in_an_id_and_kept_elsewhere(tmp_path: Path)
     line = '{"id": "m1", "text": "t1", "label": "work", "user": "u1"}\n'
     found = rows(tmp_path, "r.jsonl", line.replace("t1", r"t\ud83d").replace("u1", r"u\ud83d"), id="id", group="user")
     assert (found.examples[0].texts, found.examples[0].group) == (("t\ud83d",), "u\ud83d")
-    with pytest.raises(DataError, match=r"r\.jsonl:2: id 'm\\ud83d' holds half a character.*mend"):
+    with pytest.raises(DataError, match=r"r\.jsonl:2: id 'm\\ud83d' holds half a character.*fix"):
         rows(tmp_path, "r.jsonl", line + line.replace("m1", r"m\ud83d"), id="id")
     with pytest.raises(DataError, match=r"r\.jsonl:1: label 'work\\ud83d' is not one of"):
         rows(tmp_path, "r.jsonl", line.replace("work", r"work\ud83d"))

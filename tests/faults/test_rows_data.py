@@ -123,7 +123,7 @@ CONFIGS = {
     "row_56-path": ("task: faulty", "task: ../../elsewhere", "task"),
     "row_56-windows": ("task: faulty", "task: 'C:\\\\x'", "task"),
     "row_56-absolute": ("task: faulty", "task: /etc/x", "task"),
-    "row_76-date": ("as_of: 2026-11-22", "as_of: 2026-13-45", "'2026-13-45' is no date"),
+    "row_76-date": ("as_of: 2026-11-22", "as_of: 2026-13-45", "'2026-13-45' is neither a date nor a number"),
     "row_76-NaN": ("temperature: 0", "temperature: .nan", "temperature"),
     "row_76-negative": ("max_tokens: 8", "max_tokens: -8", "max_tokens"),
     "row_76-huge": ("max_tokens: 8", f"max_tokens: {'9' * 5000}", "5,000 digits"),

@@ -94,7 +94,7 @@ def told_by_flags(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> lis
 
 
 def told_by_lists(rows: Sequence[dict[str, Any]], column: str) -> list[Told | None]:
-    """What a column of lists says, row by row; None where there is no list."""
+    """What a column of lists says, row by row; None where there is not a list."""
     lists = [listed(row.get(column)) for row in rows]
     return [None if found is None else Told(list(dict.fromkeys(found))) for found in lists]
 

@@ -208,7 +208,7 @@ class _Reader:
             name = self._plain(where, self.spec.id, row)
             if not is_storable(name):
                 raise DataError(
-                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database can store; mend the row"
+                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database can store; fix the row"
                 )
             if name in self.seen:
                 self.duplicates.append((name, self.seen[name], number))
@@ -262,7 +262,7 @@ class _Reader:
             near = difflib.get_close_matches(text, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{where}: label {said} is not one of the config's labels {known}{hint}; add it to `labels` or mend the row"
+                f"{where}: label {said} is not one of the config's labels {known}{hint}; add it to `labels` or fix the row"
             )
         return label
 

@@ -24,7 +24,7 @@ def propose(name: str, source: str, path: str) -> tuple[str, list[str]] | None:
     """The config's text for a table of predictions, and what to check; None for any other table.
 
     `source`: the table; `path`: as the config says it. Fields may be separated as `--predictions` allows. Raises DataError for
-    a table without rows, or a confidence that is no number.
+    a table without rows, or a confidence that is not a number.
     """
     table = TableFile(source, delimiters=";\t|")
     columns = columns_of(table)

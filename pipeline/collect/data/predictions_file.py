@@ -121,7 +121,7 @@ def _text(value: Any, column: str, place: str) -> str:
         raise DataError(f"{place}: {column} is blank; every row needs one, or leave the column out")
     if not is_storable(text):
         raise DataError(
-            f"{place}: {column} holds half a character (a lone surrogate), which no table can store; mend the row"
+            f"{place}: {column} holds half a character (a lone surrogate), which no table can store; fix the row"
         )
     return text
 

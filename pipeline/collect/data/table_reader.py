@@ -198,7 +198,7 @@ class TableFile:
             raise DataError(f"{self.path}:1: the header is one field with {mark!r} in it; separate fields by commas")
         twice = [h for h, n in Counter(header).items() if h and n > 1]
         if twice:
-            raise DataError(f"{self.path}:1: column {twice[0]!r} stands twice in the header; rename one")
+            raise DataError(f"{self.path}:1: column {twice[0]!r} appears twice in the header; rename one")
         if len(header) > 1 and not any(header):
             raise DataError(f"{self.path}:1: the header is blank; the first line must name the columns")
         return header

@@ -66,7 +66,7 @@ def checked(given: str, said_by: str) -> str:
         sound = False
     if not sound:
         raise UsageError(
-            f"{said_by} is no http(s) address: write it as https://host[:port], with a port from 1 to 65535"
+            f"{said_by} is not an http(s) address: write it as https://host[:port], with a port from 1 to 65535"
         )
     return bare
 

@@ -95,14 +95,14 @@ def _success(body: bytes, address: str) -> Outcome:
                 "html",
                 f"a web page instead of a reply: is a proxy in the way, or {address} wrong?",
             )
-        return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON, or is cut")
+        return Outcome(Action.RETRY, "invalid", "not_json", "the reply is not JSON, or is cut off")
     return judge_body(value, address)
 
 
 def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
     """The meaning of the parsed body of a reply with a status of success; its usage is read unless one is given."""
     if not isinstance(value, dict):
-        return Outcome(Action.RETRY, "invalid", "not_json", "the reply is no JSON object")
+        return Outcome(Action.RETRY, "invalid", "not_json", "the reply is not a JSON object")
     usage = usage_of(value) if usage is None else usage
     if value.get("error") and not value.get("choices"):
         return Outcome(

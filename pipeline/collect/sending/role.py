@@ -178,7 +178,7 @@ class RoleSending:
             raise UsageError(
                 f"{bad} of the first {FIRST} replies of the {request.role} model {request.model} are none of the labels ({texts}); nothing more is "
                 "sent, and what came is kept. See that the prompt asks for exactly one label and nothing else, that thoughts are switched off and "
-                "max_tokens is enough; `--set max_unreadable=1` goes on all the same"
+                "max_tokens is enough; `--set max_unreadable=1` goes on anyway"
             )
         self.read_enough.set()
         self._changed.set()

@@ -61,7 +61,7 @@ def export_format(name: str) -> ExportFormat:
 
 def _refuse(policy: Policy, doubts: list[str]) -> None:
     if doubts:
-        raise NotExportable(f"{policy.where}: {'; '.join(doubts)}; pass --allow-uncertified to export it all the same")
+        raise NotExportable(f"{policy.where}: {'; '.join(doubts)}; pass --allow-uncertified to export it anyway")
 
 
 def _doubts(policy: Policy) -> list[str]:
