@@ -217,7 +217,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
     if "example_id" not in table:
         unique = frame.index.is_unique
         table["example_id"] = [str(name) if unique else f"row-{place}" for place, name in enumerate(frame.index, 1)]
-    for name in table.select_dtypes("object").columns:
+    for name in (name for name in table.columns if table[name].dtype.kind == "O"):
         kinds = {type(value) for value in table[name] if value is not None and value is not pd.NA and value == value}
         if len(kinds) > 1 and kinds <= {bool, int, float, str, np.bool_}:
             table[name] = [None if pd.isna(value) else label_text(value) for value in table[name]]

@@ -187,3 +187,8 @@ def test_logprobs_of_any_digits_keep_their_bits():
         value = -rng.expovariate(1) * 10 ** rng.uniform(-12, 3)
         digits = rng.choice([repr(value), f"{value:.20g}", f"{value:.9f}", f"{value:.25e}"])
         assert loaded(b'{"x": %s}' % digits.encode())["x"].hex() == float(digits).hex()
+
+
+def test_a_completion_without_its_envelope_is_a_reply(file, store):
+    bare = {"custom_id": "x", "response": line("x")["response"]["body"]}
+    assert ask(Recorded(file(line("a"), bare)), store, ["a", "x"])[1].kept == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
@@ -14,8 +15,10 @@ from threadpoolctl import threadpool_limits
 from cascade_threshold.learned import check_learned, learned_confidence
 from cascade_threshold.signals import SIGNALS
 from pipeline.decide.scores import learned_model, signal_choice
+from pipeline.decide.scores.chosen_signal import chosen_signal
 from pipeline.decide.scores.learned_model import Inputs, cross_fitted, fit_learned, learned_features, learned_values
 from pipeline.decide.scores.signal_choice import SIMPLICITY, select_signal
+from pipeline.errors import UsageError
 
 Floats = np.ndarray
 
@@ -305,3 +308,12 @@ def test_beside_a_named_signal_the_learned_one_is_fitted_on_a_part_of_very_many_
     fitted.clear()
     select_signal(signals, y, seed=0, named="learned")
     assert max(fitted) == 4000
+
+
+def test_why_no_reply_has_a_confidence_is_told_by_what_came() -> None:
+    """Probabilities in place of logprobs came, and token ids: not that the model returns none."""
+    rows = pd.DataFrame({"cheap_status": ["no_logprobs"] * 3 + ["unaligned"], "signal_first_token": [np.nan] * 4})
+    with pytest.raises(
+        UsageError, match=r"3 of 4 have no logprobs.*such as probabilities.*1 of 4 have tokens that do not spell"
+    ):
+        chosen_signal(rows, np.ones(4), task="t", wanted="first_token", reasons={}, seed=1)

@@ -32,6 +32,8 @@ def parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
     if not isinstance(custom_id, str) or not custom_id:
         return None, {}, 'no text under "custom_id"; it names the row\'s id'
     response, error = value.get("response"), value.get("error")
+    if isinstance(response, dict) and "body" not in response and "choices" in response:
+        response = {"body": response}  # the completion without its envelope
     if isinstance(response, dict) and response.get("body"):
         status = response.get("status_code", 200)
         status = int(status) if isinstance(status, str) and status.isdigit() else status

@@ -30,6 +30,22 @@ def signals_of(frame: pd.DataFrame) -> dict[str, Floats]:
     }
 
 
+_NO_CONFIDENCE = {
+    "no_logprobs": "have no logprobs of the answer, or numbers that are none (above 0, such as probabilities, or below -100): choose a "
+    "model and server that return logprobs",
+    "unaligned": "have tokens that do not spell the answer (token ids in their place, or the logprobs of another text)",
+}
+
+
+def _causes(rows: pd.DataFrame) -> str:
+    """How many answers have no confidence, by why."""
+    if "cheap_status" not in rows:
+        return ""
+    counts = rows["cheap_status"].value_counts()
+    told = [f"{int(counts[s]):,} of {len(rows):,} {why}" for s, why in _NO_CONFIDENCE.items() if counts.get(s)]
+    return f": {'; '.join(told)}" if told else ""
+
+
 def chosen_signal(
     fit: pd.DataFrame,
     outcome: Floats,
@@ -50,8 +66,7 @@ def chosen_signal(
     if not usable:
         where = " on the fit rows" if "split" in fit and (fit["split"] == "fit").any() else ""
         raise UsageError(
-            f"{task}: no reply of the cheap model carries a usable confidence{where}; `doctor` shows what its "
-            "replies hold; choose a model that returns logprobs"
+            f"{task}: no reply of the cheap model carries a usable confidence{where}{_causes(fit)}; `doctor` shows what its replies hold"
         )
     if np.isnan(outcome).all():
         raise UsageError(
