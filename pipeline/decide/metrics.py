@@ -49,6 +49,8 @@ Floats = npt.NDArray[np.float64]
 BIN_COUNTS = (10, 15)
 REPLICATE_CELLS = 2000
 SMECE_GRID = 4096
+SLICE = 250_000
+"""Numbers of a table of replicates that are held at once; a dozen tables of that size are made of them."""
 
 PLUG_IN = ("ece_", "rmsce_", "ce_l2_", "corp_brier_mis", "corp_brier_dis", "corp_logloss_mis", "corp_logloss_dis")
 """Metrics that noise biases upwards, in the sample and again in each replicate: they get reflected (basic) intervals."""
@@ -217,8 +219,9 @@ def _replicates(
 ) -> dict[str, Floats]:
     """Metrics of bootstrap tables, in slices of bounded memory."""
     k, parts = len(cells), []
-    for start in range(0, replicates, max(1, 1_000_000 // k)):
-        counts = draw(min(max(1, 1_000_000 // k), replicates - start))
+    at_once = max(8, SLICE // k // 8 * 8)  # products with a vector sum rows by eights: no last bit depends on the slice
+    for start in range(0, replicates, at_once):
+        counts = draw(min(at_once, replicates - start))
         right = counts[:, :k]
         n = right + counts[:, k:]
         parts.append(estimates(cells.value, n, right, bins) | corp(cells.value, n, right))
