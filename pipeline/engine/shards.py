@@ -14,7 +14,7 @@ import pyarrow as pa
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price
 from cascade_threshold.signals import Measurement, measure, token_rows
-from pipeline.engine import raw_reply
+from pipeline.engine import kept_manifest, raw_reply
 from pipeline.engine.manifest import Manifest
 from pipeline.engine.prediction import prediction, with_strong
 from pipeline.engine.raw_reply import RawReply
@@ -77,8 +77,18 @@ def read(shard: Shard) -> Manifest:
     """Parse each kept reply once; write the shard's parts of replies.parquet, tokens.parquet and graded.parquet.
 
     Replies come role by role, the cheap one's first; graded rows in the order of the shard's rows, null in the columns of a
-    role that the shard lacks. Facts of the manifest are the report's counts.
+    role that the shard lacks. Facts of the manifest are the report's counts. What an earlier process read of the very same
+    shard, before it was killed, is taken as it is.
     """
+    asked, names = kept_manifest.question(shard), tuple(RESULTS)
+    if (known := kept_manifest.kept(shard, asked, names)) is not None:
+        return known
+    found = _read(shard)
+    kept_manifest.keep(shard, asked, found, names)
+    return found
+
+
+def _read(shard: Shard) -> Manifest:
     facts = Facts()
     with address.parquet(shard.source) as source, ExitStack() as stack:
         replies, tokens, graded = (

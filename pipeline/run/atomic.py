@@ -26,13 +26,26 @@ from pipeline.errors import DiskFull, UsageError
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A folder beside `path` for this process alone; gone afterwards."""
-    with _beside(path) as temporary:
-        temporary.mkdir()
+    """A folder beside `path` for this process alone; gone afterwards.
+
+    A process that is killed or interrupted leaves it, and the next one takes it over with what is in it.
+    """
+    with disk_errors(path):
+        make_folder(path.parent)
+        own = own_name(path)
+        if not own.is_dir():
+            for left in _left(path):
+                with suppress(OSError):  # another process was quicker
+                    left.rename(own)
+                    break
+        sweep_up(path)
+        own.mkdir(exist_ok=True)
         try:
-            yield temporary
-        finally:
-            shutil.rmtree(temporary)
+            yield own
+        except Exception:
+            shutil.rmtree(own)
+            raise
+        shutil.rmtree(own)
 
 
 @contextmanager
@@ -157,10 +170,15 @@ def own_name(path: Path) -> Path:
 
 def sweep_up(path: Path) -> None:
     """Remove what killed processes left of earlier attempts at this file or folder."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        owner = left.name.split(".")[-2]
-        if owner.isdecimal() and not _alive(int(owner)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for left in _left(path):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _left(path: Path) -> list[Path]:
+    """What processes that are no longer there left beside `path`."""
+    found = sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
+    owners = [(left, left.name.split(".")[-2]) for left in found]
+    return [left for left, owner in owners if owner.isdecimal() and not _alive(int(owner))]
 
 
 def _alive(pid: int) -> bool:
