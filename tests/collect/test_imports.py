@@ -89,6 +89,25 @@ def test_batch_output_of_both_models_with_labels_from_a_table(here, capsys):
     assert table["strong_correct"].isna().tolist() == [False, False, True, True]
 
 
+def test_replies_as_models_write_them_are_graded_as_everywhere(here, capsys):
+    """Decorated replies and numbers beside labels of a Parquet file; a strong reply that is no label is missing, not wrong."""
+    replies = {"1": "5", "2": "**4**", "3": "5.0", "4": "I think 4"}
+    (here / "cheap.jsonl").write_text("\n".join(batch_line(n, t, -0.1) for n, t in replies.items()))
+    strong = {"1": "Answer: 5", "2": "4.", "3": "It is 5", "4": "5"}
+    lines = [json.loads(batch_line(n, t, model="large")) for n, t in strong.items()]
+    lines[0]["custom_id"] = 1
+    lines[1]["response"] = lines[1]["response"]["body"]
+    (here / "strong.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    pd.DataFrame({"row": [1, 2, 3, 4], "stars": [5.0, 4.0, 5.0, 4.0]}).to_parquet("gold.parquet")
+    words = ("--strong", "strong.jsonl", "--labels-from", "gold.parquet", "--id", "row", "--label", "stars")
+    table = imported(capsys, "batch", "cheap.jsonl", *words)
+    assert table["cheap_correct"].tolist() == [True, True, True, False]
+    assert table["confidence"].isna().tolist() == [False, False, False, True]
+    assert table["strong_correct"].tolist()[:2] == [True, True]
+    assert table["strong_correct"].isna().tolist() == [False, False, True, False]
+    assert not table["strong_correct"]["4"]
+
+
 def test_lm_eval_choices_give_the_share_of_the_most_likely_one(here, capsys):
     rows = [
         {"doc_id": 0, "doc": {}, "target": 1, "arguments": [], "resps": [[[-3.0, False]], [[-1.0, True]]], "filtered_resps": [[-3.0, False], [-1.0, True]], "acc": 1.0},

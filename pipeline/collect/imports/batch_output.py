@@ -14,9 +14,12 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     bodies = []
     for number, line in json_lines(path):
         name = line.get("custom_id")
+        name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
         if not isinstance(name, str) or not name:
             raise DataError(f'{path}:{number}: no text under "custom_id"; this is not a batch output file')
         response = line.get("response")
+        if isinstance(response, dict) and "body" not in response and "choices" in response:
+            response = {"body": response}
         body = response.get("body") if isinstance(response, dict) else None
         status = response.get("status_code", 200) if isinstance(response, dict) else None
         bodies.append((name, body if isinstance(body, dict) and status == 200 else {}))

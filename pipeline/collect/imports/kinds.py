@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from cascade_threshold.answer_set import AnswerSet
+from cascade_threshold.label_text import fold, label_text
+from pipeline.collect.data.table_answers import known_set
+from pipeline.collect.data.table_answers import label as read_label
 from pipeline.collect.data.table_reader import TableFile, columns_shown
 from pipeline.collect.imports import batch_output, decision_log, inspect_log, lm_eval, promptfoo
-from pipeline.collect.imports.answer import Answer
+from pipeline.collect.imports.answer import MOST_LABELS, Answer
 from pipeline.errors import DataError
 from pipeline.run import csv_text
 from pipeline.run.atomic import is_stdout
@@ -50,6 +54,7 @@ def read(
     name where one file holds several; `answers`: the closed set of answers; `labels`: right answers by id.
     Raises DataError for a file of another form, an unknown model, duplicate ids, rows without any confidence.
     """
+    answers = answers or _closed(labels or {})
     found = KINDS[kind](path, answers)
     if not found:
         raise DataError(f"{path}: holds no rows")
@@ -69,6 +74,12 @@ def read(
             f"{path}: nothing tells whether an answer is right: give the right answers (--labels-from), or the strong model's (--strong)"
         )
     return Imported(frame, tuple(_notes(cheap, other, labels)))
+
+
+def _closed(labels: Mapping[str, str]) -> list[str] | None:
+    """The right answers that were given as the closed set, where they can be one: replies are then read as replies are."""
+    texts = sorted({label.strip() for label in labels.values()})
+    return texts if 2 <= len(texts) <= MOST_LABELS and known_set(texts) is not None else None
 
 
 def _sides(path: Path, found: list[Answer], models: Sequence[str]) -> list[list[Answer]]:
@@ -102,9 +113,10 @@ def _by_id(path: Path, side: list[Answer]) -> dict[str, Answer]:
 
 def _table(cheap: Mapping[str, Answer], strong: Mapping[str, Answer], labels: Mapping[str, str]) -> pd.DataFrame:
     rows = []
+    told = {name: labels.get(name) or a.label or getattr(strong.get(name), "label", None) for name, a in cheap.items()}
+    spelling = known_set(list(dict.fromkeys(label.strip() for label in told.values() if label is not None)))
     for name, a in cheap.items():
-        s = strong.get(name)
-        label = labels.get(name) or a.label or (s.label if s else None)
+        s, label = strong.get(name), told[name]
         rows.append(
             {
                 "example_id": utf8(name),
@@ -112,10 +124,12 @@ def _table(cheap: Mapping[str, Answer], strong: Mapping[str, Answer], labels: Ma
                 "label": _text(label),
                 "confidence": a.confidence,
                 "cheap_answer": _text(a.answer),
-                "cheap_correct": _graded(a, label, name in labels),
+                "cheap_correct": _graded(a, label, name in labels, spelling),
                 "cheap_usd": a.usd,
                 "strong_answer": _text(s.answer) if s else None,
-                "strong_correct": _graded(s, label, name in labels) if s else None,
+                "strong_correct": _graded(s, label, name in labels, spelling)
+                if s and (s.answer or s.correct is not None)
+                else None,
                 "strong_usd": s.usd if s else None,
             }
         )
@@ -129,11 +143,16 @@ def _text(text: str | None) -> str | None:
     return None if text is None else utf8(text)
 
 
-def _graded(a: Answer, label: str | None, given: bool) -> bool | None:
-    """The tool's grade, unless right answers were given; None where nothing tells."""
+def _graded(a: Answer, label: str | None, given: bool, spelling: AnswerSet | None) -> bool | None:
+    """The tool's grade, unless right answers were given; None where nothing tells. Texts are compared as everywhere."""
     if a.correct is not None and not given:
         return a.correct
-    return None if label is None else a.answer is not None and a.answer.strip().casefold() == label.strip().casefold()
+    if label is None or a.answer is None:
+        return None if label is None else False
+    if spelling is None:
+        return fold(a.answer, "loose").strip() == fold(label, "loose").strip()
+    said = read_label(a.answer, spelling)
+    return said is not None and said == read_label(label, spelling)
 
 
 def _notes(cheap: Mapping[str, Answer], strong: Mapping[str, Answer], labels: Mapping[str, str] | None) -> list[str]:
@@ -143,6 +162,8 @@ def _notes(cheap: Mapping[str, Answer], strong: Mapping[str, Answer], labels: Ma
         said.append(f"{blank:,} without a confidence; they escalate")
     if strong:
         missing = len(cheap.keys() - strong.keys())
+        if unread := sum(a.answer is None and a.correct is None for a in strong.values()):
+            said.append(f"{unread:,} strong replies are no readable answer; they count as missing, against the promise")
         said.append(f"{len(strong):,} strong answers" + (f"; {missing:,} rows have none" if missing else ""))
         if extra := len(strong.keys() - cheap.keys()):
             said.append(f"{extra:,} strong answers belong to no row and are left out")
@@ -162,8 +183,15 @@ def labels_of(path: Path, id_column: str, label_column: str) -> dict[str, str]:
                     f"{table.where(number)}: no column {column!r} (--id, --label); columns here: {columns_shown(row)}"
                 )
         if row[label_column] not in (None, ""):
-            out[str(row[id_column])] = str(row[label_column])
+            out[_value(row, id_column, table.where(number))] = _value(row, label_column, table.where(number))
     return out
+
+
+def _value(row: Mapping[str, object], column: str, place: str) -> str:
+    try:
+        return label_text(row[column]) or ""
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {column} is {str(row[column])[:80]}: {error}; write it as text") from None
 
 
 def encoded(frame: pd.DataFrame, path: Path) -> bytes:
