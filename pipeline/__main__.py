@@ -19,14 +19,11 @@ from typing import Any
 
 import cascade_threshold
 from pipeline import terminal
-from pipeline.config import engine_options, import_options
+from pipeline.config.arguments import GROUPS, TITLES
 from pipeline.config.providers import PROVIDERS
-from pipeline.config.vocabulary import FORMATS
 from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, Stopped, UsageError
 from pipeline.redact import keep_address_secret, redact, without_keys
 from pipeline.run import cache_folder
-
-MONITOR_FORMATS = ("text", "json", "prometheus", "markdown")
 
 OLDEST = (3, 11)
 INSTALL = "pip install 'cascade-threshold[pipeline]'"
@@ -46,17 +43,20 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sweep": ("cost and accuracy at up to 1,000 thresholds", ("tasks", "config", "data")),
     "recommend": ("the certified threshold, or why there is none", ("tasks", "config", "data")),
     "report": ("write the HTML page and figures, refresh the index", ("tasks", "config", "data")),
-    "export": ("print or write the policy in another format", ("tasks", "config", "data", "export")),
-    "monitor": ("check production replies against a policy", ("monitor",)),
+    "export": ("print or write the policy in another format", ("tasks", "config", "data", "export", "gate")),
+    "monitor": ("check production replies against a policy", ("policy", "monitor")),
     "route": (
         "read one completion (JSON, or in {completion, options, text, segment}) on stdin, print the decision",
         ("policy",),
     ),
     "status": (
         "requests sent, kept, failed, perhaps paid twice, dollars; runs of a task",
-        ("task?", "config?", "status"),
+        ("task?", "config", "status"),
     ),
-    "compare": ("two decisions on the same rows: differences with intervals", ("compare", "config", "data")),
+    "compare": (
+        "two decisions on the same rows: differences with intervals",
+        ("compare", "markdown", "comparison", "config", "data"),
+    ),
     "new": ("propose a config for your own data", ("new",)),
     "import": ("turn another tool's file into a table of predictions", ("import",)),
     "purge": ("remove kept replies by task, example id or age", ("task?", "purge")),
@@ -178,198 +178,17 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, groups) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        taken: set[tuple[str, ...]] = set()
         for group in groups:
-            _GROUPS[group](sub)
+            to = sub.add_argument_group(TITLES[group]) if group in TITLES else sub
+            for names, options in GROUPS[group]:
+                if names not in taken:
+                    to.add_argument(*names, **options)
+            taken |= {names for names, _ in GROUPS[group]}
         sub.add_argument("--json", action="store_true", help="machine-readable result on stdout")
         sub.add_argument("--quiet", action="store_true", help="no progress, no summary")
     return top
 
-
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-        return value
-
-    return read
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got {text}")
-    return value
-
-
-def _tasks(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "task",
-        metavar="TASK",
-        nargs="?",
-        help="a name in configs/, a path to a config, or 'all'; left out: those whose models are all embedded, which cost nothing",
-    )
-
-
-def _task_or_not(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "task", metavar="TASK", nargs="?", help="a name in configs/, a path to a config, or 'all' (default)"
-    )
-
-
-def _config(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--provider",
-        choices=tuple(PROVIDERS),
-        help="who answers both roles, unless the config names a role's own (default: the config's)",
-    )
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the config"
-    )
-    _dirs(sub)
-
-
-def _dirs(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), help="where replies and runs are kept (default: runs)"
-    )
-    sub.add_argument(
-        "--reports-dir", type=Path, default=Path("reports"), help="where pages are written (default: reports)"
-    )
-
-
-def _limit(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--limit", type=_positive(int), metavar="N", help="use only the N rows with the smallest hashes")
-
-
-def _data(sub: argparse.ArgumentParser) -> None:
-    if not any("--limit" in a.option_strings for a in sub._actions):
-        _limit(sub)
-    sub.add_argument(
-        "--predictions",
-        type=Path,
-        metavar="FILE",
-        help="start from a table you already have (example_id, confidence, cheap_correct, ...)",
-    )
-
-
-def _spend(sub: argparse.ArgumentParser) -> None:
-    if not any("--limit" in a.option_strings for a in sub._actions):
-        _limit(sub)
-    sub.add_argument(
-        "--max-usd", type=_positive(float), metavar="X", help="stop, resumable, before more than X dollars are spent"
-    )
-    sub.add_argument("--yes", action="store_true", help="spend without asking")
-    sub.add_argument("--concurrency", type=_positive(int), metavar="N", help="requests in flight")
-    sub.add_argument("--allow-insecure", action="store_true", help="send a real key over plain http")
-    sub.add_argument(
-        "--resend-lost",
-        action="store_true",
-        help="send the requests of a batch again whose results the service has lost (perhaps paid twice)",
-    )
-
-
-def _export(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--format", choices=FORMATS, default="json", help="default: json")
-    sub.add_argument("--output", type=Path, metavar="FILE", help="write here instead of stdout")
-    sub.add_argument("--allow-uncertified", action="store_true", help="export a policy without a promise")
-    sub.add_argument("--allow-demo", action="store_true", help="export a policy of demonstration models")
-    gate = sub.add_argument_group("release gate (exit 5 with the figure and the limit)")
-    gate.add_argument(
-        "--require", choices=("certified",), help="only a verdict with a passed test: certified, or cheap_only"
-    )
-    gate.add_argument("--max-escalation", type=_share, metavar="X", help="largest share of escalated requests, 0 to 1")
-    gate.add_argument(
-        "--max-usd-per-1000", type=_positive(float), metavar="X", help="largest cost of 1,000 requests in dollars"
-    )
-    gate.add_argument(
-        "--against",
-        type=Path,
-        metavar="POLICY",
-        help="the policy in production: refuse a weaker promise, or a figure outside its interval on the worse side",
-    )
-
-
-def _policy(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--policy", type=Path, required=True, metavar="FILE", help="a policy.json")
-
-
-def _monitor(sub: argparse.ArgumentParser) -> None:
-    _policy(sub)
-    sub.add_argument(
-        "--log",
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="JSON lines (decisions or raw completions): files, patterns, or - for standard input; plain, gzip, bzip2 or xz",
-    )
-    sub.add_argument(
-        "--format", choices=MONITOR_FORMATS, default="text", help="default: text; prometheus for a textfile collector"
-    )
-    sub.add_argument(
-        "--require-labels", action="store_true", help="exit 7 when no label was tested, or some could not be read"
-    )
-    sub.add_argument(
-        "--days",
-        type=_positive(float),
-        metavar="N",
-        help="judge drift on the newest N days (default: 2,000 newest lines)",
-    )
-
-
-def _status(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--export-replies",
-        type=Path,
-        metavar="DIR",
-        help="write kept replies in the form that the recorded provider reads",
-    )
-
-
-def _compare(sub: argparse.ArgumentParser) -> None:
-    text = "a task, a run's or decision's folder, or a policy.json"
-    sub.add_argument("first", metavar="A", help=text)
-    sub.add_argument("second", metavar="B", help="another one; differences are B minus A")
-    _markdown(sub)
-    sub.add_argument("--html", type=Path, metavar="FILE", help="write the comparison as a page in the report's style")
-    again = "interval of the thresholds' difference: redraw the certify rows N times and repeat the test (200: about 20 s for 3,000 rows)"
-    sub.add_argument("--draws", type=_positive(int), metavar="N", help=again)
-
-
-def _markdown(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--markdown", type=Path, metavar="FILE", help="write a summary for a pull-request comment")
-
-
-def _new(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--label", metavar="COLUMN", help="the column with the right answer (default: guessed)")
-    sub.add_argument("--text", metavar="COLUMN", action="append", help="a column of the prompt; may be repeated")
-    sub.add_argument("name", metavar="NAME", help="the new task's name: a-z, 0-9, _")
-    sub.add_argument(
-        "--from", dest="source", required=True, metavar="FILE", help="a .csv, .jsonl or .parquet with labeled rows"
-    )
-
-
-def _purge(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--example-id", metavar="ID", help="only this row's replies")
-    sub.add_argument("--older-than", type=_positive(float), metavar="DAYS", help="only replies kept for longer")
-    sub.add_argument("--yes", action="store_true", help="remove without asking")
-    sub.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where replies are kept (default: runs)")
-
-
-def _demo(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("folder", metavar="DIR", type=Path, help="gets configs/ and datasets/; no file is overwritten")
-
-
-_GROUPS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "tasks": _tasks, "task?": _task_or_not, "config": _config, "config?": _config, "limit": _limit, "data": _data, "spend": _spend, "engine": engine_options.add,
-    "export": _export, "policy": _policy, "monitor": _monitor, "status": _status, "compare": _compare, "markdown": _markdown, "new": _new, "import": import_options.add, "purge": _purge, "demo": _demo,
-}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())
