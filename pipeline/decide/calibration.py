@@ -19,7 +19,7 @@ from scipy.special import expit
 from cascade_threshold.calibrator import FORMS, KINDS, Calibrator
 from cascade_threshold.logistic_form import CLIP, LogisticForm
 from pipeline.decide.predictions import Rows
-from pipeline.decide.scores.value_counts import Cells, known
+from pipeline.decide.scores.value_counts import Cells
 from pipeline.decide.testing.clusters import fold_of
 
 Floats = npt.NDArray[np.float64]
@@ -45,24 +45,22 @@ def fit(confidence: npt.ArrayLike, correct: npt.ArrayLike, *, kind: str = "auto"
     """
     if kind != "auto" and kind not in KINDS:
         raise ValueError(f"calibration kind {kind!r} is not one of auto, {', '.join(KINDS)}")
-    p, y = known(confidence, correct)
-    order = np.lexsort((y, p))  # so that the folds do not depend on the order of the rows
-    p, y = p[order], y[order]
-    right, wrong = int(y.sum()), int(len(y) - y.sum())
+    every = Cells.of(confidence, correct)
+    graded, right, wrong = int(every.total), int(every.right.sum()), int(every.wrong.sum())
     if kind == "none":
         return Calibrator()
-    if len(p) < FEWEST_ROWS or min(right, wrong) < FEWEST_OF_EACH:
-        return Calibrator(reason=f"not fitted: {len(p)} graded rows, {right} right and {wrong} wrong")
-    cells = Cells.of(p, y).merged(MOST_CELLS)
+    if graded < FEWEST_ROWS or min(right, wrong) < FEWEST_OF_EACH:
+        return Calibrator(reason=f"not fitted: {graded} graded rows, {right} right and {wrong} wrong")
+    cells = every.merged(MOST_CELLS)
     if kind == "isotonic":
         return _isotonic(cells)
-    if kind == "auto" and (len(p) < AUTO_ROWS or min(right, wrong) < AUTO_OF_EACH):
-        reason = f"platt: {len(p)} rows and {min(right, wrong)} of the rarer class are too few to compare calibrators"
+    if kind == "auto" and (graded < AUTO_ROWS or min(right, wrong) < AUTO_OF_EACH):
+        reason = f"platt: {graded} rows and {min(right, wrong)} of the rarer class are too few to compare calibrators"
         return replace(_Design.of("platt", cells).fit(cells), reason=reason)
     kinds = CANDIDATES if kind == "auto" else (kind,)
     if kind in FORMS:
         return _Design.of(kind, cells).fit(cells)
-    return _best(kinds, p, y, cells, seed)
+    return _best(kinds, *every.rows(), cells, seed)
 
 
 def apply(calibrator: Calibrator, confidence: npt.ArrayLike) -> Floats:

@@ -145,6 +145,8 @@ class CodedTexts:
 
     def factorized(self) -> tuple[Codes, Codes]:
         """Number of each row's text by first appearance, (n,), -1 where there is none; and the places of these in `values`."""
+        if len(self) and self.codes[0] >= 0 and np.all(self.codes[1:] > self.codes[:-1]):  # each another text
+            return np.arange(len(self)), self.codes.astype(np.int64)
         first = np.full(len(self.values) + 1, len(self), dtype=np.int64)  # where each code stands first; -1 is the last
         first[self.codes[::-1]] = np.arange(len(self) - 1, -1, -1)
         places = np.flatnonzero(first[:-1] < len(self))

@@ -95,3 +95,15 @@ def test_whatever_needs_a_rule_goes_row_by_row(
     plain, quick, slow = both(tmp_path, table(**more), monkeypatch, POOLED)
     assert plain is None
     assert quick.astype(object).where(quick.notna(), None).equals(slow.astype(object).where(slow.notna(), None))
+
+
+def test_one_id_that_occurs_twice_among_very_many_is_found(tmp_path: Path) -> None:
+    n = 3 * typed_predictions.AT_ONCE // 2
+    ids = [f"r{i}" for i in range(n)]
+    for twice in (None, 0, n - 2):
+        ids[n - 1] = f"r{n - 1 if twice is None else twice}"
+        frame = pd.DataFrame({"example_id": ids, "confidence": 0.5, "cheap_correct": True})
+        frame.to_parquet(path := tmp_path / "t.parquet", row_group_size=n // 3)
+        found = typed_predictions.table(path, {})
+        assert (found is None) == (twice is not None)
+        assert found is None or found["example_id"].to_pylist() == ids

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from cascade_threshold.calibrator import KINDS, Calibrator
 from pipeline.decide import calibration, metrics
 from pipeline.decide.calibration import apply, clipped, fit, readings
+from pipeline.decide.scores.value_counts import Cells
 
 Floats = np.ndarray
 
@@ -278,3 +279,14 @@ def test_a_curve_through_its_own_points_looks_calibrated_and_a_cross_fitted_one_
     crossed = metrics.summary(readings(whole, rows, seed=1), rows.cheap_correct)["corp_brier_miscalibration"]
     assert own < 1e-4
     assert crossed > 0.003
+
+
+def test_counts_give_the_rows_back_in_order() -> None:
+    rng = np.random.default_rng(0)
+    p, y = rng.choice([0.0, 0.25, 0.5, 1.0], 500), (rng.random(500) < 0.6).astype(float)
+    p[::50], y[::70] = np.nan, np.nan
+    kept = ~np.isnan(p) & ~np.isnan(y)
+    order = np.lexsort((y[kept], p[kept]))
+    value, correct = Cells.of(p, y).rows()
+    np.testing.assert_array_equal(value, p[kept][order])
+    np.testing.assert_array_equal(correct, y[kept][order])

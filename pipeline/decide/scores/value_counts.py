@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,11 +46,16 @@ class Cells:
         p, y = known(confidence, correct)
         if len(p) == 0:
             return cls(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0))
-        order = np.argsort(p, kind="stable")
-        p, y = p[order], y[order]
-        starts = np.concatenate([[0], np.flatnonzero(p[1:] > p[:-1]) + 1])
-        n = np.diff(np.append(starts, len(p))).astype(np.float64)
-        return cls(p[starts], n, np.add.reduceat(y, starts), p[starts])
+        cell, value = pd.factorize(p)
+        order = np.argsort(value)
+        n, right = np.bincount(cell)[order].astype(np.float64), np.bincount(cell, y)[order].astype(np.float64)
+        return cls(value[order], n, right, value[order])
+
+    def rows(self) -> tuple[Floats, Floats]:
+        """The rows that were counted, confidence and correctness in ascending order, shape (total,) each."""
+        wrong_and_right = np.column_stack([self.wrong, self.right]).astype(np.int64)
+        correct = np.repeat(np.tile([0.0, 1.0], len(self)), wrong_and_right.ravel())
+        return np.repeat(self.value, self.n.astype(np.int64)), correct
 
     def index_of(self, confidence: Floats) -> npt.NDArray[np.int64]:
         """The cell of each confidence that was counted, shape (n,)."""
@@ -73,7 +79,8 @@ def known(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Floats, Fl
     if p.ndim != 1 or p.shape != y.shape:
         raise ValueError(f"confidence has shape {p.shape} and correct {y.shape}: two arrays of one length are needed")
     both = ~(np.isnan(p) | np.isnan(y))
-    p, y = p[both], y[both]
+    if not both.all():
+        p, y = p[both], y[both]
     if len(p) and not (p.min() >= 0 and p.max() <= 1):
         raise ValueError(f"confidences lie in [0, 1], found {p.min():g} to {p.max():g}")
     if not np.all((y == 0) | (y == 1)):

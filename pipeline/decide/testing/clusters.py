@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -114,9 +114,13 @@ def fold_of(group: Texts, folds: int, seed: int) -> Codes:
     keys = chain(coded.texts_at(places), ((None, i) for i in alone.tolist()))
     number[alone] = len(places) + np.arange(len(alone))
     start = f"part of a cross-fit:{seed}:"
-    hashed = (sha256(f"{start}{key}".encode("utf-8", "surrogatepass")).digest()[:8] for key in keys)
-    part = np.frombuffer(b"".join(hashed), dtype=">u8") % np.uint64(folds)
-    return np.asarray(part.astype(np.int64)[number], dtype=np.int64)
+    part = np.empty(len(places) + len(alone), dtype=np.int64)
+    for first in range(0, len(part), 1 << 16):  # a million digests at once would take more memory than their rows
+        digests = [
+            sha256(f"{start}{key}".encode("utf-8", "surrogatepass")).digest()[:8] for key in islice(keys, 1 << 16)
+        ]
+        part[first : first + len(digests)] = np.frombuffer(b"".join(digests), dtype=">u8") % np.uint64(folds)
+    return np.asarray(part[number])
 
 
 def one_row_each(group: Codes, name: Texts) -> npt.NDArray[np.intp]:
