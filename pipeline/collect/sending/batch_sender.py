@@ -138,7 +138,7 @@ class _Batches:
                 first = True
                 while await self._round(requests, first=first):
                     first = False
-                self._count_failures()
+                self.report.failed_by_reason.update(self.reasons.values())
                 if self.capped:
                     raise CapReached(
                         f"stopped before the cap: ${self.report.usd + self.report.unknown_usd:.4f} of ${self.max_usd:g} spent; "
@@ -370,9 +370,6 @@ class _Batches:
         self.reasons[request_id] = outcome.reason
         if outcome.action is Action.REJECT:
             self.tries[request_id] = ROUNDS
-
-    def _count_failures(self) -> None:
-        self.report.failed_by_reason.update(self.reasons.values())
 
     # Stopping
 

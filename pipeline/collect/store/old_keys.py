@@ -7,9 +7,8 @@ from its request: this is done for the requests of a task before they are looked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.collect.request import Request
@@ -47,12 +46,9 @@ def _old_ids(request: Request) -> Iterator[str]:
     api = "://" in request.service
     floats = {k: float(v) if k in SAMPLING and type(v) is int else v for k, v in request.params.items()}
     for params in (request.params, floats):
-        key = _old_id(request, "together" if api else request.service, params)
+        service = "together" if api else request.service
+        key = digest(request.canonical | {"service": service, "params": dict(params)})
         if api:
             yield apart(urlsplit(request.service).netloc, key)
         elif key != request.request_id:
             yield key
-
-
-def _old_id(request: Request, service: str, params: Mapping[str, Any]) -> str:
-    return digest(request.canonical | {"service": service, "params": dict(params)})

@@ -167,7 +167,7 @@ def fit_learned(
         None,
     )
     columns += [
-        _indicators(names, names_of[rows])
+        np.asarray(names_of[rows][:, None] == np.array(names, dtype=object), dtype=np.float64)
         for names, names_of in ((labels, read.answers), (parts, read.segments))
         if names_of is not None
     ]
@@ -204,10 +204,6 @@ def _common(names: Texts | None, rows: npt.NDArray[np.bool_]) -> list[str]:
         return []
     known = Counter(name for name in names[rows].tolist() if isinstance(name, str))
     return sorted(name for name, count in known.items() if count >= FEWEST_OF_NAME) if len(known) > 1 else []
-
-
-def _indicators(names: Sequence[str], of_rows: Texts) -> Floats:
-    return np.asarray(of_rows[:, None] == np.array(names, dtype=object), dtype=np.float64)
 
 
 def _model(penalty: float) -> LogisticRegression:

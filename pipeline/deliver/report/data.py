@@ -83,7 +83,7 @@ def build(
         "intervals": advice.intervals.model_dump(),
         "first": None,
         "cards": _cards(found, sweep, human=human),
-        "warnings": _warnings(advice),
+        "warnings": [w.model_dump() for w in sorted(advice.warnings, key=lambda w: -w.gravity)],
         "decide": _decide(found, config, sweep, split, models),
         "trust": trust.trust(
             found.calibration, found.reliability, found.sweep, found.rows, split, threshold, sweep, advice.optimism
@@ -118,7 +118,7 @@ def _verdict(found: Artefacts) -> dict[str, Any]:
         "certificate": advice.certificate.model_dump(exclude={"details"}),
         "reason": advice.certificate.reason,
         "outcome": None if advice.outcome is None else advice.outcome.model_dump(),
-        "difference": None if advice.difference is None else advice.difference.model_dump(),
+        "difference": None if advice.difference is None else advice.difference.to_json(),
         "unreadable": advice.unreadable,
         "labels_needed": advice.labels_needed,
         "tightest": advice.tightest,
@@ -171,7 +171,9 @@ def _cards(found: Artefacts, sweep: dict[str, Any] | None, *, human: bool) -> li
             "estimate": cost,
             "strong": alone,
             "cheap": ends["cheap_only"]["usd_per_1000"],
-            "change": None if cost is alone else _relative(cost["value"], alone["value"]),
+            "change": None
+            if cost is alone or cost["value"] is None or not alone["value"]
+            else cost["value"] / alone["value"] - 1,
         },
         {
             "key": "wrong",
@@ -190,10 +192,6 @@ def _cards(found: Artefacts, sweep: dict[str, Any] | None, *, human: bool) -> li
     ]
 
 
-def _relative(value: float | None, base: float | None) -> float | None:
-    return None if value is None or not base else value / base - 1
-
-
 def _ends(found: Artefacts, *, human: bool) -> dict[str, Any]:
     """Each model alone on the shown split.
 
@@ -208,11 +206,6 @@ def _ends(found: Artefacts, *, human: bool) -> dict[str, Any]:
 def _by_definition(estimate: Mapping[str, Any]) -> dict[str, Any]:
     """An estimate that is no estimate: its value without an interval."""
     return {**estimate, "lower": None, "upper": None}
-
-
-def _warnings(advice: records.Recommendation) -> list[dict[str, Any]]:
-    """Gravest first (3 is the gravest), in the order given among equals."""
-    return [w.model_dump() for w in sorted(advice.warnings, key=lambda w: -w.gravity)]
 
 
 def _prevalence(config: TaskConfig) -> dict[str, float] | None:

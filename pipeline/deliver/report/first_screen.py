@@ -24,7 +24,7 @@ def first_screen(report: Mapping[str, Any], config: TaskConfig, advice: Recommen
         "money": _money(report, config, advice),
         "outcome": _outcome(report, other),
         "against": _against(report, advice),
-        "totals": None if advice.totals is None else {k: e.model_dump() for k, e in advice.totals.items()},
+        "totals": None if advice.totals is None else {k: e.to_json() for k, e in advice.totals.items()},
         "weakest": _weakest(report),
     }
 
@@ -142,7 +142,7 @@ def _against(report: Mapping[str, Any], advice: Recommendation) -> dict[str, Any
     """Accuracy of the cascade minus the strong side's, on the rows and with the weights of the bars; None where unknown."""
     gold = report["failures"]["gold"]
     found = advice.mix_difference if report["decide"]["reweighted"] else advice.difference
-    return None if found is None or found.value is None or not gold else found.model_dump()
+    return None if found is None or found.value is None or not gold else found.to_json()
 
 
 def _weakest(report: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,26 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.run.directory import read_json
 from pipeline.run.record import Digests, Record, checked
-
-
-class Figure(Record):
-    """An estimate: value with interval at `level`, n rows of `split`."""
-
-    value: float | None
-    lower: float | None
-    upper: float | None
-    level: float
-    n: int
-    split: str
 
 
 class Outcome(Record):
     """The figure a promise is about, beside the promise."""
 
     kind: str
-    figure: Figure
+    figure: Estimate
     bound: float
     at_most: bool
     broken: bool
@@ -45,8 +35,8 @@ class Advised(Record):
 class End(Record):
     """One model alone."""
 
-    accuracy: Figure
-    usd_per_1000: Figure
+    accuracy: Estimate
+    usd_per_1000: Estimate
 
 
 class Ends(Record):
@@ -85,32 +75,32 @@ class UsualRule(Record):
 
     name: str
     threshold: float | None
-    escalation_rate: Figure
-    accuracy: Figure
-    difference: Figure
-    usd_per_1000: Figure
+    escalation_rate: Estimate
+    accuracy: Estimate
+    difference: Estimate
+    usd_per_1000: Estimate
     p_value: float | None
     kept: bool | None
     tested_on: str
-    against_cascade: Figure | None = None
+    against_cascade: Estimate | None = None
     equal: str | None = None
 
 
 class Expected(Record):
     """Estimates for the recommended threshold."""
 
-    coverage: Figure
-    escalation_rate: Figure
-    accepted_accuracy: Figure
-    system_accuracy: Figure
-    strong_accuracy: Figure
-    cheap_accuracy: Figure
-    agreement_with_strong: Figure
-    wrong_accepted_per_1000: Figure
-    usd_per_1000: Figure
-    strong_usd_per_1000: Figure
-    latency_p50_s: Figure
-    latency_p95_s: Figure
+    coverage: Estimate
+    escalation_rate: Estimate
+    accepted_accuracy: Estimate
+    system_accuracy: Estimate
+    strong_accuracy: Estimate
+    cheap_accuracy: Estimate
+    agreement_with_strong: Estimate
+    wrong_accepted_per_1000: Estimate
+    usd_per_1000: Estimate
+    strong_usd_per_1000: Estimate
+    latency_p50_s: Estimate
+    latency_p95_s: Estimate
 
 
 class Recommendation(Record):
@@ -130,9 +120,9 @@ class Recommendation(Record):
     outcome: Outcome | None
     optimism: dict[str, Any] | None
     """Figures of the threshold on the certify and the test rows, and the gap between them."""
-    difference: Figure | None
-    mix_difference: Figure | None
-    totals: dict[str, Figure] | None
+    difference: Estimate | None
+    mix_difference: Estimate | None
+    totals: dict[str, Estimate] | None
     unreadable: dict[str, Any] | None
     usual_rules: tuple[UsualRule, ...]
     baselines: tuple[dict[str, Any], ...]
