@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 from pipeline import terminal
@@ -25,6 +26,15 @@ from pipeline.run.atomic import is_stdout
 ALL = "all"
 RESUMABLE = (3, 130, 143)
 Args = argparse.Namespace
+
+
+def of_each(*, spends: bool = False) -> Callable[[Callable[[TaskInput, Allowance], Any]], Callable[[Args], Any]]:
+    """Makes an action on a task the command that runs it for each task chosen; see `each`."""
+
+    def command(action: Callable[[TaskInput, Allowance], Any]) -> Callable[[Args], Any]:
+        return wraps(action)(lambda args: each(args, action, spends=spends))
+
+    return command
 
 
 def each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: bool = False) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stages, terminal
-from pipeline.chosen_tasks import each, stdout_taken
+from pipeline.chosen_tasks import each, of_each, stdout_taken
 from pipeline.collect import collection
 from pipeline.collect.data import dataset as datasets
 from pipeline.collect.preflight import doctor as preflight
@@ -75,113 +75,89 @@ def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def doctor(args: Args) -> Any:
+@of_each()
+def doctor(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """Checks that spend next to nothing, with what to do about each failure."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        with ResponseStore(task.store_path) as store:
-            found = collection.doctor(task, store, allowance)
-        health = task.dataset.health
-        _print(
-            task,
-            f"{task.config.task} ({task.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
-            f"{health['duplicate_texts']:,} copies",
-            *preflight.lines(found),
-        )
-        preflight.require(found)
-        return {**found, "dataset": health}
-
-    return each(args, one)
+    with ResponseStore(task.store_path) as store:
+        found = collection.doctor(task, store, allowance)
+    health = task.dataset.health
+    _print(
+        task,
+        f"{task.config.task} ({task.provider}): {health['rows']:,} rows, {health['splits']['certify']:,} of them certify, "
+        f"{health['duplicate_texts']:,} copies",
+        *preflight.lines(found),
+    )
+    preflight.require(found)
+    return {**found, "dataset": health}
 
 
-def estimate(args: Args) -> Any:
+@of_each()
+def estimate(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """What a run would send and cost."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        stages.require_parts(task)
-        with ResponseStore(task.store_path) as store:
-            found = collection.estimate(task, store)
-        past = changes(task)
-        _print(
-            task,
-            f"{task.config.task} ({task.provider}): {len(task.dataset):,} rows",
-            *([past.line] if past else []),
-            *estimates.estimate_lines(found),
-            *(f"warning: {noticed.line}" for noticed in collection.questions(task)),
-        )
-        told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
-        return {"task": task.config.task, **found, "changes": told}
-
-    return each(args, one)
+    stages.require_parts(task)
+    with ResponseStore(task.store_path) as store:
+        found = collection.estimate(task, store)
+    past = changes(task)
+    _print(
+        task,
+        f"{task.config.task} ({task.provider}): {len(task.dataset):,} rows",
+        *([past.line] if past else []),
+        *estimates.estimate_lines(found),
+        *(f"warning: {noticed.line}" for noticed in collection.questions(task)),
+    )
+    told = None if past is None else {"since": past.since, "started": past.started, "what": list(past.what)}
+    return {"task": task.config.task, **found, "changes": told}
 
 
-def collect(args: Args) -> Any:
+@of_each(spends=True)
+def collect(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """Send what is missing."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        with stages.begun(task):
-            found = stages.collect(task, allowance)
-        if found.stopped is not None:
-            raise found.stopped
-        return _done(task)
-
-    return each(args, one, spends=True)
+    with stages.begun(task):
+        found = stages.collect(task, allowance)
+    if found.stopped is not None:
+        raise found.stopped
+    return _done(task)
 
 
-def measure(args: Args) -> Any:
+@of_each()
+def measure(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """Grade and compute signals."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        stages.measure(task, stages.graded(task))
-        return _done(task)
-
-    return each(args, one)
+    stages.measure(task, stages.graded(task))
+    return _done(task)
 
 
-def calibrate(args: Args) -> Any:
+@of_each()
+def calibrate(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """Fit the calibrator."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        given = task.table is not None and not task.run.has(GRADED)
-        stages.calibrate(task, stages.measure(task, stages.graded(task)) if given else Predictions.read(task.decision))
-        return _done(task)
-
-    return each(args, one)
+    given = task.table is not None and not task.run.has(GRADED)
+    stages.calibrate(task, stages.measure(task, stages.graded(task)) if given else Predictions.read(task.decision))
+    return _done(task)
 
 
-def sweep(args: Args) -> Any:
+@of_each()
+def sweep(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """Cost and accuracy at every level."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        stages.sweep(task, Predictions.read(task.decision))
-        return _done(task)
-
-    return each(args, one)
+    stages.sweep(task, Predictions.read(task.decision))
+    return _done(task)
 
 
-def recommend(args: Args) -> Any:
+@of_each()
+def recommend(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """The threshold or why there is none."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        rows, fitted = Predictions.read(task.decision), task.decision.read_json(CALIBRATION)
-        found = stages.recommend(task, rows, fitted, task.decision.read_table(SWEEP)).advice
-        task.run.update(**described(task))
-        policy = task.decision.path(POLICY)
-        _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")
-        return {k: found[k] for k in ("task", "run_id", "decision_id", "verdict", "threshold", "sentence")}
-
-    return each(args, one)
+    rows, fitted = Predictions.read(task.decision), task.decision.read_json(CALIBRATION)
+    found = stages.recommend(task, rows, fitted, task.decision.read_table(SWEEP)).advice
+    task.run.update(**described(task))
+    policy = task.decision.path(POLICY)
+    _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")
+    return {k: found[k] for k in ("task", "run_id", "decision_id", "verdict", "threshold", "sentence")}
 
 
-def report(args: Args) -> Any:
+@of_each()
+def report(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """The pages."""
-
-    def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
-        decision = task.decision
-        decision.require_whole()
-        return _outcome(task, stages.report(task), decision.read_json(RECOMMENDATION))
-
-    return each(args, one)
+    decision = task.decision
+    decision.require_whole()
+    return _outcome(task, stages.report(task), decision.read_json(RECOMMENDATION))
 
 
 def export(args: Args) -> Any:
