@@ -149,7 +149,7 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             nargs="+",
             required=True,
             metavar="FILE",
-            help="JSON lines (decisions or raw completions): files, patterns, or - for standard input; plain, gzip, bzip2 or xz",
+            help="decisions or raw completions as JSON lines, CSV or Parquet: files, patterns, or - for standard input; plain, gzip, bzip2 or xz",
         ),
         _argument(
             "--format",

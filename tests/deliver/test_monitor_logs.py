@@ -83,6 +83,12 @@ def with_verdicts(lines: list[Line], right: Any, wrong: Any) -> bytes:
     return jsonl([{k: v for k, v in x.items() if k != "label"} for x in out]).encode()
 
 
+def csv_rows(header: list[str], rows: list[list[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerows([header, *rows])
+    return out.getvalue().encode()
+
+
 def csv_text(lines: list[Line], delimiter: str) -> bytes:
     out = io.StringIO()
     writer = csv.DictWriter(out, [*lines[0], "label", "note"], delimiter=delimiter)
@@ -147,6 +153,7 @@ VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
         {"correct": int(line["label"] == "spam")} if "label" in line else {})} for line in lines]).encode(),
     "labels in another case": lambda lines: jsonl([{**x, **({"label": f" {x['label'].upper()} "} if "label" in x else {})} for x in lines]).encode(),
     "comma separated": lambda lines: csv_text(lines, ","),
+    "a column of lines": lambda lines: csv_rows(["@timestamp", "@message"], [[str(i), json.dumps(x)] for i, x in enumerate(lines)]),
     "tab separated": lambda lines: csv_text(lines, "\t"),
     "parquet": parquet,
     "pairs": lambda lines: "".join("level=info " + " ".join(f"{k}={json.dumps(v)}" for k, v in x.items()) + "\n" for x in lines).encode(),
@@ -331,3 +338,23 @@ def test_a_month_of_production_gets_the_verdicts_that_are_due(tmp_path: Path, fa
         assert 20 <= broken[0] <= 24
     else:
         assert broken == []
+
+
+def test_a_row_of_a_table_that_cannot_be_read_counts_with_its_label(policy_file: Path, tmp_path: Path) -> None:
+    """A row cut short, and a quote that never closes: rows of a table with a label column."""
+    policy, path = Policy(json.loads(policy_file.read_text())), tmp_path / "log.csv"
+    whole = csv_text(log(policy_file, 400, 0.01), ",")
+    for spoilt in (whole + b"2026-11-27,email\n", whole + b'2026-11-27,"email\n', b"a,b\n" + whole + b"one,two\n"):
+        path.write_bytes(spoilt)
+        report = check(policy, (line for found in expand([path]) for line in found.lines()))
+        assert report["lines"]["judged"] == 400
+        assert report["lines"]["bad"] + report["lines"]["torn"] == 1 + spoilt.startswith(b"a,b")
+    path.write_bytes(whole + b"2026-11-27,email\n")
+    report = check(policy, (line for found in expand([path]) for line in found.lines()))
+    assert (report["verdict"], report["tested"]) == ("untested", False)
+
+
+def test_pairs_with_escapes_that_json_does_not_know_are_read(policy_file: Path) -> None:
+    policy = Policy(json.loads(policy_file.read_text()))
+    line = r'path="C:\logs\q" quote="a\qb" action=accept confidence=0.95 answer=spam label=work model=' + CHEAP
+    assert check(policy, [line])["lines"]["judged"] == 1

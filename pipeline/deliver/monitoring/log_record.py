@@ -86,13 +86,15 @@ def records(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[LogRec
             yield LogRecord(_unwrapped(line))
             continue
         text = (line.decode("utf-8", "replace") if isinstance(line, bytes) else line).strip("\x00\x1e\ufeff \t\r\n")
-        row = table.row(line) if isinstance(line, str) else False
-        if row is not False and not text.startswith("{"):
-            if isinstance(row, Mapping) and row and not table.starts(text):
-                yield LogRecord(row)
-            continue
         if table.starts(text):
             continue
+        if table.within(text):
+            row = table.row(line if isinstance(line, str) else text)
+            if row is None:
+                continue
+            if row or "{" not in text:  # no row of the table may still be a line with an object in it
+                yield LogRecord(_unwrapped(row)) if row else LogRecord(None, table.labeled)
+                continue
         if many.open or (not held and text in ("[", "{")):
             yield from many.add(text)
             continue
@@ -110,6 +112,8 @@ def records(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[LogRec
                 continue
             text, held = held.strip(), ""
         yield from _read(text)
+    if table.open:
+        yield LogRecord(None, table.labeled, torn=True)
     yield from many.rest()
     if held:
         yield from _read(held)
@@ -191,7 +195,12 @@ def _embedded(text: str) -> list[Mapping[str, Any] | str] | None:
 
 def _pairs(text: str) -> list[Mapping[str, Any] | str] | None:
     """action=accept confidence=0.97 label="spam", as key=value loggers write a decision."""
-    found = {name: json_text.parse(value) if value[:1] == '"' else value for name, value in _PAIR.findall(text)}
+    found: dict[str, Any] = {}
+    for name, value in _PAIR.findall(text):
+        try:
+            found[name] = json_text.parse(value) if value[:1] == '"' else value
+        except ValueError:  # an escape that JSON does not know
+            found[name] = value[1:-1]
     return [{k: v for k, v in found.items() if v not in ("", "null", "None")}] if "action" in found else None
 
 

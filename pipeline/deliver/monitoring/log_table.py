@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -11,42 +12,60 @@ from cascade_threshold import json_text
 from pipeline.errors import UsageError
 
 PARQUET = b"PAR1"
-_NEEDED = frozenset({"action", "confidence"})
+_DECISION = frozenset({"action", "confidence"})
+_LINE = frozenset({"message", "@message", "log", "_raw", "textPayload", "jsonPayload"})
+_AUDIT = frozenset({"label", "correct"})
+_NAME = re.compile(r"[\w@][\w@. -]*")
+MOST_LINES = 1000
+"""A field that spans more lines has lost its closing quote."""
 
 
 class LogTable:
-    """A CSV whose header names at least action and confidence. One line at a time; fields may span lines."""
+    """A CSV whose header names action and confidence, or a column of log lines; line by line, fields may span several."""
 
     def __init__(self) -> None:
-        self._header: list[str] | None = None
+        self._header: list[str] = []
         self._delimiter = ","
-        self._open = ""
+        self._held: list[str] = []
+
+    @property
+    def open(self) -> bool:
+        """Whether a row has begun and not ended."""
+        return bool(self._held)
+
+    @property
+    def labeled(self) -> bool:
+        """Whether its rows may carry labels."""
+        return not _AUDIT.isdisjoint(self._header)
 
     def starts(self, text: str) -> bool:
         """Whether the line is a header; then the lines that follow are rows."""
-        if "{" in text or not all(name in text for name in _NEEDED):
+        if self._held or "{" in text or not any(name in text for name in ("confidence", *_LINE)):
             return False
         for mark in ",;\t|":
             names = [name.strip().strip('"') for name in text.split(mark)]
-            if names and set(names) >= _NEEDED:
-                self._header, self._delimiter, self._open = names, mark, ""
+            known = set(names) >= _DECISION or not _LINE.isdisjoint(names)
+            if len(names) > 1 and known and all(_NAME.fullmatch(name) or not name for name in names):
+                self._header, self._delimiter = names, mark
                 return True
         return False
 
-    def row(self, line: str) -> Mapping[str, Any] | bool:
-        """The row that the line completes, without its blank cells; True while a field is open, False where it is no row of the table."""
-        if self._header is None:
-            return False
-        text = self._open + line.rstrip("\r\n")
-        if text.count('"') % 2:
-            self._open = text + "\n"
-            return True
-        self._open = ""
-        fields = next(
-            csv.reader([text] if "\n" not in text else text.splitlines(keepends=True), delimiter=self._delimiter), []
-        )
+    def within(self, text: str) -> bool:
+        """Whether the line is one of its rows, or should be."""
+        return bool(self._held) or bool(self._header and text and text[0] not in "{[")
+
+    def row(self, line: str) -> Mapping[str, Any] | None:
+        """The row that the line completes, without its blank cells, empty where it is none; None while a field is open."""
+        self._held.append(line.rstrip("\r\n") + "\n")
+        if sum(part.count('"') for part in self._held) % 2 and len(self._held) < MOST_LINES:
+            return None
+        held, self._held = self._held, []
+        try:
+            fields = next(csv.reader(held, delimiter=self._delimiter), [])
+        except csv.Error:
+            return {}
         if len(fields) != len(self._header):
-            return False
+            return {}
         return {name: _value(cell) for name, cell in zip(self._header, fields, strict=True) if name and cell.strip()}
 
 
