@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.task import TaskConfig
+from pipeline.decide.advice.volume_cost import change
 from pipeline.decide.advice.warnings import speaks_of_data
 from pipeline.decide.breakdown import groups, mistakes
 from pipeline.decide.breakdown.coded_rows import CodedRows
@@ -171,9 +172,7 @@ def _cards(found: Artefacts, sweep: dict[str, Any] | None, *, human: bool) -> li
             "estimate": cost,
             "strong": alone,
             "cheap": ends["cheap_only"]["usd_per_1000"],
-            "change": None
-            if cost is alone or cost["value"] is None or not alone["value"]
-            else cost["value"] / alone["value"] - 1,
+            "change": None if cost is alone else change(cost["value"], alone["value"]),
         },
         {
             "key": "wrong",

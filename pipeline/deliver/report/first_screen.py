@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config.task import TaskConfig
 from pipeline.decide.advice.number_text import MINUS, limit, points, roughly
+from pipeline.decide.advice.volume_cost import volume_cost
 from pipeline.deliver.report import formatting as f
 from pipeline.deliver.report.records import Recommendation
 
@@ -88,28 +89,9 @@ def _money(report: Mapping[str, Any], config: TaskConfig, advice: Recommendation
     mine = card["estimate"]["value"]
     if mine is None or strong is None:
         return None
-    volume = None if config.volume is None else float(config.volume.requests_per_month)
-    many = (EXAMPLE_VOLUME if volume is None else volume) / 1000
-    caching = advice.caching
-    uncached = None if caching is None else {k: caching[k]["uncached"] for k in ("usd_per_1000", "strong_usd_per_1000")}
-    share = None if caching is None else caching["cached_share"]
-    return {
-        "requests": many * 1000,
-        "monthly": volume is not None,
-        "cascade": many * mine,
-        "strong": many * strong,
-        "saved": many * (strong - mine),
-        "change": None if not strong else mine / strong - 1,
-        "per_1000": {"cascade": mine, "strong": strong},
-        "break_even": None if cheap is None or not strong else max(0.0, 1 - cheap / strong),
-        "cached_share": share,
-        "uncached": None
-        if uncached is None or share is None or None in uncached.values() or not any(share.values())
-        else {
-            "cascade": many * uncached["usd_per_1000"],
-            "strong": many * uncached["strong_usd_per_1000"],
-        },
-    }
+    requests = EXAMPLE_VOLUME if config.volume is None else config.volume.requests_per_month
+    told = {"requests": float(requests), "monthly": config.volume is not None}
+    return told | volume_cost(requests, mine, cheap, strong, advice.caching)
 
 
 def _outcome(report: Mapping[str, Any], other: str) -> dict[str, Any] | None:
