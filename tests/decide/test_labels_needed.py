@@ -1,8 +1,8 @@
 """Planning held against what it plans: a run that failed, the number of labels it names, and fresh rows of the same kind."""
 
+import importlib.util
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,16 @@ from decide.sampled import bought, pooled, rates, tossed
 from populations import Population
 
 from pipeline.decide.certify import certify
-from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.sample_size import CHANCE, fewest_rows, labels_needed, larger_rates, to_collect
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+_SPEC = importlib.util.spec_from_file_location("labels_needed_script", SCRIPTS / "labels_needed.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+script = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(script)
 REAL = os.environ.get("REAL_DATA_DIR")
 MATCH = Goal("match_strong", 0.1, within=0.02)
 FINER = Goal("match_strong", 0.1, within=0.01)
@@ -22,55 +28,18 @@ ACCEPTED = Goal("accepted_accuracy", 0.1, at_least=0.95)
 LOOSER = Goal("accepted_accuracy", 0.1, at_least=0.9)
 
 
-def joined(one: Rows, other: Rows) -> Rows:
-    named = np.array([f"further {i}" for i in range(len(other))], dtype=object)
-    other = replace(other, group=named, example_id=named)
-    return Rows(**{name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in vars(one)})
-
-
-def recorded(name: str):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-    import sampled_calls
-
-    columns = sampled_calls.recorded(Path(str(REAL)) / "recorded" / name)
-
-    def draw(n, rng):
-        picked = rng.integers(0, len(columns[0]), n)
-        return sampled_calls.rows_of(*(c[picked] for c in columns))
-
-    return draw
-
-
-def simulated(name: str):
-    population = Population(name)
-    return lambda n, rng: pooled(n, rng, population)
-
-
-def outcomes(draw, goal: Goal, n: int, runs: int):
-    """For each run of `n` rows that fails: what is planned, and whether adding so many fresh rows certifies (three times)."""
-    for run in range(runs):
-        rng = np.random.default_rng([n, run])
-        rows = draw(n, rng)
-        certificate = certify(rows, goal, seed=0)
-        plan = labels_needed(rows, goal, certificate=certificate, seed=run)
-        if plan is not None:
-            tries = 0 if plan.rows is None else 3
-            yield (
-                plan,
-                [certify(joined(rows, draw(plan.rows, rng)), goal, seed=0).threshold is not None for _ in range(tries)],
-            )
-
-
 @pytest.mark.slow
 def test_adding_what_is_named_certifies_in_about_four_of_five_runs():
-    populations = {name: simulated(name) for name in ("S1", "S3", "S4")}
+    populations = {name: script.simulated(name) for name in ("S1", "S3", "S4")}
     if REAL is not None:
-        populations |= {name: recorded(name) for name in ("mmlu_gpt4o", "mmlu_llama")}
+        populations |= {
+            name: script.from_recorded(Path(REAL) / "recorded" / name) for name in ("mmlu_gpt4o", "mmlu_llama")
+        }
     certified = []
     for name, draw in populations.items():
         for goal, n in ((ACCEPTED, 150), (LOOSER, 100)):
             if not (name == "S4" and goal is ACCEPTED):  # .055 of its answers are wrong, whatever is kept
-                certified += [hit for _, hits in outcomes(draw, goal, n, 14) for hit in hits]
+                certified += [hit for _, hits in script.outcomes(draw, goal, n, 14) for hit in hits]
     assert 0.7 <= np.mean(certified) <= 0.9
     assert len(certified) > 80
 
@@ -79,7 +48,7 @@ def test_where_no_smaller_number_can_certify_that_number_is_named():
     # within .02 and .01 fewer than 115 and 231 rows certify nothing, even without a single error; then S1 nearly always does
     certified = []
     for goal, n in ((MATCH, 100), (FINER, 200)):
-        for plan, hits in outcomes(simulated("S1"), goal, n, 3):
+        for plan, hits in script.outcomes(script.simulated("S1"), goal, n, 3):
             assert plan.rows == fewest_rows(goal) - n
             certified += hits
             assert plan.chance > 0.9
@@ -97,7 +66,7 @@ def test_what_no_number_of_labels_would_certify_is_told():
 
 
 def test_a_plan_is_repeatable_and_reaches_the_chance_it_aims_at():
-    rows = simulated("S1")(150, np.random.default_rng(2))
+    rows = script.simulated("S1")(150, np.random.default_rng(2))
     certificate = certify(rows, ACCEPTED, seed=0)
     assert certificate.threshold is None
     one, other = (labels_needed(rows, ACCEPTED, certificate=certificate, seed=1) for _ in range(2))
@@ -117,7 +86,7 @@ def test_labels_that_a_hash_spreads_over_parts_bring_enough_in_nine_of_ten_draws
 def test_a_sampled_run_is_planned_at_its_own_coin():
     # all wins unseen at a coin of 0: more rows are needed than where each is seen
     rng = np.random.default_rng(9)
-    draw = simulated("S1")
+    draw = script.simulated("S1")
     rows = draw(110, rng)
     goal, coin = MATCH, tossed(110, rng)
     _, seen = bought(rows, coin, rates(0.25), goal)

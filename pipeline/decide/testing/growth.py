@@ -26,8 +26,9 @@ Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 DRAWS = 200
-PRIOR_ROWS = 5.0
-"""Rows that the curve's rate counts for beside those between two thresholds."""
+PRIOR_ROWS = 1.0
+"""Rows that the curve's rate counts for beside those between two thresholds: few, since where the surest rows are all right a
+logistic curve says that some are wrong."""
 EXACT_ORDER = 3000
 """Above this many rows outcomes are put in the quicker order, which needs about as many rows."""
 PARTS = 8

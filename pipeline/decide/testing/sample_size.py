@@ -19,7 +19,7 @@ from pipeline.decide.testing.paired_score import GRID_MARGIN, gamma_for
 LARGEST_FACTOR = 200.0
 CHANCE = 0.75
 """Probability of a certificate that planning aims at, over all rates that the rows leave possible; where the true ones can be
-certified at all, about .85 of the collections are (measured)."""
+certified at all, about .8 of the collections are (measured)."""
 RATES, NEAR = (0.1, 0.25, 0.5, 1.0), 0.05
 """Rates of the coin that are planned with, and by how much one must exceed the present one."""
 MOST_ROWS = 10_000
