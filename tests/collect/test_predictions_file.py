@@ -29,6 +29,8 @@ def table(tmp_path: Path, text: str, name: str = "t.csv") -> Path:
     ("name", "text"),
     [
         ("t.csv", "confidence;cheap_correct\n0,9;1\n0,25;0\n"),
+        ("t.csv", 'confidence;cheap_correct;"a, b"\n0,9;1;x\n0,25;0;y\n'),
+        ("t.csv", "sep=;\nconfidence;cheap_correct\n0,9;1\n0,25;0\n"),
         ("t.csv", "confidence\tcheap_correct\n0.9\tcorrect\n0.25\tincorrect\n"),
         ("t.tsv", "confidence\tcheap_correct\n0.9\tT\n0.25\tF\n"),
         ("t.csv", "confidence,cheap_correct\n0.9,True\n0.25,false\n"),
@@ -82,6 +84,7 @@ def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> N
         ("confidence,cheap_correct\n0.5,1\n-0.2,0\n0.3,1\n", r"t\.csv:3: confidence is -0\.2"),
         ("confidence,cheap_correct,cheap_usd\n0.5,1,0.1\n0.4,1,-0.1\n", r"t\.csv:3: cheap_usd is -0\.1"),
         ("confidence,cheap_correct,strong_usd\n0.5,1,inf\n", r"t\.csv:2: strong_usd is inf"),
+        ("sep=;\nconfidence;cheap_correct\n0.5;maybe\n", r"t\.csv:3: cheap_correct is 'maybe'"),
         ("confidence,cheap_correct\n0.5,maybe\n", r"t\.csv:2: cheap_correct is 'maybe'"),
         ("score,cheap_correct\n0.5,1\n", r"no column 'confidence'.*score.*predictions: \{columns"),
         ("confidence,ok\n0.5,1\n", r"needs a column cheap_correct.*confidence, ok"),

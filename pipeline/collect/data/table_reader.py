@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -164,12 +165,13 @@ class TableFile:
             self._text(raw[good:], good, raw[:good].count(b"\n") + 1)
         assert lines is not None
         self.delimiter = self._delimiter(lines)
+        before = int(lines.tell() > 0)  # lines above the header
         reader = csv.reader(lines, strict=True, delimiter=self.delimiter)
         header: list[str] | None = None
-        start = 1
+        start = 1 + before
         try:
             for fields in reader:
-                line, start = start, reader.line_num + 1
+                line, start = start, reader.line_num + 1 + before
                 if not fields:
                     continue
                 if header is None:
@@ -204,9 +206,13 @@ class TableFile:
         return header
 
     def _delimiter(self, lines: io.StringIO) -> str:
+        """What separates the header into the most fields, a comma before others."""
         first = lines.readline()
+        if self.delimiters and (said := re.fullmatch(r'"?sep=(.)"?\s*', first)):  # a spreadsheet's own first line
+            return said[1]
         lines.seek(0)
-        return "," if "," in first else next((mark for mark in self.delimiters if mark in first), ",")
+        counts = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in "," + self.delimiters}
+        return max(counts, key=lambda mark: counts[mark])
 
     def _named(self, line: int, header: list[str], fields: list[str]) -> dict[str, Any]:
         """The fields by name. A column without one is the row's number where it is the first (pandas writes it so), and must
