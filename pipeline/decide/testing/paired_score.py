@@ -10,6 +10,7 @@ the test exact for every n. References: Tango 1998 (Stat Med 17), Berger & Boos 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from pipeline.decide.testing.binomial import upper_bound
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Complex = npt.NDArray[np.complex128]
 Below = Callable[[float, npt.NDArray[np.intp]], Floats]
 """P(an outcome at least as extreme) for one nuisance value, for the outcomes with these indices."""
 
@@ -159,14 +161,21 @@ class PairedTest:
             spread = np.sqrt(n * (2 * win + within * (1 - within)))
             size = 1 << int(np.ceil(np.log2(24 * spread + 128)))
             offset = round(n * within) - size // 2
-            angle = 2 * np.pi * np.arange(size) / size
-            step = np.exp(1j * angle)
-            log_character = n * np.log1p((win + within) * (step - 1) + win * (1 / step - 1))
+            angle, up, down = _circle(size)
+            log_character = n * np.log1p((win + within) * up + win * down)
             mass = np.fft.fft(np.exp(log_character - 1j * angle * offset)).real / size
             law = np.concatenate([[0.0], np.cumsum(mass)])
             return np.asarray(np.clip(law[np.clip(sums[which] - offset + 1, 0, size)], 0.0, 1.0), dtype=np.float64)
 
         return below
+
+
+@lru_cache(maxsize=4)
+def _circle(size: int) -> tuple[Floats, Complex, Complex]:
+    """Angles of a Fourier transform, and what one step up and one down add to the characteristic function there."""
+    angle = 2 * np.pi * np.arange(size) / size
+    step = np.exp(1j * angle)
+    return angle, step - 1, 1 / step - 1
 
 
 def trinomial(n: int, win: float, loss: float) -> tuple[int, int, Floats]:
