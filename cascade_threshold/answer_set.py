@@ -270,6 +270,13 @@ class AnswerSet:
             key = _encoded(stem) + tail
             hits = {index for index, label in enumerate(keys) if label.startswith(key)} if key else set()
             ended = None if tail else self._folded.get(stem.rstrip(TRAILING))
+            if (
+                ended is None
+                and self._numbers
+                and not tail
+                and (whole := WHOLE_NUMBER.fullmatch(stem.rstrip(TRAILING)))
+            ):
+                ended = self._folded.get(whole[1])
             if ended is not None:
                 hits.add(ended)
             if hits:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from runtime.bodies import chat, entry, legacy, spelled
 
 from cascade_threshold.answers import STATUSES, AnswerSet, read_answer
 from cascade_threshold.completion import parse
+from cascade_threshold.signals import measure
 
 MAIL = AnswerSet.classify(["work", "personal", "spam", "not spam"])
 
@@ -465,5 +467,7 @@ def test_the_span_of_a_number_with_decimals_is_the_label() -> None:
     numbers = AnswerSet.classify(["1", "2", "10"])
     found = read_answer(parse(spelled("2", ".", "0")), numbers)
     assert (found.answer, found.first, found.last) == ("2", 0, 0)
-    joined = read_answer(parse(spelled("10.0")), numbers)
-    assert (joined.answer, joined.status, joined.first) == ("10", "ok", 0)
+    others = [("1.0", math.log(0.6)), ("2.0", math.log(0.3)), ("10.0", math.log(0.1))]
+    joined = measure(chat("1.0", [entry("1.0", math.log(0.6), others)]), numbers)
+    assert (joined.answer, joined.status) == ("1", "ok")
+    assert joined.label_probabilities == pytest.approx({"1": 0.6, "2": 0.3, "10": 0.1})
