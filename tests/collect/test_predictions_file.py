@@ -167,3 +167,17 @@ def test_what_pandas_writes_for_a_missing_value_is_blank_unless_it_is_a_label(tm
     assert math.isnan(frame["confidence"].iloc[2])
     spelled = table(tmp_path, "confidence,label,cheap_answer\n0.9,nan,nan\n0.8,inf,nan\n")
     assert read(spelled, SPLIT, AnswerSet.classify(["nan", "inf"]))["cheap_correct"].tolist() == [True, False]
+
+
+def test_a_column_of_correctness_that_denies_the_labels_is_refused(tmp_path: Path) -> None:
+    """One that calls other words right, as a grader of meanings does, is not."""
+
+    def made(equal: int, other: int) -> Path:
+        rows = [f"0.5,{'paris' if i % 2 else 'lyon'},paris,{equal if i % 2 else other}" for i in range(60)]
+        return table(tmp_path, "confidence,cheap_answer,label,cheap_correct\n" + "\n".join(rows) + "\n")
+
+    with pytest.raises(
+        DataError, match=r"cheap_correct says wrong in 30 of the 30 rows whose cheap_answer is the label"
+    ):
+        read(made(0, 1), SPLIT)
+    assert read(made(1, 1), SPLIT)["cheap_correct"].all()

@@ -216,10 +216,19 @@ def _require_known(labels: Iterable[Any], answers: AnswerSet, places: list[str])
 
 def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, spelling: AnswerSet | None) -> None:
     name, answer = f"{role}_correct", f"{role}_answer"
+    folded = (lambda text: fold(text, "loose").strip()) if spelling is None else spelling.fold
     if name in frame:
         found = [_truth(v, name, place) for v, place in zip(frame[name], places, strict=True)]
+        if answer in frame and "label" in frame:
+            texts = zip(frame[answer], frame["label"], strict=True)
+            same = [isinstance(a, str) and isinstance(y, str) and folded(a) == folded(y) for a, y in texts]
+            graded = [right for right, alike in zip(found, same, strict=True) if alike and right is not None]
+            if len(graded) >= table_answers.ENOUGH and sum(graded) < len(graded) / 2:
+                raise DataError(
+                    f"{path}: {name} says wrong in {len(graded) - sum(graded):,} of the {len(graded):,} rows whose {answer} is the label: "
+                    "it was written the other way round; give 1 - value, or leave the column out"
+                )
     elif answer in frame and "label" in frame:
-        folded = (lambda text: fold(text, "loose").strip()) if spelling is None else spelling.fold
         status = frame.get(f"{role}_status", pd.Series([None] * len(frame)))
         found = [
             None
