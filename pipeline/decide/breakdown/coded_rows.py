@@ -143,4 +143,7 @@ def _groups(table: pa.Table) -> Codes | None:
 def _floats(column: pa.ChunkedArray) -> Floats:
     if column.null_count == len(column):
         return np.asarray(np.broadcast_to(np.nan, len(column)))
-    return np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
+    numbers = pc.cast(column, pa.float64())
+    if numbers.num_chunks == 1 and not numbers.null_count:
+        return np.asarray(numbers.chunk(0).to_numpy())  # as they lie there, without a copy
+    return np.asarray(numbers.to_numpy(), dtype=np.float64)
