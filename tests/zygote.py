@@ -83,31 +83,24 @@ class Zygote:
 
 def die_writing(point: str, artefact: str) -> None:
     """Die with SIGKILL while an artefact is written ("write"), or when it is whole but not yet in its place ("rename")."""
-    from pipeline.run import directory, schemas
+    import pyarrow.parquet as pq
 
-    replace, write, write_table = Path.replace, schemas.TableWriter.flush, directory.pq.write_table
+    replace, write = Path.replace, pq.ParquetWriter.write_table
 
     def dying_replace(self: Path, target: Path) -> Path:
         if Path(target).name == artefact:
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(self, target)
 
-    def dying_flush(self: schemas.TableWriter) -> None:
-        write(self)
-        if artefact in str(self.path):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def dying_write_table(table: Any, path: Path, **options: Any) -> None:
-        write_table(table, path, **options)
-        if artefact in str(path):
-            os.truncate(path, path.stat().st_size // 2)
+    def dying_write(self: pq.ParquetWriter, table: Any, *args: Any, **options: Any) -> None:
+        write(self, table, *args, **options)
+        if artefact in str(self.where):
             os.kill(os.getpid(), signal.SIGKILL)
 
     if point == "rename":
         Path.replace = dying_replace  # type: ignore[method-assign]
     else:
-        schemas.TableWriter.flush = dying_flush  # type: ignore[method-assign]
-        directory.pq.write_table = dying_write_table
+        pq.ParquetWriter.write_table = dying_write
 
 
 def become(message: dict[str, Any]) -> None:
