@@ -298,11 +298,14 @@ def test_artefacts_between_stages(decided, command, data) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CASES.iterdir()))
-def test_what_once_ended_in_a_traceback_ends_as_documented(project, name) -> None:
+def test_what_once_ended_in_a_traceback_ends_as_documented(project, name, monkeypatch) -> None:
     kind = name.partition("-")[0]
+    monkeypatch.chdir(project)
     if kind == "predictions":
         folders = put(project)
         words = ["measure", str(project / "odd.yaml"), "--predictions", str(CASES / name), *folders]
+    elif kind == "new":
+        words = ["new", "proposed", "--from", str(CASES / name)]
     else:
         words = ["import", kind, str(CASES / name), "--answers", "a,b", "--output", str(project / "out.parquet")]
     code, _, _ = documented(words)

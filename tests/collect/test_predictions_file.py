@@ -46,6 +46,15 @@ def test_separators_and_words_for_right_and_wrong(tmp_path: Path, name: str, tex
     assert frame["example_id"].tolist() == ["row-1", "row-2"], "a table without ids is numbered"
 
 
+def test_rows_without_a_label_are_not_graded(tmp_path: Path) -> None:
+    path = table(tmp_path, "confidence,cheap_answer,label,strong_answer\n.9,a,a,a\n.8,b,,b\n.7,a,b,b\n")
+    frame = read(path, SPLIT)
+    assert frame["label"].isna().tolist() == [False, True, False]
+    assert frame["cheap_correct"].isna().tolist() == [False, True, False]
+    assert frame["cheap_correct"].dropna().tolist() == [True, False]
+    assert frame["strong_correct"].dropna().tolist() == [True, True]
+
+
 def test_labels_of_a_table_are_folded_as_on_the_main_path(tmp_path: Path) -> None:
     path = table(
         tmp_path, "confidence,cheap_answer,label,strong_answer\n.9,spam,Spam,spam\n.8,ham,Spam,HAM\n.7,Ham,ham,\n"

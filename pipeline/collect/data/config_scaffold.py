@@ -32,7 +32,7 @@ from pipeline.collect.data.column_roles import (
     roles_of,
 )
 from pipeline.collect.data.table_columns import Column, column_of, columns_of, kept_out, named
-from pipeline.collect.data.table_reader import TableFile
+from pipeline.collect.data.table_reader import TableFile, is_storable
 from pipeline.config.prompt import AS_JSON
 from pipeline.errors import DataError, UsageError
 
@@ -79,6 +79,7 @@ def propose(
         return Proposal(*given)
     every = columns_of(TableFile(source, delimiters=""))
     columns = [c for c in every if c.name and not c.name.startswith("Unnamed:")]
+    _require_whole_characters(source, columns)
     for wanted in (label, *text):
         if wanted is not None and all(c.name != wanted for c in columns):
             raise DataError(f"{source}: no column {wanted!r}; columns here: {', '.join(repr(c.name) for c in columns)}")
@@ -109,6 +110,23 @@ def propose(
     within = _within(units, fewest)
     checks = [*_suspicions(columns), *_checks(rows, columns, roles), _promise(units, rows, within, fewest)]
     return Proposal(_config(name, path, columns, roles, within), checks)
+
+
+def _require_whole_characters(source: str, columns: Sequence[Column]) -> None:
+    """Raise DataError for a column's name or a value that may become a label and that no config can hold."""
+    for column in columns:
+        if not is_storable(column.name):
+            raise DataError(
+                f"{source}: the column's name {column.name!r} holds half a character (a lone surrogate); write the character itself"
+            )
+        half = next((v for v in column.distinct if not is_storable(v)), None)
+        if half is not None and len(column.distinct) <= MOST_LABELS:
+            table = TableFile(source, delimiters="")
+            rows = ((table.where(number), str(row.get(column.name))) for number, row in table.rows())
+            place = next((where for where, said in rows if not is_storable(said)), source)
+            raise DataError(
+                f"{place}: {column.name!r} is {half[:80]!r}, which holds half a character (a lone surrogate); write the character itself"
+            )
 
 
 def _from(source: str, config_folder: Path) -> str:

@@ -196,7 +196,7 @@ def _spelled(frame: pd.DataFrame, answers: AnswerSet | None, places: list[str], 
             None if _blank(v, label=bool(said)) else _text(v, column, p)
             for v, p in zip(frame[column], places, strict=True)
         ]
-    occur = list(dict.fromkeys(v.strip() for v in frame.get("label", ()) if v is not None))
+    occur = list(dict.fromkeys(v.strip() for v in frame.get("label", ()) if isinstance(v, str)))
     spelling = answers or table_answers.known_set(occur)
     if spelling is not None:
         table_answers.spell(frame, spelling, closed=answers is not None, path=str(path))
