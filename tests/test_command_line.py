@@ -233,6 +233,7 @@ def test_purge_says_what_it_would_remove_and_removes_only_when_told(
     assert left == 0
 
 
+@pytest.mark.slow
 def test_recorded_replies_are_read_from_their_files_and_nothing_of_them_is_kept(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +277,7 @@ def test_the_key_is_taken_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> No
     assert redacted("refused: Bearer canary-123456!") == "refused: Bearer [key removed]!"
 
 
+@pytest.mark.slow
 def test_route_reads_a_completion_on_stdin(project: Path) -> None:
     assert main(["evaluate", "tickets", "--quiet"]) == 0
     policy = next((project / "reports" / "tickets").glob("*/*/policy.json"))
@@ -293,6 +295,7 @@ def test_route_reads_a_completion_on_stdin(project: Path) -> None:
     assert set(decision) >= {"action", "answer", "confidence", "calibrated_confidence", "threshold", "reason"}
 
 
+@pytest.mark.slow
 def test_without_labels_agreement_is_certified_and_called_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = project / "configs" / "tickets.yaml"
     text = (

@@ -78,6 +78,7 @@ def test_the_policy_names_the_fewest_alternatives_of_the_run(tmp_path: Path) -> 
     assert (policy["cheap"]["top_logprobs"], policy["cheap"]["fewest_alternatives"]) == (5, 3)
 
 
+@pytest.mark.slow
 def test_signals_without_a_value_are_named_with_their_reason_in_the_table_and_on_the_page(
     tmp_path: Path,
 ) -> None:

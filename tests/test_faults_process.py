@@ -289,7 +289,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, project: Path) -> tuple[
 
 
 @pytest.mark.parametrize(
-    ("point", "name"), [pytest.param(*w, marks=() if i < 3 else pytest.mark.slow) for i, w in enumerate(WRITES)]
+    ("point", "name"), [pytest.param(*w, marks=() if i < 1 else pytest.mark.slow) for i, w in enumerate(WRITES)]
 )
 def test_row_26_a_kill_while_an_artefact_is_written_or_before_it_is_in_its_place_asks_nothing_again(
     tmp_path, project, evaluated, point, name

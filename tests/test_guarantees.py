@@ -314,7 +314,7 @@ def test_promises_hold_over_many_draws_with_fixed_levels_and_with_ranks(name, n,
 @pytest.mark.parametrize("alike", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_promises_about_groups_hold_over_many_draws(name, alike, per_group):
-    population, runs = Population(name), 150
+    population, runs = Population(name), 100
     goals = (
         Goal("match_strong", DELTA, within=WITHIN),
         Goal("accepted_accuracy", DELTA, at_least=AT_LEAST),

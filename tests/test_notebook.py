@@ -177,6 +177,7 @@ def test_the_example_notebook_runs(tmp_path):
     assert any("no look was counted" in o["data"].get("text/html", "") for cell in outputs for o in cell if "data" in o)
 
 
+@pytest.mark.slow
 def test_frames_as_they_come_out_of_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows put together from several frames, a column of booleans and integers, columns that stand twice."""
     monkeypatch.chdir(tmp_path)

@@ -13,6 +13,7 @@ import pytest
 from pipeline.__main__ import main
 
 
+@pytest.mark.slow
 def test_both_models_alone_are_of_the_rows_with_a_strong_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +51,7 @@ def test_both_models_alone_are_of_the_rows_with_a_strong_answer(
     assert "n = 900" in words
 
 
+@pytest.mark.slow
 def test_unlabeled_rows_in_a_table_leave_both_models_on_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +80,7 @@ def test_unlabeled_rows_in_a_table_leave_both_models_on_the_same_rows(
     assert "$0" in page.read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["labels: [spam, ham, other]\n", ""])
 def test_answers_in_a_table_are_read_as_replies_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: str

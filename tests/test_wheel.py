@@ -106,6 +106,7 @@ def test_the_wheel_needs_python_3_10_and_nothing_else_and_its_extras_carry_their
     assert "pipeline/deliver/report/templates/report.html.j2" in names
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_the_project_and_the_wheel_each_bundled_file_once(sdist: Path, wheel: Path) -> None:
     with tarfile.open(sdist) as archive:
         held = {"/".join(member.name.split("/")[1:]) for member in archive.getmembers() if member.isfile()}

@@ -44,6 +44,7 @@ def test_adding_what_is_named_certifies_in_about_four_of_five_runs():
     assert len(certified) > 80
 
 
+@pytest.mark.slow
 def test_where_no_smaller_number_can_certify_that_number_is_named():
     # within .02 and .01 fewer than 115 and 231 rows certify nothing, even without a single error; then S1 nearly always does
     certified = []

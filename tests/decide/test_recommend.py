@@ -447,6 +447,7 @@ def test_a_budget_that_the_test_rows_exceed_and_promises_about_groups_are_weighe
     assert "test_below_promise" not in codes(advise(rows, kind="total_cost", usd_per_error=0.02))
 
 
+@pytest.mark.slow
 def test_prevalence_reweights_the_figures_and_leaves_the_promise(rows):
     worse = rows.label == "spam"
     cheap = np.where(worse, (np.arange(len(rows)) % 2).astype(float), 1.0)
@@ -626,6 +627,7 @@ def test_where_strong_answers_are_there_for_some_rows_only_both_models_alone_are
     assert "strong_partly" not in [w.code for w in whole.warnings]
 
 
+@pytest.mark.slow
 def test_a_table_that_holds_every_row_several_times_is_told_and_a_coarse_confidence_is_not():
     some = evaluated(300, seed=4, shares=(0.0, 1.0, 0.0))
     copies = some.take(np.repeat(np.arange(300), 3))

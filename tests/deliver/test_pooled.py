@@ -31,6 +31,7 @@ def pooled(recorded: Callable[[str], Made]) -> Made:
     return recorded("pooled")
 
 
+@pytest.mark.slow
 def test_every_interval_of_report_recommendation_calibration_and_policy_is_at_99_per_cent(pooled: Made) -> None:
     for value in (pooled.data, *(pooled.json(n) for n in ("recommendation.json", "calibration.json", "policy.json"))):
         found = list(levels(value))

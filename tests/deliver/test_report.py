@@ -183,6 +183,7 @@ def test_a_misspelled_key_of_a_run_is_an_error_that_names_it(recorded: Recorded,
         RunRecord.of_json(told, "run.json")
 
 
+@pytest.mark.slow
 def test_a_run_of_another_version_is_named_by_report_and_evaluated_anew(recorded: Recorded, tmp_path: Path) -> None:
     made = recorded("hidden").copied(tmp_path)
     path, told = made.artefact("run.json"), made.json("run.json")
@@ -270,6 +271,7 @@ def test_rows_stay_out_of_the_page_where_the_config_forbids_them(recorded: Recor
     assert not (made.report / "mistakes.csv").exists()
 
 
+@pytest.mark.slow
 def test_row_54_hostile_names_and_texts_stay_text(recorded: Recorded) -> None:
     made = recorded("hostile")
     for name in ("report.html", "certificate.html"):
@@ -321,6 +323,7 @@ def test_the_certificate_holds_promise_test_numbers_and_digests(recorded: Record
     assert not [tag for tag, _ in page.elements if tag == "script"]
 
 
+@pytest.mark.slow
 def test_a_table_of_predictions_gets_code_that_works_for_it(recorded: Recorded) -> None:
     words = Page(recorded("table").page).words
     assert "policy.decide_confidence(" in words

@@ -41,6 +41,7 @@ def test_wrong_answers_kept_are_counted_over_the_rows(made: Made) -> None:
         assert columns["wrong_per_1000_upper"][i] == pytest.approx(1000 * beta.ppf(0.95, wrong + 1, n - wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["certified", "unlabeled"])
 def test_wrong_answers_kept_are_the_same_on_the_card_and_in_the_recommended_row(recorded: Recorded, name: str) -> None:
     """Without labels "wrong" is an answer that the strong model does not give, and never 0 for want of a label."""

@@ -188,6 +188,7 @@ def test_row_43_any_text_is_sent_exactly_and_kept(hostile: tuple[FaultRun, list[
     assert {row["example_id"] for row in run.table("predictions.parquet")} >= set(TEXTS) - set(IDS) | set(IDS.values())
 
 
+@pytest.mark.slow
 def test_row_54_texts_and_names_are_no_markup_on_the_page(hostile: tuple[FaultRun, list[str]]) -> None:
     run, _ = hostile
     for page in run.reports.rglob("*.html"):
@@ -231,6 +232,7 @@ def test_row_57_no_cell_of_a_csv_for_people_is_a_formula_and_parquet_is_exact(
 # Artefacts and stores that are not what was written: 32 and 33
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "turned"])
 def test_row_33_a_damaged_table_is_named_and_made_again_from_the_store(run: FaultRun, damage: str) -> None:
     with FakeProvider() as api:

@@ -355,6 +355,7 @@ _junk = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_our_check_agrees_with_a_schema_library_on_mutated_policies(data: st.DataObject) -> None:
