@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,3 +49,18 @@ class Unpicklable(Exception):
 
 def break_oddly(part: Part) -> Manifest:
     raise Unpicklable(f"part {part.number}", lambda: None)
+
+
+def outlast(part: Part) -> Manifest:
+    """Part 0 never ends in its first try and does not heed SIGTERM; part 1 kills its process once that is so."""
+    mark = part.folder / "deaf"
+    if part.number == 0 and not mark.exists():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        mark.touch()
+        time.sleep(600)
+    while part.number == 1 and not mark.exists():
+        time.sleep(0.01)
+    if part.number == 1 and not (part.folder / "killed").exists():
+        (part.folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work(part)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from shard_work import Part, break_oddly, refuse, work
+from shard_work import Part, break_oddly, outlast, refuse, work
 
 from pipeline import stages
 from pipeline.collect.sending.spend_cap import Allowance
@@ -56,6 +56,11 @@ def test_row_34_a_killed_process_costs_what_was_being_computed_and_ends_in_the_s
     tries = begun(tmp_path / "killed")
     assert (tries["1"], tries["3"]) == (2, 3) or (tries["1"], tries["3"]) == (2, 4)
     assert sum(tries.values()) <= 5 + 3 + 3, "each death costs one more shard at most, that of the other process"
+
+
+def test_a_process_that_does_not_end_when_asked_does_not_hold_up_those_that_replace_it(tmp_path: Path) -> None:
+    expected = list(local.run(work, parts(tmp_path), workers=1))
+    assert list(local.run(outlast, parts(tmp_path), workers=2)) == expected
 
 
 def test_a_shard_whose_process_dies_again_and_again_stops_the_run_resumably(tmp_path: Path) -> None:

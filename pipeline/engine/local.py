@@ -105,6 +105,10 @@ class _Pool(Generic[Spec]):
                 self._suspect(one)
 
     def _replace(self) -> None:
+        # CPython asks the others to end and waits for them; one that is started at that very moment is not asked, nor does
+        # every process heed it, and the wait would never end.
+        for process in list((self.executor._processes or {}).values()):
+            process.kill()
         self.executor.shutdown(cancel_futures=True)
         self.executor = self._executor()
 
