@@ -13,8 +13,10 @@ from fake_provider import FakeProvider, http, raw
 
 from pipeline.collect.providers import bounded
 from pipeline.collect.sending.rate_limit import wait_asked
+from pipeline.collect.sending.role import SendReport
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import DataError, ProviderDown
+from pipeline.run.directory import Run
 
 pytest_plugins = ("asking_fixtures",)
 
@@ -80,17 +82,21 @@ def test_row_70_an_emptied_store_beside_runs_is_refused_and_a_new_one_is_not(tmp
     for name in ("responses.sqlite-wal", "responses.sqlite-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     path.write_bytes(b"")
-    (tmp_path / "mail" / "0123456789ab").mkdir(parents=True)
-    (tmp_path / "mail" / "0123456789ab" / "run.json").write_text("{}")
+    run = Run(tmp_path, "mail", "0123456789ab")
+    run.update(started="2026-11-29T00:00:00+00:00")
+    begun = run.path("run.json").read_bytes()
     with ResponseStore(path):
         pass  # nor was anything sent by a run that began a moment ago
     for name in ("responses.sqlite-wal", "responses.sqlite-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     path.write_bytes(b"")
-    (tmp_path / "mail" / "0123456789ab" / "replies.parquet").touch()
-    with pytest.raises(DataError, match="0123456789ab beside it were made from its replies"):
-        ResponseStore(path)
-    assert path.stat().st_size == 0
+    cheap = SendReport(sent=3, kept=3, attempts=3).record()
+    for leave_a_trace in (lambda: run.update(spending={"cheap": cheap}), lambda: run.path("replies.parquet").touch()):
+        run.path("run.json").write_bytes(begun)
+        leave_a_trace()
+        with pytest.raises(DataError, match="0123456789ab beside it were made from its replies"):
+            ResponseStore(path)
+        assert path.stat().st_size == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cascade_threshold import json_text
 from pipeline.collect.providers.address import service_name
 from pipeline.collect.store.file_system import network_kind
 from pipeline.errors import DataError, DiskFull, UsageError
@@ -72,7 +73,11 @@ def refuse_emptied(path: Path) -> None:
 
 def _was_sent(record: Path) -> bool:
     """Whether a run has replies: one that began a moment ago beside a store that another process is making has none."""
-    return record.with_name("replies.parquet").is_file() or b'"spending"' in record.read_bytes()
+    try:
+        told = json_text.parse(record.read_bytes())
+    except ValueError:  # damaged: to be on the safe side
+        return True
+    return record.with_name("replies.parquet").is_file() or not isinstance(told, dict) or bool(told.get("spending"))
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
