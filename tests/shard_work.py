@@ -25,12 +25,16 @@ class Part:
 def work(part: Part) -> Manifest:
     with (part.folder / "begun").open("a") as log:
         log.write(f"{part.number}\n")
-    begun = Counter((part.folder / "begun").read_text().split())[str(part.number)]
-    if begun <= part.deaths:
+    if _begun(part)[str(part.number)] <= part.deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     path = part.folder / f"{part.number}.out"
     path.write_text(f"part {part.number}" * 100)
     return Manifest({str(path): hashlib.sha256(path.read_bytes()).hexdigest()}, 100, {"number": part.number})
+
+
+def _begun(part: Part) -> Counter[str]:
+    log = part.folder / "begun"
+    return Counter(log.read_text().split() if log.exists() else ())
 
 
 def refuse(part: Part) -> Manifest:
@@ -52,15 +56,14 @@ def break_oddly(part: Part) -> Manifest:
 
 
 def outlast(part: Part) -> Manifest:
-    """Part 0 never ends in its first try and does not heed SIGTERM; part 1 kills its process once that is so."""
-    mark = part.folder / "deaf"
-    if part.number == 0 and not mark.exists():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        mark.touch()
-        time.sleep(600)
-    while part.number == 1 and not mark.exists():
+    """Part 0 ends only after part 4 has been computed by another process."""
+    while part.number == 0 and "4" not in _begun(part):
         time.sleep(0.01)
-    if part.number == 1 and not (part.folder / "killed").exists():
-        (part.folder / "killed").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    return work(part)
+
+
+def wait_for_reader(part: Part) -> Manifest:
+    """Parts 2 and up end only after the first two have been read."""
+    while part.number >= 2 and not (part.folder / "read").exists():
+        time.sleep(0.01)
     return work(part)

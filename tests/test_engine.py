@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from shard_work import Part, break_oddly, outlast, refuse, work
+from shard_work import Part, break_oddly, outlast, refuse, wait_for_reader, work
 
 from pipeline import stages
 from pipeline.collect.sending.spend_cap import Allowance
@@ -53,14 +53,15 @@ def test_row_34_a_killed_process_costs_what_was_being_computed_and_ends_in_the_s
     whole = list(local.run(work, parts(tmp_path / "whole"), workers=2))
     killed = list(local.run(work, parts(tmp_path / "killed", of_1=1, of_3=2), workers=2))
     assert [list(m.sha256.values()) for m in killed] == [list(m.sha256.values()) for m in whole]
-    tries = begun(tmp_path / "killed")
-    assert (tries["1"], tries["3"]) == (2, 3) or (tries["1"], tries["3"]) == (2, 4)
-    assert sum(tries.values()) <= 5 + 3 + 3, "each death costs one more shard at most, that of the other process"
+    assert begun(tmp_path / "killed") == {"0": 1, "1": 2, "2": 1, "3": 3, "4": 1}, "a death costs its own shard only"
 
 
-def test_a_process_that_does_not_end_when_asked_does_not_hold_up_those_that_replace_it(tmp_path: Path) -> None:
+def test_a_process_that_dies_does_not_disturb_one_that_is_long_at_work(tmp_path: Path) -> None:
+    """One pool for both waits for ever here."""
     expected = list(local.run(work, parts(tmp_path), workers=1))
-    assert list(local.run(outlast, parts(tmp_path), workers=2)) == expected
+    (tmp_path / "begun").unlink()
+    assert list(local.run(outlast, parts(tmp_path, of_1=2), workers=2)) == expected
+    assert begun(tmp_path) == {"0": 1, "1": 3, "2": 1, "3": 1, "4": 1}
 
 
 def test_a_shard_whose_process_dies_again_and_again_stops_the_run_resumably(tmp_path: Path) -> None:
@@ -89,9 +90,10 @@ def test_shards_are_drawn_as_workers_become_free(tmp_path: Path) -> None:
             drawn.append(part.number)
             yield part
 
-    manifests = local.run(work, plan(), workers=2)
+    manifests = local.run(wait_for_reader, plan(), workers=2)
     next(manifests)
-    assert len(drawn) < 9, "not all of them are written before the first is read"
+    assert len(drawn) <= 4, "not all of them are written before the first is read"
+    (tmp_path / "read").touch()
     assert [m.facts["number"] for m in manifests] == list(range(1, 9))
 
 

@@ -1,14 +1,13 @@
-"""Engine `local`: the same function over the shards of a stage, in this process or in the standard library's process pool.
+"""Engine `local`: the same function over the shards of a stage, in this process or in process pools of the standard library.
 
 The plan fixes the shards, never the number of workers, so results are the same whoever computes them. A process that dies
-(killed, out of memory) costs the shards that were being computed at that moment; they are computed again.
+(killed, out of memory) costs the shard it was computing, which is computed again.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -34,92 +33,83 @@ def run(work: Callable[[Spec], Manifest], shards: Iterable[Spec], *, workers: in
     if len(first) <= 1 or count == 1:
         yield from map(work, chain(first, rest))
         return
-    yield from _Pool(work, chain(first, rest), len(first)).manifests()
+    yield from _in_processes(work, chain(first, rest), len(first))
 
 
-class _Pool(Generic[Spec]):
-    """Shards on a process pool, which is replaced when one of its processes dies."""
+def _in_processes(work: Callable[[Spec], Manifest], shards: Iterator[Spec], count: int) -> Iterator[Manifest]:
+    workers = [_Worker(work) for _ in range(count)]
+    numbered = enumerate(shards)
+    found: dict[int, Manifest | Failure] = {}
+    following = 0
+    try:
+        for worker, (number, shard) in zip(workers, islice(numbered, count), strict=True):
+            worker.give(number, shard)
+        while busy := {worker.future: worker for worker in workers if worker.future}:
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                worker = busy[future]
+                if (result := worker.result()) is not None:
+                    found[worker.number] = result
+                    for number, shard in islice(numbered, 1):
+                        worker.give(number, shard)
+            while following in found:
+                yield manifest(found.pop(following))
+                following += 1
+    finally:
+        for worker in workers:
+            worker.end()
 
-    def __init__(self, work: Callable[[Spec], Manifest], shards: Iterable[Spec], count: int) -> None:
-        self.work, self.shards, self.count = work, enumerate(shards), count
-        self.flying: dict[Future[Manifest | Failure], tuple[int, Spec]] = {}
-        self.suspects: deque[tuple[int, Spec]] = deque()
-        """Shards that were being computed when a process died. They are retried one at a time, to show which one is to blame."""
-        self.deaths: Counter[int] = Counter()
-        self.executor = self._executor()
 
-    def _executor(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.count, context, initializer=_leave_interrupts)
+class _Worker(Generic[Spec]):
+    """One process: a pool of its own.
 
-    def manifests(self) -> Iterator[Manifest]:
-        """All manifests, in order."""
-        found: dict[int, Manifest | Failure] = {}
-        following = 0
+    A pool of several loses all of them when one dies, and may wait for ever: it does not watch a process that it starts
+    while it waits for others.
+    """
+
+    future: Future[Manifest | Failure] | None = None
+    """The shard that is being computed."""
+    number: int
+    shard: Spec
+
+    def __init__(self, work: Callable[[Spec], Manifest]) -> None:
+        self.work = work
+        self._start()
+
+    def _start(self) -> None:
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_leave_interrupts)
+
+    def give(self, number: int, shard: Spec) -> None:
+        """Let the process compute a shard."""
+        self.number, self.shard, self.deaths = number, shard, 0
+        self._submit()
+
+    def _submit(self) -> None:
         try:
-            while self._submit():
-                done, _ = wait(self.flying, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._collect(future, found)
-                while following in found:
-                    yield manifest(found.pop(following))
-                    following += 1
-        finally:
-            self.executor.shutdown(cancel_futures=True)
+            self.future = self.pool.submit(computed, self.work, self.shard)
+        except BrokenProcessPool:  # the process died while idle
+            self._start()
+            self.future = self.pool.submit(computed, self.work, self.shard)
 
-    def _submit(self) -> bool:
-        """Keep every process busy; whether any is."""
-        while len(self.flying) < (1 if self.suspects else self.count):
-            shard = self.suspects.popleft() if self.suspects else next(self.shards, None)
-            if shard is None:
-                break
-            try:
-                future = self.executor.submit(computed, self.work, shard[1])
-            except BrokenProcessPool:  # a process died while idle
-                self._replace()
-                future = self.executor.submit(computed, self.work, shard[1])
-            self.flying[future] = shard
-            if self.deaths[shard[0]]:
-                break
-        return bool(self.flying)
-
-    def _collect(self, future: Future[Manifest | Failure], found: dict[int, Manifest | Failure]) -> None:
-        """Take what a shard's work returned, or note that its process died."""
-        if (shard := self.flying.pop(future, None)) is None:
-            return
+    def result(self) -> Manifest | Failure | None:
+        """What the shard's work returned, once its future is done; None: the process died, and another tries again."""
+        assert self.future is not None
+        future, self.future = self.future, None
         try:
-            found[shard[0]] = future.result()
+            return future.result()
         except BrokenProcessPool:
-            lost = [shard]
-            for (
-                other,
-                one,
-            ) in self.flying.items():  # the whole pool is lost, except for results that have already arrived
-                if other.exception() is None:
-                    found[one[0]] = other.result()
-                else:
-                    lost.append(one)
-            self.flying.clear()
-            self._replace()
-            for one in sorted(lost, key=lambda pair: pair[0]):
-                self._suspect(one)
+            self.deaths += 1
+            if self.deaths >= TRIES:
+                raise Stopped(
+                    f"a working process died {TRIES} times on the same part: is memory short? The same command tries "
+                    "again, and --workers 1 computes one part at a time"
+                ) from None
+            self._start()
+            self._submit()
+            return None
 
-    def _replace(self) -> None:
-        # CPython asks the others to end and waits for them; one that is started at that very moment is not asked, nor does
-        # every process heed it, and the wait would never end.
-        for process in list((self.executor._processes or {}).values()):
-            process.kill()
-        self.executor.shutdown(cancel_futures=True)
-        self.executor = self._executor()
-
-    def _suspect(self, shard: tuple[int, Spec]) -> None:
-        self.deaths[shard[0]] += 1
-        if self.deaths[shard[0]] >= TRIES:
-            raise Stopped(
-                f"a working process died {TRIES} times on the same part: is memory short? The same command tries again, "
-                "and --workers 1 computes one part at a time"
-            )
-        self.suspects.append(shard)
+    def end(self) -> None:
+        """Let the process end, after the shard it may be computing."""
+        self.pool.shutdown(cancel_futures=True)
 
 
 def _leave_interrupts() -> None:
