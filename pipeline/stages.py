@@ -40,6 +40,7 @@ from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import mix_by_split
 from pipeline.decide.curves.ranking import ranked_rows
 from pipeline.decide.held_out import interval_level
+from pipeline.decide.monitor_facts import certify_facts
 from pipeline.decide.predictions import Rows
 from pipeline.decide.recommend import recommend as recommendation
 from pipeline.decide.sampling import Sampling
@@ -317,8 +318,8 @@ def recommend(
     )  # fmt: skip
     document = policy(
         config, provider=None if task.table is not None else task.provider, models=task.models, digests=task.digests,
-        measured=measured, fitted=fitted, advice=record, rows=rows, statuses=found.frame["cheap_status"],
-        prevalence=task.prevalence, versions=provenance.versions(),
+        measured=measured, fitted=fitted, advice=record, versions=provenance.versions(),
+        monitor=certify_facts(rows, found.frame["cheap_status"], outcome.threshold, Goal.of(config.tested_target), task.prevalence),
         decision_id=decision.decision_id, decided_on=decision.first_decided or today,
         forms={} if measured is None else {role: WireForm.parse(measured.forms[role]) for role in task.roles},
     )  # fmt: skip

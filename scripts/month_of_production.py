@@ -22,7 +22,8 @@ from pathlib import Path
 from cascade_threshold.decision_log import appender
 from cascade_threshold.signals import SIGNALS
 from pipeline.__main__ import main as command
-from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
+from pipeline.decide.monitor_facts import monitor_facts
+from pipeline.deliver.formats.policy_document import policy_document
 
 TASK, CHEAP, THRESHOLD, REQUESTS = "email_triage", "small-model", 0.9, 240
 GOOD, BAD, LABELED = 0.03, 0.15, 0.2

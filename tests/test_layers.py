@@ -109,6 +109,22 @@ def test_decide_knows_no_path_clock_network_or_global_chance(name: str) -> None:
     assert not {found.split(".")[0] for found in imports(MODULES[name])} & NO_WORLD
 
 
+LAID_OUT = ("pipeline.deliver.report", "pipeline.deliver.formats", "pipeline.deliver.summary")
+STATISTICS = {
+    "mean", "average", "median", "quantile", "percentile", "std", "var", "cov", "nanmean", "nanmedian", "nanquantile",
+    "histogram", "bincount", "cumsum", "argsort", "unique", "groupby", "value_counts", "ppf", "cdf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.startswith(LAID_OUT)])
+def test_what_lays_out_computes_no_figure(name: str) -> None:
+    """Figures come from `decide`, where they are computed once; the page and the exports write them down."""
+    tree = ast.parse(MODULES[name].read_text("utf-8"))
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not called & STATISTICS
+    assert not {found.split(".")[0] for found in imports(MODULES[name])} & {"scipy", "sklearn", "statistics"}
+
+
 @pytest.mark.parametrize("name", [n for n in MODULES if n.startswith("cascade_threshold")])
 def test_the_runtime_imports_the_standard_library_only(name: str) -> None:
     for found in imports(MODULES[name]):

@@ -92,6 +92,17 @@ class Goal:
         """Whether a test backs it: the lowest total cost and a budget in dollars are estimates."""
         return self.kind != "total_cost" and self.usd_per_1000 is None
 
+    def quality_line(self, strong_accuracy: float | None) -> float | None:
+        """The accuracy, or the agreement with the strong model, that the cascade is to reach; None where the target asks for neither.
+
+        strong_accuracy  of the same rows; None where it is unknown
+        """
+        if self.kind == "match_strong":
+            return None if strong_accuracy is None else strong_accuracy - self.limit
+        if self.kind == "agree_with_strong":
+            return 1 - self.limit
+        return self.limit if self.kind == "system_accuracy" else None
+
     def to_json(self) -> dict[str, Any]:
         """The target as a config would say it."""
         shown = {name: getattr(self, name) for name in ("kind", *_FIELDS) if getattr(self, name) is not None}

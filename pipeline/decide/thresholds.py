@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
@@ -38,6 +39,13 @@ def accepted(confidence: Floats, threshold: float | None) -> npt.NDArray[np.bool
         return np.zeros(len(confidence), dtype=bool)
     with np.errstate(invalid="ignore"):
         return np.asarray(confidence >= threshold)
+
+
+def in_stretch(threshold: float | None, stretches: Sequence[Sequence[float | None]]) -> bool:
+    """Whether a threshold lies in one of the stretches (above, up to] that passed a test; None is an open end."""
+    return threshold is not None and any(
+        (above is None or threshold > above) and (up_to is None or threshold <= up_to) for above, up_to in stretches
+    )
 
 
 def cuts(confidence: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:

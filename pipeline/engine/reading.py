@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pipeline.collect.sending.role import SendReport
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.vocabulary import ROLES
+from pipeline.decide.breakdown import reply_totals
 from pipeline.engine import engines, reply_stats, shards
 from pipeline.engine.manifest import Manifest
 from pipeline.engine.shard_plan import ShardPlan, planned
@@ -22,11 +23,6 @@ from pipeline.errors import CascadeError
 from pipeline.run import schemas
 from pipeline.run.directory import GRADED, REPLIES, Run
 from pipeline.run.record import Measured
-
-COUNTED = (
-    "example_id", "role", "state", "input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts", "received_at",
-)  # fmt: skip
-"""Columns of replies.parquet that the report sums up."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Graded:
     facts: Measured | None = None
     """What was counted over the replies; None of a table of predictions."""
     replies: pa.Table | None = None
-    """The columns COUNTED of replies.parquet; None of a table of predictions."""
+    """The columns of `reply_totals` of replies.parquet; None of a table of predictions."""
     stopped: CascadeError | None = None
     """Why some wanted answers were not asked for; None: all were."""
 
@@ -83,7 +79,7 @@ class Reading:
         task, run = self._task, self._run
         metadata = {"schema": "cascade-tables/1", "task": task.config.task, "run_id": run.run_id}
         found = {name: self._results(name) for name in shards.RESULTS}
-        needed = {REPLIES: COUNTED, GRADED: schemas.GRADED.names}
+        needed = {REPLIES: (*reply_totals.COLUMNS, "received_at"), GRADED: schemas.GRADED.names}
         held = {
             name: schemas.merge(self._groups(name, found[name]), run.path(name), schema, metadata, needed.get(name, ()))
             for name, schema in shards.RESULTS.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -61,6 +61,11 @@ class Spending(Written):
     damaged: int
     attempts: int
     troubles: dict[str, int]
+
+    @property
+    def requests(self) -> int:
+        """Requests whose reply was sent for or found in the store."""
+        return self.sent + self.from_store
 
 
 class Measured(Written):
@@ -139,6 +144,10 @@ class RunRecord(Written):
         """The content of run.json. Raises DataError that names the artefact and the first field at fault."""
         fields = {key: part for key, part in value.items() if key not in ("schema", "digest")}
         return checked(cls, fields, name, remedy="run `evaluate` again, nothing is paid twice")
+
+    def spent(self, count: Literal["sent", "from_store", "maybe_paid"]) -> int | None:
+        """A count of `Spending` over all roles; None where nothing was collected."""
+        return None if self.spending is None else sum(getattr(role, count) for role in self.spending.values())
 
     def to_json(self) -> dict[str, Any]:
         """The content of run.json, without its digest."""

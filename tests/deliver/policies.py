@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.deliver.formats.policy_document import EXPECTED, monitor_facts, policy_document
+from pipeline.decide.monitor_facts import MonitorFacts, monitor_facts
+from pipeline.deliver.formats.policy_document import EXPECTED, policy_document
 
 CHEAP = "Qwen/Qwen3.5-9B"
 STRONG = "deepseek-ai/DeepSeek-V4-Pro-0813"
@@ -75,9 +76,7 @@ def document(**changes: Any) -> dict[str, Any]:
     return policy_document(**{**fields, **changes})
 
 
-def facts(
-    confidence: Sequence[float | None] | None = None, threshold: float | None = 0.9, **more: Any
-) -> dict[str, Any]:
+def facts(confidence: Sequence[float | None] | None = None, threshold: float | None = 0.9, **more: Any) -> MonitorFacts:
     """Monitor facts of certify rows; by default 1,000 evenly spread confidences in [0.5, 1)."""
     values = [0.5 + i / 2000 for i in range(1000)] if confidence is None else list(confidence)
     fields: dict[str, Any] = {

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cascade_threshold.policy import Policy
-from pipeline.deliver.formats.policy_document import quantiles
+from pipeline.decide.monitor_facts import quantiles
 from pipeline.deliver.monitoring.log_reader import request_digest
 from pipeline.deliver.monitoring.monitor import check
 from pipeline.deliver.monitoring.monitor_text import BLIND_SPOT
@@ -232,11 +232,11 @@ def test_the_facts_come_from_the_certify_rows() -> None:
         agrees=[0, 0, 1, 1, 0],
         target={"kind": "budget"},
     )
-    assert (found["n_certify"], found["n_confidence"], found["n_escalated"]) == (5, 3, 3)
-    assert found["null_rate"] == 0.4
-    assert found["out_of_set_rate"] == 0.2  # the NaN row counts as ok here
-    assert found["accepted_error_bound"] == pytest.approx(stats.binomtest(1, 2).proportion_ci(0.8).high)
-    assert found["accepted_disagreement_bound"] == pytest.approx(1 - 0.1 ** (1 / 2))
+    assert (found.n_certify, found.n_confidence, found.n_escalated) == (5, 3, 3)
+    assert found.null_rate == 0.4
+    assert found.out_of_set_rate == 0.2  # the NaN row counts as ok here
+    assert found.accepted_error_bound == pytest.approx(stats.binomtest(1, 2).proportion_ci(0.8).high)
+    assert found.accepted_disagreement_bound == pytest.approx(1 - 0.1 ** (1 / 2))
 
 
 def upper(failures: int, n: int) -> float:
@@ -253,7 +253,7 @@ def test_the_bound_on_errors_is_what_the_promise_leaves_to_accepted_answers() ->
 
     def bounds(**target: Any) -> tuple[float, float]:
         found = facts(confidence, 0.9, target=target, **rows)
-        return found["accepted_error_bound"], found["accepted_disagreement_bound"]
+        return found.accepted_error_bound, found.accepted_disagreement_bound
 
     assert bounds(kind="accepted_accuracy", at_least=0.93) == pytest.approx((0.07, upper(6, 80)))
     assert bounds(kind="match_strong", within=0.04) == pytest.approx((upper(2, 80) + 0.05, upper(6, 80)))
@@ -262,9 +262,7 @@ def test_the_bound_on_errors_is_what_the_promise_leaves_to_accepted_answers() ->
     assert bounds(kind="system_accuracy", at_least=0.86) == pytest.approx(((0.14 - 0.02) / 0.8, upper(6, 80)))
     assert bounds(kind="system_accuracy", at_least=0.95) == pytest.approx((upper(4, 80), upper(6, 80)))
     assert bounds(kind="total_cost", usd_per_error=1) == pytest.approx((upper(4, 80), upper(6, 80)))
-    assert (
-        facts(confidence, None, target={"kind": "match_strong", "within": 0.02}, **rows)["accepted_error_bound"] is None
-    )
+    assert facts(confidence, None, target={"kind": "match_strong", "within": 0.02}, **rows).accepted_error_bound is None
 
 
 def test_the_facts_are_those_of_productions_mix_where_the_rows_have_another() -> None:
@@ -281,12 +279,12 @@ def test_the_facts_are_those_of_productions_mix_where_the_rows_have_another() ->
         **{k: [v[i] for i in thrice] for k, v in rows.items()},
     )
     for name in ("confidence_quantiles", "out_of_set_rate", "no_logprobs_rate", "null_rate", "status_rates"):
-        assert found[name] == repeated[name], name
+        assert getattr(found, name) == getattr(repeated, name), name
     size = 16 * 2**2 / 5
-    assert (found["n_certify"], found["n_confidence"]) == (int(size), int(size * 12 / 16))
-    assert found["n_escalated"] == round(int(size) * repeated["n_escalated"] / repeated["n_certify"])
+    assert (found.n_certify, found.n_confidence) == (int(size), int(size * 12 / 16))
+    assert found.n_escalated == round(int(size) * repeated.n_escalated / repeated.n_certify)
     kept = size / 2
-    assert found["accepted_error_bound"] == pytest.approx(stats.beta.ppf(0.9, kept / 4 + 1, kept * 3 / 4))
+    assert found.accepted_error_bound == pytest.approx(stats.beta.ppf(0.9, kept / 4 + 1, kept * 3 / 4))
 
 
 @settings(max_examples=100)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.deliver.formats.policy_document import quantiles
+from pipeline.decide.monitor_facts import quantiles
 from pipeline.deliver.monitoring.drift import (
     beta_binomial,
     confidence_check,

@@ -15,10 +15,10 @@ from scipy.stats import beta
 
 from cascade_threshold.calibrator import Calibrator
 from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.confidence_counts import histogram
 from pipeline.decide.breakdown.groups import groups as groups_of
 from pipeline.deliver.report import page as report
 from pipeline.deliver.report.dot_plot import dot_plot
-from pipeline.deliver.report.histogram import histogram
 
 Recorded = Callable[[str], Made]
 
@@ -192,7 +192,7 @@ def test_a_bin_of_the_histogram_begins_at_the_threshold(made: Made, crowded: boo
         frame["confidence"] = 1 - (1 - frame["confidence"]) ** 3
     threshold = float(frame["confidence"].quantile(0.3))
     rows = CodedRows.of_table(pa.Table.from_pandas(frame))
-    found = histogram(rows, "test", threshold)
+    found = histogram(rows, "test", threshold).to_json()
     assert found["scale"] == ("nines" if crowded else found["scale"])
     assert threshold in found["edges"]
     assert found["edges"] == sorted(found["edges"])

@@ -105,6 +105,12 @@ class CodedRows:
         """Whether any answer is graded by a label."""
         return bool(np.isfinite(self.numbers["cheap_correct"]).any())
 
+    def counts(self, column: str) -> dict[str, int]:
+        """Rows by each text that a column holds."""
+        coded = self.texts[column]
+        sizes = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
+        return {value: int(size) for value, size in zip(coded.values, sizes, strict=True) if size}
+
     def ids(self, at: Codes) -> list[str]:
         """Example ids of a few rows."""
         if self.example_ids is None:

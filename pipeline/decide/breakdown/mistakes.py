@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.coded_rows import CodedRows, Codes
 from pipeline.decide.breakdown.groups import share
 
 
@@ -75,3 +76,34 @@ def label_noise(rows: CodedRows, split: str, threshold: float | None) -> dict[st
         "strong_wrong_too": share(1 - strong, group, split).to_json(),
         "same_answer": share(same, group, split).to_json(),
     }
+
+
+@dataclass(frozen=True)
+class ReplySet:
+    """Rows of one kind: how many there are, and the places of the surest of them, by falling confidence."""
+
+    name: str
+    n: int
+    surest: Codes
+
+
+def reply_sets(rows: CodedRows, threshold: float | None, at_most: int) -> tuple[ReplySet, ...]:
+    """Three kinds of rows, over all splits, each with at most `at_most` of its surest.
+
+    kept_wrong   kept and wrong
+    rescued      escalated; the cheap answer was wrong and the strong one right
+    for_nothing  escalated although the cheap answer was right
+    Without labels "right" is the strong model's answer, so nothing can be rescued that was not different.
+    """
+    kept, right, confidence = rows.kept(threshold), rows.right, rows.numbers["confidence"]
+    strong = rows.numbers["strong_correct"] if rows.gold else np.where(np.isnan(rows.agree), np.nan, 1.0)
+    confident = ~np.isnan(confidence)
+    members = {
+        "kept_wrong": kept & (right == 0),
+        "rescued": confident & ~kept & (right == 0) & (strong == 1),
+        "for_nothing": confident & ~kept & (right == 1),
+    }
+    places = {name: np.flatnonzero(which) for name, which in members.items()}
+    return tuple(
+        ReplySet(name, len(at), at[np.argsort(-confidence[at], kind="stable")][:at_most]) for name, at in places.items()
+    )

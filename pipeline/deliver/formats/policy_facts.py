@@ -6,13 +6,9 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from pipeline.config.task import Model, TaskConfig
-from pipeline.decide.coded_texts import CodedTexts
-from pipeline.decide.curves.at_threshold import mix_weights
-from pipeline.decide.predictions import Rows
-from pipeline.deliver.formats.policy_document import monitor_facts, policy_document
+from pipeline.decide.monitor_facts import MonitorFacts
+from pipeline.deliver.formats.policy_document import policy_document
 from pipeline.run.record import Digests, Measured, Side
 
 
@@ -25,9 +21,7 @@ def policy(
     measured: Measured | None,
     fitted: Mapping[str, Any],
     advice: Mapping[str, Any],
-    rows: Rows,
-    statuses: pd.Series,
-    prevalence: Mapping[str, float] | None,
+    monitor: MonitorFacts,
     forms: Mapping[str, Any],
     decision_id: str,
     decided_on: str,
@@ -35,26 +29,18 @@ def policy(
 ) -> dict[str, Any]:
     """policy.json: what production needs to decide as calibration did, and to notice when it no longer holds.
 
-    `measured`: what was counted over the replies, None of a table of predictions; `fitted`, `advice`: calibration.json and recommendation.json; `rows`: all
-    rows, with the `statuses` of their cheap replies; `prevalence`: production's label mix, where that of the rows is another;
+    `measured`: what was counted over the replies, None of a table of predictions; `fitted`, `advice`: calibration.json and recommendation.json;
     `forms`: how each role's model was asked (logprobs, length, constraint); `decided_on`: the day of the first decision, from
     which the review is due where no reply tells its day.
     """
-    held = rows.of("certify")
     newest_reply = None if measured is None else measured.newest_reply
     newest = dt.date.fromisoformat((newest_reply or decided_on)[:10])
-    facts = monitor_facts(
-        confidence=held.confidence, statuses=CodedTexts.of(statuses)[rows.split == "certify"].filled("ok"), threshold=advice["threshold"], cheap_correct=held.cheap_correct,
-        strong_correct=held.strong_correct, agrees=held.agree, target=config.tested_target.model_dump(mode="json"),
-        delta=config.tested_target.delta, drawn=held.drawn == 1 if held.sampled else None,
-        weights=None if prevalence is None else mix_weights(held.label, prevalence),
-    )  # fmt: skip
     return policy_document(
         task=config.task, kind=config.kind, provider=provider, verdict=advice["verdict"], threshold=advice["threshold"],
         signal=fitted["signal"] | {"whole_output": None if measured is None else measured.whole_output}, calibrator=fitted["calibrator"],
         labels=config.answers, cheap=_side(config, models, measured, forms, "cheap"), strong=_side(config, models, measured, forms, "strong"),
         prompt_sha256=digests.prompt, dataset_sha256=digests.dataset, expected=advice["expected"],
-        certificate=advice["certificate"], label_rates=advice["label_rates"], monitor=facts, versions=versions,
+        certificate=advice["certificate"], label_rates=advice["label_rates"], monitor=monitor, versions=versions,
         decision_id=decision_id, review_by=(newest + dt.timedelta(days=config.review_after_days)).isoformat(),
     )  # fmt: skip
 

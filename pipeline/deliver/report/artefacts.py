@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.decide.breakdown import reply_totals
 from pipeline.decide.breakdown.coded_rows import COLUMNS, TEXTS, CodedRows
 from pipeline.deliver.report import records
-from pipeline.deliver.report.provenance import COUNTED
 from pipeline.run import directory as names
 from pipeline.run.decision import Decision
 from pipeline.run.directory import dump_json, finite
@@ -91,6 +91,6 @@ class Artefacts:
             {str(k): str(v) for k, v in sweep.attrs.items()},
             decision.read_table(names.RELIABILITY),
             CodedRows.of_table(decision.read_arrow(names.PREDICTIONS, COLUMNS, repeating=TEXTS)),
-            decision.read_arrow(names.REPLIES, COUNTED) if decision.has(names.REPLIES) else None,
+            decision.read_arrow(names.REPLIES, reply_totals.COLUMNS) if decision.has(names.REPLIES) else None,
             decision.path(names.TOKENS) if decision.has(names.TOKENS) else None,
         )

@@ -13,7 +13,10 @@ from pipeline.decide.advice.warnings import speaks_of_data
 from pipeline.decide.breakdown import groups, mistakes
 from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.price_parts import price_parts
+from pipeline.decide.monitor_facts import MonitorFacts
+from pipeline.decide.next_requests import next_requests
 from pipeline.decide.target import Goal
+from pipeline.decide.thresholds import in_stretch
 from pipeline.deliver.report import first_screen, health, provenance, records, tokens, trust
 from pipeline.deliver.report import sweep as report_sweep
 from pipeline.deliver.report.artefacts import Artefacts
@@ -230,14 +233,14 @@ def _decide(
     ends = _ends(found, human=models["strong"]["human"])
     passed = found.advice.certificate.details.get("passed", [])
     if sweep is not None:
-        sweep["columns"]["passed"] = [_also_passed(t, passed) for t in sweep["columns"]["threshold"]]
+        sweep["columns"]["passed"] = [in_stretch(t, passed) for t in sweep["columns"]["threshold"]]
     return {
         "split": split,
         "sweep": sweep,
         "ends": ends,
         "baselines": baselines if _comparable(baselines, ends["cheap_only"]) else [],
         "target": target,
-        "target_line": _target_line(target, ends),
+        "target_line": Goal.of_json(target).quality_line(ends["strong_only"]["accuracy"]["value"]),
         "human": models["strong"]["human"],
         "reweighted": _prevalence(config),
         "ranking": found.advice.ranking,
@@ -247,27 +250,11 @@ def _decide(
     }
 
 
-def _also_passed(threshold: float | None, passed: list[list[float | None]]) -> bool:
-    """Whether the threshold lies in a stretch (above, up to] that passed the test."""
-    return threshold is not None and any(
-        (above is None or threshold > above) and (up_to is None or threshold <= up_to) for above, up_to in passed
-    )
-
-
 def _comparable(baselines: list[dict[str, Any]], cheap: Mapping[str, Any]) -> bool:
     """Whether the baselines weigh rows as the curve does: escalating nothing at random is the cheap model alone."""
     none = [b for b in baselines if b["name"] == "random" and b["escalation_rate"] == 0]
     pair = (none[0]["system_accuracy"] if none else None, cheap["accuracy"]["value"])
     return None in pair or abs(pair[0] - pair[1]) < 1e-6
-
-
-def _target_line(target: Mapping[str, Any], ends: Mapping[str, Any]) -> float | None:
-    """The accuracy that the target asks for on the shown split, where it asks for one."""
-    if target["kind"] == "match_strong" and ends["strong_only"]["accuracy"]["value"] is not None:
-        return float(ends["strong_only"]["accuracy"]["value"]) - float(target["within"])
-    if target["kind"] == "agree_with_strong":
-        return 1 - float(target["within"])
-    return float(target["at_least"]) if target["kind"] == "system_accuracy" else None
 
 
 def _failures(
@@ -328,7 +315,7 @@ def _use(found: Artefacts, verdict: Mapping[str, Any]) -> dict[str, Any]:
         "policy_json": _policy_text(found),
         "policy_sha256": hashlib.sha256(found.policy_bytes).hexdigest(),
         "threshold": verdict["threshold"],
-        "watch": health.watch(policy["monitor"]),
+        "watch": next_requests(MonitorFacts(**policy["monitor"])).to_json(),
         "labels_needed": verdict["labels_needed"],
         "tightest": verdict["tightest"],
         "tighter": verdict["tighter"],

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from pipeline.config.vocabulary import ROLES
 from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.confidence_counts import confidence_summary
 from pipeline.decide.breakdown.groups import rate
+from pipeline.decide.breakdown.label_mix import label_mix
 from pipeline.deliver.report.records import Report
 from pipeline.run.record import RunRecord
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-WATCHED = 1000
-MOST_LABELS = 100
 FOUND = (
     "duplicate_texts",
     "duplicate_texts_normalised",
@@ -38,7 +34,7 @@ def health(record: RunRecord, rows: CodedRows, previous: Report | None) -> dict[
         "excluded": excluded,
         "left_out": sum(excluded.values()),
         "adds_up": total == used + sum(excluded.values()),
-        "splits": _counted(rows, "split") if counts is None else counts.splits,
+        "splits": rows.counts("split") if counts is None else counts.splits,
         "statuses": _statuses(rows) if measured is None else measured.statuses,
         "found": {} if counts is None else {name: getattr(counts, name) for name in FOUND},
         "groups": None if counts is None else counts.groups,
@@ -47,73 +43,15 @@ def health(record: RunRecord, rows: CodedRows, previous: Report | None) -> dict[
         "long_answers": None if measured is None else measured.long_answers,
         "readings": {} if measured is None else {role: found for role, found in measured.readings.items() if found},
     }
-    confidence = rows.numbers["confidence"]
-    known = confidence[~np.isnan(confidence)]
-    values, sizes = np.unique(known, return_counts=True)
-    out["confidence"] = {
-        "n": len(confidence),
-        "null": int(np.isnan(confidence).sum()),
-        "distinct": len(values),
-        "largest_tie": int(sizes.max()) if len(sizes) else 0,
-        "largest_tie_at": float(values[int(sizes.argmax())]) if len(sizes) else None,
-        "exactly_one": rate(float((known == 1.0).sum()), float(len(known)), "all").to_json(),
-        "quantiles": _quantiles(known),
-    }
-    mix = _counted(rows, "label")
     before = None if previous is None else previous.health
-    old_mix = {} if before is None or before.labels is None else {entry.label: entry.n for entry in before.labels}
-    old_total = sum(old_mix.values())
-    n = sum(mix.values())
-    names = sorted(set(mix) | set(old_mix), key=lambda label: (-mix.get(label, 0), label))[:MOST_LABELS] if mix else []
-    out["labels"] = [
-        {
-            "label": label,
-            "n": mix.get(label, 0),
-            "share": mix.get(label, 0) / n,
-            "previous_share": old_mix[label] / old_total if label in old_mix and old_total else None,
-        }
-        for label in names
-    ] or None
+    out["confidence"] = confidence_summary(rows).to_json()
     out["previous_confidence"] = None if before is None else before.confidence
+    counted = {} if before is None or before.labels is None else {entry.label: entry.n for entry in before.labels}
+    out["labels"] = [share.to_json() for share in label_mix(rows, counted)] or None
     return out
 
 
 def _statuses(rows: CodedRows) -> dict[str, dict[str, int]]:
     """Rows by status of each role that has any."""
     columns = {role: f"{role}_status" for role in ROLES}
-    return {role: _counted(rows, column) for role, column in columns.items() if rows.texts[column].values}
-
-
-def _quantiles(known: np.ndarray[Any, np.dtype[np.float64]]) -> list[dict[str, float]]:
-    if not len(known):
-        return []
-    return [{"q": q, "value": float(v)} for q, v in zip(QUANTILES, np.quantile(known, QUANTILES), strict=True)]
-
-
-def _counted(rows: CodedRows, column: str) -> dict[str, int]:
-    coded = rows.texts[column]
-    sizes = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
-    return {value: int(size) for value, size in zip(coded.values, sizes, strict=True) if size}
-
-
-def watch(monitor: Mapping[str, Any]) -> dict[str, Any]:
-    """What production should see in its next 1,000 requests if nothing changed: 99 % beta-binomial bounds."""
-    n, k = monitor["n_certify"], monitor["n_escalated"]
-    known = bool(n) and k is not None and 0 <= k <= n
-    out: dict[str, Any] = {
-        "of": WATCHED,
-        "certainty": 0.99,
-        "escalated": _band(float(k), float(n)) if known else None,
-        "accepted_error_bound": monitor["accepted_error_bound"],
-    }
-    for name in ("out_of_set", "no_logprobs"):
-        share = out[f"{name}_rate"] = monitor[f"{name}_rate"]
-        out[name] = _band(share * n, float(n)) if n and share is not None else None
-    return out
-
-
-def _band(k: float, n: float) -> dict[str, Any]:
-    from scipy import stats
-
-    law = stats.betabinom(WATCHED, k + 0.5, n - k + 0.5)
-    return {"value": k / n, "lower": int(law.ppf(0.005)), "upper": int(law.ppf(0.995)), "n": int(n)}
+    return {role: rows.counts(column) for role, column in columns.items() if rows.texts[column].values}

@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.config.strong_answers import Human
 from pipeline.config.task import Model, TaskConfig
 from pipeline.config.vocabulary import ROLES
+from pipeline.decide.breakdown.reply_totals import reply_totals
 from pipeline.run.record import RunRecord, Side, Spending
-
-SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "usd", "attempts")
-COUNTED = ("example_id", "role", "state", *SUMMED)
-"""Columns of replies.parquet that the page needs."""
 
 
 def models(record: RunRecord, config: TaskConfig) -> dict[str, Any]:
@@ -43,7 +39,6 @@ def models(record: RunRecord, config: TaskConfig) -> dict[str, Any]:
 
 def provenance(record: RunRecord, config: TaskConfig, replies: pa.Table | None) -> dict[str, Any]:
     """Section 7 of the page."""
-    spending = record.spending
     return {
         "command": record.command,
         "provider": record.provider,
@@ -55,26 +50,20 @@ def provenance(record: RunRecord, config: TaskConfig, replies: pa.Table | None) 
         "stages": record.stages,
         "git": record.git,
         "config": config.public() if record.config is None else record.config,
-        "replies": None if replies is None else _replies(replies, spending or {}),
-        "maybe_paid": None if spending is None else sum(of.maybe_paid for of in spending.values()),
-        "asked_now": None if spending is None else sum(of.sent for of in spending.values()),
-        "from_store": None if spending is None else sum(of.from_store for of in spending.values()),
+        "replies": None if replies is None else _replies(replies, record.spending or {}),
+        "maybe_paid": record.spent("maybe_paid"),
+        "asked_now": record.spent("sent"),
+        "from_store": record.spent("from_store"),
     }
 
 
 def _replies(replies: pa.Table, spending: Mapping[str, Spending]) -> dict[str, Any]:
-    """Replies, tokens, dollars and attempts of each role, with how many are unknown. Rows may share a request."""
+    """What each role's replies took, and how many requests they came from."""
     out: dict[str, Any] = {}
     for role in ROLES:
-        part = replies.filter(pc.equal(replies["role"], role))
-        if not part.num_rows:
+        totals = reply_totals(replies, role)
+        if totals is None:
             continue
         told = spending.get(role)  # none where nothing was collected since the replies were kept
-        out[role] = {
-            "rows": part.num_rows,
-            "requests": None if told is None else told.sent + told.from_store,
-            "failed": pc.sum(pc.equal(part["state"], "failed")).as_py() or 0,
-            **{name: pc.sum(part[name]).as_py() for name in SUMMED},
-            "usd_unknown": part["usd"].null_count,
-        }
+        out[role] = {**vars(totals), "requests": None if told is None else told.requests}
     return out

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.mistakes import ReplySet, reply_sets
 from pipeline.deliver.report.formatting import cut
 from pipeline.run.directory import read_parquet
 
@@ -21,56 +21,36 @@ MOST_REPLIES = 20
 MOST_TOKENS = 16
 MOST_ALTERNATIVES = 5
 LONGEST_TOKEN = 40
-SETS = ("kept_wrong", "rescued", "for_nothing")
 
 
 def strips(rows: CodedRows, path: Path, threshold: float | None) -> dict[str, Any]:
-    """Three sets of replies of the cheap model, surest first where it was kept, else by falling confidence too.
-
-    kept_wrong   kept and wrong
-    rescued      escalated; the cheap answer was wrong and the strong one right
-    for_nothing  escalated although the cheap answer was right
-    Without labels "right" is the strong model's answer, so nothing can be rescued that was not different.
-    """
-    kept, right = rows.kept(threshold), rows.right
-    strong = rows.numbers["strong_correct"] if rows.gold else np.where(np.isnan(rows.agree), np.nan, 1.0)
-    confident = ~np.isnan(rows.numbers["confidence"])
-    members = {
-        "kept_wrong": kept & (right == 0),
-        "rescued": confident & ~kept & (right == 0) & (strong == 1),
-        "for_nothing": confident & ~kept & (right == 1),
+    """The sets of `reply_sets`, each with the tokens of its surest replies."""
+    sets = reply_sets(rows, threshold, MOST_REPLIES)
+    found = _tokens(path, rows.ids(np.concatenate([of.surest for of in sets])))
+    return {
+        "sets": [{"name": of.name, "n": of.n, "replies": _replies(rows, of, found)} for of in sets],
+        "most": MOST_REPLIES,
     }
-    chosen = {name: _surest(rows, which) for name, which in members.items()}
-    every = np.concatenate(list(chosen.values()))
-    ids = rows.ids(every)
-    found = _tokens(path, ids)
-    out: dict[str, Any] = {"sets": [], "most": MOST_REPLIES}
-    place = 0
-    for name in SETS:
-        replies = []
-        for i in chosen[name]:
-            example_id, place = ids[place], place + 1
-            text = {k: (c.values[c.codes[i]] if c.codes[i] >= 0 else None) for k, c in rows.texts.items()}
-            told = found.get(example_id, [])
-            replies.append(
-                {
-                    "example_id": example_id,
-                    "label": text["label"],
-                    "segment": text["segment"],
-                    "cheap_answer": text["cheap_answer"],
-                    "strong_answer": text["strong_answer"],
-                    "confidence": float(rows.numbers["confidence"][i]),
-                    "tokens": told[:MOST_TOKENS],
-                    "left_out": max(0, len(told) - MOST_TOKENS),
-                }
-            )
-        out["sets"].append({"name": name, "n": int(members[name].sum()), "replies": replies})
+
+
+def _replies(rows: CodedRows, of: ReplySet, found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    out = []
+    for i, example_id in zip(of.surest, rows.ids(of.surest), strict=True):
+        text = {k: (c.values[c.codes[i]] if c.codes[i] >= 0 else None) for k, c in rows.texts.items()}
+        told = found.get(example_id, [])
+        out.append(
+            {
+                "example_id": example_id,
+                "label": text["label"],
+                "segment": text["segment"],
+                "cheap_answer": text["cheap_answer"],
+                "strong_answer": text["strong_answer"],
+                "confidence": float(rows.numbers["confidence"][i]),
+                "tokens": told[:MOST_TOKENS],
+                "left_out": max(0, len(told) - MOST_TOKENS),
+            }
+        )
     return out
-
-
-def _surest(rows: CodedRows, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    at = np.flatnonzero(which)
-    return at[np.argsort(-rows.numbers["confidence"][at], kind="stable")][:MOST_REPLIES]
 
 
 def _tokens(path: Path, ids: list[str]) -> Mapping[str, list[dict[str, Any]]]:

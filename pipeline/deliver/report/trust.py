@@ -10,11 +10,10 @@ import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
 from pipeline.decide.breakdown.coded_rows import CodedRows
-from pipeline.decide.calibration import apply
+from pipeline.decide.breakdown.confidence_counts import density, histogram
 from pipeline.decide.held_out import LEVEL
 from pipeline.decide.scores.reliability import COLUMNS
 from pipeline.deliver.report import sweep as report_sweep
-from pipeline.deliver.report.histogram import histogram
 from pipeline.deliver.report.records import Calibration
 
 BIN = COLUMNS[COLUMNS.index("lower_edge") :]
@@ -27,7 +26,6 @@ COMPARED = (
 )
 ACCURACY_OF = {"selective_risk": "accepted_accuracy"}
 MOST_POINTS = 200
-DENSITY = 40
 
 
 def trust(
@@ -50,7 +48,7 @@ def trust(
         "cross_fitted": found.cross_fitted,
         "clipped": found.clipped,
         "reliability": _reliability(reliability, split, rows, found.calibrator),
-        "histogram": histogram(rows, split, threshold),
+        "histogram": histogram(rows, split, threshold).to_json(),
         "risk": _risk(sweep, split, threshold),
         "optimism": None if split != "test" else _optimism(sweep, threshold, shown, optimism or {}),
     }
@@ -75,21 +73,10 @@ def _reliability(
             entry[kind] = [
                 {c: _plain(row[c]) for c in BIN} for row in lines.iloc[picks].to_dict("records") if row["n"] > 0
             ]
-        entry["n"] = int(sum(b["n"] for b in entry["bin"]) or sum(b["n"] for b in entry["corp"]))
-        entry["density"] = _density(rows, split, calibrator if stage == "after" else None)
+        counted = density(rows, split, Calibrator.from_numbers(calibrator) if stage == "after" else None)
+        entry |= {"n": counted.n, "density": counted.counts}
         out[stage] = entry if entry["bin"] or entry["corp"] else None
     return out if out["before"] or out["after"] else None
-
-
-def _density(rows: CodedRows, split: str, calibrator: Mapping[str, Any] | None) -> list[int]:
-    """Graded rows by confidence, or by its calibrated reading, in DENSITY equal bins of [0, 1]."""
-    inside = rows.of(split)
-    values = rows.numbers["confidence"][inside & ~np.isnan(rows.numbers["confidence"]) & ~np.isnan(rows.right)]
-    if calibrator is not None and len(values):  # monotone, so a fine grid of its values is enough to count by
-        grid = np.unique(np.quantile(values, np.linspace(0, 1, 1001)))
-        values = np.interp(values, grid, apply(Calibrator.from_numbers(calibrator), grid))
-    counts: list[int] = np.histogram(values, bins=DENSITY, range=(0, 1))[0].tolist()
-    return counts
 
 
 def _plain(value: Any) -> float | None:
