@@ -1,6 +1,6 @@
 """Engines: where the shards of a stage are computed. All give the same bytes.
 
-local          this process, or the standard library's process pool
+local          this process, or process pools of the standard library
 dask           a Dask cluster of processes on this machine
 dask=ADDRESS   a Dask cluster that exists: tcp://host:8786, tls://...
 """
