@@ -1,4 +1,4 @@
-"""How fast requests are sent and kept, against a stub on loopback in a second process; everything in one run.
+"""How fast requests are sent and stored, against a stub server on loopback in a second process, all in one run.
 
     python benchmarks/bench_collect.py [--seconds 6] [--quick]      --quick leaves out the memory comparison (two minutes)
 
@@ -260,13 +260,28 @@ def compare(concurrency: int, latency: float, seconds: float) -> list[Figure]:
     print(
         f"  CPU, default SDK / ours: {less:.1f}; ours / aiohttp alone: {found['ours']['cpu'] / found['aiohttp']['cpu']:.1f}"
     )
-    at = f"{concurrency} in flight at {latency * 1000:g} ms"
+    at = f"{concurrency} requests in flight at {latency * 1000:g} ms"
     sdk = found["sdk_aiohttp"]["share"]
     return [
-        Figure(f"share of the limit, {at}", found["ours"]["share"], "of 1", at_least=0.9 if concurrency <= 64 else 0.8),
-        Figure(f"share of the limit, {at}, the SDK over aiohttp alone", sdk, "of 1"),
-        Figure(f"CPU, the SDK's default client / ours, {at}", less, "times", at_least=None if concurrency <= 64 else 8),
-        Figure(f"store and bookkeeping / a request through the SDK over aiohttp, {at}", part, "of 1", at_most=0.15),
+        Figure(
+            f"throughput relative to the limit that latency sets, {at}",
+            found["ours"]["share"],
+            "times",
+            at_least=0.9 if concurrency <= 64 else 0.8,
+        ),
+        Figure(f"the same for the SDK over aiohttp without a store, {at}", sdk, "times"),
+        Figure(
+            f"CPU time of the SDK's default client relative to ours, {at}",
+            less,
+            "times",
+            at_least=None if concurrency <= 64 else 8,
+        ),
+        Figure(
+            f"CPU time of storing and bookkeeping relative to the request itself (SDK over aiohttp), {at}",
+            part,
+            "times",
+            at_most=0.15,
+        ),
     ]
 
 
@@ -276,7 +291,7 @@ def memory() -> list[Figure]:
         sizes = {count: spawn("client", "ours", server.url, count, 64)["rss"] / 1024 for count in (10_000, 100_000)}
     small, large = sizes.values()
     print(f"  10,000 requests {small:.0f} MB, 100,000 requests {large:.0f} MB: ratio {large / small:.2f}")
-    return [Figure("memory of 100,000 requests / of 10,000", large / small, "times", at_most=1.2)]
+    return [Figure("memory for 100,000 requests relative to 10,000", large / small, "times", at_most=1.2)]
 
 
 def main(seconds: float = 6.0, *, quick: bool = False) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The production decision: microseconds of one, and CPU milliseconds of importing what it needs.
+"""CPU time of one decision in production, and of importing what it needs.
 
 Goals: under 100 microseconds for a one-token label, under 100 ms of CPU for the import on top of bare Python.
 """
@@ -92,7 +92,7 @@ def main() -> list[Figure]:
         assert ready.decide(one).confidence is not None
         short, long = microseconds(lambda p=ready: p.decide(one)), microseconds(lambda p=ready: p.decide(three))
         print(f"{name:20} {short:10.1f} {long:13.1f}")
-        figures.append(Figure(f"a decision on a one-token label, signal {name}", short, "µs of CPU", at_most=100))
+        figures.append(Figure(f"one decision on a one-token label, signal {name}", short, "µs of CPU", at_most=100))
     ready = policy("label_probability")
     plain = microseconds(lambda: json.loads(text))
     print(
@@ -102,8 +102,8 @@ def main() -> list[Figure]:
     print(f"import cascade_threshold.policy: {took:.0f} ms of CPU; numpy alone: {numpy:.0f} ms")
     return [
         *figures,
-        Figure("import of the runtime, on top of bare Python", took, "ms of CPU", at_most=100),
-        Figure("import of numpy / of the runtime", numpy / took, "times"),
+        Figure("importing the runtime, in addition to starting Python", took, "ms of CPU", at_most=100),
+        Figure("importing numpy, relative to importing the runtime", numpy / took, "times"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Replies per second on one core: raw JSON to signals and to tokens.parquet, beside plain json + pandas in the same run.
+"""Replies per second on one core, from raw JSON to signals and to tokens.parquet, compared with plain json and pandas in the same run.
 
     python benchmarks/bench_measure.py [replies]
 
@@ -262,13 +262,13 @@ def main(count: int = 10_000) -> list[Figure]:
         sizes = {n: bytes_a_token(n, folder / "sized") for n in (1, 3, 8)}
     print("bytes a token, by tokens a reply:", ", ".join(f"{n}: {size:.1f}" for n, size in sizes.items()))
     return [
-        Figure("replies from JSON text to all signals", found[ours], "a second"),
-        Figure("  ours / a pandas notebook", found[ours] / found[notebook], "times"),
-        Figure("replies from token rows to all signals", found["token rows to all signals"], "a second", at_least=100_000),
-        Figure("replies from the store to tokens.parquet", written[store], "a second", at_least=20_000),
-        Figure("replies from JSON text to tokens.parquet", written[text], "a second"),
-        Figure("  ours / pandas", written[text] / written[plain], "times"),
-        *(Figure(f"tokens.parquet, {counted} a reply, random ids", sizes[n], "bytes a token")
+        Figure("replies from JSON text to all signals", found[ours], "per second"),
+        Figure("speed-up over a pandas notebook, JSON text to all signals", found[ours] / found[notebook], "times"),
+        Figure("replies from token rows to all signals", found["token rows to all signals"], "per second", at_least=100_000),
+        Figure("replies from the store to tokens.parquet", written[store], "per second", at_least=20_000),
+        Figure("replies from JSON text to tokens.parquet", written[text], "per second"),
+        Figure("speed-up over pandas, JSON text to tokens.parquet", written[text] / written[plain], "times"),
+        *(Figure(f"size of tokens.parquet, {counted} per reply, random ids", sizes[n], "bytes per token")
           for n, counted in ((1, "1 token"), (3, "3 tokens"), (8, "8 tokens"))),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""All metrics of `summary`, against the few of them that scikit-learn and model-diagnostics compute; and their intervals.
+"""All metrics of `summary` and their intervals, against the subset that scikit-learn and model-diagnostics compute.
 
 CPU seconds. Peers: scikit-learn's Brier score, log loss, AUROC, two average precisions and a ten-bin calibration curve;
 model-diagnostics' CORP decomposition of both scores. Intervals: 500 replicates, against 500 of scikit-learn's resample with
@@ -79,10 +79,14 @@ def main(largest: int = 1_000_000) -> list[Figure]:
             f"{bars:>9.2f} {rows:>8.1f} {rows / bars:>6.0f}"
         )
         figures += [
-            Figure(f"all metrics of a table, {n:,} rows", own, "s of CPU"),
-            Figure(f"scikit-learn, fewer metrics / ours, {n:,} rows", scikit / own, "times"),
-            Figure(f"model-diagnostics, decompositions only / ours, {n:,} rows", peer / own, "times"),
-            Figure(f"500 of scikit-learn's resamples, two metrics / our intervals, {n:,} rows", rows / bars, "times"),
+            Figure(f"all metrics, {n:,} rows", own, "s of CPU"),
+            Figure(f"speed-up over scikit-learn, which computes fewer metrics, {n:,} rows", scikit / own, "times"),
+            Figure(f"speed-up over model-diagnostics, decompositions only, {n:,} rows", peer / own, "times"),
+            Figure(
+                f"speed-up of the intervals over 500 scikit-learn resamples of two metrics, {n:,} rows",
+                rows / bars,
+                "times",
+            ),
         ]
     return figures
 

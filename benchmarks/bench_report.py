@@ -1,4 +1,4 @@
-"""Seconds and kilobytes of a report over many rows, beside what reading the two tables alone takes, in one run.
+"""CPU time and size of a report over many rows, compared with merely reading its two tables in the same run.
 
     python benchmarks/bench_report.py [rows]
 
@@ -89,8 +89,8 @@ def main(rows: int = 1_000_000) -> list[Figure]:
     for goal, met in goals.items():
         print(f"goal {goal:<15} {'met' if met else 'NOT met'}")
     return [
-        Figure(f"all files of a report, {rows:,} rows, imports apart", wrote[1], "s of CPU", at_most=MOST_SECONDS),
-        Figure("reading its two tables alone", read[1], "s of CPU"),
+        Figure(f"writing a report, {rows:,} rows, without imports", wrote[1], "s of CPU", at_most=MOST_SECONDS),
+        Figure("reading its two tables only", read[1], "s of CPU"),
         Figure(f"report.html, {rows:,} rows", page / 1000, "KB", at_most=MOST_BYTES / 1000),
     ]
 

@@ -63,14 +63,14 @@ def page(results: dict[str, Any]) -> str:
     """docs/performance.md: the results as a reader meets them."""
     machine = results["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    told = ["# Performance", "", "`make bench` writes this page, and the numbers as `benchmarks/results.json`. Ratios compare two things in one run",
-            "and mean something on another machine; seconds and microseconds are this one's:", "",
+    told = ["# Performance", "", "`make bench` writes this page, and the figures as JSON to `benchmarks/results.json`. Ratios compare two measurements of the same run",
+            "and carry over to other machines; times are those of this one:", "",
             f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['python']};",
             f"{packages}; {results['day']}.", "",
-            "How long whole tables take, stage by stage: [many rows, several machines](scale.md).", ""]  # fmt: skip
+            "For the time that whole tables take, stage by stage, see [many rows, several machines](scale.md).", ""]  # fmt: skip
     for name, figures in results["figures"].items():
         script = ast.get_docstring(ast.parse((HERE / f"bench_{name}.py").read_text("utf-8"))) or ""
-        told += [f"## {name}", "", script.partition("\n\n")[0], "", "| measured | value | goal |", "|---|---:|---|"]
+        told += [f"## {name}", "", script.partition("\n\n")[0], "", "| measurement | value | goal |", "|---|---:|---|"]
         for f in figures:
             goal = "" if f["met"] is None else f"{f['goal']}: {'met' if f['met'] else '**not met**'}"
             told.append(f"| {f['what']} | {number(f['value'])} {f['unit']} | {goal} |")

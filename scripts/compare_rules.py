@@ -182,8 +182,8 @@ RULES: dict[str, Callable[[Case, np.random.Generator], Choice]] = {
     "best-looking threshold": best_looking,
     "random escalation": by_lot,
     "text-only router": router,
-    "pointwise 90 % limit of the loss": pointwise,
-    "pointwise Clopper-Pearson, losses alone": clopper_pearson,
+    "pointwise 90 % bound on the loss": pointwise,
+    "pointwise Clopper-Pearson, losses only": clopper_pearson,
     "MAPIE risk control": mapie,
     "certified": ours,
     "certified, strong answers sampled": ours_sampled,
@@ -276,7 +276,7 @@ def cases(wanted: Iterable[str], folder: Path) -> Iterator[Case]:
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown: one line per case and rule."""
     lines = [
-        "| case | rule | promise broken | escalated | accuracy (strong) | $ per 1,000 | strong answers |",
+        "| case | rule | promise broken | escalated | accuracy (strong model) | $ per 1,000 requests | strong answers bought |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     lines += [
@@ -288,9 +288,9 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def summary(found: list[dict[str, Any]]) -> str:
-    """Markdown: one line per rule over all cases."""
+    """Markdown: one line per rule over all cases. Clearly above 10 %: by more than three standard errors of the simulation."""
     lines = [
-        "| rule | promise broken, worst case | broken in more than 10 % of resamples | escalated, mean | strong answers bought, mean |",
+        "| rule | highest rate of broken promises | clearly above 10 % | mean escalation rate | mean strong answers bought |",
         "|---|--:|--:|--:|--:|",
     ]
     for rule in dict.fromkeys(r["rule"] for r in found):
@@ -305,7 +305,7 @@ def summary(found: list[dict[str, Any]]) -> str:
 
 
 def picture(found: list[dict[str, Any]], path: Path) -> None:
-    """Each case a dot: how often the promise was broken, per rule, against the tenth that was allowed."""
+    """One dot per case: how often each rule broke the promise, against the 10 % allowed."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -321,7 +321,7 @@ def picture(found: list[dict[str, Any]], path: Path) -> None:
     ax.axvline(DELTA, color="#444444", linewidth=1, linestyle="--")
     ax.text(DELTA + 0.01, len(rules) - 0.45, "allowed: 10 %", fontsize=9, color="#444444")
     ax.set(yticks=range(len(rules)), yticklabels=rules, xlim=(-0.03, 1.03), ylim=(-0.6, len(rules) - 0.1),
-           xlabel=f"share of {found[0]['resamples']} resamples in which the promise was broken (a dot a case)")  # fmt: skip
+           xlabel=f"share of {found[0]['resamples']} resamples in which the promise was broken (one dot per case)")  # fmt: skip
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})
