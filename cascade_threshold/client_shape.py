@@ -42,7 +42,7 @@ class ClientShape:
         else:
             raise TypeError(
                 f"{type(client).__name__} cannot be used as a client: it has neither chat.completions.create nor completion, "
-                "and is no function"
+                "and is not a function"
             )
         parameters = inspect.signature(self._typed).parameters
         self._known = (

@@ -50,7 +50,7 @@ class DecisionLog:
                 raise
             if first:
                 _warn(
-                    f"{self._where}: decisions cannot be written ({type(error).__name__}: {error}); answers are given all the same, "
+                    f"{self._where}: decisions cannot be written ({type(error).__name__}: {error}); answers are still returned, "
                     "and lost lines are counted in log_failures"
                 )
 

@@ -66,7 +66,7 @@ def check_learned(numbers: Mapping[str, Any]) -> None:
     labels, segments, text = numbers.get("labels", {}), numbers.get("segments", {}), numbers.get("text", ())
     for part, found in (("labels", labels), ("segments", segments)):
         if not isinstance(found, Mapping):
-            raise ValueError(f"the learned signal has {part} that are no mapping")
+            raise ValueError(f"the learned signal has {part} that are not a mapping")
     if "text" in numbers and len(text) != BUCKETS:
         raise ValueError(f"the learned signal has {len(text)} weights of words, expected {BUCKETS}")
     parts = (numbers[part] for part in ("mean", "scale", "coef"))

@@ -119,8 +119,8 @@ class Policy:
         """
         if self.signal is None:
             raise UsageError(
-                f"{self.where}: its confidences came from a table of predictions, so no reply has one; "
-                "use decide_confidence with a confidence made in the same way"
+                f"{self.where}: its confidences came from a table of predictions, so none can be read from a reply; "
+                "use decide_confidence with a confidence computed in the same way"
             )
         answers = self._answers
         if answers is None:

@@ -32,7 +32,7 @@ RUNTIME_ONLY = "the runtime, `import cascade_threshold`, needs Python 3.10 or la
 # command -> (help, groups of options)
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate": (
-        "the main job: all stages from rows to report and policy",
+        "the main command: run all stages, from rows to report and policy",
         ("tasks", "config", "data", "spend", "engine", "markdown"),
     ),
     "doctor": ("check config, dataset, key and prices; one paid call per model", ("tasks", "config", "spend")),
@@ -40,21 +40,21 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "collect": ("send what is missing to both models", ("tasks", "config", "spend", "engine")),
     "measure": ("grade answers, compute the signals, choose one on fit rows", ("tasks", "config", "data", "engine")),
     "calibrate": ("fit the calibrator on the fit split", ("tasks", "config", "data")),
-    "sweep": ("cost and accuracy at up to 1,000 thresholds", ("tasks", "config", "data")),
-    "recommend": ("the certified threshold, or why there is none", ("tasks", "config", "data")),
+    "sweep": ("compute cost and accuracy at up to 1,000 thresholds", ("tasks", "config", "data")),
+    "recommend": ("find the certified threshold, or say why there is none", ("tasks", "config", "data")),
     "report": ("write the HTML page and figures, refresh the index", ("tasks", "config", "data")),
     "export": ("print or write the policy in another format", ("tasks", "config", "data", "export", "gate")),
     "monitor": ("check production replies against a policy", ("policy", "monitor")),
     "route": (
-        "read one completion (JSON, or in {completion, options, text, segment}) on stdin, print the decision",
+        "read one completion on stdin (alone, or in {completion, options, text, segment}), print the decision",
         ("policy",),
     ),
     "status": (
-        "requests sent, kept, failed, perhaps paid twice, dollars; runs of a task",
+        "show requests sent, kept, failed and possibly paid twice, dollars, and a task's runs",
         ("task?", "config", "status"),
     ),
     "compare": (
-        "two decisions on the same rows: differences with intervals",
+        "compare two decisions on the same rows: differences with intervals",
         ("compare", "markdown", "comparison", "config", "data"),
     ),
     "new": ("propose a config for your own data", ("new",)),
@@ -121,7 +121,7 @@ def _run(arguments: list[str]) -> int:
             return Stopped.exit_code
         missing = _missing_library(error)
         if missing is not None:
-            _say(f"error: the evaluation needs {missing}, and it is not installed: {INSTALL}; {RUNTIME_ONLY}")
+            _say(f"error: the evaluation needs {missing}, which is not installed: {INSTALL}; {RUNTIME_ONLY}")
             return UsageError.exit_code
         _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
         return 1
@@ -171,8 +171,8 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="cascade-threshold",
         description="Below which confidence should a cheap model's answer be handed to the strong model?",
-        epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 not exportable, "
-        "6 the promise no longer holds, 7 monitor tested no label though --require-labels, 130/143 interrupted and resumable, 1 a bug.",
+        epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 export refused, "
+        "6 the promise no longer holds, 7 monitor --require-labels had no label to test, 130/143 interrupted and resumable, 1 a bug.",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {cascade_threshold.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -186,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
                     to.add_argument(*names, **options)
             taken |= {names for names, _ in GROUPS[group]}
         sub.add_argument("--json", action="store_true", help="machine-readable result on stdout")
-        sub.add_argument("--quiet", action="store_true", help="no progress, no summary")
+        sub.add_argument("--quiet", action="store_true", help="print no progress and no summary")
     return top
 
 

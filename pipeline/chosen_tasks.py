@@ -48,7 +48,7 @@ def each(args: Args, action: Callable[[TaskInput, Allowance], Any], *, spends: b
     for option in ("predictions", "output"):
         given = getattr(args, option, None)
         if given is not None:
-            raise UsageError(f"--{option} {given}: is one task's; name that task")
+            raise UsageError(f"--{option} {given} applies to one task only; name that task")
     names = yaml_file.known_tasks()
     if not names:
         raise UsageError(f"no tasks: configs/ holds no .yaml; {yaml_file.WHENCE}")
@@ -114,7 +114,9 @@ def _embedded(tasks: Mapping[str, TaskInput], failures: list[CascadeError]) -> d
             "name one, or `all`"
         )
     if others and any(not task.options.quiet for task in tasks.values()):
-        terminal.say(f"left out, their models are not embedded: {', '.join(others)}; name one, or `all`", error=True)
+        terminal.say(
+            f"skipped, since their models are not embedded: {', '.join(others)}; name one, or `all`", error=True
+        )
     return kept
 
 

@@ -228,7 +228,7 @@ def route(args: Args) -> dict[str, Any]:
     policy = policies.load(args.policy)
     due = policy.document.get("review_by")
     if isinstance(due, str) and due < dt.datetime.now(dt.UTC).date().isoformat():
-        terminal.say(f"warning: {args.policy}: was to be reviewed by {due}; evaluate again on newer rows", error=True)
+        terminal.say(f"warning: {args.policy}: was due for review by {due}; evaluate again on newer rows", error=True)
     completion, request = log_reader.piped(terminal.input_text(MOST_BYTES))
     decision: dict[str, Any] = policy.decide(completion, **request).to_dict()
     if not args.json:
@@ -244,7 +244,7 @@ def new(args: Args) -> dict[str, Any]:
 
     path = yaml_file.CONFIGS / f"{args.name}.yaml"
     if path.exists():
-        raise UsageError(f"{path}: is there already; choose another name, or remove it first")
+        raise UsageError(f"{path}: already exists; choose another name, or remove it first")
     proposal = propose(
         args.name,
         args.source,
@@ -255,7 +255,7 @@ def new(args: Args) -> dict[str, Any]:
     )
     draft, rows = path.with_name(f".{args.name}.draft.yaml"), rows_file(args.name, path.parent)
     if proposal.rows is not None and rows.exists():
-        raise UsageError(f"{rows}: is there already; choose another name, or remove it first")
+        raise UsageError(f"{rows}: already exists; choose another name, or remove it first")
     write_bytes(draft, proposal.text.encode())
     if proposal.rows is not None:
         rows.parent.mkdir(parents=True, exist_ok=True)
@@ -289,7 +289,7 @@ def demo(args: Args) -> dict[str, Any]:
     if there:
         more = f" and {len(there) - 1} more" if there[1:] else ""
         raise UsageError(
-            f"{args.folder / there[0]}{more}: already there, and demo overwrites no file; name another folder"
+            f"{args.folder / there[0]}{more}: already exists, and demo overwrites no file; name another folder"
         )
     for name, file in files.items():
         write_bytes(args.folder / name, file.read_bytes())

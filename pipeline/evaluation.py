@@ -212,7 +212,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with an id for every row (its index, where that names them), and no column of several types."""
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
-        raise UsageError(f"the column {twice[0]!r} stands twice in the frame; rename one, or leave it out")
+        raise UsageError(f"the column {twice[0]!r} appears twice in the frame; rename one, or leave it out")
     table = frame.copy(deep=False)
     if "example_id" not in table:
         unique = frame.index.is_unique

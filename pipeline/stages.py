@@ -184,7 +184,7 @@ def refuse_failures(task: TaskInput, found: Predictions) -> None:
         raise TooManyFailures(
             f"{found.failed} of {n} rows have no reply, more than max_failure_rate {allowed:g} allows; predictions are in "
             f"{task.decision.path(PREDICTIONS)}, nothing is recommended. `status` says why they failed; collecting again "
-            "asks for those that broke on the way, and for those that the service refused only once `purge` has removed the refusal"
+            "retries those that failed in transit, and those that the service refused only once `purge` has removed the refusal"
         )
 
 
@@ -194,7 +194,7 @@ def measured_facts(task: TaskInput) -> Measured | None:
         return None
     if (found := task.run.record.measured) is None:
         raise DataError(
-            f"{task.run.path(RUN)}: holds nothing of what was measured (damaged, or `measure` did not run); run `evaluate` again, "
+            f"{task.run.path(RUN)}: lacks what was measured (damaged, or `measure` did not run); run `evaluate` again, "
             "nothing is paid twice"
         )
     return found

@@ -101,7 +101,7 @@ def purge(args: Args) -> dict[str, Any]:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(
-                f"would remove kept replies for good ({', '.join(chosen)}); whatever needs them again is paid for again: confirm with --yes"
+                f"this would remove kept replies permanently ({', '.join(chosen)}); if they are needed again, they must be paid for again: confirm with --yes"
             )
         question = (
             f"Remove kept replies for good ({', '.join(chosen)})? Whatever needs them again is paid for again. [y/N] "

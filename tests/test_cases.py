@@ -454,7 +454,7 @@ def test_grades_of_passages_are_a_judges_and_a_table_without_texts_is_refused(
     assert main(["estimate", "mine"]) == 0
     (tmp_path / "t.csv").write_text("a,b,label\n" + "".join(f"{i * 0.37},{i},{'xy'[i % 2]}\n" for i in range(60)))
     assert main(["new", "other", "--from", "t.csv"]) == 2
-    assert "no column holds a text to decide by" in capsys.readouterr().err
+    assert "no column looks like the text to classify" in capsys.readouterr().err
     assert not (tmp_path / "configs" / "other.yaml").exists()
 
 

@@ -196,7 +196,7 @@ def test_a_proposed_config_loads_and_runs_through_estimate(project: Path, capsys
     assert json.loads(out)["rows"] == 60
     code, _, err = run(capsys, "new", "mine", "--from", "rows.csv")
     assert code == 2
-    assert "is there already" in err
+    assert "already exists" in err
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ DATASETS = {
     "wide": ("rows_jsonl", json.dumps({str(i): 1 for i in range(WIDE)}).encode(), "200,000 columns; a table has at most 10,000"),
     "wide_csv": ("rows_csv", (",".join(map(str, range(WIDE))) + "\n").encode() * 3, "200,000 columns"),
     "wide_parquet": ("rows_parquet", lambda: parquet(pa.table({str(i): [1] for i in range(20_000)})), "20,000 columns"),
-    "no_parquet": ("rows_parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "damaged or no Parquet file"),
+    "no_parquet": ("rows_parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "damaged, or not a Parquet file"),
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def test_a_refused_second_run_leaves_the_record_of_the_first_alone(
         with FileLock(tmp_path / "runs" / ".first.lock"):
             for command in ("collect", "evaluate"):
                 assert run(api, command, "first", "--quiet") == 2
-        assert "is being worked on" in capsys.readouterr().err
+        assert "is in use by" in capsys.readouterr().err
         assert record.read_bytes() == before
 
 

@@ -209,7 +209,7 @@ def _adopt(task: TaskInput, store: ResponseStore) -> None:
     """In a store of the old format, find this task's replies by today's keys."""
     for role in task.roles:
         if found := old_keys.adopt(store, task.requests(role)):
-            task.say(f"{role}: {found:,} replies of an older version's store are found again, nothing is paid twice")
+            task.say(f"{role}: {found:,} replies of an older version's store are reused, nothing is paid twice")
 
 
 def prices(task: TaskInput) -> dict[str, Price]:

@@ -114,7 +114,7 @@ class TaskInput:
         model = getattr(self.config, role)
         if not isinstance(model, Model):
             raise ConfigError(
-                f"{self.config.source}: `{role}` is missing, so nobody can be asked: a table of predictions goes through --predictions FILE, "
+                f"{self.config.source}: `{role}` is missing, so no model can be asked; for a table of predictions use --predictions FILE, "
                 "or predictions: {path: ...} in the config"
             )
         return model
@@ -255,7 +255,7 @@ class TaskInput:
         path = self.run.directory / GRADED
         if not path.is_file():
             raise UsageError(
-                f"{self.run.directory}: this decision was never computed: no graded rows are there; run the stage `measure` first, or all of them: {self.remedy}"
+                f"{self.run.directory}: this decision was never computed: there are no graded rows; run the stage `measure` first, or all of them: {self.remedy}"
             )
         versions = {name: signal.version for name, signal in SIGNALS.items()}
         found = decision_id(self.config, self.run_id, file_digest(path), versions, self.split.model_dump(mode="json"))

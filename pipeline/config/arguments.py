@@ -66,7 +66,7 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             "task",
             metavar="TASK",
             nargs="?",
-            help=f"{_TASK}; left out: those whose models are all embedded, which cost nothing",
+            help=f"{_TASK}; default: the tasks whose models are all embedded, which cost nothing",
         ),
     ),
     "task?": (_argument("task", metavar="TASK", nargs="?", help=f"{_TASK} (default)"),),
@@ -74,7 +74,7 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
         _argument(
             "--provider",
             choices=tuple(PROVIDERS),
-            help="who answers both roles, unless the config names a role's own (default: the config's)",
+            help="provider of both roles, unless the config names one for a role (default: the config's)",
         ),
         _argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the config"),
         _argument("--runs-dir", **_RUNS, help="where replies and runs are kept (default: runs)"),
@@ -94,14 +94,19 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
     ),
     "spend": (
         _LIMIT,
-        _argument("--max-usd", type=_amount, metavar="X", help="stop, resumable, before more than X dollars are spent"),
+        _argument(
+            "--max-usd",
+            type=_amount,
+            metavar="X",
+            help="stop before more than X dollars are spent; the run can be resumed",
+        ),
         _argument("--yes", action="store_true", help="spend without asking"),
-        _argument("--concurrency", type=_count, metavar="N", help="requests in flight"),
+        _argument("--concurrency", type=_count, metavar="N", help="most requests in flight at once"),
         _argument("--allow-insecure", action="store_true", help="send a real key over plain http"),
         _argument(
             "--resend-lost",
             action="store_true",
-            help="send the requests of a batch again whose results the service has lost (perhaps paid twice)",
+            help="resend the requests of batches whose results the service has lost (may be paid for twice)",
         ),
     ),
     "engine": (
@@ -109,18 +114,18 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             "--engine",
             type=_engine,
             metavar="ENGINE",
-            help="who reads the replies: local (default: the processes of this machine), dask, or dask=ADDRESS, an existing cluster",
+            help="where replies are read: local (processes on this machine, the default), dask, or dask=ADDRESS (an existing cluster)",
         ),
         _argument(
             "--workers",
             type=_workers,
             metavar="N",
-            help="processes that read replies (default: one for each processor)",
+            help="number of processes that read replies (default: one per processor)",
         ),
         _argument(
             "--shards-dir",
             metavar="ADDRESS",
-            help="where rows and replies are placed for the workers: a path or s3://bucket/folder (default: the run's folder)",
+            help="where rows and replies are put for the workers: a path or s3://bucket/folder (default: the run's folder)",
         ),
     ),
     "export": (
@@ -131,7 +136,9 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
     ),
     "gate": (
         _argument(
-            "--require", choices=("certified",), help="only a verdict with a passed test: certified, or cheap_only"
+            "--require",
+            choices=("certified",),
+            help="accept only a verdict backed by a passed test: certified or cheap_only",
         ),
         _argument("--max-escalation", type=_share, metavar="X", help="largest share of escalated requests, 0 to 1"),
         _argument("--max-usd-per-1000", type=_amount, metavar="X", help="largest cost of 1,000 requests in dollars"),
@@ -139,7 +146,7 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             "--against",
             type=Path,
             metavar="POLICY",
-            help="the policy in production: refuse a weaker promise, or a figure outside its interval on the worse side",
+            help="the policy in production: refuse a weaker promise, or a figure worse than its interval",
         ),
     ),
     "policy": (_argument("--policy", type=Path, required=True, metavar="FILE", help="a policy.json"),),
@@ -158,7 +165,9 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             help="default: text; prometheus for a textfile collector",
         ),
         _argument(
-            "--require-labels", action="store_true", help="exit 7 when no label was tested, or some could not be read"
+            "--require-labels",
+            action="store_true",
+            help="exit 7 if no label could be tested, or some could not be read",
         ),
         _argument(
             "--days", type=_amount, metavar="N", help="judge drift on the newest N days (default: 2,000 newest lines)"
@@ -208,9 +217,9 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             "--strong",
             type=Path,
             metavar="FILE",
-            help="a second such file with the strong model's answers to the same rows",
+            help="a file of the same kind with the strong model's answers to the same rows",
         ),
-        _argument("--models", metavar="CHEAP,STRONG", help="which models, where one file holds several"),
+        _argument("--models", metavar="CHEAP,STRONG", help="which two models to take if the file holds several"),
         _argument(
             "--answers", metavar="A,B,C", help="the closed set of answers (default: the texts that the replies hold)"
         ),
@@ -228,12 +237,17 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
     ),
     "purge": (
         _argument("--example-id", metavar="ID", help="only this row's replies"),
-        _argument("--older-than", type=_amount, metavar="DAYS", help="only replies kept for longer"),
+        _argument("--older-than", type=_amount, metavar="DAYS", help="only replies older than this"),
         _argument("--yes", action="store_true", help="remove without asking"),
         _argument("--runs-dir", **_RUNS, help="where replies are kept (default: runs)"),
     ),
     "demo": (
-        _argument("folder", metavar="DIR", type=Path, help="gets configs/ and datasets/; no file is overwritten"),
+        _argument(
+            "folder",
+            metavar="DIR",
+            type=Path,
+            help="folder that receives configs/ and datasets/; no file is overwritten",
+        ),
     ),
 }
 """By the group's name; an argument that two groups of a command have is that of the first."""

@@ -111,7 +111,7 @@ class Prompt(BaseModel):
             if self.system:
                 raise ValueError("`system` does not go with `messages`; make it the first message, with role system")
             if self.messages[-1].role != "user":
-                raise ValueError(f"the last message must be the user's, it is of role {self.messages[-1].role}")
+                raise ValueError(f"the last message must be the user's, but its role is {self.messages[-1].role}")
         return self
 
     @property

@@ -34,5 +34,5 @@ PROVIDERS: dict[str, ProviderFacts] = {
 def known(name: str) -> str:
     """The name of a provider. Raises ValueError that lists those there are."""
     if name not in PROVIDERS:
-        raise ValueError(f"{name!r} is no provider; there are {', '.join(PROVIDERS)}")
+        raise ValueError(f"{name!r} is not a provider; choose from {', '.join(PROVIDERS)}")
     return name

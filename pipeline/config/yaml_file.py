@@ -92,7 +92,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > MOST_BYTES:
-        raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes; a config has fewer")
+        raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes; a config may not be larger")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -108,7 +108,7 @@ def _override(plain: dict[str, Any], item: str) -> None:
     for part in parts[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {item!r}: {part!r} holds a value, it has no keys below it")
+            raise ConfigError(f"--set {item!r}: {part!r} is a value and has no keys below it")
     try:
         node[parts[-1]] = yaml_text.plain(yaml_text.read(value, "value")) if value else None
     except ConfigError as error:

@@ -58,7 +58,7 @@ def read(text: str, where: str) -> Any:
 
 
 def _too_deep(place: str) -> ConfigError:
-    return ConfigError(f"{place}: nested deeper than {MOST_DEPTH} levels; write it flat")
+    return ConfigError(f"{place}: nested deeper than {MOST_DEPTH} levels; flatten it")
 
 
 def _bounded(text: str, where: str) -> list[ScalarEvent]:
@@ -74,7 +74,7 @@ def _bounded(text: str, where: str) -> list[ScalarEvent]:
         place = f"{where}:{event.start_mark.line + 1}"
         if getattr(event, "tag", None) is not None and not _implied(event):
             raise ConfigError(
-                f"{place}: holds a tag ({str(event.tag)[:60]}); tags are not read: put text in quotes, and leave the tag out"
+                f"{place}: holds a tag ({str(event.tag)[:60]}); tags are not supported: put text in quotes and remove the tag"
             )
         if isinstance(event, CollectionStartEvent):
             if len(open_) >= MOST_DEPTH:

@@ -100,7 +100,7 @@ class _Worker(Generic[Spec]):
             self.deaths += 1
             if self.deaths >= TRIES:
                 raise Stopped(
-                    f"a working process died {TRIES} times on the same part: is memory short? The same command tries "
+                    f"a worker process died {TRIES} times on the same part: is memory short? The same command tries "
                     "again, and --workers 1 computes one part at a time"
                 ) from None
             self._start()

@@ -86,7 +86,7 @@ class Decision(Folder):
         try:
             return self.run.existing(name) if name in OF_THE_RUN else super().existing(name)
         except UsageError as error:
-            raise UsageError(f"{error}; all stages are run by: {self.remedy}") from None
+            raise UsageError(f"{error}; to run all stages: {self.remedy}") from None
 
     def named(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """The content of an artefact with the names of task, run and decision after its schema."""
@@ -134,18 +134,18 @@ class Decision(Folder):
         if not path.is_file():
             raise UsageError(
                 f"{self.directory}: this decision was never computed, or what it is made from has changed since; "
-                f"it is computed by: {self.remedy}"
+                f"to compute it: {self.remedy}"
             )
         found = read_json(path)
         if "digest" not in found:
-            raise DataError(f"{path}: damaged (its own digest is missing); it is written again by: {self.remedy}")
+            raise DataError(f"{path}: damaged (its own digest is missing); to write it again: {self.remedy}")
         named = {"task": self.task, "run_id": self.run_id, "decision_id": self.decision_id}
         if (other := {key: found.get(key) for key in named}) != named:
             raise DataError(
-                f"{path}: is that of another decision ({'/'.join(map(str, other.values()))}); it is written again by: {self.remedy}"
+                f"{path}: is that of another decision ({'/'.join(map(str, other.values()))}); to write it again: {self.remedy}"
             )
         if "run" not in found:
-            raise DataError(f"{path}: was written by another version; it is written again by: {self.remedy}")
+            raise DataError(f"{path}: was written by another version; to write it again: {self.remedy}")
         return found
 
     def told_of_run(self) -> RunRecord:
@@ -168,5 +168,5 @@ class Decision(Folder):
             if file_digest(path) != written:
                 raise DataError(
                     f"{path}: is not what the decision was made of (damaged, or written by another stage since); "
-                    f"it is written again by: {self.remedy}"
+                    f"to write it again: {self.remedy}"
                 )

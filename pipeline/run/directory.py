@@ -103,7 +103,7 @@ class Folder:
         if not path.is_file():
             stage = {REPLIES: "collect", TOKENS: "collect", GRADED: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",
                      SWEEP: "sweep", RECOMMENDATION: "recommend", POLICY: "recommend"}.get(name, "evaluate")  # fmt: skip
-            raise UsageError(f"{path}: not there yet; run the stage `{stage}` first, with the same options")
+            raise UsageError(f"{path}: does not exist yet; run the stage `{stage}` first, with the same options")
         return path
 
 
@@ -219,7 +219,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: holds no JSON object; delete it and run `evaluate` again, nothing is paid twice")
     if "digest" in value and not str(value.get("schema")).startswith("cascade-policy") and sealed(value) != value:
         raise DataError(
-            f"{path}: damaged (it is not what was written); delete it and run `evaluate` again, nothing is paid twice"
+            f"{path}: damaged (its digest does not match); delete it and run `evaluate` again, nothing is paid twice"
         )
     return value
 

@@ -26,7 +26,7 @@ def locked(runs_dir: Path, task: str) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             holder = note.read_text("utf-8").strip() if note.is_file() else "another process"
-            raise RunLocked(f"task {task!r} is being worked on by {holder}; wait for it to end, or stop it") from None
+            raise RunLocked(f"task {task!r} is in use by {holder}; wait for it to end, or stop it") from None
     try:
         with disk_errors(note):
             note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")

@@ -79,7 +79,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         known = isinstance(delta, int | float) and 0 <= delta <= 1
         if not (known and isinstance(entry.get("rows"), list) and isinstance(entry.get("question"), str)):
             raise UsageError(
-                f"{path}, line {number}: is damaged, so how often these rows were looked at is not known; restore the file from "
+                f"{path}, line {number}: is damaged, so it is unknown how often these rows were looked at; restore the file from "
                 "a copy, or remove the line, which forgets that look"
             )
         entries.append(entry | {"rows": sorted(map(str, entry["rows"]))})

@@ -265,5 +265,5 @@ def test_nameless_columns_are_dropped_where_they_are_blank_and_named_where_not(t
     found = rows(tmp_path, "r.csv", "text,label,,\na,work,,\nb,spam,,\n")
     assert [e.label for e in found.examples] == ["work", "spam"]
     assert len(rows(tmp_path, "r.csv", ",text,label\n0,a,work\n1,b,spam\n").examples) == 2, "pandas' index"
-    with pytest.raises(DataError, match=r"r\.csv:3: 'x' stands in a column without a name"):
+    with pytest.raises(DataError, match=r"r\.csv:3: 'x' is in a column without a name"):
         rows(tmp_path, "r.csv", "text,label,\na,work,\nb,spam,x\n")

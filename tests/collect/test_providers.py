@@ -193,7 +193,7 @@ def test_a_server_that_repeats_the_key_of_the_other_role_leaves_it_nowhere(proje
     [
         ("base_url: 'https://user:hunter2@x.example'", "user name"), ("base_url: 'https://x.example/v1?sig=hunter2'", "query"),
         ("base_url: 'x.example'", "https://host"), ("api_key_env: 'sk-hunter2'", "name of an environment variable"),
-        ("provider: opena", "there are embedded, together"), ("constrain: labels", "answers"),
+        ("provider: opena", "choose from embedded, together"), ("constrain: labels", "answers"),
         ("constrain: answers, params: {response_format: {type: text}}", "remove it from params"),
     ],
 )  # fmt: skip
@@ -213,7 +213,7 @@ def test_what_is_no_service_is_refused_without_showing_a_secret(tmp_path, role, 
 @pytest.mark.parametrize(
     ("url", "variable", "insecure", "outcome"),
     [
-        ("https://api.openai.com/v1", None, False, "OPENAI_API_KEY"), ("https://api.fireworks.ai/inference/v1", None, False, "needs a key of its own"),
+        ("https://api.openai.com/v1", None, False, "OPENAI_API_KEY"), ("https://api.fireworks.ai/inference/v1", None, False, "needs its own key"),
         ("https://api.fireworks.ai/inference/v1", "MY_KEY", False, OTHER_KEY), ("http://10.0.0.8:8000", "MY_KEY", False, "unencrypted"),
         ("http://10.0.0.8:8000", "MY_KEY", True, OTHER_KEY), ("http://10.0.0.8:8000", None, True, None), ("http://127.0.0.1:8000", None, False, None),
         ("http://127.0.0.1.evil.example", "MY_KEY", False, "unencrypted"), ("https://x.example", "NOT_SET", False, "NOT_SET is not set"),

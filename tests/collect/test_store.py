@@ -143,7 +143,7 @@ def test_another_programs_database_is_left_alone(tmp_path):
     with sqlite3.connect(tmp_path / "s.sqlite") as direct:
         direct.execute("CREATE TABLE theirs (x)")
     direct.close()
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="another program"):
         ResponseStore(tmp_path / "s.sqlite")
 
 

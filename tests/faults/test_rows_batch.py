@@ -105,7 +105,7 @@ def test_row_25_a_batch_whose_result_is_gone_is_asked_again_with_a_word_and_coun
         ended = run(api, "collect", *BATCH)
         assert ended.code == 2
         assert "--resend-lost" in ended.err
-        assert "55 requests, which are perhaps paid" in ended.err
+        assert "55 requests, which may have been paid for" in ended.err
         asked = api.asked()
         assert run(api, "collect", *BATCH).code == 2, "not without the word"
         assert api.asked() == asked

@@ -170,7 +170,7 @@ def test_row_21_ten_rows_refused_alike_are_the_configs_fault(run: FaultRun) -> N
     with FakeProvider(lambda post: http(400, message="unknown parameter") if post.number >= 10 else None) as api:
         ended = run(api, "collect", "--concurrency", "2")
         assert ended.code == 2
-        assert "refused 10 requests in a row with the same words" in ended.err
+        assert "refused 10 requests in a row with the same message" in ended.err
     with FakeProvider(port=api.port) as api:
         assert run(api, "collect").code == 0, "they are asked again"
         assert {r["cheap_status"] for r in run.table("graded.parquet")} == {"ok"}

@@ -286,7 +286,7 @@ def test_features_are_defined_for_every_name_and_null_where_their_signal_is() ->
         ({"intercept": float("nan")}, "finite"),
         ({"intercept": None}, "finite"),
         ({"mean": ["1", 1.0, 1.0]}, "finite"),
-        ({"segments": ["de"]}, "segments that are no mapping"),
+        ({"segments": ["de"]}, "segments that are not a mapping"),
         ({"segments": {"de": float("inf")}}, "finite"),
     ],
 )

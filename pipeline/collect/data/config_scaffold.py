@@ -103,7 +103,7 @@ def propose(
         )
     if not roles["texts"]:
         raise DataError(
-            f"{source}: no column holds a text to decide by (columns here: {', '.join(repr(c.name) for c in columns)}; numbers, ids, times "
+            f"{source}: no column looks like the text to classify (columns here: {', '.join(repr(c.name) for c in columns)}; numbers, ids, times "
             "and constants are kept out): name it with --text"
         )
     units = _units(rows, roles)

@@ -77,7 +77,7 @@ def read(config: TaskConfig, canonical: Canonical) -> Dataset:
     spec = config.dataset
     if spec is None or config.prompt is None:
         raise DataError(
-            f"{config.source}: has no `dataset` and `prompt`, so there are no rows to ask about: a table of predictions goes through "
+            f"{config.source}: has no `dataset` and `prompt`, so there are no rows to ask about; for a table of predictions use "
             "`evaluate --predictions FILE`, or predictions: {path: ...} in the config"
         )
     table = TableFile(config.resolve(spec.path))

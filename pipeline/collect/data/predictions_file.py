@@ -155,8 +155,8 @@ def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, 
     known = values[~np.isnan(values)]
     if written == "percent" and len(known) and 0 < known.max() <= 1:
         raise DataError(
-            f"{places[int(np.nanargmax(values))]}: confidence is {float(known.max())!r}, the largest of the table, and is said to be written "
-            "as percent: these look like probabilities already; leave predictions.confidence out"
+            f"{places[int(np.nanargmax(values))]}: confidence is {float(known.max())!r}, the largest of the table, although predictions.confidence "
+            "says percent: these look like probabilities already; leave predictions.confidence out"
         )
     if written == "percent":
         values = values / 100
@@ -210,7 +210,7 @@ def _require_known(labels: Iterable[Any], answers: AnswerSet, places: list[str])
         if isinstance(value, str) and value not in answers.labels:
             raise DataError(
                 f"{place}: the label is {value[:80]!r}, which is none of {', '.join(map(repr, answers.labels[:10]))}; add it to `labels`, "
-                "or mend the row"
+                "or fix the row"
             )
 
 
@@ -226,7 +226,7 @@ def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, spel
             if len(graded) >= table_answers.ENOUGH and sum(graded) < len(graded) / 2:
                 raise DataError(
                     f"{path}: {name} says wrong in {len(graded) - sum(graded):,} of the {len(graded):,} rows whose {answer} is the label: "
-                    "it was written the other way round; give 1 - value, or leave the column out"
+                    "it seems to be inverted; give 1 - value, or leave the column out"
                 )
     elif answer in frame and "label" in frame:
         status = frame.get(f"{role}_status", pd.Series([None] * len(frame)))

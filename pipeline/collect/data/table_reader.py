@@ -224,7 +224,7 @@ class TableFile:
                 stray = next((f for h, f in zip(header[1:], fields[1:], strict=True) if not h and f.strip()), None)
                 if stray is not None:
                     raise DataError(
-                        f"{self.path}:{line}: {stray[:80]!r} stands in a column without a name; name it in the header"
+                        f"{self.path}:{line}: {stray[:80]!r} is in a column without a name; name it in the header"
                     )
             if header[0]:
                 del row[""]
@@ -254,7 +254,7 @@ class TableFile:
             raise
         except Exception as error:  # whatever a damaged page makes Arrow or Python's own types say
             said = (redact(str(error)).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{self.path}: damaged or no Parquet file ({said})") from None
+            raise DataError(f"{self.path}: damaged, or not a Parquet file ({said})") from None
 
     def _binary(self, schema: pa.Schema) -> set[str]:
         def is_bytes(kind: pa.DataType) -> bool:

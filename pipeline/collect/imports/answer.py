@@ -50,7 +50,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise DataError(f"{path}:{number}: {type(value).__name__} where an object was expected")
                 yield number, value
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a file in UTF-8") from None
+        raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8") from None
 
 
 def json_file(path: Path) -> dict[str, Any]:

@@ -203,4 +203,4 @@ def encoded(frame: pd.DataFrame, path: Path) -> bytes:
         return csv_text.encoded(list(frame.columns), rows)
     if path.suffix == ".jsonl":
         return frame.to_json(None, orient="records", lines=True, force_ascii=False, double_precision=15).encode()
-    raise DataError(f"{path}: the table is written as .parquet, .csv or .jsonl; name the file so")
+    raise DataError(f"{path}: a table can be written as .parquet, .csv or .jsonl; choose such a name")

@@ -84,7 +84,7 @@ def doctor(
         _check_model(add, record)
         if record["usable"] and record["answer"] is None and read is not None:
             text = f"the answer of {record['model']} to row {record['example_id']}, {record['shown']}, is none of the labels"
-            remedy = "see that the prompt asks for exactly one of the labels and nothing else, that thoughts are switched off, and max_tokens is enough"
+            remedy = "make sure that the prompt asks for exactly one of the labels and nothing else, that reasoning is switched off and that max_tokens suffices"
             add(f"{role} answer", "warn" if may_be_unreadable else "fail", text, remedy)
     return {
         "task": task,
@@ -135,7 +135,7 @@ def _tried(
     if room == 0:
         raise CapReached(
             f"stopped before the cap: ${allowance.spent:.4f} of ${allowance.cap:g} spent, and the first request to {rows[0].model} could "
-            f"cost up to ${bounds[0]:g}; the same command with a larger --max-usd goes on"
+            f"cost up to ${bounds[0]:g}; the same command with a larger --max-usd resumes"
         )
     record = probe(rows[:room], one, store, task=task, price=price, read=read)
     allowance.spent += bounds[room - 1] if record["usd"] is None else record["usd"]

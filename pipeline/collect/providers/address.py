@@ -126,12 +126,12 @@ def key_for(found: Place, default: str, *, role: str, allow_insecure: bool) -> s
         return key or None
     if plain and not allow_insecure:
         raise UsageError(
-            f"{found.said_by}={url}: the key would travel unencrypted; use https, or pass --allow-insecure if that network is yours"
+            f"{found.said_by}={url}: the key would be sent unencrypted; use https, or pass --allow-insecure if that network is yours"
         )
     if not key and not (plain and variable is None):  # a server in a network of one's own may ask for none
         if variable is None:
             raise UsageError(
-                f"{found.said_by}={url} needs a key of its own: name the environment variable that holds it under {role}.api_key_env"
+                f"{found.said_by}={url} needs its own key: name the environment variable that holds it under {role}.api_key_env"
             )
         hint = (
             "export it (see https://api.together.ai/settings/api-keys), or use `--provider embedded`, which needs no key"

@@ -30,7 +30,7 @@ def service(config: TaskConfig, role: str, settings: Model) -> Service:
     try:
         model = weights.load(path)
     except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"{where}: {role}.weights: {error}; `make train` makes the bundled ones") from None
+        raise ConfigError(f"{where}: {role}.weights: {error}; `make train` creates the bundled ones") from None
     return Service("embedded", model.name, settings.model, (path, model), "embedded", role=role)
 
 

@@ -185,8 +185,8 @@ async def unless_lost(call: Awaitable[T], batch_id: str | None, requests: int, *
         if resend:
             return None
         raise UsageError(
-            f"{error}. Batch {batch_id} holds {requests:,} requests, which are perhaps paid. If key and address are those that it was "
-            "submitted with, its results are lost: --resend-lost notes them as perhaps paid and asks them again"
+            f"{error}. Batch {batch_id} holds {requests:,} requests, which may have been paid for. If key and address are those that it was "
+            "submitted with, its results are lost: --resend-lost records them as possibly paid and sends them again"
         ) from None
 
 

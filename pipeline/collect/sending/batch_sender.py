@@ -142,7 +142,7 @@ class _Batches:
                 if self.capped:
                     raise CapReached(
                         f"stopped before the cap: ${self.report.usd + self.report.unknown_usd:.4f} of ${self.max_usd:g} spent; "
-                        "the same command with a larger --max-usd goes on from here"
+                        "the same command with a larger --max-usd resumes from here"
                     )
         finally:
             await self.provider.aclose()

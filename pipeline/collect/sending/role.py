@@ -177,8 +177,8 @@ class RoleSending:
             texts = ", ".join(f"{text} {n} times" for text, n in self._no_label.most_common(3))
             raise UsageError(
                 f"{bad} of the first {FIRST} replies of the {request.role} model {request.model} are none of the labels ({texts}); nothing more is "
-                "sent, and what came is kept. See that the prompt asks for exactly one label and nothing else, that thoughts are switched off and "
-                "max_tokens is enough; `--set max_unreadable=1` goes on anyway"
+                "sent, and the replies so far are kept. Make sure that the prompt asks for exactly one label and nothing else, that reasoning is "
+                "switched off and that max_tokens suffices; `--set max_unreadable=1` continues anyway"
             )
         self.read_enough.set()
         self._changed.set()
@@ -243,5 +243,5 @@ class RoleSending:
         told = ", ".join(f"{n:,} {reason}" for reason, n in self.report.failed_by_reason.most_common())
         return (
             f"{self.report.failed:,} requests have no reply ({told}), more than max_failure_rate allows ({self.max_failed:g}): nothing could be "
-            "recommended, so the rest of the other role is not paid for. See those rows, or go on with --set max_failure_rate=X; what came is kept"
+            "recommended, so the rest of the other role is not paid for. Check those rows, or continue with --set max_failure_rate=X; the replies so far are kept"
         )

@@ -363,8 +363,8 @@ class _Sender:
             self.commits.also(partial(self.store.forgive, refused))
             self.stop(
                 AccessError(
-                    f"{attempt.host} refused {ALIKE} requests in a row with the same words ({attempt.http_status}: {outcome.message}); "
-                    "check `params`, `top_logprobs` and the model in the config. They will be asked again"
+                    f"{attempt.host} refused {ALIKE} requests in a row with the same message ({attempt.http_status}: {outcome.message}); "
+                    "check `params`, `top_logprobs` and the model in the config. They will be sent again"
                 )
             )
 

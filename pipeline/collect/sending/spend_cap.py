@@ -92,7 +92,7 @@ class Spending:
             if not self.pending:
                 raise CapReached(
                     f"stopped before the cap: ${self.before + self.usd + self.unknown_usd:.4f} of ${self.cap:g} spent, and the next request could cost "
-                    f"up to ${bound:.4f}; the same command with a larger --max-usd goes on from here"
+                    f"up to ${bound:.4f}; the same command with a larger --max-usd resumes from here"
                 )
             if stopping():
                 return

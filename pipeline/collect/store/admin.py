@@ -193,8 +193,8 @@ def _erase(store: ResponseStore, count: int) -> None:
         done, why = False, str(error)
     if not done:
         raise Stopped(
-            f"{store.path}: {count:,} replies are removed and used no more, but their bytes are still in the file or in its journal ({why}); "
-            "run the same command again, once that is over, to remove these too"
+            f"{store.path}: {count:,} replies are removed and no longer used, but their bytes are still in the file or in its journal ({why}); "
+            "run the same command again afterwards to remove these too"
         )
     store.transaction([("DELETE FROM fact WHERE key=?", [BYTES_REMAIN])])
 

@@ -47,7 +47,7 @@ class ResponseStore:
                 make_folder(self.path.parent)
         except FileExistsError:
             raise UsageError(
-                f"{self.path.parent}: a file, where a folder is needed; choose another with --runs-dir"
+                f"{self.path.parent}: is a file, but a folder is needed; choose another with --runs-dir"
             ) from None
         refuse_emptied(self.path)
         self.reserve = Reserve(self.path)

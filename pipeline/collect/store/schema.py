@@ -67,7 +67,7 @@ def refuse_emptied(path: Path) -> None:
     if run is not None:
         raise DataError(
             f"{path}: empty, while runs such as {run.parent.name} beside it were made from its replies; restore a backup, "
-            "or remove the file, if all replies shall be paid for again"
+            "or remove the file to pay for all replies again"
         )
 
 
@@ -89,7 +89,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         connection.execute("COMMIT")
         if tables and ours != APPLICATION_ID:
-            raise UsageError(f"{path}: an SQLite file of something else; choose another folder with --runs-dir")
+            raise UsageError(f"{path}: is an SQLite file of another program; choose another folder with --runs-dir")
         if version > SCHEMA_VERSION:
             raise UsageError(
                 f"{path}: written by a newer version (store format {version}, this one reads {SCHEMA_VERSION}); upgrade cascade-threshold"

@@ -90,8 +90,8 @@ def _of_logprobs(counts: ReplyCounts, ok: int) -> Iterator[ResultWarning]:
         yield ResultWarning(
             "exact_zeros",
             3,
-            f"{percent(zeros)} of the cheap replies have a log-probability of exactly 0 where the label is decided. Values so alike are "
-            "processed (by top_p, top_k or a forced format) and are no confidence: remove these from params and set temperature: 0.",
+            f"{percent(zeros)} of the cheap replies have a log-probability of exactly 0 where the label is decided. Values so uniform have "
+            "been altered (by top_p, top_k or a forced format) and are not a confidence: remove these from params and set temperature: 0.",
         )
     elif zeros > MANY:
         yield ResultWarning(

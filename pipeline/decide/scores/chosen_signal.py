@@ -70,7 +70,7 @@ def chosen_signal(
         )
     if np.isnan(outcome).all():
         raise UsageError(
-            f"{task}: no fit row tells whether the cheap answer is right, so no signal can be chosen; `status` says which "
+            f"{task}: for no fit row is it known whether the cheap answer is right, so no signal can be chosen; `status` says which "
             "replies are missing"
         )
     if wanted not in ("auto", "learned", *usable):

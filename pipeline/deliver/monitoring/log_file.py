@@ -86,9 +86,7 @@ def _decompressed(raw: io.BufferedReader, name: str) -> io.BufferedReader:
     for magic, command in _OTHERS.items():
         if start.startswith(magic):
             shown = "FILE" if name == STDIN else name
-            raise UsageError(
-                f"{name}: is compressed in a way that is not read here; use: {command} {shown} | ... --log -"
-            )
+            raise UsageError(f"{name}: is compressed in an unsupported way; use: {command} {shown} | ... --log -")
     return raw
 
 

@@ -88,7 +88,7 @@ def parquet_rows(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
                 yield {k: _plain(v) for k, v in row.items() if v is not None and v == v}
     except Exception as error:  # whatever a damaged page makes Arrow say
         raise UsageError(
-            f"{name}: damaged or no Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"{name}: damaged, or not a Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from None
 
 

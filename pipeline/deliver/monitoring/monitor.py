@@ -239,7 +239,7 @@ def _report(
             f"{counts[log.OTHER_MODEL]:,} {'reply' if counts[log.OTHER_MODEL] == 1 else 'replies'} of another model, {escalated} escalated"
         )
     if overdue:
-        changed.append(f"the policy was to be reviewed by {overdue}")
+        changed.append(f"the policy was due for review by {overdue}")
     tested = any(e.tested for e in evidence) and not lost
     verdict = "broken" if stray or alarms else "untested" if lost or not counts[log.JUDGED] else "drift" if changed else "holds" if tested else "untested"  # fmt: skip
     readable = None if not counts["read"] else 1 - (counts[log.BAD] + counts[log.TORN]) / counts["read"]
