@@ -51,7 +51,7 @@ from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import parts
 from pipeline.decide.testing.certificate import Certificate
-from pipeline.decide.thresholds import sweep_levels
+from pipeline.decide.thresholds import accepted, sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
 from pipeline.deliver.report.artefacts import Artefacts
@@ -219,11 +219,12 @@ def calibrate(task: TaskInput, found: Predictions) -> Calibrated:
     return made
 
 
-def sweep(task: TaskInput, found: Predictions, also: float | None = None) -> pd.DataFrame:
-    """Cost and accuracy at up to 1,000 levels, `also` among them; write sweep.parquet."""
-    rows = judged(task, found)
+def sweep(task: TaskInput, found: Predictions, certificate: Certificate | None = None) -> pd.DataFrame:
+    """Cost and accuracy at up to 1,000 levels, what is certified among them; write sweep.parquet."""
+    rows, also = judged(task, found), None if certificate is None else certificate.threshold
     levels = sweep_levels(rows.confidence, None if also is None else np.array([also]))
     weights, level = mix_by_split(rows, task.prevalence), interval_level(rows.split)
+    rows = rows.calibrated(accepted(rows.confidence, also), weights) if certificate and task.labeled else rows
     made = curves(rows, levels, level=level, seed=task.config.seed, weights=weights)
     task.decision.write_frame(SWEEP, made)
     return made
@@ -285,11 +286,10 @@ def recommend(
 ) -> Decided:
     """What the certificate means in production; write recommendation.json and policy.json."""
     certificate = certificate or certified(task, found)
-    config, seed, human = task.config, task.config.seed, task.human is not None
+    config, seed, human, replies = task.config, task.config.seed, task.human is not None, reply_counts(task)
     rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
-    replies = reply_counts(task)
-    if certificate.threshold is not None and certificate.threshold not in set(swept["threshold"]):
-        swept = sweep(task, found, also=certificate.threshold)  # one of many candidates
+    if rows.sampled or certificate.threshold not in {None, *swept["threshold"]}:
+        swept = sweep(task, found, certificate)  # one of many candidates; by it sampled answers are weighed
     outcome = recommendation(
         rows, config.tested_target, certificate=certificate, sweep=swept, human=human, seed=seed,
         prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
@@ -346,7 +346,7 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         found = timed(task, measure, task, rows)
         fitted = timed(task, calibrate, task, found)
         certificate = certified(task, found, rows.frame)
-        swept = timed(task, sweep, task, found, certificate.threshold)
+        swept = timed(task, sweep, task, found, certificate)
         decided = timed(task, recommend, task, found, fitted.record, swept, certificate)
         record = task.run.update(finished=provenance.now())
         at_hand = Artefacts.of_values(

@@ -41,7 +41,7 @@ def test_on_real_replies_a_quarter_buys_a_third_of_the_calls_at_two_points_more_
     # the row of docs/fewer-strong-calls.md; escalation has a standard error of .006
     assert calls == pytest.approx(0.295, abs=0.01)
     assert escalation == pytest.approx(0.41, abs=0.01)
-    assert width == pytest.approx(0.083, abs=0.01)
+    assert width == pytest.approx(0.07, abs=0.005)
 
 
 @pytest.mark.slow
@@ -53,12 +53,13 @@ def test_on_the_simulated_population_calls_and_width_are_those_of_the_table(scri
         found.append(script.one(script.rows_of(d.confidence, d.cheap, d.strong), 0.25, rng.random(1000)))
     calls, escalation, width = np.mean(found, axis=0)
     assert calls == pytest.approx(0.278, abs=0.01)
-    assert width == pytest.approx(0.053, abs=0.01)
+    assert width == pytest.approx(0.042, abs=0.005)
     # one draw varies by .07, the mean of sixty by .009
     assert escalation == pytest.approx(0.256, abs=0.02)
 
 
-# rows, rate, and for S1 and for mmlu_gpt4o: escalated, share bought, width of the 90 % interval of accuracy
+# rows, rate, and for S1 and for mmlu_gpt4o: escalated, share bought, and the width that the 90 % interval of accuracy has where each drawn
+# row stands for n / n' rows, which those of classes beat
 EXPECTED = [
     (1000, 1.0, (0.237, 1.0, 0.026), (0.402, 1.0, 0.041)),
     (1000, 0.25, (0.256, 0.278, 0.053), (0.410, 0.295, 0.083)),
@@ -90,6 +91,7 @@ def test_what_all_rows_certify_buy_and_tell_is_within_a_point_of_the_specificati
             calls, escalated, width = script.one(rows, q, rng.random(n))
             found.append((escalated, calls, width))
         error = np.std(found, axis=0) / len(found) ** 0.5
-        off = np.abs(np.mean(found, axis=0) - tables[source != "S1"])
-        assert (off <= 0.01 + 2.5 * error).all(), (n, q, np.mean(found, axis=0), error)
-        assert (off[1:] <= 0.012).all()
+        off = np.mean(found, axis=0) - tables[source != "S1"]
+        assert (np.abs(off[:2]) <= 0.01 + 2.5 * error[:2]).all(), (n, q, np.mean(found, axis=0), error)
+        assert abs(off[1]) <= 0.012
+        assert -0.018 <= off[2] <= 0.001, (n, q, off)

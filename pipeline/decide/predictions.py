@@ -13,6 +13,7 @@ from cascade_threshold.answers import NO_WHOLE_ANSWER
 from pipeline.decide.coded_texts import CodedTexts
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 TEXTS = ("example_id", "split", "group", "segment", "label", "cheap_answer", "strong_answer", "strong_status")
 NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "cheap_s", "strong_s", "drawn")
@@ -128,28 +129,50 @@ class Rows:
         used = self.strong_weight > 0
         return np.where(used, proxy + self.strong_weight * (strong - proxy), proxy)
 
-    def stood_in(self, strong: Floats, proxy: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
-        """As `estimated`, where bought answers that never came are stood in for by those that did, of the same class: rows that
-        are `kept` (n,) and wrong, kept and not wrong, and escalated. Left out alone, each would take along the rows that it
-        stands for. NaN for what was bought in a class of which no answer came.
+    def answer_classes(self, kept: Flags, came: Flags) -> npt.NDArray[np.int64]:
+        """Class of each row (n,), within which the strong answers that `came` (n,) stand for the others.
+
+        0 kept and wrong, 1 kept and not wrong, 2 escalated and wrong, 3 escalated and not wrong, where a cheap answer that is unknown
+        is wrong. An escalated class of which nothing came is joined to the other.
+        """
+        out = 2 * ~kept + (self.cheap_correct == 1)
+        for empty, other in ((2, 3), (3, 2)):
+            if not came[out == empty].any():
+                out = np.where(out == empty, other, out)
+        return np.asarray(out, dtype=np.int64)
+
+    def calibrated(self, kept: Flags, weights: Floats | None = None) -> Rows:
+        """The rows with weights of the strong answers that came that add up to the rows of their class, at a threshold that
+        keeps `kept` (n,), in each split by itself; `weights` (n,): how much each row counts.
+
+        What the coin drew of a class is a little more or less than its share. With the number of rows that the class really has
+        the estimate of a share stays between 0 and 1, and varies less (post-stratification: Holt and Smith 1979, JRSS A 142).
+        """
+        if not self.sampled:
+            return self
+        came, mass = (self.strong_weight > 0) & ~np.isnan(self.strong_correct), np.ones(len(self))
+        stands = np.array(self.strong_weight, dtype=np.float64)
+        for split in self.split.present:
+            inside = np.asarray(self.split == split, dtype=bool)
+            part, here = self.answer_classes(kept, came & inside), mass if weights is None else weights
+            for of in np.unique(part[inside]):
+                mine = inside & (part == of)
+                drawn = float((here * stands)[mine & came].sum())
+                if drawn > 0:
+                    stands[mine & came] *= float(here[mine].sum()) / drawn
+        return replace(self, strong_weight=stands)
+
+    def stood_in(self, strong: Floats, proxy: Floats, kept: Flags, weights: Floats | None = None) -> Floats:
+        """As `estimated`, with the weights of `calibrated`: bought answers that never came are stood in for by those of their
+        class. Left out alone, each would take along the rows that it stands for. NaN for what was bought in a class of which no answer came.
         """
         if not self.sampled:
             return strong
-        used, wrong, out = self.strong_weight > 0, ~(self.cheap_correct == 1), np.array(proxy, dtype=np.float64)
-        came = used & ~np.isnan(strong)
-        for of in (kept & wrong, kept & ~wrong, ~kept):
-            bought, seen = (float(self.strong_weight[which & of].sum()) for which in (used, came))
-            here = came & of
-            if seen:
-                out[here] += self.strong_weight[here] * (bought / seen) * (strong - proxy)[here]
-            else:
-                out[used & of] = np.nan
-        return out
-
-    def with_missing(self, value: float) -> Floats:
-        """What a row counts as in an estimate whose bought strong answer never came, if that was `value`, shape (n,)."""
-        proxy = np.nan_to_num(self.cheap_correct, nan=0.0)
-        return self.estimated(np.full(len(self), value), proxy)
+        used, came = self.strong_weight > 0, (self.strong_weight > 0) & ~np.isnan(strong)
+        part = self.answer_classes(kept, came)
+        stands = replace(self, strong_correct=strong).calibrated(kept, weights).strong_weight
+        out = np.where(came, proxy + stands * (strong - proxy), proxy)
+        return np.where(used & ~np.isin(part, part[came]), np.nan, out)
 
     @property
     def strong_estimate(self) -> Floats:

@@ -106,7 +106,15 @@ def purchase(
     why[(wanted & ~drawn.kept) | (certain & (kept | wanted)) | (wanted & _floored(rows, goal))] = "all"
     why[~wanted & np.isnan(weight)] = None
     missing = np.array([w is not None for w in why], dtype=bool) & ~told
-    return Purchase(missing, why, weight, flags, drawn.unit, threshold, until / len(held) if len(held) else 0.0)
+    reached = until / len(held) if len(held) else 0.0
+    return Purchase(missing, why, _calibrated(rows, kept, weight, flags), flags, drawn.unit, threshold, reached)
+
+
+def _calibrated(rows: Rows, kept: Flags, weight: Floats, flags: Floats) -> Floats:
+    """The weights (n,), so that those of each class add up to its rows (`Rows.calibrated`); a coin has decided how many it drew."""
+    nothing_lost = np.zeros(len(rows))
+    drawn = replace(rows, strong_correct=nothing_lost, strong_weight=np.nan_to_num(weight, nan=0.0), drawn=flags)
+    return np.where(np.isnan(weight), np.nan, drawn.calibrated(kept).strong_weight)
 
 
 def _trial(rows: Rows, goal: Goal, sampling: Sampling) -> threshold_search.Trial:

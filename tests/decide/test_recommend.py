@@ -465,8 +465,8 @@ def test_prevalence_reweights_the_figures_and_leaves_the_promise(rows):
     assert mix_weights(part.label, mix).mean() == pytest.approx(1.0)
 
 
-def test_intervals_of_reweighted_shares_join_those_of_the_labels(rows):
-    """Each label's Clopper-Pearson limit, joined by squares: within 0 and 1, and wide where every row says the same."""
+def test_intervals_of_reweighted_shares_allow_for_the_heaviest_row(rows):
+    """Where every row says the same, as wide as if all counted as much as the heaviest one: (1 - wrong)^(rows) = .05."""
     part = rows.of("test")
     weights = mix_weights(part.label, {"spam": 0.5, "work": 0.5})
     always = replace(part, cheap_correct=np.ones(len(part)), strong_correct=np.ones(len(part)))
@@ -475,9 +475,9 @@ def test_intervals_of_reweighted_shares_join_those_of_the_labels(rows):
     found = Expectation(always, 0.9, split="test", weights=weights, seed=0).all()
     right = found["system_accuracy"]
     assert (right.value, right.upper, right.n) == (1.0, 1.0, len(part))
-    room = sum((0.5 * (1 - 0.05 ** (1 / (part.label == y).sum()))) ** 2 for y in ("spam", "work")) ** 0.5
-    assert right.lower == pytest.approx(1 - room)
-    assert found["wrong_accepted_per_1000"].upper == pytest.approx(1000 * room)
+    alike = weights.sum() / weights.max()
+    assert right.lower == pytest.approx(0.05 ** (1 / alike))
+    assert found["wrong_accepted_per_1000"].upper == pytest.approx(1000 * (1 - 0.05 ** (1 / alike)))
     nearly = np.where(np.arange(len(part)) == int(np.argmin(weights)), 0.0, 1.0)
     found = Expectation(replace(part, cheap_correct=nearly), 0.0, split="test", weights=weights, seed=0).all()
     cheap = found["cheap_accuracy"]

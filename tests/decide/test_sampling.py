@@ -19,7 +19,7 @@ from pipeline.decide.sampling import coins, draw
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.clusters import betting_p
 from pipeline.decide.testing.sampled_interval import sampled_difference
-from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
+from pipeline.decide.testing.share_interval import Seen, share_interval
 from pipeline.decide.testing.weighted_score import WeightedTest
 from pipeline.decide.thresholds import accepted
 
@@ -207,6 +207,8 @@ def test_answers_that_never_came_are_stood_in_for_by_those_of_their_class():
     assert sampled_difference(rows, kept, level=0.9, split="").value == pytest.approx(-(2 - 2) / 26)
     whole = replace(rows, strong_correct=np.where(weight > 0, np.nan_to_num(strong, nan=1.0), np.nan))
     assert np.array_equal(whole.stood_in(whole.strong_correct, cheap, kept), whole.strong_estimate)
+    # the weights of this sample add up to the rows of each class already
+    assert np.array_equal(whole.calibrated(kept).strong_weight, whole.strong_weight)
 
 
 def test_a_cascade_is_weighed_against_the_strong_model_by_its_rows_and_not_by_those_asked_about():
@@ -345,8 +347,10 @@ def test_a_group_that_holds_half_of_the_rows_leaves_a_sampled_figure_open_as_it_
     group = np.concatenate([np.zeros(n // 2, dtype=np.int64), np.arange(1, n // 2 + 1)])
     x, among = (np.random.default_rng(1).random(n) < 0.95).astype(float), np.ones(n, dtype=bool)
     least, most = share_interval(x, among, group=group, level=0.99)
-    low, high = estimated_share_interval(x + 0.001, among, bought=n, group=group, level=0.99)
-    assert (low, high) == pytest.approx((least, most), abs=0.02)
+    half = np.arange(n) % 2 == 0
+    seen = Seen(half, np.zeros(n, dtype=np.int64), np.ones(n))
+    low, high = share_interval(np.where(half, x, np.nan), among, seen=seen, group=group, level=0.99)
+    assert (low, high) == pytest.approx((least, most), abs=0.03)
     assert high - low > 0.5
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,15 @@ import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, limit, points
 from pipeline.decide.coded_texts import CodedTexts
-from pipeline.decide.curves.at_threshold import Estimate
+from pipeline.decide.curves.at_threshold import Estimate, Expectation
 from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
+from pipeline.decide.testing import clusters
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.paired_interval import mean_of_groups, paired_difference
 from pipeline.decide.testing.sampled_interval import sampled_difference
-from pipeline.decide.testing.share_interval import estimated_share_interval
+from pipeline.decide.testing.share_interval import share_interval
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -121,6 +122,9 @@ def outcome(
         cascade = np.where(kept, part.cheap_correct, strong)
         figure = paired_difference(cascade, strong, level=level, split=split, group=group)
         return None if figure.value is None else Outcome(goal, figure, -goal.limit, human)
+    if goal.kind == "agree_with_strong" and part.sampled and not human and not grouped:
+        figure = Expectation(part, threshold, split=split, level=level, seed=0).all()["agreement_with_strong"]
+        return None if figure.value is None else Outcome(goal, figure, 1 - goal.limit, human)
     if goal.kind == "agree_with_strong":
         good, bound = np.where(kept, part.cheap_correct if human else part.agree_estimate, 1.0), 1 - goal.limit
     elif goal.kind == "accepted_accuracy":
@@ -138,17 +142,20 @@ def outcome(
 def share(
     good: Floats, *, level: float, split: str, group: CodedTexts | npt.NDArray[np.object_] | None = None
 ) -> Estimate:
-    """Mean of 1, 0 or NaN (unknown) over the known rows: exact interval, or that of groups."""
+    """Mean of 1, 0 or NaN (unknown) over the known rows: exact interval. With groups, the mean of theirs (`share_interval`), or
+    Student's where values lie beyond 0 and 1, since some stand for several rows."""
     known = ~np.isnan(good)
     values, n = good[known], int(known.sum())
     if n == 0:
         return Estimate(None, None, None, level, 0, split)
     if group is not None:
-        return mean_of_groups(values, group[known], level=level, split=split)
+        found = mean_of_groups(values, group[known], level=level, split=split)
+        if found.value is None or found.lower is None or not np.isin(values, (0.0, 1.0)).all():
+            return found
+        numbered = clusters.codes(group[known])
+        each = 1 / np.bincount(numbered)[numbered]
+        low, high = share_interval(values, np.ones(n, dtype=bool), weights=each, group=numbered, level=level)
+        return replace(found, lower=low, upper=high)
     mean = float(values.mean())
-    if not np.isin(values, (0.0, 1.0)).all():  # some represent several rows
-        low, high = estimated_share_interval(values, np.ones(n, dtype=bool), bought=n, level=level)
-        mean = min(max(mean, 0.0), 1.0)
-        return Estimate(mean, min(low, mean), max(high, mean), level, n, split)
     lower, upper = clopper_pearson(values.sum(), n, level)
     return Estimate(mean, float(lower), float(upper), level, n, split)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pipeline.decide.breakdown.coded_rows import CodedRows, Floats
 from pipeline.decide.held_out import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
+from pipeline.decide.testing.share_interval import limits
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def wrong_kept(
     model's. None where no answer is graded.
 
     The share kept x the share of wrong ones among the kept that are graded; unknown where rows are kept and none of them is
-    graded. Bounds are Clopper-Pearson's over the escalated and the graded rows, at Kish's effective number of them where
-    rows are weighted and at most as many as there are groups.
+    graded. Bounds are Clopper-Pearson's over the escalated and the graded rows, those of `share_interval` where rows are weighted,
+    and at most at as many rows as there are groups.
     """
     inside = rows.of(split)
     confidence, weights = rows.numbers["confidence"][inside], rows.weights(split, prevalence)
@@ -62,7 +63,12 @@ def wrong_kept(
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(kept > 0, kept / weights.sum() * wrong / told, 0.0)
         left_out = above(weights * ~graded), above(weights**2 * ~graded)
-        effective = (weights.sum() - left_out[0]) ** 2 / (weights @ weights - left_out[1])
+        total, squares = weights.sum() - left_out[0], weights @ weights - left_out[1]
+        effective = total**2 / squares
+        spread = above(weights**2 * (right == 0)) * (1 - 2 * share) + squares * share**2
+        weighted = limits(share, spread / total**2, weights.max() / total, level_of(split))
+    if rows.group is None and np.ptp(weights) > 0:
+        return WrongKept(share, *weighted)
     if rows.group is not None:
         effective = np.minimum(effective, _alike(rows.group[inside], weights))
     return WrongKept(share, *clopper_pearson(share * effective, effective, level_of(split)))

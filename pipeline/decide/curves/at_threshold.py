@@ -16,7 +16,7 @@ from pipeline.decide.held_out import LEVEL
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.binomial import quantile
 from pipeline.decide.testing.mean_interval import ratio_interval
-from pipeline.decide.testing.share_interval import estimated_share_interval, share_interval
+from pipeline.decide.testing.share_interval import Seen, estimated_share, share_interval
 from pipeline.decide.testing.tango import weighted_tango
 from pipeline.decide.thresholds import accepted
 
@@ -63,7 +63,7 @@ class Expectation:
     so neither the dollars nor the seconds of the cheap call are spent.
 
     Where strong answers were sampled by the coin, what depends on them is estimated from the rows that it drew, each counted
-    for those that it stands for (`Rows.estimated`, `estimated_share_interval`); seconds are unknown then.
+    for those of its class that it stands for (`Rows.calibrated`, `share_interval`); seconds are unknown then.
     """
 
     def __init__(
@@ -82,20 +82,14 @@ class Expectation:
         self._rows, self._split, self._weights = rows, split, weights
         self._group = blocks_of(rows.group, seed=seed, at_most=max(1, len(rows)))
         self.kept, self._alone = accepted(rows.confidence, threshold), alone
-        self.strong_correct = np.ones(len(rows)) if human else rows.strong_estimate
-        self.agree = rows.cheap_correct if human else rows.agree_estimate
+        self.strong_correct = np.ones(len(rows)) if human else rows.strong_correct
+        self.agree = rows.cheap_correct if human else rows.agree
         self._sampled = rows.sampled and not human
-        self._strong_value, self._agree_value = self.strong_correct, self.agree
+        self._used = rows.strong_weight > 0
+        self._strong_value = self.strong_correct
         if self._sampled:
-            right = rows.cheap_correct
-            self._strong_value = rows.stood_in(rows.strong_correct, np.nan_to_num(right, nan=0.0), self.kept)
-            self._agree_value = rows.stood_in(rows.agree, np.nan_to_num(right, nan=1.0), self.kept)
-        self._bought = int((rows.strong_weight > 0).sum())
-        self._ends = (
-            (rows.with_missing(0.0), rows.with_missing(1.0))
-            if self._sampled
-            else (np.zeros(len(rows)), np.ones(len(rows)))
-        )
+            proxy = np.nan_to_num(rows.cheap_correct, nan=0.0)
+            self._strong_value = rows.stood_in(rows.strong_correct, proxy, self.kept, weights)
 
     def totals(self, costs: tuple[Floats, Floats]) -> dict[str, Estimate]:
         """Calls and errors together in USD per 1,000: as recommended, and of each model alone on the same rows.
@@ -133,23 +127,14 @@ class Expectation:
         if self._sampled:  # a time never represents another row
             waited = np.full(len(rows), np.nan)
         compared = self.compared
-        blind = self._sampled and bool(kept.any()) and not (rows.drawn == 1).any()
         return {
             "coverage": self._share(kept.astype(np.float64)),
             "escalation_rate": self._share((~kept).astype(np.float64)),
             "accepted_accuracy": self._share(rows.cheap_correct, kept),
-            "system_accuracy": self._whole(
-                rows.cheap_correct, self.strong_correct, np.where(kept, rows.cheap_correct, self._strong_value)
-            ),
-            "strong_accuracy": self._unknown()
-            if blind
-            else self._share(
-                np.where(compared, self.strong_correct, np.nan), value=np.where(compared, self._strong_value, np.nan)
-            ),
+            "system_accuracy": self._whole(rows.cheap_correct, self.strong_correct),
+            "strong_accuracy": self._of_strong(compared),
             "cheap_accuracy": self._share(np.where(compared, rows.cheap_correct, np.nan)),
-            "agreement_with_strong": self._whole(
-                self.agree, np.ones(len(rows)), np.where(kept, self._agree_value, 1.0)
-            ),
+            "agreement_with_strong": self._agreement(),
             "wrong_accepted_per_1000": self._whole(1 - rows.cheap_correct, np.zeros(len(rows))).times(1000),
             "usd_per_1000": (self._mean(rows.strong_usd, strong=True) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
@@ -159,32 +144,76 @@ class Expectation:
             ),
         }
 
-    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None, *, value: Floats | None = None) -> Estimate:
-        """The mean of `x` over the rows `among` where it is known. `value` (n,): what stands for `x` in the mean itself, where
-        a missing `x` of sampled rows is stood in for; its interval still reaches to both ends."""
-        told = x if value is None else value
-        known = ~np.isnan(told) if among is None else ~np.isnan(told) & among
-        mean = self._average(told, known)
-        inside = np.ones(len(x), dtype=bool) if among is None else among
-        return self._unknown() if mean is None else self._interval(mean, x, inside, told)
+    def _of_strong(self, among: npt.NDArray[np.bool_]) -> Estimate:
+        """The strong model alone, over the rows `among`."""
+        if not self._sampled:
+            return self._share(self.strong_correct, among)
+        every = np.ones(len(self.kept), dtype=bool)
+        return self._seen_in_part(self.strong_correct, every, self._classes(self.strong_correct), among)
 
-    def _whole(self, of_kept: Floats, of_escalated: Floats, stood_in: Floats | None = None) -> Estimate:
-        """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known, or
-        `stood_in` for (see `_share`)."""
+    def _agreement(self) -> Estimate:
+        if not self._sampled:
+            return self._whole(self.agree, np.ones(len(self.kept)))
+        same = np.where(self.kept, self.agree, 1.0)
+        of = np.where(self.kept, self._classes(self.agree), 2)
+        return self._seen_in_part(same, self.kept, of, np.ones(len(same), dtype=bool))
+
+    def _classes(self, strong: Floats) -> Blocks:
+        return self._rows.answer_classes(self.kept, self._used & ~np.isnan(strong))
+
+    def _seen_in_part(
+        self, x: Floats, asking: npt.NDArray[np.bool_], of: Blocks, among: npt.NDArray[np.bool_]
+    ) -> Estimate:
+        """The share of `x` (n,) over the rows `among`, where that of rows `asking` rests on strong answers: those of the coin
+        stand for the others of their class `of`. Where up to a tenth of the rows never came the interval reaches from all of these
+        wrong to all right."""
+        used = ~asking | self._used
+        never = among & used & np.isnan(x)
+        stands = np.where(asking & self._used, self._rows.strong_weight, 1.0)
+
+        def seen(came: npt.NDArray[np.bool_]) -> Seen:
+            return Seen(came & used, of, stands)
+
+        value = estimated_share(x, among, weights=self._weights, seen=seen(~np.isnan(x)))
+        if value is None:
+            return self._unknown()
+        few = never.sum() <= MOST_MISSING * among.sum()
+        lower, upper = (
+            share_interval(
+                np.where(never, end, x), among, weights=self._weights, seen=seen(~np.isnan(x) | (never & few)),
+                group=self._group, level=self._level,
+            )[i]
+            for i, end in enumerate((0.0, 1.0))
+        )  # fmt: skip
+        value = min(max(value, 0.0), 1.0)
+        n = int((among & ~never).sum())
+        return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)
+
+    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
+        """The mean of `x` over the rows `among` where it is known."""
+        known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
+        mean = self._average(x, known)
+        inside = np.ones(len(x), dtype=bool) if among is None else among
+        return self._unknown() if mean is None else self._interval(mean, x, inside)
+
+    def _whole(self, of_kept: Floats, of_escalated: Floats) -> Estimate:
+        """Share over kept and escalated rows together; each part's mean is taken over the rows where it is known."""
         final = np.where(self.kept, of_kept, of_escalated)
-        told = final if stood_in is None or not self._sampled else stood_in
-        known = ~np.isnan(told)
+        known = ~np.isnan(final)
         if known.all():
-            return self._share(final, value=told)
+            return self._share(final)
+        if self._sampled and of_escalated is self.strong_correct:
+            of = np.where(self.kept, 0, self._classes(self.strong_correct))
+            return self._seen_in_part(final, ~self.kept, of, np.ones(len(final), dtype=bool))
         weights = self._counts(slice(None))
         value = 0.0
         for part in (self.kept, ~self.kept):
             if (mass := float(weights[part].sum())) > 0:
-                mean = self._average(told, part & known)
+                mean = self._average(final, part & known)
                 if mean is None:
                     return self._unknown()
                 value += mass / float(weights.sum()) * mean
-        return self._interval(value, final, np.ones(len(final), dtype=bool), told)
+        return self._interval(value, final, np.ones(len(final), dtype=bool))
 
     def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
         """How much each of these rows counts."""
@@ -198,29 +227,17 @@ class Expectation:
             return None
         return float(values[0]) if np.ptp(values) == 0 else float(weights @ values / total)
 
-    def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_], stood_in: Floats) -> Estimate:
-        """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`; of `stood_in` where too much of it is."""
+    def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_]) -> Estimate:
+        """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`."""
         value = min(max(value, 0.0), 1.0)
         missing = among & np.isnan(x)
         n = int((among & ~missing).sum())
-        if missing.sum() > MOST_MISSING * among.sum():
-            x, missing = stood_in, among & np.isnan(stood_in)
-        known = among & ~missing
-        ends = (x, x)
+        ends, known = (x, x), among & ~missing
         if 0 < missing.sum() <= MOST_MISSING * among.sum():
-            worst, best = (np.where(np.isnan(x), end, x) for end in self._ends)
-            ends, known = (worst, best), among
-        if self._sampled and not np.isin(ends[0][known], (0.0, 1.0)).all():
-            limits = [
-                estimated_share_interval(
-                    end, known, bought=self._bought, weights=self._weights, group=self._group, level=self._level
-                )
-                for end in ends
-            ]
-        else:
-            limits = [
-                share_interval(end, known, weights=self._weights, group=self._group, level=self._level) for end in ends
-            ]
+            ends, known = (np.where(missing, 0.0, x), np.where(missing, 1.0, x)), among
+        limits = [
+            share_interval(end, known, weights=self._weights, group=self._group, level=self._level) for end in ends
+        ]
         lower, upper = limits[0][0], limits[1][1]
         return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)
 

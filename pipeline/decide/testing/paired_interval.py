@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.testing import clusters
+from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.tango import tango_interval
 
 Floats = npt.NDArray[np.float64]
@@ -39,10 +40,16 @@ def paired_difference(
 def mean_of_groups(
     values: Floats, group: CodedTexts | npt.NDArray[np.object_], *, level: float, split: str
 ) -> Estimate:
-    """Mean over groups of each group's mean, with Student's interval; no interval from a single group."""
+    """Mean over groups of each group's mean, with Student's interval; no interval from a single group.
+
+    Where no group differs from the others it has no width, though a group that does may be rare: then so many may be by
+    Clopper and Pearson's limit, each off by 1.
+    """
     means = clusters.means(clusters.codes(group), values)
     k, mean = len(means), float(means.mean())
     if k < 2:
         return Estimate(mean, None, None, level, len(values), split)
     half = float(stdtrit(k - 1, (1 + level) / 2)) * float(means.std(ddof=1)) / float(np.sqrt(k))
+    if np.ptp(means) == 0:
+        half = float(clopper_pearson(0, k, level)[1])
     return Estimate(mean, mean - half, mean + half, level, len(values), split)
