@@ -23,6 +23,7 @@ from cascade_threshold.client_shape import ClientShape
 from cascade_threshold.completion import Reply, parse
 from cascade_threshold.decision_log import WARN, DecisionLog
 from cascade_threshold.policy import ACCEPT, ESCALATE, Decision, Policy, request_digest
+from cascade_threshold.policy_schema import ROLES
 from cascade_threshold.pricing import price_of
 from cascade_threshold.segment import segment_name
 
@@ -70,12 +71,12 @@ class Cascade:
         if not 0 <= shadow <= 1:
             raise ValueError(f"shadow is a share between 0 and 1, got {shadow!r}")
         self.policy = policy
-        clients = dict(client) if isinstance(client, Mapping) else dict.fromkeys(("cheap", "strong"), client)
+        clients = dict(client) if isinstance(client, Mapping) else dict.fromkeys(ROLES, client)
         self.log = DecisionLog(log, log_errors)
         self._shadow, self._random = shadow, random.Random(seed)
         self._human = bool(policy.document["strong"].get("human"))
         self._request, self._models = request_digest(policy), dict(models or {})
-        roles = [role for role in ("cheap", "strong") if policy.document[role]["model"] is not None]
+        roles = [role for role in ROLES if policy.document[role]["model"] is not None]
         self._clients = {role: ClientShape(clients[role]) for role in roles}
         self._ready = {role: self._arguments(role, None) for role in roles if not policy.asks_by_row(role)}
 

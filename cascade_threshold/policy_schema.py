@@ -18,6 +18,8 @@ from cascade_threshold import json_text
 from cascade_threshold.errors import DataError, UsageError
 
 SCHEMA = "cascade-policy/1"
+ROLES = ("cheap", "strong")
+"""The two sides of a policy."""
 MOST_BYTES = 16_000_000
 """Of a policy file; one has a few thousand."""
 

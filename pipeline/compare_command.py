@@ -16,6 +16,7 @@ from cascade_threshold import policy as policies
 from cascade_threshold.policy import Policy
 from pipeline import terminal
 from pipeline.chosen_tasks import stdout_taken, task_input
+from pipeline.config.vocabulary import ROLES
 from pipeline.decide import comparison
 from pipeline.decide.advice.number_text import p_value
 from pipeline.decide.comparison import Handled
@@ -152,7 +153,7 @@ def _told(policy: Policy) -> Asked:
         "labels": document["labels"],
         "prompt": document["prompt_sha256"],
     }
-    models = {role: document[role]["model"] for role in ("cheap", "strong")}
+    models = {role: document[role]["model"] for role in ROLES}
     return Asked(document["dataset_sha256"], None, document["provider"], models, config)
 
 

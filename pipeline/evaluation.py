@@ -28,6 +28,7 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
+from pipeline.config.vocabulary import ROLES
 from pipeline.errors import UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.directory import POLICY, SWEEP, read_json
@@ -185,7 +186,7 @@ def _question(frame: Any, target: Any, config: dict[str, Any], scratch: Path) ->
         given = config if target is None else {**config, "target": target}
         overrides = [f"{name}={json.dumps(value)}" for name, value in given.items()]
         task = yaml_file.load(yaml_file.find(str(frame)), overrides)
-        sides = (getattr(task, role) for role in ("cheap", "strong"))
+        sides = (getattr(task, role) for role in ROLES)
         named = {task.provider, *(getattr(side, "provider", None) or task.provider for side in sides)}
         if any(PROVIDERS[name].costs_money for name in named):
             raise UsageError(

@@ -24,6 +24,7 @@ from pipeline.config.providers import PROVIDERS
 from pipeline.config.split import POOLED, Split
 from pipeline.config.strong_answers import Human
 from pipeline.config.task import Model, TaskConfig
+from pipeline.config.vocabulary import ROLES
 from pipeline.errors import ConfigError, DataError, UsageError
 from pipeline.run.decision import Decision, decision_id
 from pipeline.run.digests import digest, file_digest
@@ -107,7 +108,7 @@ class TaskInput:
     @property
     def roles(self) -> tuple[str, ...]:
         """Roles that a model answers."""
-        return ("cheap",) if self.human else ("cheap", "strong")
+        return ("cheap",) if self.human else ROLES
 
     def settings(self, role: str) -> Model:
         """The config of one role's model. Raises ConfigError when it is missing."""

@@ -6,9 +6,10 @@ Imported before it is known whether the evaluation's libraries are installed, so
 from __future__ import annotations
 
 from cascade_threshold.calibrator import KINDS as CALIBRATORS
+from cascade_threshold.policy_schema import ROLES as SIDES
 from cascade_threshold.signals import SIGNALS as MEASURED_SIGNALS
 
-ROLES = ("cheap", "strong")
+ROLES = SIDES
 KINDS = ("classify", "choose", "judge")
 SPLITS = ("fit", "certify", "test")
 SIGNALS = tuple(MEASURED_SIGNALS)

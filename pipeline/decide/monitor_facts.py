@@ -14,7 +14,7 @@ from scipy.special import betaincinv
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
-from pipeline.decide.target import Goal
+from pipeline.decide.target import PAIRED, Goal
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
@@ -161,7 +161,7 @@ def accepted_bounds(
     if kind == "system_accuracy" and strong_correct is not None:
         lost = float(weights[~accepted & (np.asarray(strong_correct, dtype=np.float64) == 0)].sum()) / n
         allowed = (1 - float(target["at_least"]) - lost) / share
-    if kind in ("match_strong", "agree_with_strong") and differs is not None:
+    if kind in PAIRED and differs is not None:
         differs = min(1.0, max(differs, float(target["within"]) / share))
     return None if shown is None else min(1.0, max(shown, allowed)), differs
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.config.vocabulary import ROLES
 from pipeline.decide.advice import unreadable, verdict_text
 from pipeline.decide.advice.findings import findings
 from pipeline.decide.advice.holdout_check import Outcome, outcome
-from pipeline.decide.advice.number_text import counted, limit, rounded_up, usd
+from pipeline.decide.advice.number_text import counted, limit, usd
 from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_warnings
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.advice.verdict_text import Story
@@ -37,6 +38,7 @@ from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import sample_size, total_cost
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, finite
+from pipeline.decide.testing.outlook import Outlook, outlook
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.testing.sampled_interval import sampled_difference
 from pipeline.decide.thresholds import accepted
@@ -132,28 +134,13 @@ def recommend(
     max_unreadable  share of the strong replies that may be unreadable, as the certificate had it
     replies     what was counted over the cheap model's replies, for warnings
     """
-    goal, held, fit = Goal.of(target), rows.of("certify"), rows.of("fit")
-    split = shown_split(rows.split)
+    goal, split = Goal.of(target), shown_split(rows.split)
     part = rows.of(split)
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
-
-    barred = "unreadable" in certificate.details  # no number of rows and no other value of the target would change that
-    plan = tightest = tighter = None
-    if not barred:
-        plan = sample_size.labels_needed(held, goal, certificate=certificate, fit=fit, human=human, seed=seed)
-        tightest = sample_size.tightest(held, goal, fit=fit, human=human)
-    further = (
-        None
-        if plan is None or plan.rows is None
-        else rounded_up(sample_size.to_collect(plan.rows, len(held), len(rows)))
-    )
-    tighter = sample_size.tighter(held, goal, certificate=certificate, best=tightest, fit=fit, human=human, seed=seed)
-    if tighter is not None:
-        tighter["labels_needed"] = rounded_up(sample_size.to_collect(tighter["labels_needed"], len(held), len(rows)))
-    larger = [] if barred else sample_size.larger_rates(held, goal, fit=fit, human=human, seed=seed)
-    verdict, why = _verdict(held, goal, certificate, human, further, None if plan is None else plan.chance)
-    threshold = None if verdict in ("uncertified", "strong_only") else certificate.threshold
+    ahead = outlook(rows, goal, certificate, human=human, seed=seed)
+    verdict, why = _verdict(rows.of("certify"), goal, certificate, human, ahead)
     alone = verdict in ("uncertified", "strong_only")
+    threshold = None if alone else certificate.threshold
     figures = partial(
         Expectation,
         threshold=threshold,
@@ -166,7 +153,6 @@ def recommend(
     )
     shown = figures(part)
     expected, partly = shown.all(), not bool(shown.compared.all())
-    needed = sample_size.fewest_rows(goal, human=human)
     unread = Unreadable.of(rows, () if replies is None else replies.strong_unreadable)
     found = _outcome(rows, goal, certificate, threshold, human)
     grouped = certificate.unit == "groups"
@@ -176,10 +162,16 @@ def recommend(
         if human
         else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired, both_ends=blurred),
         row_warnings(
-            rows, certificate, expected, human=human, needed=needed, reweighted=prevalence is not None, partly=partly
+            rows,
+            certificate,
+            expected,
+            human=human,
+            needed=sample_size.fewest_rows(goal, human=human),
+            reweighted=prevalence is not None,
+            partly=partly,
         ),
         of_the_outcome(found),
-        of_larger_rates(larger, certified=certificate.certified),
+        of_larger_rates(ahead.larger_rates, certified=certificate.certified),
         findings(rows, goal, threshold, human=human, grouped=grouped),
         () if replies is None else reply_warnings(replies),
     )
@@ -200,37 +192,15 @@ def recommend(
         expected=expected,
         ends=_ends(part, expected, split),
         optimism=_optimism(sweep if split == "test" else None, certificate),
-        intervals={
-            "split": split,
-            "level": level_of(split),
-            "note": None if split == "test" else NOT_HELD_OUT,
-        },
-        labels_needed=further,
-        tightest=tightest,
-        tighter=tighter,
-        label_rates=tuple(
-            label_rates(
-                part,
-                accepted(part.confidence, threshold),
-                split=split,
-                human=human,
-                weights=_of_answers(part, accepted(part.confidence, threshold), weights),
-                groups=goal.label_groups,
-            )
-        ),
+        intervals={"split": split, "level": level_of(split), "note": None if split == "test" else NOT_HELD_OUT},
+        labels_needed=ahead.labels_needed,
+        tightest=ahead.tightest,
+        tighter=ahead.tighter,
+        label_rates=_label_rates(part, threshold, goal, split, human, weights),
         totals=None
         if goal.usd_per_error is None
         else figures(part).totals(total_cost.costs(part, goal.usd_per_error, human=human)),
-        unreadable=None
-        if blurred is None
-        else unread.to_json()
-        | {
-            "limit": max_unreadable,
-            **{
-                name: {end: None if e is None else e.to_json() for end, e in ends.items()}
-                for name, ends in blurred.items()
-            },
-        },
+        unreadable=None if blurred is None else _unreadable(unread, max_unreadable, blurred),
         outcome=found,
         mix_difference=None if weights is None or threshold is None else figures(part).against_strong(),
         difference=_difference(part, split, found, threshold, human=human, grouped=grouped),
@@ -252,9 +222,25 @@ def _both_ends(
     return found
 
 
-def _verdict(
-    held: Rows, goal: Goal, certificate: Certificate, human: bool, further: int | None, chance: float | None
-) -> tuple[str, str]:
+def _unreadable(
+    unread: Unreadable, most: float, both_ends: Mapping[str, Mapping[str, Estimate | None]]
+) -> dict[str, Any]:
+    """Unreadable strong replies, the share of them that is allowed, and the figures at both ends."""
+    blurred = {
+        name: {end: None if e is None else e.to_json() for end, e in ends.items()} for name, ends in both_ends.items()
+    }
+    return {**unread.to_json(), "limit": most, **blurred}
+
+
+def _label_rates(
+    part: Rows, threshold: float | None, goal: Goal, split: str, human: bool, weights: Floats | None
+) -> tuple[dict[str, Any], ...]:
+    kept = accepted(part.confidence, threshold)
+    mine = _of_answers(part, kept, weights)
+    return tuple(label_rates(part, kept, split=split, human=human, weights=mine, groups=goal.label_groups))
+
+
+def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, ahead: Outlook) -> tuple[str, str]:
     """The verdict, and for strong_only and uncertified the reason in words."""
     other = "people" if human else "the strong model"
     if _never_right(held):
@@ -270,7 +256,7 @@ def _verdict(
                 "strong_only",
                 f"the strong model alone reaches {limit(goal.at_least)}, and no cascade was shown to",
             )
-        return "uncertified", verdict_text.why_uncertified(goal, certificate, further, chance, human)
+        return "uncertified", verdict_text.why_uncertified(goal, certificate, ahead.labels_needed, ahead.chance, human)
     if certificate.delta is None:
         total, alone = (certificate.details.get(k) for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000"))
         if total is not None and alone is not None and total >= alone:
@@ -360,7 +346,7 @@ def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str,
             "usd_per_1000": expected[f"{role}_usd_per_1000"],
             **waits[role],
         }
-        for role in ("cheap", "strong")
+        for role in ROLES
     }
 
 

@@ -14,6 +14,10 @@ _FIELDS = (
 ErrorCosts = float | Mapping[str, float | Mapping[str, float]]
 
 
+PAIRED = ("match_strong", "agree_with_strong")
+"""Kinds of target that compare with the strong model row by row."""
+
+
 class TargetLike(Protocol):
     """What is read of a config's target; its further attributes are those of `Goal`, absent where they do not belong."""
 
@@ -69,7 +73,7 @@ class Goal:
     @property
     def paired(self) -> bool:
         """Whether candidates are tested in one fixed sequence, each per cent of the rows, rather than by fallback."""
-        return self.kind in ("match_strong", "agree_with_strong")
+        return self.kind in PAIRED
 
     @property
     def floored(self) -> bool:

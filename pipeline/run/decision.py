@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.task import TaskConfig
+from pipeline.config.vocabulary import ROLES
 from pipeline.errors import DataError, UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.digests import digest, file_digest
@@ -50,7 +51,7 @@ def decision_id(
     """
     said = config.model_dump(mode="json")
     data = said["dataset"] or {}
-    sides = {role: said[role] or {} for role in ("cheap", "strong")}
+    sides = {role: said[role] or {} for role in ROLES}
     prices = ("usd_per_million_tokens", "usd_per_request", "usd_per_hour")
     return digest(
         {

@@ -18,6 +18,7 @@ from pipeline.collect.data.table_reader import TableFile, columns_shown, is_stor
 from pipeline.collect.request import letters
 from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
+from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
 from pipeline.run.digests import digest
 
@@ -289,7 +290,7 @@ class _Reader:
         conflicts = [k for k, labels in self.labels_of.items() if len(labels) > 1]
         health = {
             "rows": n, "used": n, "excluded": {},
-            "splits": {s: sum(e.split == s for e in self.examples) for s in ("fit", "certify", "test")},
+            "splits": {s: sum(e.split == s for e in self.examples) for s in SPLITS},
             "duplicate_texts": self.copies, "duplicate_texts_normalised": n - len(self.contents),
             "conflicting_labels": len(conflicts), "leaked_between_splits": sum(len(s) > 1 for s in self.splits_of.values()),
             "blank_texts": self.blank, "long_texts": self.long, "repeated_options": self.repeated_options,

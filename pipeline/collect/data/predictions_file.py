@@ -16,7 +16,7 @@ from pipeline.collect.data import table_answers, typed_predictions
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.config.split import Split
-from pipeline.config.vocabulary import SPLITS
+from pipeline.config.vocabulary import ROLES, SPLITS
 from pipeline.errors import DataError
 from pipeline.run.csv_text import unguarded
 
@@ -77,7 +77,7 @@ def read(
     _check_dollars(frame, places)
     frame["confidence"] = _probabilities(frame["confidence"].to_numpy(np.float64), confidence, places)
     spelling = _spelled(frame, answers, places, path)
-    for role in ("cheap", "strong"):
+    for role in ROLES:
         _correct(frame, role, places, path, spelling)
     _check_direction(frame, path)
     return _placed(frame, split, places)
@@ -310,7 +310,7 @@ def _grouped(frame: pd.DataFrame, split: Split, where: str) -> pd.DataFrame:
         raise DataError(
             f"{where}: group {across.idxmax()!r} lies in more than one split; rows of a group belong together"
         )
-    for role in ("cheap", "strong"):
+    for role in ROLES:
         if f"{role}_status" not in frame:
             known = frame.get(f"{role}_correct", pd.Series([None] * len(frame))).notna()
             answered = frame[f"{role}_answer"].map(lambda v: not _blank(v)) if f"{role}_answer" in frame else known

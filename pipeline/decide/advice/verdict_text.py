@@ -266,7 +266,7 @@ def _optimum(story: Story) -> str:
         against = [f"{usd(details[name])} with {who}" for name, who in others if finite(details.get(name)) is not None]
         text = f"calls and errors together cost an estimated {usd(total)} per 1,000"
         return text + (f", against {' and '.join(against)}" if against else "")
-    budget = (story.certificate.target or {}).get("usd_per_1000")
+    budget = story.certificate.target.get("usd_per_1000")
     return "" if bound is None else f"at most about {usd(bound)} per 1,000 of a budget of {usd(budget)}"
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 
+from pipeline.config.vocabulary import SPLITS
 from pipeline.decide.advice.holdout_check import Outcome
 from pipeline.decide.advice.number_text import counted, ordinal, percent, points, shortened, signed, usd
 from pipeline.decide.advice.unreadable import Unreadable
@@ -56,9 +57,7 @@ def row_warnings(
         yield _of_a_part(rows, expected)
     yield from _of_size(rows, certificate, needed)
     yield from _of_copies(rows.of("certify"))
-    yield from _of_models(
-        rows.of("certify"), human, paired=(certificate.target or {}).get("kind") != "accepted_accuracy"
-    )
+    yield from _of_models(rows.of("certify"), human, paired=certificate.target.get("kind") != "accepted_accuracy")
     yield from _of_confidence(rows.of("certify"))
     yield from _of_costs(rows, expected, human)
     yield from _of_sampling(rows, certificate)
@@ -132,7 +131,7 @@ def _bounds(estimate: Estimate) -> str:
 
 
 def _of_size(rows: Rows, certificate: Certificate, needed: int | None) -> Iterator[ResultWarning]:
-    fit, held, test = (len(rows.of(split)) for split in ("fit", "certify", "test"))
+    fit, held, test = (len(rows.of(split)) for split in SPLITS)
     if held == 0:
         yield ResultWarning("no_rows", 3, "No row was left to certify a threshold, so there is nothing to promise.")
     elif needed is not None and certificate.n < needed:
@@ -278,7 +277,7 @@ def _of_sampling(rows: Rows, certificate: Certificate) -> Iterator[ResultWarning
         return
     bought = int((~np.isnan(told.strong_correct) | told.strong_status.known).sum())
     weight = details["win_weight"]
-    if (certificate.target or {}).get("kind") == "agree_with_strong":
+    if certificate.target.get("kind") == "agree_with_strong":
         counts = "Answers are compared on the rows that the coin drew."
     elif weight is None:
         counts = "Losses are counted in full, and no win is looked for."

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config.vocabulary import ROLES
 from pipeline.decide.breakdown.coded_rows import CodedRows
 
 AMOUNTS = ("input_tokens", "output_tokens", "cached_tokens")
@@ -128,7 +129,7 @@ def _tokens(replies: pa.Table | None, rows: CodedRows, inside: npt.NDArray[np.bo
         return {}
     ids = rows.example_ids.filter(pa.array(inside))
     out: dict[str, tuple[Floats, ...]] = {}
-    for role in ("cheap", "strong"):
+    for role in ROLES:
         part = replies.filter(pc.equal(replies["role"], role))
         if not part.num_rows:
             continue

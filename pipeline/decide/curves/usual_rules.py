@@ -144,7 +144,7 @@ def best_looking(held: Rows, goal: Goal, *, human: bool) -> float | None:
 
 
 def _bound(goal: Goal) -> float:
-    if goal.kind in ("match_strong", "agree_with_strong"):
+    if goal.paired:
         return -float(goal.within or 0.0)
     return float(goal.at_least) if goal.at_least is not None else -np.inf
 
@@ -186,7 +186,7 @@ def _verdict(setting: Setting, kept: Kept, p_value: float | None) -> bool | None
     if not setting.goal.promises:
         return None
     if p_value is None:  # nothing kept: a comparison with the strong model holds by construction
-        return True if setting.goal.kind in ("match_strong", "agree_with_strong") and not kept.any() else None
+        return True if setting.goal.paired and not kept.any() else None
     return p_value <= setting.goal.delta
 
 
@@ -220,7 +220,7 @@ def _by_lot(setting: Setting, cascade: Rule, told: dict[str, Any]) -> dict[str, 
 def _lot_test(setting: Setting, cascade: Rule) -> tuple[float | None, bool | None]:
     """At random, the loss is the kept share of the cheap model's loss, so the test uses a wider margin."""
     goal, kept_share = setting.goal, float(cascade.kept.mean())
-    if goal.kind not in ("match_strong", "agree_with_strong") or kept_share == 0:
+    if not goal.paired or kept_share == 0:
         return None, None
     wider = float(goal.within or 0.0) / kept_share
     if wider >= 1:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
+from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration, metrics
 from pipeline.decide.held_out import interval_level
 from pipeline.decide.predictions import Rows
@@ -41,7 +42,7 @@ def calibration_record(
     """
     level = interval_level(rows.split)
     measured: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
-    for split in ("fit", "certify", "test"):
+    for split in SPLITS:
         part = rows.split == split
         for stage, values in (("before", rows.confidence), ("after", reading)):
             measured[stage][split] = metrics.with_intervals(

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cascade_threshold.policy import Policy, alias
+from pipeline.config.vocabulary import ROLES
 from pipeline.deliver.formats.export_format import ExportFormat, headline
 from pipeline.deliver.formats.serialize import to_yaml
 from pipeline.errors import NotExportable
@@ -27,7 +28,7 @@ def _model_list(policy: Policy, heading: str) -> tuple[dict[str, Any], str]:
     finds the threshold (https://docs.litellm.ai/docs/proxy/configs and /docs/proxy/custom_pricing).
     """
     document = policy.document
-    roles = [role for role in ("cheap", "strong") if document[role]["model"] is not None]
+    roles = [role for role in ROLES if document[role]["model"] is not None]
     if len(roles) < 2:
         raise NotExportable(
             f"{policy.where}: a model list needs both models, and this policy does not name both; take --format json or env"

@@ -7,6 +7,7 @@ from typing import Any
 
 from cascade_threshold.answers import NO_WHOLE_ANSWER
 from cascade_threshold.policy import Policy
+from pipeline.config.vocabulary import ROLES
 from pipeline.deliver.formats.export_format import ExportFormat, headline
 from pipeline.deliver.formats.serialize import to_yaml
 from pipeline.errors import NotExportable
@@ -57,7 +58,7 @@ def _router_config(policy: Policy, heading: str) -> tuple[dict[str, Any], str]:
     }
     config = {
         "version": "v0.3",
-        "providers": {"models": [_router_model(document[role]) for role in ("cheap", "strong")]},
+        "providers": {"models": [_router_model(document[role]) for role in ROLES]},
         "routing": {"decisions": [decision]},
     }
     lines = [

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config.vocabulary import ROLES
 from pipeline.deliver.report.formatting import count, estimate, number, share, threshold, usd
 from pipeline.deliver.report.sweep import priced
 
@@ -51,7 +52,7 @@ def _decide(report: Mapping[str, Any]) -> Caption:
         if columns["usd_per_1000"][best] is not None:
             parts.append(f"{usd(columns['usd_per_1000'][best])} per 1,000 requests")
         takeaway = f"Recommended, {_where(columns['threshold'][best])}: {', '.join(parts)}."
-    for role in ("cheap", "strong"):
+    for role in ROLES:
         end = ends[f"{role}_only"]
         if end["accuracy"]["value"] is not None:
             money = f" at {usd(end['usd_per_1000']['value'])}" if end["usd_per_1000"]["value"] is not None else ""
