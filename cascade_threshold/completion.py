@@ -119,13 +119,29 @@ def parse(body: Mapping[str, Any] | str | bytes) -> Reply:
         if not isinstance(found, Mapping):
             return _unreadable(NOT_AN_OBJECT)
         found = dict(found)
-    if "choices" not in found and isinstance(found.get("result"), dict):
-        found = found["result"]
-    choice = _choice(found)
+    found = unwrapped(found)
+    choice = choice_of(found)
     return _unreadable(choice) if isinstance(choice, str) else _read(found, choice)
 
 
-def _choice(body: dict[str, Any]) -> dict[str, Any] | str:
+def unwrapped(body: dict[str, Any]) -> dict[str, Any]:
+    """The completion in ``{"result": ...}``, or the body itself."""
+    inner = body.get("result")
+    return inner if isinstance(inner, dict) and "choices" not in body else body
+
+
+def is_empty(choice: Mapping[str, Any]) -> bool:
+    """No choice or no text, where asking again may help: a length limit, a filter or a refusal would strike again."""
+    finish = choice.get("finish_reason")
+    if isinstance(finish, str) and (finish in AT_LIMIT or finish in WITHHELD or finish in TOOL_CALLED):
+        return False
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return not choice.get("text")
+    return not (message.get("content") or message.get("tool_calls") or message.get("refusal"))
+
+
+def choice_of(body: dict[str, Any]) -> dict[str, Any] | str:
     """The choice to read ({} when the body is a completion without one), or why the body is refused."""
     kind = body.get("object")
     if isinstance(kind, str) and kind.endswith(".chunk"):
@@ -145,7 +161,7 @@ def _choice(body: dict[str, Any]) -> dict[str, Any] | str:
         if "delta" in body:
             return STREAMING
         known = ("message" in body or "text" in body) and ("finish_reason" in body or "logprobs" in body)
-        return body if known else NOT_A_COMPLETION
+        return body if known else {} if kind in ("chat.completion", "text_completion") else NOT_A_COMPLETION
     first = _first_choice(choices)
     return STREAMING if "delta" in first and "message" not in first else first
 
@@ -254,9 +270,8 @@ def _was_filtered(results: Any) -> bool:
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
     """The usage that a completion body reports."""
-    found = body.get("result") if "choices" not in body and isinstance(body.get("result"), dict) else body
-    assert isinstance(found, Mapping)
-    choice = _choice(dict(found))
+    found = unwrapped(dict(body))
+    choice = choice_of(found)
     if isinstance(choice, str):
         return usage_in(found, None)
     message = choice.get("message")

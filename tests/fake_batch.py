@@ -70,6 +70,8 @@ class FakeBatchApi:
     """The form in which batches are listed."""
     refuse: Callable[[str, str], int | None] = lambda method, path: None
     """(method, path) -> status to answer with instead."""
+    instead: Callable[[str, str], tuple[bytes, dict[str, str]] | None] = lambda method, path: None
+    """(method, path) -> body and headers to answer with instead; what was asked for is done all the same."""
 
     def __post_init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -124,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
+        if (other := self.api.instead(self.command, self.path)) is not None:
+            data, headers = other[0], {**(headers or {}), **other[1]}
         self.send_response(status)
         for name, value in {
             "Content-Type": "application/json",
@@ -162,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
                 },
             )
         elif self.path.endswith("/content"):
-            self.reply(200, api.files[self.path.split("/")[3]])
+            self.reply(200, api.files.get(self.path.split("/")[3], b""))
         elif (self.command, self.path) == ("POST", "/v1/batches"):
             job = Job(f"batch-{api.port}-{len(api.jobs)}", json.loads(body)["input_file_id"])
             api.jobs[job.id] = job

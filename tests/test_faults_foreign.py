@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
+import random
 import zlib
 
 import pytest
 from asking import rows
 from fake_provider import FakeProvider, http, raw
+from foreign_input import altered
+from hypothesis import given
 
+from cascade_threshold import completion
 from pipeline.collect.providers import bounded
 from pipeline.collect.sending.rate_limit import wait_asked
+from pipeline.collect.sending.response_class import Action, judge_body
 from pipeline.collect.sending.role import SendReport
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import DataError, ProviderDown
@@ -117,3 +123,68 @@ def test_row_70_a_damaged_note_is_named(store) -> None:
     store.transaction([("UPDATE fact SET value='{' WHERE key='probe:x'", [])])
     with pytest.raises(DataError, match="the note 'probe:x' is damaged"):
         store.fact("probe:x")
+
+
+async def _whole(parts: list[bytes], encoding: str, most: int = 1_000_000) -> bytes:
+    async def arriving():
+        for part in parts:
+            yield part
+
+    return await bounded.read(arriving(), encoding, most)
+
+
+def test_row_67_what_follows_a_compressed_body_or_holds_nothing_is_bounded_too(monkeypatch) -> None:
+    good = gzip.compress(b"{}")
+    assert asyncio.run(_whole([good, b"\0" * 1000], "gzip")) == b"{}"
+    empty = b"\x00\x00\x00\xff\xff"  # a stored block of nothing
+    for endless in ([good] + [b"x" * 100_000] * 20, [zlib.compress(b"")[:2]] + [empty * 20_000] * 20):
+        with pytest.raises(bounded.TooLargeError):
+            asyncio.run(_whole(endless, "gzip" if endless[0] is good else "deflate"))
+    monkeypatch.setattr(bounded, "PIECE", 100)
+    chance = random.Random(1)
+    for _ in range(200):  # cut anywhere, unpacked in pieces: as zlib has it in one
+        data = bytes(chance.choices(b"ab" if chance.random() < 0.5 else range(256), k=chance.randrange(3000)))
+        raw = zlib.compressobj(wbits=-15)
+        packed, encoding = chance.choice(
+            [(gzip.compress(data), "gzip"), (gzip.compress(data[:50]) + gzip.compress(data[50:]), "gzip"),
+             (zlib.compress(data), "deflate"), (raw.compress(data) + raw.flush(), "deflate"), (data, "")]
+        )  # fmt: skip
+        if encoding == "deflate" and packed[:1] and packed[0] & 15 == 8 and packed[:2] != zlib.compress(b"")[:2]:
+            continue  # raw deflate that begins like a header cannot be told from one
+        cuts = sorted(chance.randrange(len(packed) + 1) for _ in range(chance.randrange(6)))
+        parts = [packed[a:b] for a, b in itertools.pairwise([0, *cuts, len(packed)])]
+        assert asyncio.run(_whole(parts, encoding)) == data
+
+
+GOOD = {
+    "id": "x", "object": "chat.completion", "model": "m", "choices": [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "spam"}, "logprobs": None}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}, "error": None,
+}  # fmt: skip
+
+
+@given(altered(GOOD))
+def test_rows_08_10_what_is_kept_as_a_reply_is_one_that_can_be_read(value) -> None:
+    kept = judge_body(value, "here").state == "ok"
+    assert kept == (
+        completion.parse(value if isinstance(value, dict) else json.dumps(value)).problem not in completion.UNREADABLE
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "state", "reason"),
+    [
+        ({"result": GOOD}, "ok", ""), ({"model": "m", "done": True, "message": {"content": "spam"}}, "ok", ""),
+        ({"object": "response", "output": []}, "invalid", "not_a_completion"), ({"status": "queued"}, "invalid", "not_a_completion"),
+        ({"object": "chat.completion.chunk", "choices": [{"delta": {"content": "spam"}}]}, "invalid", "not_a_completion"),
+        ({"object": "chat.completion", "usage": {}}, "ok", "empty"), ({**GOOD, "choices": []}, "ok", "empty"),
+        ({**GOOD, "choices": [{"finish_reason": "SAFETY", "message": {"content": None}}]}, "ok", ""),
+        ({**GOOD, "choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "No."}}]}, "ok", ""),
+    ],
+)  # fmt: skip
+def test_rows_08_10_a_reply_of_another_form_is_kept_where_it_can_be_read_and_asked_once_more_where_not(
+    body, state, reason
+) -> None:
+    found = judge_body(body, "here")
+    assert (found.state, found.reason) == (state, reason)
+    assert (found.action is Action.KEEP) == (not reason)

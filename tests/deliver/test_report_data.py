@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.confidence_counts import histogram
 from pipeline.decide.breakdown.groups import groups as groups_of
 from pipeline.deliver.report import page as report
+from pipeline.deliver.report import tokens
 from pipeline.deliver.report.dot_plot import dot_plot
 
 Recorded = Callable[[str], Made]
@@ -285,3 +287,9 @@ def test_the_cheap_model_alone_agrees_where_both_gave_one_answer(recorded: Recor
     cheap = made.data["first"]["bars"][0]["quality"]
     assert rows["cheap_answer"].isna().any()
     assert (cheap["n"], cheap["value"]) == (len(rows), pytest.approx(same.mean()))
+
+
+def test_what_is_no_logprob_is_shown_as_no_probability() -> None:
+    """An alternative's logprob is kept as it came: NaN, or far above 0."""
+    given = [None, math.nan, 1e308, 0.5, 1e-7, 0.0, -math.inf, -1e308]
+    assert [tokens._probability(value) for value in given] == [None, None, None, None, 1.0, 1.0, 0.0, 0.0]

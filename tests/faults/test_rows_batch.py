@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_batch import Ending, FakeBatchApi, answer, complete, error, errors_only, partly
 from fault_run import FaultRun, artefacts_match_their_schemas, no_canary, rows_are_accounted_for
+
+from pipeline.collect.providers import bounded
 
 BATCH = ("--provider", "together-batch")
 
@@ -117,4 +123,137 @@ def test_row_25_a_batch_whose_result_is_gone_is_asked_again_with_a_word_and_coun
         assert sum(group["maybe_paid"] for group in run(api, "status", "--json").json["store"]) == 55
         assert run(api, "collect", *BATCH).code == 0
         assert api.asked() == asked + 55 + run.rows
+        rows_are_accounted_for(run)
+
+
+DEEP: Any = functools.reduce(lambda inner, _: [inner], range(940), 0)
+ODD_LINES: list[Callable[[dict[str, Any]], Any]] = [
+    lambda a: a["response"].update(status_code="²"), lambda a: a["response"].update(status_code=10**30), lambda a: a["response"].update(status_code=True),
+    lambda a: a["response"]["body"].update(created=DEEP), lambda a: a["response"].update(body="not JSON"), lambda a: a["response"].update(body=None),
+    lambda a: a.update(response=None, error={"message": "no", "code": "²"}), lambda a: a.update(response=None, error={"code": "9" * 5000}),
+    lambda a: a.update(response="text", error=7), lambda a: a["response"]["body"].update(usage={"prompt_tokens": 10**30, "completion_tokens": 1}),
+    lambda a: a["response"]["body"].update(model="\ud800", id=["\x1b[31m"]), lambda a: a["response"]["body"].update(choices=[{"message": {"content": 7}}]),
+    lambda a: a.update(custom_id=[a["custom_id"]]), lambda a: a.update(custom_id=10**30),
+]  # fmt: skip
+
+
+def test_row_25_odd_lines_of_a_result_file_cost_their_own_row_at_most(run: FaultRun) -> None:
+    def odd(lines: list[Any]) -> tuple[str, list[Any], None]:
+        answers = [answer(line) for line in lines]
+        for change, one in zip(ODD_LINES, answers, strict=False):
+            change(one)
+        cut = json.dumps(answers[-1]).encode()[:-40]
+        return "COMPLETED", [*answers[:-1], cut, *(b"[]", b"7", b"\xff" * 9, b"[" * 9000, b'{"custom_id": {}}')], None
+
+    with FakeBatchApi(script=[complete(), odd], polls=0) as api:
+        ended = run(api, "collect", *BATCH, "--set", "max_failure_rate=0.5")
+        assert ended.code == 0, ended.err
+        assert len(run.attempts("state='invalid' AND reason='not_json'")) == 4, (
+            "cut off, beyond the limit of depth, text, null"
+        )
+        rows_are_accounted_for(run)
+        asked = api.asked()
+        assert run(api, "collect", *BATCH, "--set", "max_failure_rate=0.5").code == 0
+        assert api.asked() == asked
+    statuses = [row["cheap_status"] for row in run.table("graded.parquet")]
+    assert statuses.count("ok") >= run.rows - 2, "all but the unreadable ones were asked again"
+    no_canary(run.folder)
+
+
+def test_row_56_the_id_of_a_result_file_makes_no_path(run: FaultRun) -> None:
+    with FakeBatchApi(polls=0) as api:
+        evil = f"..%2f..{'/..' * 9}{run.folder}/evil"
+
+        def renamed(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
+            if path.endswith("/content"):
+                (job,) = [j for j in api.jobs.values() if j.output and j.polls][-1:]
+                return api.files[job.output or ""], {}
+            if method == "GET" and "/v1/batches/" in path:
+                job = api.jobs[path.rpartition("/")[2]]
+                told = {
+                    "id": job.id,
+                    "status": job.status,
+                    "input_file_id": job.file_id,
+                    "output_file_id": job.output and evil,
+                }
+                return json.dumps(told).encode(), {}
+            return None
+
+        api.instead = renamed
+        assert run(api, "collect", *BATCH).code == 0
+    assert not list(run.folder.rglob("*evil*"))
+    assert not [p for p in run.folder.parent.rglob("*") if "evil" in p.name]
+
+
+BOMB = gzip.compress(b" " * 40_000_000, 1)
+ANSWERS = {
+    "html": (b"<html>Bad gateway</html>", {}), "cut": (b'{"id": "x', {}), "number": (b"7", {}), "list": (b"[7]", {}), "null": (b"null", {}),
+    "types": (b'{"id": 7, "status": [], "job": 5, "progress": "x", "output_file_id": {}, "bytes": "x"}', {}), "no_gzip": (b"{}", {"Content-Encoding": "gzip"}),
+    "bomb": (BOMB, {"Content-Encoding": "gzip"}), "deep": (b"[" * 90_000, {}), "escape": (b'{"id": "\\u001b[31m", "status": "\\u001b]0;x"}', {}),
+}  # fmt: skip
+CALLS = {"upload": ("POST", "/preprocess"), "create": ("POST", "/v1/batches"), "status": ("GET", "/v1/batches/")}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("form", [pytest.param(f, marks=() if f == "types" else pytest.mark.slow) for f in ANSWERS])
+def test_row_25_an_answer_of_the_batch_api_in_an_unknown_form_stops_resumably_and_nothing_is_paid_twice(
+    run: FaultRun, call: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from together import AsyncTogether
+
+    monkeypatch.setattr(AsyncTogether, "_calculate_retry_timeout", lambda *_, **__: 0.01)
+    (verb, part), broken = CALLS[call], True
+
+    def instead(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
+        return ANSWERS[form] if broken and method == verb and part in path else None
+
+    with FakeBatchApi(polls=0) as api:
+        api.instead = instead
+        ended = run(api, "collect", *BATCH)
+        assert ended.code in (2, 3), ended.err
+        assert "127.0.0.1" in ended.err
+        assert "Traceback" not in ended.err
+        assert "\x1b" not in ended.err
+        broken = False
+        ended = run(api, "collect", *BATCH)
+        assert ended.code == 0, ended.err
+        asked = [custom_id for ids in api.submitted for custom_id in ids]
+        assert len(asked) == len(set(asked)) == 2 * run.rows
+        rows_are_accounted_for(run)
+
+
+def test_row_67_results_that_unpack_to_gigabytes_are_bounded_and_want_a_word(
+    run: FaultRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "MOST_BYTES", 200_000)
+    bomb = True
+
+    def instead(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
+        return (BOMB, {"Content-Encoding": "gzip"}) if bomb and path.endswith("/content") else None
+
+    with FakeBatchApi(polls=0) as api:
+        api.instead = instead
+        ended = run(api, "collect", *BATCH)
+        assert ended.code == 2
+        assert "more than 1 MB as the results of a batch" in ended.err
+        assert "--resend-lost" in ended.err
+        bomb = False
+        assert run(api, "collect", *BATCH).code == 0, "what is sent well the next time counts"
+        assert api.asked() == 2 * run.rows
+
+
+def test_row_67_a_line_that_is_longer_than_a_reply_fails_its_row(
+    run: FaultRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "MOST_BYTES", 20_000)
+
+    def long(lines: list[Any]) -> tuple[str, list[Any], None]:
+        answers = [answer(line) for line in lines]
+        answers[3]["response"]["body"]["id"] = "x" * 50_000
+        return "COMPLETED", answers, None
+
+    with FakeBatchApi(script=[complete(), long], polls=0) as api:
+        assert run(api, "collect", *BATCH).code == 0
+        assert [reason for _, reason, *_ in run.attempts("state='invalid'")] == ["not_json"]
+        assert api.asked() == 2 * run.rows + 1
         rows_are_accounted_for(run)

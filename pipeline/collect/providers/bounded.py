@@ -3,34 +3,107 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import httpx
 
 MOST_BYTES = 16_000_000
 """Of one reply after decompression; a label with its logprobs takes a few thousand."""
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_GZIP = b"\x1f\x8b"
+PIECE = 1 << 16
 
 
 class TooLargeError(Exception):
-    """The body goes on beyond MOST_BYTES."""
+    """The body goes on beyond the limit."""
 
 
-async def read(parts: AsyncIterator[bytes], encoding: str, most: int = MOST_BYTES) -> bytes:
+async def read(parts: AsyncIterable[bytes], encoding: str, most: int = MOST_BYTES) -> bytes:
     """The whole body, from what arrives of it, in memory never more than `most` bytes and what arrived last.
 
     Raises TooLargeError, and zlib.error for a body that is not in the encoding that it names.
     """
+    out = bytearray()
+    async for piece in unpacked(parts, encoding, most):
+        out += piece
+    return bytes(out)
+
+
+async def unpacked(parts: AsyncIterable[bytes], encoding: str, most: int) -> AsyncIterator[bytes]:
+    """The pieces of a body, decompressed. Raises as `read` does, also where more than `most` bytes arrive that hold less."""
     window = _WINDOW.get(encoding.strip().lower())
     unpacker = None if window is None else zlib.decompressobj(window)
-    out = bytearray()
-    first = True
+    arrived = given = 0
     async for part in parts:
-        if unpacker is None:
-            out += part
-        else:
-            if first and window == 15 and part[:1] and (part[0] & 0x0F) != 8:  # deflate without its header
-                unpacker = zlib.decompressobj(-15)
-            out += unpacker.decompress(part, most + 1 - len(out))
-        first = False
-        if len(out) > most:
+        if unpacker is not None and not arrived and window == 15 and part and (part[0] & 0x0F) != 8:
+            unpacker = zlib.decompressobj(-15)  # deflate without its header
+        arrived += len(part)
+        full = False
+        while part or full:
+            if unpacker is None:
+                piece, part, full = part, b"", False
+            elif not unpacker.eof:
+                piece = unpacker.decompress(part, PIECE)
+                part = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+                full = len(piece) == PIECE  # more may be to come of what was taken in
+            elif window == _WINDOW["gzip"] and part.startswith(_GZIP):
+                unpacker = zlib.decompressobj(window)  # a further member
+                continue
+            else:
+                break  # what follows the end is padding
+            given += len(piece)
+            if given > most:
+                raise TooLargeError
+            yield piece
+        if arrived > most:
             raise TooLargeError
-    return bytes(out)
+
+
+_most: ContextVar[int] = ContextVar("most", default=MOST_BYTES)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Within it, a `Transport` gives bodies of up to so many bytes."""
+    token = _most.set(size)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """What another transport fetches, each body within the limit: of MOST_BYTES, or as `at_most` says."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The inner transport's response, whose body is decompressed here: httpx itself would unpack a bomb."""
+        response = await self._inner.handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        headers = [(k, v) for k, v in response.headers.raw if k.lower() != b"content-encoding"]
+        encoding = response.headers.get("content-encoding", "")
+        stream = _Body(response.stream, encoding, _most.get())
+        return httpx.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, inner: httpx.AsyncByteStream, encoding: str, most: int) -> None:
+        self._inner, self._encoding, self._most = inner, encoding, most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in unpacked(self._inner, self._encoding, self._most):
+                yield piece
+        except zlib.error as error:
+            raise httpx.DecodingError(f"the body is not {self._encoding} ({error})") from None
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -35,16 +36,21 @@ def parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
     if isinstance(response, dict) and "body" not in response and "choices" in response:
         response = {"body": response}  # the completion without its envelope
     if isinstance(response, dict) and response.get("body"):
-        status = response.get("status_code", 200)
-        status = int(status) if isinstance(status, str) and status.isdigit() else status
-        good = isinstance(status, int) and 100 <= status <= 599
-        return custom_id, {"status_code": status if good else 500, "body": response["body"]}, ""
+        status = http_status(response.get("status_code", 200))
+        return custom_id, {"status_code": 500 if status is None else status, "body": response["body"]}, ""
     said = error or response or "no response"
     return (
         custom_id,
         {"status_code": 500, "body": {"error": said if isinstance(said, dict) else {"message": str(said)}}},
         "",
     )
+
+
+def http_status(value: Any) -> int | None:
+    """A status of HTTP, given as a number or as its three digits; None for anything else."""
+    if isinstance(value, str) and re.fullmatch("[1-5][0-9][0-9]", value):
+        value = int(value)
+    return value if type(value) is int and 100 <= value <= 599 else None
 
 
 def attempt(response: dict[str, Any], host: str) -> Attempt:

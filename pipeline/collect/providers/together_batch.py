@@ -12,7 +12,7 @@ import httpx
 import together
 from together import AsyncTogether
 
-from pipeline.collect.providers import address
+from pipeline.collect.providers import address, batch_result, bounded
 from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, tls
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.proxy import VARIABLES, shown, usable_proxy
@@ -23,7 +23,7 @@ from pipeline.collect.providers.wire_form import WireForm, adapt
 from pipeline.collect.request import Request
 from pipeline.collect.sending.response_class import judge
 from pipeline.config.task import Model, TaskConfig
-from pipeline.errors import AccessError, ProviderDown, UsageError
+from pipeline.errors import AccessError, CascadeError, ProviderDown, UsageError
 from pipeline.redact import redact
 
 T = TypeVar("T")
@@ -39,6 +39,10 @@ class GoneError(AccessError):
 
 class Unsure(ProviderDown):
     """There was no answer, or one that does not say whether the request was carried out."""
+
+
+class _TooLarge(Unsure):
+    """An answer beyond its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +103,21 @@ class TogetherBatch:
 
     async def upload(self, path: Path) -> str:
         """Upload an input file; the same content again gives the same file. Returns its id."""
-        return (await self._call(self.client.files.upload(path, purpose="batch-api", check=False))).id
+        uploaded = await self._call(self.client.files.upload(path, purpose="batch-api", check=False))
+        if not isinstance(uploaded.id, str) or not uploaded.id:
+            raise self._unknown_form("a file id that is none")
+        return uploaded.id
 
     async def create(self, file_id: str) -> Batch:
         """Submit a batch: from here on it costs money. Raises Unsure when it may have been made, other errors when it was not."""
         once = self.client.with_options(max_retries=0)
-        created = await self._call(once.batches.create(endpoint="/v1/chat/completions", input_file_id=file_id))
-        if created.job is None or not created.job.id:
+        created: Any = await self._call(once.batches.create(endpoint="/v1/chat/completions", input_file_id=file_id))
+        if (made := _batch(getattr(created, "job", None))) is None:
             raise Unsure(
-                f"{self.host} answered a submission without a batch id ({created.warning}); the same command looks for it and goes on"
+                f"{self.host} answered a submission without a batch id ({getattr(created, 'warning', None)}); "
+                "the same command looks for it and goes on"
             )
-        return _batch(created.job)
+        return made
 
     async def find(self, file_id: str) -> list[Batch]:
         """Batches that were made from a file: after a crash, one of them may be ours. A new one may be listed late."""
@@ -118,21 +126,36 @@ class TogetherBatch:
             listed, list
         ):  # the API has no pages; if it ever does, the first must not be mistaken for all
             raise ProviderDown(f"{self.host} lists its batches in an unknown form, so none is submitted again")
-        return [_batch(job) for job in listed if job.input_file_id == file_id and job.id]
+        mine = (_batch(job) for job in listed if getattr(job, "input_file_id", None) == file_id)
+        return [batch for batch in mine if batch is not None]
 
     async def status(self, batch_id: str) -> Batch:
         """The state of a batch."""
-        return _batch(await self._call(self.client.batches.retrieve(batch_id)))
+        found = _batch(await self._call(self.client.batches.retrieve(batch_id)))
+        if found is None or found.id != batch_id:
+            raise self._unknown_form("something else when asked for a batch")
+        return found
 
-    async def download(self, file_id: str, path: Path) -> Iterator[bytes]:
-        """Fetch a result file to `path`; returns its lines, one at a time."""
+    async def download(self, file_id: str, path: Path, *, most: int) -> Iterator[bytes]:
+        """Fetch a result file of at most so many bytes to `path`; returns its lines, one at a time (see `batch_result.lines`)."""
 
         async def fetch() -> None:
             async with self.client.files.with_streaming_response.content(file_id) as response:
-                await response.stream_to_file(path)
+                with path.open("wb") as out:
+                    async for piece in response.iter_bytes():
+                        out.write(piece)
 
-        await self._call(fetch())
-        return _lines(path)
+        try:
+            with bounded.at_most(most):
+                await self._call(fetch())
+        except _TooLarge:
+            raise GoneError(f"{self.host} sends more than {most / 1e6:,.0f} MB as the results of a batch") from None
+        return batch_result.lines(path)
+
+    def _unknown_form(self, what: str) -> Unsure:
+        return Unsure(
+            f"{self.host} answers the batch API in an unknown form ({what}); the same command goes on from here"
+        )
 
     async def _call(self, call: Awaitable[T]) -> T:
         """Await an SDK call; its errors become ours."""
@@ -157,8 +180,13 @@ class TogetherBatch:
             raise (outcome.error or AccessError)(
                 f"{text}; {self._advice or 'check the key, the address and that the account may use batches'}"
             ) from None
-        except (together.APIConnectionError, httpx.HTTPError) as error:
+        except (together.APIConnectionError, httpx.HTTPError, bounded.TooLargeError) as error:
             source = error.__cause__ or error
+            if isinstance(source, bounded.TooLargeError):
+                raise _TooLarge(
+                    f"{self.host} answers the batch API with more than {bounded.MOST_BYTES / 1e6:.0f} MB; batches go on there, "
+                    "and the same command fetches them"
+                ) from None
             if isinstance(source, httpx.ProxyError):  # a request that the proxy refuses never reached the service
                 raise ProviderDown(
                     f"the proxy {shown(self._proxy or '')} does not let requests pass ({source}); see {VARIABLES}"
@@ -168,6 +196,11 @@ class TogetherBatch:
             raise kind(
                 f"{self.host} does not answer ({cause}); batches go on there, and the same command fetches them"
             ) from None
+        except (CascadeError, OSError):
+            raise
+        except Exception as error:  # whatever an answer of another form makes the SDK say
+            said = redact((str(error).splitlines() or [type(error).__name__])[0], self.secret)[:200]
+            raise self._unknown_form(said) from None
 
     async def aclose(self) -> None:
         """Close the client's connections."""
@@ -190,40 +223,24 @@ async def unless_lost(call: Awaitable[T], batch_id: str | None, requests: int, *
         ) from None
 
 
-def _batch(job: Any) -> Batch:
+def _batch(job: Any) -> Batch | None:
+    """What an answer says of a batch; None where it names none. The SDK checks no type."""
+
+    def text(name: str) -> str | None:
+        value = getattr(job, name, None)
+        return value if isinstance(value, str) and value else None
+
+    if (batch_id := text("id")) is None:
+        return None
+    progress, error = getattr(job, "progress", None), getattr(job, "error", None)
     return Batch(
-        job.id or "",
-        str(job.status or "UNKNOWN").upper(),
-        job.output_file_id or None,
-        job.error_file_id or None,
-        job.error,
-        job.progress,
+        batch_id,
+        (text("status") or "UNKNOWN").upper(),
+        text("output_file_id"),
+        text("error_file_id"),
+        None if error is None else str(error)[:300],
+        progress if isinstance(progress, int | float) and 0 <= progress <= 100 else None,
     )
-
-
-def result(value: dict[str, Any]) -> tuple[int, bytes]:
-    """Status and raw body of a result line: {response: {status_code, body}} or {error: {message, code}}."""
-    response = value.get("response")
-    if isinstance(response, dict) and "body" in response:
-        status, body = response.get("status_code"), response["body"]
-    else:
-        error = value.get("error") or response
-        code = error.get("code") if isinstance(error, dict) else None
-        number = int(str(code)) if str(code).isdigit() else 0
-        status, body = (number if 400 <= number < 600 else 500), {"error": error}
-    raw = (
-        body.encode("utf-8", "surrogatepass")
-        if isinstance(body, str)
-        else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    )
-    return (status if isinstance(status, int) else 200), raw
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as handle:
-        for line in handle:
-            if line.strip():
-                yield line
 
 
 def service(config: TaskConfig, role: str, settings: Model) -> Service:
@@ -238,11 +255,12 @@ def connect_batch(found: Service, *, allow_insecure: bool, forms: Mapping[str, s
     # Results may be served by a redirect to a storage service; httpx sends the key to no other host
     base = address.without_v1(place.url or DEFAULT)
     proxy = usable_proxy(base, batch=True)
+    inner = httpx.AsyncHTTPTransport(verify=tls(), proxy=None if proxy is None else httpx.Proxy(proxy))
     http = httpx.AsyncClient(
-        verify=tls(),
+        transport=bounded.Transport(inner),
         timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        headers={"accept-encoding": "gzip, deflate"},
         follow_redirects=True,
-        proxy=proxy,
         trust_env=False,  # it would send what is for this machine through a proxy
     )
     client = AsyncTogether(

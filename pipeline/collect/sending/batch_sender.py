@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
+from pipeline.collect.providers import batch_result, bounded
 from pipeline.collect.providers.provider import Attempt
-from pipeline.collect.providers.together_batch import LOST, Batch, TogetherBatch, Unsure, result, unless_lost
+from pipeline.collect.providers.together_batch import LOST, Batch, TogetherBatch, Unsure, unless_lost
 from pipeline.collect.request import Request
 from pipeline.collect.sending import event_loop
 from pipeline.collect.sending.interrupts import caught
@@ -33,7 +31,7 @@ from pipeline.collect.store.batch_ledger import BatchLedger, Noted
 from pipeline.collect.store.response_store import ResponseStore, Row, chunks, ending, opening
 from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, ProviderDown, UsageError
 from pipeline.redact import redact_bytes
-from pipeline.run.atomic import disk_errors
+from pipeline.run.atomic import disk_errors, scratch
 
 T = TypeVar("T")
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
@@ -130,9 +128,8 @@ class _Batches:
         try:
             with (
                 caught(asyncio.get_running_loop(), self._interrupted),
-                tempfile.TemporaryDirectory(prefix="cascade-batch-") as folder,
+                scratch(self.store.path.with_name("batch")) as self.folder,
             ):
-                self.folder = Path(folder)
                 await self._reattach()
                 await self._fetch_all()
                 first = True
@@ -309,7 +306,11 @@ class _Batches:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
         rows, named = self.ledger.rows(noted.number), [f for f in (batch.output_file_id, batch.error_file_id) if f]
         with disk_errors(self.folder):
-            found = [await self._or_lost(self.provider.download(f, self.folder / f"{f}.jsonl"), noted) for f in named]
+            most = max(1, len(rows)) * bounded.MOST_BYTES
+            found = [
+                await self._or_lost(self.provider.download(f, self.folder / f"results-{i}.jsonl", most=most), noted)
+                for i, f in enumerate(named)  # an id of the service makes no path
+            ]
         files = [lines for lines in found if lines is not None]
         lost = batch.status == LOST or len(files) < len(named)
         state, reason = ("unknown", "batch_lost") if lost else ("not_sent", f"batch_{batch.status.lower()}")
@@ -332,14 +333,11 @@ class _Batches:
 
     def _ended(self, line: bytes, rows: dict[str, Row], seen: dict[str, bool]) -> Row | None:
         """The record of one result line; None for a line that was not asked for, or that repeats another."""
-        try:
-            value = json.loads(line)
-            custom_id = value["custom_id"]
-            row = rows[custom_id]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        custom_id, status, body = batch_result.read(line)
+        row = rows.get(custom_id or "")
+        if custom_id is None or row is None:
             self.report.troubles["batch_unknown_line"] += 1
             return None
-        status, body = result(value)
         if custom_id in seen:
             self.report.troubles["batch_duplicate_line"] += 1
             if seen[custom_id] or status != 200:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from cascade_threshold.completion import interruption, usage_of
+from cascade_threshold import json_text
+from cascade_threshold.completion import choice_of, interruption, is_empty, unwrapped, usage_of
 from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request
@@ -112,9 +113,14 @@ def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
             f"{message_of(value)} (status 200: is a proxy in the way, or {address} wrong?)",
             usage,
         )
-    if broken := interruption(value):
+    body = unwrapped(value)
+    if broken := interruption(body):
         return Outcome(Action.RETRY, "invalid", "interrupted", f"the service broke off ({broken})", usage)
-    if _empty(value):
+    choice = choice_of(body)
+    if isinstance(choice, str):
+        said = f"the reply is no chat completion ({choice}): is {address} that of such a service?"
+        return Outcome(Action.RETRY_ONCE, "invalid", "not_a_completion", said, usage)
+    if is_empty(choice):
         return Outcome(Action.RETRY_ONCE, "ok", "empty", "the reply holds no answer", usage)
     return Outcome(Action.KEEP, "ok", "", "", usage)
 
@@ -124,18 +130,6 @@ def _read(body: bytes) -> Any:
         return from_json(body)  # twice as fast as json
     except ValueError:  # but stricter about lone surrogates
         return json.loads(body)
-
-
-def _empty(value: dict[str, Any]) -> bool:
-    """No choice or no text, where asking again may help: a length limit or a filter would strike again."""
-    choices = value.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(first, dict):
-        return True
-    if first.get("finish_reason") in ("length", "content_filter", "tool_calls", "function_call"):
-        return False
-    message = first.get("message")
-    return not first.get("text") if not isinstance(message, dict) else not message.get("content")
 
 
 def _refusal(attempt: Attempt, status: int) -> Outcome:
@@ -177,8 +171,8 @@ def message_in(body: bytes, limit: int = 300) -> str:
     """What an error body says, in one line."""
     text = body[:20_000].decode("utf-8", "replace")
     try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        value: Any = json_text.parse(text)
+    except ValueError:
         return " ".join(text.split())[:limit]
     return message_of(value, limit)
 

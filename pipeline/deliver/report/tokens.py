@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cascade_threshold.answers import POSITIVE_TOLERANCE
 from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.mistakes import ReplySet, reply_sets
 from pipeline.deliver.report.formatting import cut
@@ -77,4 +78,5 @@ def _tokens(path: Path, ids: list[str]) -> Mapping[str, list[dict[str, Any]]]:
 
 
 def _probability(logprob: float | None) -> float | None:
-    return None if logprob is None else min(1.0, math.exp(logprob))
+    """None for what is no logprob of a probability: NaN, or above 0 by more than rounding."""
+    return None if logprob is None or not logprob <= POSITIVE_TOLERANCE else min(1.0, math.exp(logprob))
