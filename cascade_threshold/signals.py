@@ -84,12 +84,17 @@ class Measurement(NamedTuple):
     """Which wider reading the reply needed (see `readings`); empty for a bare answer."""
 
     @property
+    def answer_tokens(self) -> int:
+        """How many tokens are part of the answer."""
+        return 0 if self.span is None else self.span.last - self.span.first + 1
+
+    @property
     def in_answer(self) -> tuple[bool, ...]:
         """Per token, whether it is part of the answer."""
         count, span = len(self.reply.tokens or ()), self.span
         if span is None:
             return (False,) * count
-        inside = span.last - span.first + 1
+        inside = self.answer_tokens
         return (False,) * span.first + (True,) * inside + (False,) * (count - span.first - inside)
 
     @property

@@ -32,11 +32,14 @@ class RequestKeys:
         self._frame = frame
         self._plain = {text: self._message(role, text, {}) for role, text, plain in self._turns if plain}
 
-    def key(self, example_id: str, columns: Mapping[str, str], options: int | None = None) -> str:
-        """sha256 of one row's canonical request, 64 hex digits. `columns`, `options`: as of `request_for`."""
+    def messages(self, columns: Mapping[str, str]) -> str:
+        """The messages to one row in canonical form, which are the same for both roles. `columns`: as of `request_for`."""
+        told = [self._plain[text] if plain else self._message(role, text, columns) for role, text, plain in self._turns]
+        return ",".join([one for one in told if one])
+
+    def key(self, example_id: str, messages: str, options: int | None = None) -> str:
+        """sha256 of one row's canonical request, 64 hex digits. `messages`: of `messages`; `options`: as of `request_for`."""
         before, after, named = self._frame(options)
-        told = (self._plain[text] if plain else self._message(role, text, columns) for role, text, plain in self._turns)
-        messages = ",".join([one for one in told if one])
         name = f'"example_id":{canonical(example_id)},' if named else ""
         text = f'{before}{name}"messages":[{messages}],{after}'
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

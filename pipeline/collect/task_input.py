@@ -138,7 +138,11 @@ class TaskInput:
 
     def wants(self, role: str, example: Example) -> bool:
         """Whether an answer of this role is wanted for a row, of a model or of people."""
-        return role == "cheap" or example.split in self.config.strong_splits
+        return role == "cheap" or example.split in self._strong_splits
+
+    @cached_property
+    def _strong_splits(self) -> tuple[str, ...]:
+        return self.config.strong_splits
 
     def requests(self, role: str) -> Sequence[Request]:
         """The requests of a role, in the order of the rows: each is rendered once, and its key computed once."""
@@ -150,17 +154,20 @@ class TaskInput:
             role: [self._request(role, e) for e in self.dataset.examples if self.wants(role, e)] for role in self.roles
         }
 
-    def request_ids(self, role: str, examples: Sequence[Example]) -> dict[str, str]:
-        """Keys of the requests of some rows, by row id, without those that want none."""
-        if not self.is_read_from_file(role):
+    def request_ids(self, roles: Iterable[str], examples: Sequence[Example]) -> dict[str, dict[str, str]]:
+        """By role and row id, the keys of the requests of some rows, without those that want none."""
+        found: dict[str, dict[str, str]] = {role: {} for role in roles}
+        rendered = {role: self._keys[role] for role in found if self.is_read_from_file(role)}
+        for role in found.keys() - rendered.keys():
             known = self._ids[role]
-            return {e.id: known[e.id] for e in examples if e.id in known}
-        keys = self._keys[role]
-        return {
-            e.id: keys.key(e.id, self.dataset.fields(e), None if e.options is None else len(e.options))
-            for e in examples
-            if self.wants(role, e)
-        }
+            found[role] = {e.id: known[e.id] for e in examples if e.id in known}
+        for e in examples if rendered else ():
+            options = None if e.options is None else len(e.options)
+            messages = next(iter(rendered.values())).messages(self.dataset.fields(e))
+            for role, keys in rendered.items():
+                if self.wants(role, e):
+                    found[role][e.id] = keys.key(e.id, messages, options)
+        return found
 
     @cached_property
     def _keys(self) -> dict[str, RequestKeys]:

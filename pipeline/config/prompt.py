@@ -61,7 +61,8 @@ def fill(template: str, columns: Mapping[str, str]) -> str:
         out.append(literal)
         if name is not None:
             # A lone surrogate cannot be sent as UTF-8; NUL is refused by some servers.
-            text = columns[name].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+            text = columns[name].replace("\x00", "\ufffd")
+            text = text if text.isascii() else text.encode("utf-8", "replace").decode()
             out.append(json.dumps(text, ensure_ascii=False) if as_json else text)
     return "".join(out)
 

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from cascade_threshold.signals import Measurement
+from pipeline.config.vocabulary import LENGTHS, SIGNALS
+
+CHEAP = (
+    "cheap_answer", "cheap_status", "cheap_correct", "cheap_usd", "cheap_cached_tokens", "cheap_s", "label_probabilities",
+    *LENGTHS, *(f"signal_{name}" for name in SIGNALS),
+)  # fmt: skip
+"""Columns of the cheap model's half of a graded row."""
+STRONG = (
+    "strong_answer", "strong_status", "strong_correct", "strong_usd", "strong_cached_tokens", "strong_s", "strong_probabilities",
+)  # fmt: skip
+"""Columns of the reference's half."""
+_signals = itemgetter(*SIGNALS)
 
 
 def correctness(answer: str | None, status: str | None, label: str | None) -> bool | None:
@@ -15,41 +28,33 @@ def correctness(answer: str | None, status: str | None, label: str | None) -> bo
     return answer == label
 
 
-def prediction(
-    row: Mapping[str, Any], cheap: Measurement, cheap_usd: float | None, cheap_s: float | None
-) -> dict[str, Any]:
-    """The cheap model's half of a graded row; the strong half is null until it is added. `row`: what was known before.
+def cheap_half(
+    label: str | None, m: Measurement, usd: float | None, seconds: float | None, *, ranked: bool
+) -> tuple[Any, ...]:
+    """The values of CHEAP, of a row whose right answer is `label`.
 
-    `label_probabilities` is what options and passages are ranked by: [(label, probability)], None where null.
+    `ranked`: options and passages are ranked by the labels' probabilities, so they are kept: [(label, probability)].
     """
-    usable = cheap.status == "ok"
-    ranked = cheap.label_probabilities if usable else None
-    return {
-        **row, "cheap_answer": cheap.answer, "cheap_status": cheap.status,
-        "cheap_correct": correctness(cheap.answer, cheap.status, row["label"]), "cheap_usd": cheap_usd,
-        "cheap_cached_tokens": cheap.reply.cached_tokens, "cheap_s": cheap_s,
-        "strong_answer": None, "strong_status": None, "strong_correct": None, "strong_usd": None,
-        "strong_cached_tokens": None, "strong_s": None,
-        "label_probabilities": None if ranked is None else list(ranked.items()), "strong_probabilities": None,
-        **{f"signal_{name}": value for name, value in cheap.signals.items()},
-        "cheap_answer_tokens": sum(cheap.in_answer) if usable else None,
-        "cheap_reply_tokens": len(cheap.reply.tokens or ()) if usable else None,
-    }  # fmt: skip
+    usable = m.status == "ok"
+    probabilities = m.label_probabilities if usable and ranked else None
+    return (
+        m.answer, m.status, correctness(m.answer, m.status, label), usd, m.reply.cached_tokens, seconds,
+        None if probabilities is None else list(probabilities.items()),
+        m.answer_tokens if usable else None, len(m.reply.tokens or ()) if usable else None, *_signals(m.signals),
+    )  # fmt: skip
 
 
-def with_strong(
-    row: Mapping[str, Any],
+def strong_half(
+    label: str | None,
     answer: str | None,
     status: str,
     usd: float | None,
     cached_tokens: int | None = None,
     seconds: float | None = None,
     probabilities: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """The row with the reference's answer. People's answer is the label itself. `probabilities` of the labels, where told."""
-    graded = correctness(answer, status, row["label"])
-    return {
-        **row, "strong_answer": answer, "strong_status": status, "strong_correct": graded, "strong_usd": usd,
-        "strong_cached_tokens": cached_tokens, "strong_s": seconds,
-        "strong_probabilities": None if probabilities is None else list(probabilities.items()),
-    }  # fmt: skip
+) -> tuple[Any, ...]:
+    """The values of STRONG. People's answer is the label itself. `probabilities` of the labels, where told."""
+    return (
+        answer, status, correctness(answer, status, label), usd, cached_tokens, seconds,
+        None if probabilities is None else list(probabilities.items()),
+    )  # fmt: skip

@@ -49,11 +49,12 @@ def read(raw: RawReply) -> tuple[RawReply, Mapping[str, Any] | bytes, str]:
         return raw, raw.body or b"", "" if raw.body is not None else "not_collected"
     if raw.body is None:
         return NONE, b"", NOT_RECORDED
-    response = recorded_line.parsed(raw.body)[1]
+    response = recorded_line.parsed(raw.body, known=True)[1]  # a row id was read from it before
     status, body = response["status_code"], response["body"]
     whole = isinstance(body, dict) and 200 <= status < 300
     found = None if whole else recorded_line.attempt(response, "")
     outcome = judge_body(body, "", NO_USAGE) if found is None else judge(found)
     if outcome.state != "ok":
         return NONE, b"", outcome.reason
-    return raw._replace(state="ok", http_status=status), body if found is None else found.body, ""
+    kept = RawReply("ok", status, raw.seconds, raw.attempts, raw.received_at, raw.form, raw.body)
+    return kept, body if found is None else found.body, ""

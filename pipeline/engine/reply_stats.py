@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from math import fsum
 from typing import Any
 
+import pyarrow as pa
+
 from cascade_threshold.answers import NO_WHOLE_ANSWER
 from cascade_threshold.signals import Measurement
 from pipeline.config.vocabulary import ROLES
@@ -63,10 +65,11 @@ class Facts:
             self.forms[role][form] += 1
         if m.status in NO_WHOLE_ANSWER:
             self.unreadable[role][(m.reply.text or "")[:LONGEST_TEXT]] += 1
-        if m.reply.usage.known:
-            self.input_tokens[role] += m.reply.input_tokens or 0
-            if m.reply.cached_tokens is not None:
-                self.cached_tokens[role] += m.reply.cached_tokens
+        usage = m.reply.usage
+        if usage.known:
+            self.input_tokens[role] += usage.input_tokens or 0
+            if usage.cached_tokens is not None:
+                self.cached_tokens[role] += usage.cached_tokens
         if role != "cheap":
             return
         self.exact_zeros += bool(m.exact_zero)
@@ -79,15 +82,16 @@ class Facts:
                 fewest = wanted if self.fewest_alternatives is None else self.fewest_alternatives
                 few = m.fewer_alternatives_than(fewest)
                 self.fewest_alternatives = len(m.reply.tokens[m.span.first].alternatives) if few else fewest
-            self.more_than_the_answer += not all(m.in_answer)
-            self.reasons.update(f"{name}: {why}" for name, why in m.reasons.items() if name != "learned")
+            self.more_than_the_answer += len(m.reply.tokens) > m.answer_tokens
+            for name, why in m.reasons.items():
+                if name != "learned":
+                    self.reasons[f"{name}: {why}"] += 1
 
-    def grade(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def grade(self, rows: pa.Table) -> None:
         """Count the statuses of graded rows; rows that got no answer of a role have none."""
-        for row in rows:
-            for role in ROLES:
-                if (status := row[f"{role}_status"]) is not None:
-                    self.statuses[role][status] += 1
+        for role in ROLES:
+            counts = rows[f"{role}_status"].drop_null().value_counts()
+            self.statuses[role].update({found["values"]: found["counts"] for found in counts.to_pylist()})
 
     def packed(self) -> dict[str, Any]:
         """Plain values that travel between processes, of bounded size."""

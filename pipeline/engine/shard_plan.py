@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.collect.data.dataset import Example
 from pipeline.collect.providers.recorded import Recorded
@@ -56,7 +57,7 @@ class ShardPlan:
                 continue
             keys, number = self._keys(roles, examples, strong), len(self.made)
             source = address.joined(self.folder, f"rows-{number:05d}.parquet")
-            with address.written(source) as path, schemas.table_writer(path, schemas.SHARD) as table:
+            with address.written(source) as path, schemas.table_writer(path, schemas.SHARD, level=1) as table:
                 held = 0
                 for piece in chunks(examples, PIECE):
                     held += self._write(table, piece, keys)
@@ -79,7 +80,7 @@ class ShardPlan:
         self, roles: Iterable[str], examples: list[Example], strong: Collection[str] | None
     ) -> dict[str, dict[str, str]]:
         """By role and row id, the keys of a shard's requests. What comes from a file is rendered here, and not held."""
-        keys = {role: self.task.request_ids(role, examples) for role in roles}
+        keys = self.task.request_ids(roles, examples)
         if strong is not None:
             keys["strong"] = {name: key for name, key in keys["strong"].items() if name in strong}
         return keys
@@ -96,23 +97,24 @@ class ShardPlan:
 
     def _write(self, table: schemas.TableWriter, examples: list[Example], keys: dict[str, dict[str, str]]) -> int:
         """Add some rows with the raw replies of each role; the bytes of these."""
-        told: dict[str, dict[str, RawReply]] = {role: {} for role in ROLES}
-        for role, mine in keys.items():
+        columns: list[Iterable[Any]] = [
+            [e.id for e in examples],
+            [e.group for e in examples],
+            [e.segment for e in examples],
+            [e.label for e in examples],
+            [None if e.options is None else json.dumps(e.options) for e in examples],
+            [self.task.wants("strong", e) for e in examples],
+        ]
+        size = 0
+        for role in ROLES:
+            mine = keys.get(role, {})
             wanted = [e for e in examples if e.id in mine]
-            told[role] = dict(zip((e.id for e in wanted), self.fetch[role](wanted), strict=True))
-        table.add(
-            (
-                e.id,
-                e.group,
-                e.segment,
-                e.label,
-                None if e.options is None else json.dumps(e.options),
-                self.task.wants("strong", e),
-                *(value for role in ROLES for value in (keys.get(role, {}).get(e.id), *told[role].get(e.id, NONE))),
-            )
-            for e in examples
-        )
-        return sum(len(raw.body or b"") for of_role in told.values() for raw in of_role.values())
+            told = iter(self.fetch[role](wanted) if wanted else ())
+            raw = [next(told) if e.id in mine else NONE for e in examples]
+            size += sum([len(reply.body or b"") for reply in raw])
+            columns += [[mine.get(e.id) for e in examples], *zip(*raw, strict=True)]
+        table.add(zip(*columns, strict=True))
+        return size
 
 
 @contextmanager

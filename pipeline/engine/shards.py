@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from cascade_threshold.pricing import Price
 from cascade_threshold.signals import Measurement, measure, token_rows
 from pipeline.engine import kept_manifest, raw_reply
 from pipeline.engine.manifest import Manifest
-from pipeline.engine.prediction import prediction, with_strong
+from pipeline.engine.prediction import CHEAP, STRONG, cheap_half, strong_half
 from pipeline.engine.raw_reply import RawReply
 from pipeline.engine.reply_stats import Facts
 from pipeline.errors import DataError
@@ -26,7 +25,8 @@ from pipeline.run.directory import GRADED, REPLIES, TOKENS
 SHARD = 10_000
 """Rows of a shard. Part of the plan: it decides where row groups begin, and nothing else."""
 READ_AHEAD = 256
-ROW = ("example_id", "group", "segment", "label", "options", "strong_wanted")
+ROW = ("example_id", "group", "segment", "label")
+"""Columns of a shard that are those of its graded rows."""
 RESULTS = {REPLIES: schemas.REPLIES, TOKENS: schemas.TOKENS, GRADED: schemas.GRADED}
 
 
@@ -92,26 +92,31 @@ def _read(shard: Shard) -> Manifest:
     facts = Facts()
     with address.parquet(shard.source) as source, ExitStack() as stack:
         replies, tokens, graded = (
-            stack.enter_context(schemas.table_writer(stack.enter_context(address.written(shard.result(name))), schema))
+            stack.enter_context(
+                schemas.table_writer(stack.enter_context(address.written(shard.result(name))), schema, level=1)
+            )
             for name, schema in RESULTS.items()
         )
-        blank = dict.fromkeys(schemas.GRADED.names)
-        rows = {row["example_id"]: blank | row for row in source.read(columns=ROW).to_pylist()}
-        for role in shard.roles:
-            for example_id, request_id, raw, m in _measured(shard, source, role, facts):
-                usd = _usd(shard, role, m)
-                replies.add([_reply_row(shard, role, example_id, request_id, raw, m, usd)])
+        rows = source.read(columns=[*ROW, "strong_wanted"])
+        labels = rows["label"].to_pylist()
+        halves = {"cheap": [_NO_CHEAP] * len(labels), "strong": [_NO_STRONG] * len(labels)}
+        for role, asked in shard.roles.items():
+            half = halves[role]
+            for place, example_id, request_id, raw, m in _measured(shard, source, role, facts):
+                usd = _usd(asked, m)
+                replies.add([_reply_row(asked, role, example_id, request_id, raw, m, usd)])
                 tokens.add([(request_id, example_id, role, *token) for token in token_rows(m)])
-                rows[example_id] = _graded(shard, rows[example_id], role, raw, m, usd)
-                facts.count(role, m, form=raw.form, wanted=shard.roles[role].alternatives)
+                half[place] = _half(shard, role, labels[place], raw, m, usd)
+                facts.count(role, m, form=raw.form, wanted=asked.alternatives)
         if shard.human_usd is not None:
-            for example_id, row in rows.items():
-                if row["strong_wanted"]:
-                    rows[example_id] = with_strong(row, row["label"], "ok", shard.human_usd)
-        facts.grade(rows.values())
-        graded.add(map(itemgetter(*schemas.GRADED.names), rows.values()))
+            for place, wanted in enumerate(rows["strong_wanted"].to_pylist()):
+                if wanted:
+                    halves["strong"][place] = strong_half(labels[place], labels[place], "ok", shard.human_usd)
+        table = _graded(rows, halves)
+        facts.grade(table)
+        graded.writer.write_table(table)
     paths = [shard.result(name) for name in RESULTS]
-    return Manifest({path: address.digest(path) for path in paths}, len(rows), facts.packed())
+    return Manifest({path: address.digest(path) for path in paths}, len(labels), facts.packed())
 
 
 def results(parts: Iterable[Shard], done: Iterable[Manifest], artefact: str) -> Iterator[str]:
@@ -125,40 +130,57 @@ def results(parts: Iterable[Shard], done: Iterable[Manifest], artefact: str) -> 
         yield path
 
 
-def _measured(shard: Shard, source: Any, role: str, facts: Facts) -> Iterator[tuple[str, str, RawReply, Measurement]]:
-    """Example id and request id of every row that gets an answer of the role, its kept reply if there is one, and what
-    that says."""
+def _measured(
+    shard: Shard, source: Any, role: str, facts: Facts
+) -> Iterator[tuple[int, str, str, RawReply, Measurement]]:
+    """Place, example id and request id of every row that gets an answer of the role, its kept reply if there is one, and
+    what that says."""
     answers = shard.answer_set
     columns = ["example_id", "options", f"{role}_request_id", *(f"{role}_{name}" for name in RawReply._fields)]
+    place = -1
     for batch in source.iter_batches(READ_AHEAD, columns=columns):
         for example_id, options, request_id, *values in zip(*_values(batch, columns), strict=True):
+            place += 1
             if request_id is None:
                 continue
             raw, body, why = raw_reply.read(RawReply(*values))
             mine = AnswerSet.choose(json.loads(options)) if answers is None else answers
             if why:
                 facts.missing[role][why] += 1
-            yield example_id, request_id, raw, measure(body, mine, role=role)
+            yield place, example_id, request_id, raw, measure(body, mine, role=role)
 
 
 def _values(batch: pa.RecordBatch, columns: Iterable[str]) -> list[list[Any]]:
     return [batch[name].to_pylist() for name in columns]
 
 
-def _graded(
-    shard: Shard, row: Mapping[str, Any], role: str, raw: RawReply, m: Measurement, usd: float | None
-) -> dict[str, Any]:
+_NO_CHEAP, _NO_STRONG = (None,) * len(CHEAP), (None,) * len(STRONG)
+
+
+def _half(
+    shard: Shard, role: str, label: str | None, raw: RawReply, m: Measurement, usd: float | None
+) -> tuple[Any, ...]:
     if role == "strong":
-        return with_strong(row, m.answer, m.status, usd, m.reply.cached_tokens, raw.seconds, m.label_probabilities)
-    found = prediction(row, m, usd, raw.seconds)
-    return found if shard.kind != "classify" else found | {"label_probabilities": None}  # nothing is ranked
+        return strong_half(label, m.answer, m.status, usd, m.reply.cached_tokens, raw.seconds, m.label_probabilities)
+    return cheap_half(label, m, usd, raw.seconds, ranked=shard.kind != "classify")
+
+
+def _graded(rows: pa.Table, halves: Mapping[str, Sequence[tuple[Any, ...]]]) -> pa.Table:
+    """Graded rows: those of the shard with both halves."""
+    columns: dict[str, Any] = {name: rows[name] for name in ROW}
+    for names, half in ((CHEAP, halves["cheap"]), (STRONG, halves["strong"])):
+        values = zip(*half, strict=True) if half else ([] for _ in names)
+        columns |= {
+            name: schemas.column(schemas.GRADED.field(name).type, v) for name, v in zip(names, values, strict=True)
+        }
+    return pa.table([columns[name] for name in schemas.GRADED.names], schema=schemas.GRADED)
 
 
 def _reply_row(
-    shard: Shard, role: str, example_id: str, request_id: str, raw: RawReply, m: Measurement, usd: float | None
+    asked: Asked, role: str, example_id: str, request_id: str, raw: RawReply, m: Measurement, usd: float | None
 ) -> tuple[Any, ...]:
     """A row of replies.parquet, in its order."""
-    read, asked = m.reply, shard.roles[role]
+    read = m.reply
     return (
         request_id, example_id, role, asked.provider, asked.model, read.model, raw.state or "failed",
         raw.http_status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens, read.cached_tokens,
@@ -166,7 +188,6 @@ def _reply_row(
     )  # fmt: skip
 
 
-def _usd(shard: Shard, role: str, m: Measurement) -> float | None:
+def _usd(asked: Asked, m: Measurement) -> float | None:
     """Dollars of one reply at the config's prices; None when the reply does not say how many tokens it took."""
-    asked = shard.roles[role]
     return asked.price.usd(m.reply.usage, batch=asked.batch)

@@ -152,8 +152,10 @@ class Run(Folder):
         return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
 
 
-def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+def parquet_options(schema: pa.Schema, *, level: int = 3) -> dict[str, Any]:
     """Writer options shared by every Parquet file of a run: zstd 3, dictionaries for strings only, page checksums.
+
+    level  of zstd; 1 for what is read once and removed
 
     Floats are written plainly: BYTE_STREAM_SPLIT cannot be read by fastparquet and Spark 3, and on runs of the bundled tasks it made
     files 1 to 10 % larger, but for tokens.parquet (3 % smaller).
@@ -161,7 +163,7 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     strings = [column for column, kind in _leaves(schema) if pa.types.is_string(kind)]
     return {
         "compression": "zstd",
-        "compression_level": 3,
+        "compression_level": level,
         "use_dictionary": strings or False,
         "write_page_checksum": True,
     }

@@ -125,18 +125,18 @@ def utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _column(kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
-    """An Arrow column. Lists of structs are built from flat columns, several times quicker than from their rows."""
+def column(kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
+    """An Arrow column of Python values. Lists of structs are built from flat columns, several times quicker than from their rows."""
     if pa.types.is_list(kind):
         struct, flat = kind.value_type, list(chain.from_iterable(value or () for value in values))
         parts = zip(*flat, strict=True) if flat else [()] * struct.num_fields
-        columns = [_column(field.type, part) for field, part in zip(struct, parts, strict=True)]
+        fields = [column(field.type, part) for field, part in zip(struct, parts, strict=True)]
         offsets: list[int | None] = list(accumulate((len(value) if value else 0 for value in values), initial=0))
         for place, value in enumerate(values) if None in values else ():
             if value is None:
                 offsets[place] = None  # unknown, not empty
         return pa.ListArray.from_arrays(
-            pa.array(offsets, type=pa.int32()), pa.StructArray.from_arrays(columns, fields=list(struct))
+            pa.array(offsets, type=pa.int32()), pa.StructArray.from_arrays(fields, fields=list(struct))
         )
     try:
         return pa.array(values, type=kind)
@@ -147,9 +147,9 @@ def _column(kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
 class TableWriter:
     """Rows in, row groups out. A row is a tuple in the schema's order; a struct within a list is one too."""
 
-    def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None, level: int) -> None:
         self.path, self.schema = path, schema.with_metadata(dict(metadata or {}))
-        self.writer = pq.ParquetWriter(path, self.schema, **parquet_options(schema))
+        self.writer = pq.ParquetWriter(path, self.schema, **parquet_options(schema, level=level))
         self.rows: list[tuple[Any, ...]] = []
         self.batches: list[pa.RecordBatch] = []
         self.held = 0
@@ -165,7 +165,7 @@ class TableWriter:
 
     def _pack(self) -> None:
         rows, self.rows = self.rows[:BATCH], self.rows[BATCH:]
-        columns = [_column(f.type, values) for f, values in zip(self.schema, zip(*rows, strict=True), strict=True)]
+        columns = [column(f.type, values) for f, values in zip(self.schema, zip(*rows, strict=True), strict=True)]
         self.batches.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
         self.held += len(rows)
 
@@ -182,14 +182,16 @@ class TableWriter:
 
 
 @contextmanager
-def table_writer(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> Iterator[TableWriter]:
-    """A streaming writer whose file appears whole, or not at all.
+def table_writer(
+    path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *, level: int = 3
+) -> Iterator[TableWriter]:
+    """A streaming writer whose file appears whole, or not at all. `level`: see `parquet_options`.
 
     While it is open, the garbage collector leaves alone what was there before: rows come and go by the thousand, and each
     time it would search everything again, for a sixth of the time that reading replies takes.
     """
     with atomic(path) as temporary:
-        writer = TableWriter(temporary, schema, metadata)
+        writer = TableWriter(temporary, schema, metadata, level)
         gc.freeze()
         try:
             yield writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
 from pipeline.config.yaml_file import load
 from pipeline.errors import DataError
+from pipeline.run.digests import digest_of_list
 
 LABELS = ["work", "spam", "None"]
 
@@ -267,3 +269,9 @@ def test_nameless_columns_are_dropped_where_they_are_blank_and_named_where_not(t
     assert len(rows(tmp_path, "r.csv", ",text,label\n0,a,work\n1,b,spam\n").examples) == 2, "pandas' index"
     with pytest.raises(DataError, match=r"r\.csv:3: 'x' is in a column without a name"):
         rows(tmp_path, "r.csv", "text,label,\na,work,\nb,spam,x\n")
+
+
+@given(st.lists(st.none() | st.text(st.characters()) | st.lists(st.text(st.characters()))))
+def test_the_digest_of_a_row_is_that_of_its_json(parts):
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    assert digest_of_list(*parts) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

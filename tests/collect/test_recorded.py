@@ -12,7 +12,7 @@ from asking import PRICE, request
 from fake_provider import completion
 
 from pipeline.collect.providers.recorded import Recorded
-from pipeline.collect.providers.recorded_line import loaded
+from pipeline.collect.providers.recorded_line import loaded, parsed, row_id
 from pipeline.collect.sending.sender import send
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import DataError
@@ -179,6 +179,26 @@ def test_real_recorded_files_are_read_whole(real_data, store):
 def test_lines_are_read_as_the_standard_library_reads_them(text):
     mine, theirs = loaded(text.encode()), json.loads(text)
     assert repr(mine) == repr(theirs)
+
+
+DEEP = '{"custom_id": "a", "response": ' + "[" * 99 + "%s" + "]" * 99 + "}"
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ('{"custom_id": "a", "custom_id": "b"}', "b"), ('{"x": NaN, "custom_id": "a"}', "a"), ('{"custom_id": ""}', None),
+        ('{"custom_id": "\\ud800", "response": "\\ud800"}', "\ud800"), ('{"custom_id": 12345678901234567890123}', "12345678901234567890123"),
+        ('{"custom_id": true}', None), ('{"custom_id": 1.0}', None), ('{"custom_id": "a"} {}', None), ('{"custom_id": "a", "x": 01}', None),
+        ('["custom_id"]', None), (DEEP % "", "a"), (DEEP % "[]", None), ('{"custom_id": "\u00e9\U0001f600"}', "\u00e9\U0001f600"),
+    ],
+)  # fmt: skip
+def test_the_row_of_a_line_is_what_its_whole_value_says(text, row):
+    data = text.encode()
+    assert row_id(data)[0] == row == parsed(data)[0]
+    assert row_id(data)[1] == parsed(data)[2]
+    if row is not None:
+        assert repr(loaded(data, known=True)) == repr(json.loads(text))
 
 
 def test_logprobs_of_any_digits_keep_their_bits():

@@ -38,4 +38,4 @@ target: {{kind: match_strong, within: 0.1}}
         for name, columns in zip(("1", "zwei \u00fc", '"', "\\"), ROWS, strict=True):
             for options in (None, 2, 26):
                 request = request_for(config, role, name, columns, service=service, model="m", options=options)
-                assert keys.key(name, columns, options) == request.request_id
+                assert keys.key(name, keys.messages(columns), options) == request.request_id

@@ -20,7 +20,8 @@ from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
 from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
-from pipeline.run.digests import digest
+from pipeline.run.digests import digest_of_list
+from pipeline.run.garbage import no_garbage_search
 
 LONG_TEXT = 100_000
 
@@ -89,11 +90,12 @@ def read(config: TaskConfig, canonical: Canonical) -> Dataset:
              "dataset.segment": spec.segment, **{f"prompt: {{{c}}}": c for c in text_columns}}  # fmt: skip
     wanted = {where: column for where, column in named.items() if column}
     reader = _Reader(config, table, text_columns, canonical)
-    for number, row in table.rows(list(dict.fromkeys(wanted.values()))):
-        if number == 1 or not reader.seen:
-            _require_columns(table, number, row, wanted)
-        reader.add(number, row)
-    return reader.finish()
+    with no_garbage_search():
+        for number, row in table.rows(list(dict.fromkeys(wanted.values()))):
+            if number == 1 or not reader.seen:
+                _require_columns(table, number, row, wanted)
+            reader.add(number, row)
+        return reader.finish()
 
 
 def split_of(group: str, split: Split) -> str:
@@ -114,7 +116,7 @@ def _hash(text: str) -> str:
 def _digest_of(examples: Sequence[Example]) -> str:
     total = hashlib.sha256()
     for e in examples:
-        total.update(digest([e.id, e.texts, e.label, e.options, e.group, e.segment]).encode())
+        total.update(digest_of_list(e.id, e.texts, e.label, e.options, e.group, e.segment).encode())
     return total.hexdigest()
 
 
@@ -144,54 +146,56 @@ class _Reader:
         self.repeated_options = 0
         self.seen: dict[str, int] = {}
         self.examples: list[Example] = []
-        self.contents: Counter[str] = Counter()
-        self.exact: set[bytes] = set()
+        self.needed = tuple(c for c in (*text_columns, self.spec.label) if c)
+        self.exact: set[tuple[str, ...]] = set()
         self.copies = self.blank = self.long = 0
-        self.labels_of: dict[str, set[str | None]] = {}
-        self.splits_of: dict[str, set[str]] = {}
+        self.label_of: dict[str, str | None] = {}
+        """The first label of each content; below, the contents that have another too, and those in two splits."""
+        self.conflicting: set[str] = set()
+        self.split_of: dict[str, str] = {}
+        self.leaked: set[str] = set()
         self.duplicates: list[tuple[str, int, int]] = []
 
     def add(self, number: int, row: dict[str, Any]) -> None:
-        where = self.table.where(number)
-        missing = [c for c in (*self.text_columns, self.spec.label) if c and c not in row]
-        if missing:
-            raise DataError(f"{where}: no {missing[0]!r} here; every row needs it")
-        by_name = {c: self._text(where, c, row[c]) for c in self.text_columns}
-        options = self._options(where, row)
+        for column in self.needed:
+            if column not in row:
+                raise DataError(f"{self.table.where(number)}: no {column!r} here; every row needs it")
+        by_name = {c: self._text(number, c, row[c]) for c in self.text_columns}
+        options = self._options(number, row)
         if self.spec.options is not None and options is not None:
             self.repeated_options += len({o.strip() for o in options}) < len(options)
             by_name[self.spec.options] = "\n".join(
                 f"{a}. {o}" for a, o in zip(letters(len(options)), options, strict=True)
             )
-        texts = tuple(by_name[c] for c in self.columns)
-        content = normalised(texts)
-        key = _hash(content)
-        exact = hashlib.sha256("\x1f".join(texts).encode("utf-8", "surrogatepass")).digest()
-        self.copies += exact in self.exact
-        self.exact.add(exact)
-        self.blank += any(not t.strip() for t in texts)
-        self.long += any(len(t) > LONG_TEXT for t in texts)
-        label = self._label(where, row, options)
-        group = self._plain(where, self.spec.group, row) if self.spec.group else key
+        texts = tuple([by_name[c] for c in self.columns])
+        self.copies += texts in self.exact
+        self.exact.add(texts)
+        self.blank += not all(map(str.strip, texts))
+        self.long += max(map(len, texts), default=0) > LONG_TEXT
+        label = self._label(number, row, options)
+        key = _hash(normalised(texts))
+        group = self._plain(number, self.spec.group, row) if self.spec.group else key
         split = split_of(group, self.split)
-        self.contents[key] += 1
-        self.labels_of.setdefault(key, set()).add(label)
-        self.splits_of.setdefault(key, set()).add(split)
-        segment = self._plain(where, self.spec.segment, row, blank=BLANK) if self.spec.segment else None
-        self.examples.append(Example(self._id(number, where, row, exact), texts, label, options, group, segment, split))
+        if self.label_of.setdefault(key, label) != label:
+            self.conflicting.add(key)
+        if self.spec.group and self.split_of.setdefault(key, split) != split:
+            self.leaked.add(key)
+        segment = self._plain(number, self.spec.segment, row, blank=BLANK) if self.spec.segment else None
+        self.examples.append(Example(self._id(number, row, texts), texts, label, options, group, segment, split))
 
-    def _text(self, where: str, column: str, value: Any) -> str:
+    def _text(self, number: int, column: str, value: Any) -> str:
         if isinstance(value, str):
             return value
         if value is None:
             return ""
         if isinstance(value, bool | int | float):
             return json.dumps(value)
+        where = self.table.where(number)
         raise DataError(
             f"{where}: column {column!r} holds {type(value).__name__}, a prompt takes text; flatten it first"
         )
 
-    def _plain(self, where: str, column: str | None, row: dict[str, Any], blank: str | None = None) -> str:
+    def _plain(self, number: int, column: str | None, row: dict[str, Any], blank: str | None = None) -> str:
         assert column is not None
         value = row.get(column)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -199,23 +203,24 @@ class _Reader:
         if value is None or (isinstance(value, str) and not value.strip()):
             if blank is not None:
                 return blank
-            raise DataError(f"{where}: column {column!r} is blank; every row needs one")
+            raise DataError(f"{self.table.where(number)}: column {column!r} is blank; every row needs one")
         if not isinstance(value, str):
+            where = self.table.where(number)
             raise DataError(f"{where}: column {column!r} holds {value!r} ({type(value).__name__}); write it as text")
         return value
 
-    def _id(self, number: int, where: str, row: dict[str, Any], exact: bytes) -> str:
+    def _id(self, number: int, row: dict[str, Any], texts: tuple[str, ...]) -> str:
         if self.spec.id:
-            name = self._plain(where, self.spec.id, row)
+            name = self._plain(number, self.spec.id, row)
             if not is_storable(name):
                 raise DataError(
-                    f"{where}: id {name!r} holds half a character (a lone surrogate), which no database can store; fix the row"
+                    f"{self.table.where(number)}: id {name!r} holds half a character (a lone surrogate), which no database can store; fix the row"
                 )
             if name in self.seen:
                 self.duplicates.append((name, self.seen[name], number))
         else:
             # copies get a number, so that a file of copies still has one id per row
-            name = base = exact.hex()[:24]
+            name = base = _hash("\x1f".join(texts))[:24]
             repeat = 1
             while name in self.seen:
                 repeat += 1
@@ -223,15 +228,15 @@ class _Reader:
         self.seen.setdefault(name, number)
         return name
 
-    def _options(self, where: str, row: dict[str, Any]) -> tuple[str, ...] | None:
+    def _options(self, number: int, row: dict[str, Any]) -> tuple[str, ...] | None:
         if not self.spec.options:
             return None
         found = options_in(row.get(self.spec.options))
         if isinstance(found, str):
-            raise DataError(f"{where}: column {self.spec.options!r} {found}")
+            raise DataError(f"{self.table.where(number)}: column {self.spec.options!r} {found}")
         return found
 
-    def _label(self, where: str, row: dict[str, Any], options: tuple[str, ...] | None) -> str | None:
+    def _label(self, number: int, row: dict[str, Any], options: tuple[str, ...] | None) -> str | None:
         column = self.spec.label
         if column is None:
             return None
@@ -245,12 +250,14 @@ class _Reader:
             )
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"{where}: label {str(value)[:80]}: {error}; write it as text, as the config does"
+                f"{self.table.where(number)}: label {str(value)[:80]}: {error}; write it as text, as the config does"
             ) from None
         if text is None or not text.strip():
-            raise DataError(f"{where}: the label is blank; label the row or leave it out of the file")
+            raise DataError(
+                f"{self.table.where(number)}: the label is blank; label the row or leave it out of the file"
+            )
         if options is not None:
-            return self._choice(where, text, options)
+            return self._choice(number, text, options)
         if label is None and self.config.kind == "judge" and self.config.answer_set is not None:
             label = self.config.answer_set.label_of(value)  # yes, true, relevant, 1 and their opposites
         if label is None:
@@ -263,17 +270,17 @@ class _Reader:
             near = difflib.get_close_matches(text, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{where}: label {said} is not one of the config's labels {known}{hint}; add it to `labels` or fix the row"
+                f"{self.table.where(number)}: label {said} is not one of the config's labels {known}{hint}; add it to `labels` or fix the row"
             )
         return label
 
-    def _choice(self, where: str, text: str, options: tuple[str, ...]) -> str:
+    def _choice(self, number: int, text: str, options: tuple[str, ...]) -> str:
         """The letter of the right option, in the file's one reading."""
         found = self.choices.letter(text, options)
         if found is None:
             names = letters(len(options))
             raise DataError(
-                f"{where}: label {text!r} is {self.choices.misfit(text, options)}; give the letter of the right option, "
+                f"{self.table.where(number)}: label {text!r} is {self.choices.misfit(text, options)}; give the letter of the right option, "
                 f"{names[0]} to {names[-1]}, in every row"
             )
         return found
@@ -287,12 +294,11 @@ class _Reader:
         if not self.examples:
             raise DataError(f"{self.table.path}: no rows; a dataset needs labeled rows below its header")
         n = len(self.examples)
-        conflicts = [k for k, labels in self.labels_of.items() if len(labels) > 1]
         health = {
             "rows": n, "used": n, "excluded": {},
             "splits": {s: sum(e.split == s for e in self.examples) for s in SPLITS},
-            "duplicate_texts": self.copies, "duplicate_texts_normalised": n - len(self.contents),
-            "conflicting_labels": len(conflicts), "leaked_between_splits": sum(len(s) > 1 for s in self.splits_of.values()),
+            "duplicate_texts": self.copies, "duplicate_texts_normalised": n - len(self.label_of),
+            "conflicting_labels": len(self.conflicting), "leaked_between_splits": len(self.leaked),
             "blank_texts": self.blank, "long_texts": self.long, "repeated_options": self.repeated_options,
             "groups": len({e.group for e in self.examples}), "grouped_by": self.spec.group or "content",
             "labels": dict(sorted(Counter(e.label or "(none)" for e in self.examples).items())),

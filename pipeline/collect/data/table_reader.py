@@ -8,6 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -129,7 +130,7 @@ class TableFile:
     def _jsonl(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         offset = 0
         # readline of an fsspec file takes no limit, so such a line is measured when it is there
-        lines = handle if "://" in self._address else iter(lambda: handle.readline(MOST_LINE + 1), b"")
+        lines = handle if "://" in self._address else iter(partial(handle.readline, MOST_LINE + 1), b"")
         for number, raw in enumerate(lines, 1):
             if len(raw) > MOST_LINE:
                 raise DataError(

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from cascade_threshold.completion import interruption
 from pipeline.collect.providers import recorded_line
 from pipeline.collect.providers.provider import Attempt
-from pipeline.collect.providers.recorded_line import parsed
+from pipeline.collect.providers.recorded_line import parsed, row_id
 from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request
 from pipeline.config.task import Model, TaskConfig
@@ -63,23 +63,22 @@ class Recorded:
     @property
     def service(self) -> str:
         """ "recorded/" and twelve hex digits of the file's sha256: another file is another source."""
-        return f"recorded/{self._digest}"
+        return f"recorded/{file_digest(self.path)[:12]}"
 
     def _read(self) -> None:
-        digest, offset, why = hashlib.sha256(), 0, ""
+        offset, why = 0, ""
         try:
             with self.path.open("rb") as lines:
                 for number, line in enumerate(lines):
-                    digest.update(line)
                     offset += len(line)
                     self._offsets.append(offset)
-                    if line.strip():
-                        custom_id, response, problem = parsed(line)
+                    if not line.isspace():
+                        custom_id, problem = row_id(line)
                         if custom_id is None:
                             self.unreadable.append(number + 1)
                             why = why or f"line {number + 1}: {problem}"
                         elif self._places.setdefault(custom_id, number) != number:
-                            self._again(custom_id, number, response)
+                            self._again(custom_id, number, parsed(line)[1])
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot be read ({error.strerror}); `replies` of the config names the file of recorded replies"
@@ -88,7 +87,6 @@ class Recorded:
             raise DataError(
                 f'{self.path}: holds no replies{f" ({why})" if why else ""}; expected lines of {{"custom_id": ..., "response": {{...}}}}'
             )
-        self._digest = digest.hexdigest()[:12]
 
     def _again(self, custom_id: str, number: int, response: dict[str, Any]) -> None:
         """A further line of a row."""

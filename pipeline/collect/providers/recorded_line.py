@@ -7,24 +7,46 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from pydantic import BaseModel, Field, StrictStr
 from pydantic_core import from_json
 
 from cascade_threshold import json_text
 from pipeline.collect.providers.provider import Attempt
 
 
-def loaded(line: bytes) -> Any:
-    """The line's JSON value, within the limits of foreign JSON. Raises ValueError."""
-    if line.count(b"[") + line.count(b"{") <= json_text.MOST_DEPTH:
+class _Named(BaseModel):
+    custom_id: StrictStr = Field(min_length=1)
+
+
+def loaded(line: bytes, *, known: bool = False) -> Any:
+    """The line's JSON value, within the limits of foreign JSON. Raises ValueError.
+
+    known  the line was found to be within the limits before
+    """
+    if known or _is_flat(line):
         with suppress(ValueError):  # lone surrogates, for one
             return from_json(line)  # twice as fast, the same values
     return json_text.parse(line)
 
 
-def parsed(line: bytes) -> tuple[str | None, dict[str, Any], str]:
-    """Row id, {status_code, body}, and why there is no id. A line of another shape is a failed row."""
+def _is_flat(line: bytes) -> bool:
+    """Whether the line has too few brackets to nest deeper than may be."""
+    return line.count(b"[") + line.count(b"{") <= json_text.MOST_DEPTH
+
+
+def row_id(line: bytes) -> tuple[str | None, str]:
+    """The row id of a line, and why there is none: those that `parsed` tells, without making an object of the reply."""
+    if _is_flat(line):
+        with suppress(ValueError):  # another shape, for one
+            return _Named.model_validate_json(line).custom_id, ""
+    custom_id, _, why = parsed(line)
+    return custom_id, why
+
+
+def parsed(line: bytes, *, known: bool = False) -> tuple[str | None, dict[str, Any], str]:
+    """Row id, {status_code, body}, and why there is no id. A line of another shape is a failed row. `known` as of `loaded`."""
     try:
-        value = loaded(line)
+        value = loaded(line, known=known)
     except ValueError as fault:
         return None, {}, f"no JSON ({fault})"
     custom_id = value.get("custom_id") if isinstance(value, dict) else None

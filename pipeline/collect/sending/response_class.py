@@ -49,6 +49,8 @@ class Outcome:
     error: type[CascadeError] | None = None
 
 
+KEPT = Outcome(Action.KEEP, "ok")
+
 TOO_LONG = re.compile(
     r"context.{0,20}length|maximum context|context.{0,10}(size|window)|too (long|many tokens)|exceed_context_size|input.{0,20}(too long|exceeds)"
     r"|tokens.{0,40}(exceed|must be <=)",
@@ -104,6 +106,7 @@ def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
     """The meaning of the parsed body of a reply with a status of success; its usage is read unless one is given."""
     if not isinstance(value, dict):
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is not a JSON object")
+    kept = KEPT if usage is NO_USAGE else None
     usage = usage_of(value) if usage is None else usage
     if value.get("error") and not value.get("choices"):
         return Outcome(
@@ -122,7 +125,7 @@ def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
         return Outcome(Action.RETRY_ONCE, "invalid", "not_a_completion", said, usage)
     if is_empty(choice):
         return Outcome(Action.RETRY_ONCE, "ok", "empty", "the reply holds no answer", usage)
-    return Outcome(Action.KEEP, "ok", "", "", usage)
+    return kept or Outcome(Action.KEEP, "ok", "", "", usage)
 
 
 def _read(body: bytes) -> Any:
