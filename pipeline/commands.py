@@ -144,8 +144,15 @@ def sweep(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
 @of_each()
 def recommend(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     """The threshold or why there is none."""
-    rows, fitted = Predictions.read(task.decision), task.decision.read_json(CALIBRATION)
-    found = stages.recommend(task, rows, fitted, task.decision.read_table(SWEEP)).advice
+    rows, fitted, swept = (
+        Predictions.read(task.decision),
+        task.decision.read_json(CALIBRATION),
+        task.decision.read_table(SWEEP),
+    )
+    certificate = stages.certified(task, rows)
+    if rows.strong_sampling is not None or certificate.threshold not in {None, *swept["threshold"]}:
+        swept = stages.sweep(task, rows, certificate)  # one of many candidates; by it sampled answers are weighed
+    found = stages.recommend(task, rows, fitted, swept, certificate).advice
     task.run.update(**described(task))
     policy = task.decision.path(POLICY)
     _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")

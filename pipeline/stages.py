@@ -282,14 +282,11 @@ def recommend(
     found: Predictions,
     fitted: Mapping[str, Any],
     swept: pd.DataFrame,
-    certificate: Certificate | None = None,
+    certificate: Certificate,
 ) -> Decided:
     """What the certificate means in production; write recommendation.json and policy.json."""
-    certificate = certificate or certified(task, found)
     config, seed, human, replies = task.config, task.config.seed, task.human is not None, reply_counts(task)
     rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
-    if rows.sampled or certificate.threshold not in {None, *swept["threshold"]}:
-        swept = sweep(task, found, certificate)  # one of many candidates; by it sampled answers are weighed
     outcome = recommendation(
         rows, config.tested_target, certificate=certificate, sweep=swept, human=human, seed=seed,
         prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
@@ -303,7 +300,7 @@ def recommend(
         ranked = ranked_rows(
             found.frame,
             outcome.threshold,
-            calibration.readings(calibrator, judged(task, found), seed=seed),
+            calibration.readings(calibrator, rows, seed=seed),
             letters=task.option_letters,
             yes=yes,
             grades=None if config.judge is None else config.judge.grades,

@@ -27,7 +27,9 @@ def require_params(params: dict[str, Any]) -> None:
     for name in LENGTHS:
         most = params.get(name)
         if most is not None and (type(most) is not int or not 1 <= most < 10**9):
-            raise ValueError(f"{name} is {most!r}: it is the most tokens of a reply, a whole number of at least 1")
+            raise ValueError(
+                f"{name} is {most!r}: it limits the tokens of a reply and must be a whole number of at least 1"
+            )
 
 
 def _require_json(name: str, value: Any) -> None:

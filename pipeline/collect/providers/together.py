@@ -10,6 +10,7 @@ from together import AsyncTogether, DefaultAioHttpClient
 from pipeline.collect.providers import address
 from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, DEFAULT_CHAT_URL, READ_TIMEOUT_S, ChatApi, tls
 from pipeline.collect.providers.service import Service
+from pipeline.config.params import LENGTHS
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.task import Model, TaskConfig
 from pipeline.errors import ConfigError
@@ -19,7 +20,7 @@ DEFAULT = PROVIDERS["together"].address or ""
 
 def service(config: TaskConfig, role: str, settings: Model, provider: str = "together") -> Service:
     """Who answers a role. Raises ConfigError without a bound on replies, UsageError for an address that is none."""
-    if all(settings.params.get(name) is None for name in ("max_tokens", "max_completion_tokens")):
+    if all(settings.params.get(name) is None for name in LENGTHS):
         raise ConfigError(
             f"{config.source}: {role}.params.max_tokens is required where requests cost money; a label needs few, for example 8"
         )

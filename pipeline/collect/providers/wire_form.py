@@ -13,9 +13,10 @@ from typing import Any, Self
 
 from cascade_threshold.constraint import FORMS, JSON_SCHEMA, REGEX, response_format
 from pipeline.collect.request import Request
+from pipeline.config.params import LENGTHS
 
 INTEGER, BOOLEAN, NONE = "integer", "boolean", "none"
-MAX_TOKENS, MAX_COMPLETION_TOKENS = "max_tokens", "max_completion_tokens"
+MAX_TOKENS, MAX_COMPLETION_TOKENS = LENGTHS
 REFUSED = (400, 422, 500)
 """Statuses that a request in a form unknown to the server gets: llama-cpp-python answers 500."""
 
