@@ -329,8 +329,8 @@ def recommend(
 
 def report(task: TaskInput, found: Artefacts | None = None) -> Path:
     """Write the page, its figures and the index; return the page's path. Without `found` the run's artefacts are read."""
-    texts = None if task.config.report.examples == "none" else task.texts
-    return page.write(task.decision, task.config, task.options.reports_dir, found=found, texts=texts, latest=task.plain)
+    folder = task.options.reports_dir
+    return page.write(task.decision, task.config, folder, found=found, texts=task.texts, latest=task.plain)
 
 
 def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:

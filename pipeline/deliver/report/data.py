@@ -11,6 +11,7 @@ from pipeline.config.task import TaskConfig
 from pipeline.decide.advice.volume_cost import change
 from pipeline.decide.advice.warnings import speaks_of_data
 from pipeline.decide.breakdown import groups, mistakes
+from pipeline.decide.breakdown.addressed import with_addressed
 from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.price_parts import price_parts
 from pipeline.decide.monitor_facts import MonitorFacts
@@ -281,12 +282,26 @@ def _failures(
         "segments": groups.groups(rows, "segment", split, threshold, margin=margin)
         if len(rows.texts["segment"].values) > 1
         else None,
+        "addressed": _addressed(rows, config, split, threshold, texts, margin),
         "confusion": _confusion(rows, split, threshold) if config.kind != "choose" else None,
         "mistakes": _mistakes(rows, threshold, texts or {}) if shown else None,
         "rates": list(found.advice.label_rates),
         "examples_shown": shown,
         "label_noise": mistakes.label_noise(rows, split, threshold) if rows.gold else None,
     }
+
+
+def _addressed(
+    rows: CodedRows,
+    config: TaskConfig,
+    split: str,
+    threshold: float | None,
+    texts: Mapping[str, str] | None,
+    margin: float | None,
+) -> dict[str, Any] | None:
+    """Results of the rows whose text speaks to the model beside those of the others; None where no such text is known."""
+    marked = None if texts is None else with_addressed(rows, texts, config.labels or (), split)
+    return None if marked is None else groups.groups(marked, "text", split, threshold, margin=margin)
 
 
 def _confusion(rows: CodedRows, split: str, threshold: float | None) -> dict[str, Any] | None:
