@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from deliver import shown
+from deliver.page import Page
 from run_folder import RunFolder
 
 from pipeline.__main__ import main
@@ -31,6 +33,10 @@ def evaluated(config: Path, folder: Path, capsys: pytest.CaptureFixture[str]) ->
     where = ["--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json"]
     assert main(["evaluate", str(config), *where]) == 0
     result = json.loads(capsys.readouterr().out)
+    page = Path(result["report"])
+    told = Page(page.read_text("utf-8"))
+    assert told.faults == []
+    assert shown.faults(told, json.loads(page.with_name("report.json").read_text("utf-8"))) == []
     return result, RunFolder(folder / "runs", result)
 
 
