@@ -11,7 +11,7 @@ of the same rows see `threshold_search`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -123,8 +123,6 @@ def certify(
     target: TargetLike,
     *,
     levels: npt.ArrayLike | None = None,
-    look: int = 1,
-    labels: Sequence[str] | None = None,
     human: bool = False,
     fit: Rows | None = None,
     max_unreadable: float = unreadable.LIMIT,
@@ -136,8 +134,6 @@ def certify(
     """The certificate of any target on the rows of the certify split.
 
     levels          candidates fixed beforehand, 0.0 beside them; None takes every distinct confidence of the rows
-    look            how many questions have been asked of these rows, this one included
-    labels          the closed answer set; a label floor outside it is refused
     human           people stand in for the strong model and are right by definition
     fit             rows that do not certify: a fallback sequence starts where they promise to keep most, and they tell how
                     alike the rows of a group are; None or no rows: it starts at shares of the rows themselves
@@ -148,24 +144,20 @@ def certify(
     seed            of the bootstraps of total_cost and of a budget in dollars; a promise depends on no seed
 
     Where groups have several rows the promise is about groups: see `pipeline.decide.testing.clusters`; `method` says which way was
-    taken and `unit` is "groups". Without any row nothing is certified. Raises ValueError for a target that makes no sense.
+    taken and `unit` is "groups". Without any row nothing is certified.
     """
     goal = Goal.of(target)
-    known = set(labels if labels is not None else goal.label_floors or ()) | set(goal.label_groups or ())
-    unknown = set(goal.label_floors or ()) - known
-    if unknown:
-        raise ValueError(f"label_floors names {sorted(unknown)[0]!r}, which is not one of the labels")
     if len(rows) and (fault := parts.absent_segment(list(rows.segment), ["certify"] * len(rows), goal)) is not None:
         raise UsageError(fault)
     if len(rows) == 0:
         reason = "there are no rows to certify with"
-        return Certificate(None, 1.0, None, None, 0, 0, "none", reason, goal.to_json(), goal.delta, look)
+        return Certificate(None, 1.0, None, None, 0, 0, "none", reason, goal.to_json(), goal.delta)
     if goal.paired and not human:
         seen = Unreadable.of(rows) if unread is None else unread
         if seen.beyond(max_unreadable):
             return Certificate(
                 None, 1.0, None, None, len(rows), 0, "none", f"{seen.words()}; max_unreadable allows {limit(max_unreadable)}",
-                goal.to_json(), goal.delta, look, details={"unreadable": seen.to_json()},
+                goal.to_json(), goal.delta, details={"unreadable": seen.to_json()},
             )  # fmt: skip
         if goal.kind == "agree_with_strong" and np.isnan(rows.agree).all():
             raise UsageError(
@@ -178,7 +170,6 @@ def certify(
         return replace(
             total_cost.optimize(rows, goal.usd_per_error, human=human, weights=weights, seed=seed),
             target=goal.to_json(),
-            look=look,
         )
     drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
     if goal.kind == "budget":
@@ -196,7 +187,7 @@ def certify(
         found = replace(found, details={**found.details, **counts(drawn.rows, found.threshold, sampling, goal)})
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
-    return replace(found, look=look)
+    return found
 
 
 def _budget(rows: Rows, goal: Goal, levels: npt.ArrayLike | None, strong: Floats, seed: int) -> Certificate:

@@ -34,7 +34,7 @@ def rows():
 
 def advise(rows, *, human=False, look=1, prevalence=None, with_sweep=False, **target):
     aim = Target(**target)
-    certificate = certify(rows.of("certify"), aim, fit=rows.of("fit"), look=look, human=human, seed=0)
+    certificate = replace(certify(rows.of("certify"), aim, fit=rows.of("fit"), human=human, seed=0), look=look)
     table = None
     if with_sweep:
         table = sweep(rows, sweep_levels(rows.confidence, np.array([certificate.threshold])), replicates=50, seed=0)
