@@ -1,4 +1,4 @@
-"""Tables: the columns of every Parquet artefact, and a writer that holds only one row group in memory."""
+"""Schemas: the columns of every Parquet artefact, and a writer that holds only one row group in memory."""
 
 from __future__ import annotations
 

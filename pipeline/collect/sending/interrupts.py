@@ -1,4 +1,4 @@
-"""Signals: SIGINT or SIGTERM once ends a run cleanly, twice ends it at once."""
+"""Interrupts: SIGINT or SIGTERM once ends a run cleanly, twice ends it at once."""
 
 from __future__ import annotations
 

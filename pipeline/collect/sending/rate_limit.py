@@ -1,4 +1,4 @@
-"""Pace: how many requests to one model may be in flight, and when all of them must wait.
+"""RateLimit: how many requests to one model may be in flight, and when all of them must wait.
 
 Additive increase, multiplicative decrease (Chiu and Jain 1989), as TCP does it: the limit doubles per clean window until
 the service first objects, then grows by one; it is halved on 429 and cut to three quarters on 5xx, once per window.

@@ -1,4 +1,4 @@
-"""Outcome: what one attempt means for its request, for the pace and for the run. Pure; the rules of the fault matrix."""
+"""ResponseClass: what one attempt means for its request, for the pace and for the run. Pure; the rules of the fault matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upkeep of the response store: what it holds and cost, removing replies, handing them on, checking the file."""
+"""Admin of the response store: what it holds and cost, removing replies, handing them on, checking the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Database: the SQLite file of the response store, its tables, and what SQLite's errors mean to a person."""
+"""Schema: the SQLite file of the response store, its tables, and what SQLite's errors mean to a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence: for each candidate threshold, the p-value of "the promise is broken here", one function per promise.
+"""PValues: for each candidate threshold, the p-value of "the promise is broken here", one function per promise.
 
 What is missing counts against the promise, never for it: an accepted row whose cheap correctness is unknown is an error,
 a missing strong answer beside a wrong cheap one is a loss and beside a right one no win, an escalated row whose strong

@@ -1,4 +1,4 @@
-"""Planning: how many labels a target needs, and what else the present ones would have certified."""
+"""SampleSize: how many labels a target needs, and what else the present ones would have certified."""
 
 from __future__ import annotations
 
