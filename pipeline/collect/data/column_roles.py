@@ -68,23 +68,8 @@ def roles_of(columns: list[Column], named_label: str | None = None, named_texts:
     if named_label is not None:
         take("label", chosen[named_label])
     take("options", next((c for c in columns if c.is_list and c.name not in taken and c.name not in named_texts), None))
-    few = [
-        c
-        for c in columns
-        if c.name not in taken and 2 <= len(c.distinct) <= min(MOST_LABELS, max(2, c.rows // 3)) and c.length < 60
-    ]
-    letters = (
-        [c for c in columns if c.name.casefold() in LABEL_NAMES and c.name not in taken] if "options" in roles else []
-    )
-    few = [c for c in few if c.name not in named_texts and len(c.distinct) > 1]
     if named_label is None:
-        take(
-            "label",
-            named(few, LABEL_NAMES, taken)
-            or worded(few)
-            or (letters[0] if letters else None)
-            or (few[-1] if few else None),
-        )
+        take("label", _label([c for c in columns if c.name not in {*taken, *named_texts}], "options" in roles))
     identity = named(columns, ID_NAMES, taken)
     named_so = next((c for c in columns if c.name not in {*taken, *named_texts} and identifies(c)), None)
     take("id", identity if identity is not None and identity.unique else named_so)
@@ -98,26 +83,33 @@ def roles_of(columns: list[Column], named_label: str | None = None, named_texts:
             "texts": [chosen[name] for name in named_texts],
         }
         return roles
-    query, passage = named(texts, QUERY_NAMES, taken), named(texts, PASSAGE_NAMES, taken)
-    label = roles.get("label")
-    values = set() if label is None else {v.strip('"').casefold() for v in label.distinct}
-    grades = 3 <= len(values) <= MOST_GRADES and all(re.fullmatch(r"\d", v) for v in values) and "0" in values
-    if (
-        "options" not in roles
-        and query is not None
-        and passage is not None
-        and values
-        and (values <= YES_NAMES | NO_NAMES or grades)
-    ):
-        roles |= {"kind": "judge", "texts": [query, passage]}
-        if grades:
-            roles["grades"] = sorted(values, reverse=True)
-            roles["asks"] = (
-                f"How well does the passage answer the query? Answer with a grade: {', '.join(sorted(values))}."
-            )
-        roles.setdefault("group", query)  # passages of one query belong together
-        return roles
+    judge = None if "options" in roles else _judge(texts, roles.get("label"))
+    if judge is not None:
+        roles.setdefault("group", judge["texts"][0])  # passages of one query belong together
+        return roles | judge
     roles["kind"] = "choose" if "options" in roles else "classify"
     longest = max((c.length for c in texts), default=0)
     roles["texts"] = [c for c in texts if c.length >= 0.05 * longest or c.name.casefold() in ("subject", "title")]
     return roles
+
+
+def _label(columns: list[Column], has_options: bool) -> Column | None:
+    """The column that looks most like a label: by its name, its values, as letters of options, or the last with few values."""
+    few = [c for c in columns if 2 <= len(c.distinct) <= min(MOST_LABELS, max(2, c.rows // 3)) and c.length < 60]
+    letters = [c for c in columns if has_options and c.name.casefold() in LABEL_NAMES]
+    return named(few, LABEL_NAMES, set()) or worded(few) or next(iter([*letters, *few[::-1]]), None)
+
+
+def _judge(texts: list[Column], label: Column | None) -> dict[str, Any] | None:
+    """The part of kind judge: a query and a passage, and a label that is yes or no, or a grade; None for another kind."""
+    query, passage = named(texts, QUERY_NAMES, set()), named(texts, PASSAGE_NAMES, set())
+    values = set() if label is None else {v.strip('"').casefold() for v in label.distinct}
+    if query is None or passage is None or not values:
+        return None
+    found: dict[str, Any] = {"kind": "judge", "texts": [query, passage]}
+    if values <= YES_NAMES | NO_NAMES:
+        return found
+    if not (3 <= len(values) <= MOST_GRADES and all(re.fullmatch(r"\d", v) for v in values) and "0" in values):
+        return None
+    asks = f"How well does the passage answer the query? Answer with a grade: {', '.join(sorted(values))}."
+    return found | {"grades": sorted(values, reverse=True), "asks": asks}
