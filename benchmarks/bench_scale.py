@@ -37,6 +37,9 @@ def used() -> tuple[float, float, float]:
 def ours(kind: str, folder: Path, workers: int | None) -> dict[str, list[float]]:
     """Each stage's seconds, CPU seconds and the peak in MB when it ended."""
     before = used()
+    from pipeline.run import garbage
+
+    garbage.give_back()  # as the command line does
     from pipeline import stages
     from pipeline.collect.sending.spend_cap import Allowance
     from pipeline.collect.task_input import TaskInput

@@ -23,7 +23,7 @@ from pipeline.config.arguments import GROUPS, TITLES
 from pipeline.config.providers import PROVIDERS
 from pipeline.errors import CascadeError, Interrupted, NothingTested, PromiseBroken, Stopped, UsageError
 from pipeline.redact import keep_address_secret, redact, without_keys
-from pipeline.run import cache_folder
+from pipeline.run import cache_folder, garbage
 
 OLDEST = (3, 11)
 INSTALL = "pip install 'cascade-threshold[pipeline]'"
@@ -86,6 +86,7 @@ def _run(arguments: list[str]) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     cache_folder.prepare(getattr(args, "runs_dir", None))
+    garbage.give_back()
     try:
         from pipeline import commands, stages  # the libraries behind the stages load only when a command runs
 

@@ -77,6 +77,7 @@ from pipeline.run.directory import (
     finite,
     sealed,
 )
+from pipeline.run.garbage import trim
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions
@@ -368,6 +369,7 @@ def timed(task: TaskInput, stage: Callable[..., Found], *given: Any) -> Found:
     since = time.monotonic()
     task.say(f"{stage.__name__} ...")
     found = stage(*given)
+    trim()
     task.run.update(stages={stage.__name__: {"seconds": round(time.monotonic() - since, 3)}})
     return found
 

@@ -33,6 +33,7 @@ POISSON_ROWS = 20_000
 """From here on cells are drawn independently: given its total such a draw is the multinomial, every curve is a ratio to
 that total, and the total differs from n by less than a percent; it takes half the time."""
 SLICE = 250_000  # numbers per temporary array: small enough to stay in the cache
+REPLICATES, LEVELS = 256, 128  # looked at at once, for the same reason
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ def bands(
     groups = None if blocks is None else int(blocks.max()) + 1
     if groups is not None:
         scale *= groups / len(rows)  # where resampling shows no variation, the groups are the observations
-    out = {"usd_per_1000": _of_amounts(point["usd_per_1000"][0], drawn["usd_per_1000"], level, groups or len(rows))}
+    # what was drawn of a curve is free once its limits are known
+    out = {"usd_per_1000": _of_amounts(point["usd_per_1000"][0], drawn.pop("usd_per_1000"), level, groups or len(rows))}
     for name, (k, n) in hits.items():
-        out[name] = _limits(point[name][0], drawn[name], level, (k[0] * scale, n[0] * scale), groups)
+        out[name] = _limits(point[name][0], drawn.pop(name), level, (k[0] * scale, n[0] * scale), groups)
     out["escalation_rate"] = out["coverage"].complement()
     out["selective_risk"] = out["accepted_accuracy"].complement()
     return out
@@ -180,16 +182,30 @@ class _SegmentDollars:
 
 
 def _of_amounts(point: Floats, drawn: Floats, level: float, number: int) -> Bands:
-    """Limits of a mean of amounts from replicates (r, L) of `number` rows or groups, allowing for skewness (`mean_interval`)."""
-    drawn = np.where(np.isnan(drawn), point, drawn)
-    sd = drawn.std(axis=0) * (number / max(number - 1, 1)) ** 0.5
+    """Limits of a mean of amounts from replicates (r, L) of `number` rows or groups, allowing for skewness (`mean_interval`).
+
+    `drawn` is used up.
+    """
+    np.copyto(drawn, point, where=np.isnan(drawn))
+    sd = _deviation(drawn) * (number / max(number - 1, 1)) ** 0.5
     moving = _moving(point, sd)
-    off = drawn - drawn.mean(axis=0)
-    skewness = np.divide((off**3).mean(axis=0), sd**3, out=np.zeros_like(sd), where=moving)
+    critical = _critical(point, drawn, sd, moving, level)
+    drawn -= drawn.mean(axis=0)
+    skewness = np.divide(np.power(drawn, 3, out=drawn).mean(axis=0), sd**3, out=np.zeros_like(sd), where=moving)
     lower, upper = skewed_interval(point, np.where(moving, sd, 0.0), skewness, number, level)
     lower = np.maximum(lower, 0.0)
-    width = _critical(point, drawn, sd, moving, level) * float(student_factor(number, level)) * sd
+    width = critical * float(student_factor(number, level)) * sd
     return Bands(lower, upper, np.minimum(np.maximum(point - width, 0.0), lower), np.maximum(point + width, upper))
+
+
+def _parts(drawn: Floats) -> list[Floats]:
+    """Replicates (r, L) in parts of some levels each."""
+    return np.array_split(drawn, max(1, -(-drawn.shape[1] // LEVELS)), axis=1)
+
+
+def _deviation(drawn: Floats) -> Floats:
+    """Standard deviation of the replicates (r, L) at each level."""
+    return np.concatenate([part.std(axis=0) for part in _parts(drawn)])
 
 
 def _moving(point: Floats, sd: Floats) -> npt.NDArray[np.bool_]:
@@ -201,7 +217,13 @@ def _critical(point: Floats, drawn: Floats, sd: Floats, moving: npt.NDArray[np.b
     """How many standard errors the furthest point of a replicate lies off, in the share `level` of the replicates."""
     if not moving.any():
         return 0.0
-    return float(np.quantile((np.abs(drawn[:, moving] - point[moving]) / sd[moving]).max(axis=1), level))
+    furthest = np.empty(len(drawn))
+    for start in range(0, len(drawn), REPLICATES):
+        part = slice(start, start + REPLICATES)
+        off = drawn[part, moving]
+        off -= point[moving]
+        furthest[part] = (np.abs(off, out=off) / sd[moving]).max(axis=1)
+    return float(np.quantile(furthest, level))
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:
@@ -213,13 +235,12 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
 
     `hits`: successes and trials of the proportion (L,). Of `groups` resampled, a proportion has Clopper-Pearson's limits at
     as many rows as vary so much (`share_interval`).
-    A replicate in which the curve is not defined at a level says nothing there and counts as the estimate.
+    A replicate in which the curve is not defined at a level says nothing there and counts as the estimate. `drawn` is used up.
     """
     defined = ~np.isnan(point)
-    if np.isnan(drawn).any():
-        drawn = np.where(np.isnan(drawn), point, drawn)
-    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    sd = drawn.std(axis=0)
+    np.copyto(drawn, point, where=np.isnan(drawn))
+    sd, ends = _deviation(drawn), [(1 - level) / 2, (1 + level) / 2]
+    lower, upper = np.concatenate([np.quantile(part, ends, axis=0) for part in _parts(drawn)], axis=1)
     if groups is not None:
         factor = float(student_factor(groups, level)) * (groups / max(groups - 1, 1)) ** 0.5
         lower, upper, sd = point + factor * (lower - point), point + factor * (upper - point), factor * sd

