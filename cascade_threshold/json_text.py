@@ -26,7 +26,8 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-_plain = json.JSONDecoder(parse_int=_integer).decode
+_decoder = json.JSONDecoder(parse_int=_integer)
+_plain = _decoder.decode
 
 
 def parse(
@@ -60,6 +61,21 @@ def parse(
     if text.count("[") + text.count("{") > MOST_DEPTH:  # with fewer brackets it cannot nest that deep
         require_depth(value)
     return value
+
+
+def parse_start(text: str, at: int) -> tuple[Any, int]:
+    """The JSON value that begins at a place of a text, and where it ends. Raises JsonError as `parse` does."""
+    try:
+        value, end = _decoder.raw_decode(text, at)
+    except RecursionError:
+        raise JsonError(f"nested deeper than {MOST_DEPTH} levels") from None
+    except JsonError:
+        raise
+    except ValueError as error:
+        raise JsonError(str(error)) from None
+    if text.count("[", at, end) + text.count("{", at, end) > MOST_DEPTH:
+        require_depth(value)
+    return value, end
 
 
 def require_depth(value: Any) -> None:

@@ -246,20 +246,26 @@ def _filled(times: list[float | None]) -> Any:
     return lambda _: next(keys)
 
 
+LAST_S = dt.datetime(9999, 12, 31, tzinfo=dt.UTC).timestamp()
+
+
 def _time(fields: Mapping[str, Any]) -> float | None:
+    """When a line was written, in seconds since 1970; None where it does not say so, or names a time that no clock shows."""
     for name in TIMES:
         value = fields.get(name)
         if isinstance(value, str):
             try:
                 moment = dt.datetime.fromisoformat(value.strip())
             except ValueError:
-                value = _number(value)
+                pass
             else:
-                return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
-            while value > 1e11:  # milliseconds, microseconds, nanoseconds
-                value /= 1000
-            return float(value)
+                told = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+                return told if 0 <= told <= LAST_S else None
+        number = _number(value)
+        if number is not None and number > 0:
+            while number > 1e11:  # milliseconds, microseconds, nanoseconds
+                number /= 1000
+            return number
     return None
 
 

@@ -8,8 +8,8 @@ the driver cut a long line; Python's own notation of a dict.
 from __future__ import annotations
 
 import ast
-import json
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -61,10 +61,13 @@ _LISTS = (
 _PAYLOAD = ("action", "choices", "completion", "response")
 _AUDIT = ("label", "correct", "strong_answer")
 _LABELED = re.compile(r"""["'](?:label|correct)\\?["']\s*[:=]\s*(?!null|None)""")
-_PAIR = re.compile(r"""([\w.@-]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)""")
+_PAIR = re.compile(r"""(?<![\w.@-])([\w.@-]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)""")
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) ([PF])(?: (.*))?$", re.DOTALL)
 _DEPTH = 6
-_decode = json.JSONDecoder().raw_decode
+MOST_PIECES = 1000
+"""Of a line that a driver cut; a line of more has lost its end."""
+MOST_HELD = 16_000_000
+"""Characters of such a line."""
 
 
 class LogRecord(NamedTuple):
@@ -80,7 +83,7 @@ class LogRecord(NamedTuple):
 
 def records(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[LogRecord]:
     """Every object in a log's lines, in their order; blank lines give nothing, any other line at least one record."""
-    held, many, table = "", _ManyLines(), LogTable()
+    held, pieces, many, table = "", 0, _ManyLines(), LogTable()
     for line in lines:
         if isinstance(line, Mapping):
             yield LogRecord(_unwrapped(line))
@@ -100,17 +103,18 @@ def records(lines: Iterable[str | bytes | Mapping[str, Any]]) -> Iterator[LogRec
             continue
         if match := _CRI.match(text):
             held += match[2] or ""
-            if match[1] == "P":
+            if match[1] == "P" and len(held) < MOST_HELD:
                 continue
             text, held = held, ""
         if not text or text in ("]", "],"):
             continue
         part = _part_of_line(text)
         if part is not None and (held or part.lstrip().startswith("{")):
-            held += part
-            if not part.endswith("\n") and _objects(held.strip()) is None:
+            held, pieces = held + part, pieces + 1
+            whole = part.endswith("\n") or (part.rstrip().endswith("}") and _objects(held.strip()) is not None)
+            if not whole and pieces < MOST_PIECES and len(held) < MOST_HELD:
                 continue
-            text, held = held.strip(), ""
+            text, held, pieces = held.strip(), "", 0
         yield from _read(text)
     if table.open:
         yield LogRecord(None, table.labeled, torn=True)
@@ -179,8 +183,8 @@ def _embedded(text: str) -> list[Mapping[str, Any] | str] | None:
     first = at
     while at >= 0 and failures < 50:
         try:
-            value, end = _decode(text, at)
-        except (ValueError, RecursionError):
+            value, end = json_text.parse_start(text, at)
+        except ValueError:
             failures, end = failures + 1, at + 1
         else:
             if not found and failures and text.startswith("{"):
@@ -221,7 +225,9 @@ def _python(text: str) -> list[Mapping[str, Any] | str] | None:
     if start < 0 or end < start or end - start > 100_000:
         return None
     try:
-        value = ast.literal_eval(text[start : end + 1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an escape that Python does not know
+            value = ast.literal_eval(text[start : end + 1])
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     return [value] if isinstance(value, dict) and all(isinstance(k, str) for k in value) else None
