@@ -1,10 +1,11 @@
 """Whether the number of further labels that a failed run names certifies: the table of docs/how-the-promise-works.md.
 
-    python scripts/labels_needed.py [--rows 150 600] [--at-least 0.95 | --within 0.02] [--runs 48] [--recorded FOLDER ...]
+    python scripts/labels_needed.py [--rows 150 600] [--at-least 0.95 | --within 0.02] [--runs 48] [--truth] [--recorded FOLDER ...]
 
 Draws rows of the tests' populations S1, S3 and S4, or of recorded tasks (folders with examples.jsonl, cheap.jsonl and
 strong.jsonl, drawn with replacement). Where they certify nothing at certainty .9 the number of further labels is planned, and
-so many fresh rows are added three times.
+so many fresh rows are added three times. With --truth it also says what a planner would name that knows the population: the number
+that certifies in four of five of these runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pipeline.decide.target import Goal
 from pipeline.decide.testing.sample_size import Further, labels_needed
 
 Drawing = Callable[[int, np.random.Generator], Rows]
-TRIES = 3
+TRIES, MOST = 3, 40
 
 
 def joined(one: Rows, other: Rows) -> Rows:
@@ -45,6 +46,23 @@ def outcomes(draw: Drawing, goal: Goal, n: int, runs: int) -> Iterator[tuple[Fur
             further = plan.rows or 0
             grown = (joined(rows, draw(further, rng)) for _ in range(tries))
             yield plan, [certify(more, goal, seed=0).threshold is not None for more in grown]
+
+
+def truly_needed(draw: Drawing, goal: Goal, n: int, runs: int) -> int | None:
+    """The number of further rows with which four of five runs of `n` rows that failed certify; None up to `MOST` times as many."""
+    failed = []
+    for run in range(runs):
+        rng = np.random.default_rng([n, run])
+        rows = draw(n, rng)
+        if certify(rows, goal, seed=0).threshold is None:
+            failed.append((rows, draw(MOST * n, rng)))
+    further = n // 8
+    while failed and further <= MOST * n:
+        more = (joined(rows, fresh.take(np.arange(further))) for rows, fresh in failed)
+        if np.mean([certify(each, goal, seed=0).threshold is not None for each in more]) >= 0.8:
+            return further
+        further = int(further * 1.2) + 1
+    return None
 
 
 def from_recorded(folder: Path) -> Drawing:
@@ -80,6 +98,7 @@ def main() -> None:
     target.add_argument("--at-least", type=float, default=0.95)
     target.add_argument("--within", type=float)
     arguments.add_argument("--runs", type=int, default=48)
+    arguments.add_argument("--truth", action="store_true")
     arguments.add_argument("--recorded", type=Path, nargs="*", default=[])
     given = arguments.parse_args()
     goal = Goal("accepted_accuracy", 0.1, at_least=given.at_least)
@@ -87,17 +106,19 @@ def main() -> None:
         goal = Goal("match_strong", 0.1, within=given.within)
     populations = {name: simulated(name) for name in ("S1", "S3", "S4")}
     populations |= {folder.name: from_recorded(folder) for folder in given.recorded}
-    print("population | rows | runs that fail | that name a number | median number | certified with it (s.e.)")
+    titles = "population | rows | runs that fail | that name a number | median number | certified with it (s.e.)"
+    print(f"{titles} | knowing the population" if given.truth else titles)
     for name, draw in populations.items():
         for n in given.rows:
             found = list(outcomes(draw, goal, n, given.runs))
             named = [(plan.rows, float(np.mean(hits))) for plan, hits in found if plan.rows is not None]
             told = "- | -"
             if named:
-                certified = [hit for _, hit in named]
+                certified = [hit for _, hit in named]  # of each run, whose tries share its rows
                 error = float(np.std(certified)) / len(certified) ** 0.5
                 told = f"{np.median([rows for rows, _ in named]):.0f} | {np.mean(certified):.2f} ({error:.2f})"
-            print(f"{name} | {n} | {len(found)} of {given.runs} | {len(named)} | {told}", flush=True)
+            truth = f" | {truly_needed(draw, goal, n, given.runs)}" if given.truth else ""
+            print(f"{name} | {n} | {len(found)} of {given.runs} | {len(named)} | {told}{truth}", flush=True)
 
 
 if __name__ == "__main__":

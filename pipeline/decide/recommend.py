@@ -256,7 +256,9 @@ def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, ahea
                 "strong_only",
                 f"the strong model alone reaches {limit(goal.at_least)}, and no cascade was shown to",
             )
-        return "uncertified", verdict_text.why_uncertified(goal, certificate, ahead.labels_needed, ahead.chance, human)
+        return "uncertified", verdict_text.why_uncertified(
+            goal, certificate, (ahead.labels_needed, ahead.perhaps_fewer), ahead.chance, human
+        )
     if certificate.delta is None:
         total, alone = (certificate.details.get(k) for k in ("usd_per_1000_cross_fitted", "strong_only_usd_per_1000"))
         if total is not None and alone is not None and total >= alone:

@@ -11,8 +11,10 @@ import pytest
 from decide.evaluated import texts
 from decide.sampled import bought, pooled, rates, tossed
 
-from pipeline.decide.certify import certify
+from pipeline.decide.certify import certify, certify_match_strong
+from pipeline.decide.scores.learned_model import fit_learned, learned_features, learned_values
 from pipeline.decide.target import Goal
+from pipeline.decide.thresholds import accepted
 
 DELTA, WITHIN, RUNS = 0.1, 0.06, 100
 
@@ -146,3 +148,28 @@ def test_the_promise_is_broken_no_more_often_than_delta(way):
             useful += found.threshold is not None
         assert broken / RUNS <= DELTA + 3 * (DELTA * (1 - DELTA) / RUNS) ** 0.5
         assert useful > 0
+
+
+def readable(n, rng):
+    """Two signals and a length that say nothing, and which model is right: .06 of answers are lost on balance if all are kept."""
+    signals = {name: rng.uniform(0.5, 1.0, n) for name in ("first_token", "mean")}
+    luck = rng.random(n)  # below .09 a loss, up to .18 both are wrong, from .97 on a win
+    cheap, strong = (luck >= 0.18).astype(float), ((luck < 0.09) | (luck >= 0.18) & (luck < 0.97)).astype(float)
+    return learned_features(signals, rng.integers(1, 9, n).astype(float)), cheap, strong
+
+
+@pytest.mark.slow
+def test_a_learned_signal_keeps_the_promise_on_rows_that_it_was_not_fitted_on():
+    runs, broken, useful = 50, 0, 0
+    for seed in range(runs):
+        rng = np.random.default_rng([seed, 43])
+        features, cheap, strong = readable(500, rng)
+        model = fit_learned({k: v[:150] for k, v in features.items()}, cheap[:150], seed=seed)
+        confidence = learned_values(model, features)
+        found = certify_match_strong(confidence[150:], cheap[150:], strong[150:], within=0.05, delta=DELTA)
+        more, their_cheap, their_strong = readable(20_000, rng)
+        kept = accepted(learned_values(model, more), found.threshold)
+        broken += float((kept * (their_strong - their_cheap)).mean()) > 0.05
+        useful += found.threshold is not None
+    assert broken / runs <= DELTA + 3 * (DELTA * (1 - DELTA) / runs) ** 0.5
+    assert useful > runs / 2

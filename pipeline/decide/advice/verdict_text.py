@@ -128,12 +128,14 @@ def _claim(story: Story, target: Goal) -> str:
 
 
 def why_uncertified(
-    goal: Goal, certificate: Certificate, further: int | None, chance: float | None, human: bool
+    goal: Goal, certificate: Certificate, further: tuple[int | None, int | None], chance: float | None, human: bool
 ) -> str:
     """Why no threshold came out, and what would help, in whole sentences that follow a colon.
 
-    `further` rows would certify with probability `chance`; None: no number that was tried, and `chance` is of the largest.
+    `further` rows would certify with probability `chance`, and perhaps the second number of them, which is None where the first is
+    fairly certain; None: no number that was tried, and `chance` is of the largest.
     """
+    number, fewer = further
     it, its = ("them", "their") if human else ("it", "its")
     if certificate.p_value is None and goal.kind != "budget":
         return f"{certificate.reason}."
@@ -151,11 +153,13 @@ def why_uncertified(
         return f"{text} ({certificate.reason})."
     if (floor := certificate.details.get("floor")) is not None:
         return f"{text}. {_floor_missed(floor)}"
-    if further is None and chance is not None and chance >= LIKELY_NOT:
+    if number is None and chance is not None and chance >= LIKELY_NOT:
         return f"{text}. Whether more labels would change that these rows leave open: the chance is about {percent(round(chance, 1))}, however many."
-    if further is None:
+    if number is None:
         return f"{text}. At these error rates more labels alone would probably not change that."
-    more = f"About {roughly(further)} more labeled row{'' if further == 1 else 's'}"
+    more = f"About {roughly(number)} more labeled row{'' if number == 1 else 's'}"
+    if fewer is not None and fewer < number:
+        more = f"Perhaps {roughly(fewer)} more labeled rows, perhaps as many as {roughly(number)}: these rows do not tell. So many"
     if chance is None:
         return f"{text}. {more} might change that."
     how_often = "nearly always" if chance >= NEARLY_ALWAYS else f"in about {round(10 * chance)} of 10 cases"

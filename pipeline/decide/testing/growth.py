@@ -104,6 +104,10 @@ class Growth:
 
     def chance(self, further: int, *, keeping: float = 0.0) -> float:
         """Share of the draws with `further` more rows in which a threshold is certified that keeps more than `keeping` of all."""
+        return float(np.mean(self.certified(further, keeping=keeping)))
+
+    def certified(self, further: int, *, keeping: float = 0.0) -> Flags:
+        """Whether a threshold is certified that keeps more than `keeping` of all, in each draw with `further` more rows, (DRAWS,)."""
         n = self.n + further
         rng = np.random.default_rng([self._seed, further])
         new = rng.multinomial(further, self._widths)
@@ -116,7 +120,7 @@ class Growth:
         grown = np.stack([new, won, wrong, missed]) + self._present[:, None, :]
         kept, won, wrong, missed = np.cumsum(grown, axis=2)
         planned = None if self.trial.found.planned is None else self.trial.found.planned(n / self.n)
-        return float(np.mean(self._certified(n, kept, won, wrong, missed, planned, keeping)))
+        return self._certified(n, kept, won, wrong, missed, planned, keeping)
 
     def at_rate(self, rate: float) -> tuple[float, float]:
         """What the present rows would say if the coin drew `rate` of them instead: the share of the draws that certify, and the

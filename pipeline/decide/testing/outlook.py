@@ -18,6 +18,8 @@ class Outlook:
 
     labels_needed: int | None = None
     """Rows to collect over all splits until a threshold is probably certified."""
+    perhaps_fewer: int | None = None
+    """Rows with which one may be certified as well, where the present ones leave the number wide open."""
     chance: float | None = None
     """That those rows certify one, or without a number that the most rows tried would."""
     tightest: dict[str, Any] | None = None
@@ -42,6 +44,7 @@ def outlook(rows: Rows, goal: Goal, certificate: Certificate, *, human: bool, se
         tighter["labels_needed"] = to_collect(tighter["labels_needed"])
     return Outlook(
         labels_needed=None if plan is None or plan.rows is None else to_collect(plan.rows),
+        perhaps_fewer=None if plan is None or plan.fewer is None else to_collect(plan.fewer),
         chance=None if plan is None else plan.chance,
         tightest=best,
         tighter=tighter,

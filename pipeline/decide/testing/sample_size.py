@@ -13,13 +13,18 @@ from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import threshold_search
 from pipeline.decide.testing.certificate import Certificate
-from pipeline.decide.testing.growth import Growth
+from pipeline.decide.testing.growth import DRAWS, Growth
 from pipeline.decide.testing.paired_score import GRID_MARGIN, gamma_for
 
 LARGEST_FACTOR = 200.0
-CHANCE = 0.75
-"""Probability of a certificate that planning aims at, over all rates that the rows leave possible; where the true ones can be
-certified at all, about .8 of the collections are (measured)."""
+CHANCE = 0.72
+"""Probability of a certificate that planning aims at, over all rates that the rows leave possible and that can be certified at
+all; about .8 of the collections are (measured)."""
+LIKELY, SURE = 0.7, 0.9
+"""Least share of these rates that can be certified at all for a number to be named, and for one to be planned with."""
+ALMOST_ALL = 0.95
+"""Between the two the rows tell too little of the curve: then the number is named with which so many of those that can be
+certified are, and beside it the one with which half of them are."""
 RATES, NEAR = (0.1, 0.25, 0.5, 1.0), 0.05
 """Rates of the coin that are planned with, and by how much one must exceed the present one."""
 MOST_ROWS = 10_000
@@ -55,20 +60,22 @@ def _flawless(rate: float, delta: float) -> int | None:
 
 @dataclass(frozen=True)
 class Further:
-    """Rows beyond the present ones with which a threshold would be certified with probability `CHANCE` or more.
+    """Rows beyond the present ones with which a threshold would probably be certified: see `CHANCE`, and `ALMOST_ALL` where that is wide open.
 
     `rows` None: no number up to `LARGEST_FACTOR` times as many would do; `chance` is the probability at `rows`, or at that many.
-    None for groups that are tested by their means, whose plan knows no chance.
+    None for groups that are tested by their means, whose plan knows no chance. `fewer`: a smaller number that may do as well, where
+    it is wide open.
     """
 
     rows: int | None
     chance: float | None
+    fewer: int | None = None
 
 
 def labels_needed(
     rows: Rows, goal: Goal, *, certificate: Certificate, fit: Rows | None = None, human: bool = False, seed: int = 0
 ) -> Further | None:
-    """How many further rows like these would certify the target with probability about 0.75: see `growth`.
+    """How many further rows like these would probably certify the target: see `Further` and `growth`.
 
     None when it is certified already or when the target has no test. Where no smaller number certifies anything at all, the
     chance may be larger. It plans a collection and promises nothing.
@@ -107,20 +114,42 @@ def _further(rows: Rows, goal: Goal, fit: Rows | None, human: bool, *, keeping: 
     """Rows beyond these with which a threshold that keeps more than the share `keeping` would probably pass."""
     drawn = threshold_search.sample(rows, goal, fit=fit, human=human)
     trial = threshold_search.to_plan_with(drawn, goal, fit=fit)
-    n, least, chances = len(drawn.rows), fewest_rows(goal, human=human) or 1, dict[int, float]()
+    n, least = len(drawn.rows), fewest_rows(goal, human=human) or 1
     if drawn.group is not None:
-        further = _of_groups(n, trial, keeping)
+        plan = Further(_of_groups(n, trial, keeping), None)
     else:
-        grown = Growth(drawn, trial, rate=_rate(drawn.rows, goal, human), seed=seed)
-
-        def enough(m: int) -> bool:
-            chances[m] = grown.chance(m, keeping=keeping)
-            return chances[m] >= CHANCE
-
-        further = _search(n, least, enough)
-    chance = None if not chances else chances[max(chances) if further is None else further]
+        plan = _of_draws(Growth(drawn, trial, rate=_rate(drawn.rows, goal, human), seed=seed), least, keeping)
     # one row may stand for a group
-    return Further(None if further is None else math.ceil(further * len(rows) / n), chance)
+    each = len(rows) / n
+    return replace(
+        plan,
+        rows=None if plan.rows is None else math.ceil(plan.rows * each),
+        fewer=None if plan.fewer is None else math.ceil(plan.fewer * each),
+    )
+
+
+def _of_draws(grown: Growth, least: int, keeping: float) -> Further:
+    """Of a paired loss few kept rows keep any promise, so it is always within reach; an error rate among the kept may not be."""
+    n, reach = grown.n, np.ones(DRAWS, dtype=bool)
+    if not grown.goal.paired:
+        reach = grown.certified(math.ceil(LARGEST_FACTOR * n), keeping=keeping)
+    if reach.mean() < LIKELY:
+        return Further(None, float(reach.mean()))
+    chances = dict[int, float]()
+
+    def number(wanted: float) -> int | None:
+        def enough(m: int) -> bool:
+            certified = grown.certified(m, keeping=keeping)
+            chances[m] = float(certified.mean())
+            return float(certified[reach].mean()) >= wanted
+
+        return _search(n, least, enough)
+
+    if reach.mean() >= SURE:
+        further = number(CHANCE)
+        return Further(further, chances[max(chances) if further is None else further])
+    further, fewer = number(ALMOST_ALL), number(0.5)
+    return Further(further, chances[max(chances) if further is None else further], fewer)
 
 
 def larger_rates(
