@@ -13,7 +13,8 @@ from pipeline.decide.curves.at_threshold import Expectation, mix_weights
 from pipeline.decide.curves.label_rates import label_rates
 from pipeline.decide.sweep import sweep
 from pipeline.decide.testing.paired_interval import paired_difference
-from pipeline.decide.testing.share_interval import Seen, share_interval
+from pipeline.decide.testing.sampled_interval import sampled_difference
+from pipeline.decide.testing.share_interval import Seen, estimated_share, share_interval
 
 NAMES = ("system_accuracy", "strong_accuracy", "agreement_with_strong")
 
@@ -61,6 +62,34 @@ def test_answers_seen_on_a_part_of_the_rows_are_never_taken_for_all_of_them():
     of_the_seen = 0.75 * stats.binomtest(75, 75).proportion_ci(0.9, "exact").low + 0.25
     assert of_the_seen - 0.02 < lower < of_the_seen + 0.01
     assert lower < stats.binomtest(n, n).proportion_ci(0.9, "exact").low
+
+
+def test_an_answer_that_was_seen_counts_for_as_many_rows_as_it_stands_for():
+    seen = Seen(np.array([True, True, False, False]), np.zeros(4, dtype=np.int64), np.array([3.0, 1.0, 1.0, 1.0]))
+    assert estimated_share(np.array([1.0, 0.0, np.nan, np.nan]), np.ones(4, dtype=bool), seen=seen) == 0.75
+
+
+def test_the_difference_joins_exact_intervals_of_losses_on_all_rows_and_of_gains_on_the_drawn_ones():
+    """40 of 200 cheap answers are wrong, and all of these were asked about; of the 160 right ones the coin drew 40, of the wrong ten."""
+    n, wrong = 200, np.arange(200) < 40
+    drawn = (np.arange(n) < 10) | (np.arange(n) >= 160)
+    strong = np.full(n, np.nan)
+    strong[:37] = np.arange(37) < 15  # 15 losses, and three answers that never came
+    strong[160:199] = np.arange(39) >= 4  # four gains, and one answer that never came
+    rows = replace(
+        pooled(n, np.random.default_rng(6)),
+        cheap_correct=np.where(wrong, 0.0, 1.0),
+        strong_correct=strong,
+        drawn=drawn.astype(float),
+        strong_weight=np.where(wrong, 1.0, np.where(drawn, 4.0, 0.0)),
+    )
+    found = sampled_difference(rows, np.ones(n, dtype=bool), level=0.9, split="certify")
+
+    def limits(k, of):
+        return stats.binomtest(k, of).proportion_ci(0.95, "exact")
+
+    assert found.lower == pytest.approx(limits(4, 50).low - limits(18, n).high)
+    assert found.upper == pytest.approx(limits(5, 50).high - limits(15, n).low)
 
 
 def test_where_all_is_seen_the_limits_are_those_of_a_whole_sample():
