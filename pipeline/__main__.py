@@ -85,6 +85,8 @@ def _run(arguments: list[str]) -> int:
         return UsageError.exit_code
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, _terminated)
     cache_folder.prepare(getattr(args, "runs_dir", None))
     garbage.give_back()
     try:
@@ -111,7 +113,7 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt as error:
         _say(f"stopped: interrupted, nothing is lost; resume with: {args.line}")
-        return 143 if isinstance(error, Terminated) else 130
+        return 128 + (error.signum if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         terminal.discard()
         return 0
@@ -135,11 +137,15 @@ def _missing_library(error: Exception) -> str | None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which asks for the same as Ctrl-C does."""
+    """SIGTERM or SIGHUP, which ask for the same as Ctrl-C does."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
 
 
-def _terminated(*_: object) -> None:
-    raise Terminated
+def _terminated(signum: int, _: object) -> None:
+    raise Terminated(signum)
 
 
 def _python() -> str:
@@ -173,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
         prog="cascade-threshold",
         description="Below which confidence should a cheap model's answer be handed to the strong model?",
         epilog="Exit codes: 0 done, 2 usage, config or data, 3 stopped and resumable, 4 too many failed rows, 5 export refused, "
-        "6 the promise no longer holds, 7 monitor --require-labels had no label to test, 130/143 interrupted and resumable, 1 a bug.",
+        "6 the promise no longer holds, 7 monitor --require-labels had no label to test, 130/143 interrupted and resumable (129: its terminal was closed), 1 a bug.",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {cascade_threshold.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

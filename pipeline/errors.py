@@ -17,7 +17,7 @@
     ├── NotExportable         5   the policy is not certified, or its models are for demonstration
     ├── PromiseBroken         6   production no longer keeps the promise
     ├── NothingTested         7   `monitor --require-labels`: no label was tested, or some could not be read
-    └── Interrupted         130   SIGINT (143 for SIGTERM); resumable
+    └── Interrupted         130   SIGINT (143 for SIGTERM, 129 for SIGHUP); resumable
 
 The first three classes belong to the runtime (`cascade_threshold.errors`). Anything else that escapes is a bug of ours and ends with exit code 1.
 """

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import DataError, UsageError
@@ -57,10 +58,20 @@ def shown(text: str) -> str:
 def say(*lines: str, error: bool = False) -> None:
     """Lines for people, on standard output, or on standard error."""
     stream: TextIO | None = sys.stderr if error else sys.stdout
-    if stream is not None:  # closed by whoever started us
-        stream.write("".join(f"{shown(line)}\n" for line in lines))
-        if error:
-            stream.flush()
+    text = "".join(f"{shown(line)}\n" for line in lines)
+    if stream is None:  # closed by whoever started us
+        return
+    if error:
+        say_aside(stream, text)
+    else:
+        stream.write(text)
+
+
+def say_aside(stream: TextIO, text: str) -> None:
+    """Text beside the result: a run does not end because nobody reads its messages any more (`2>&1 | head`, a closed terminal)."""
+    with suppress(OSError, ValueError):  # ValueError: the stream is closed
+        stream.write(text)
+        stream.flush()
 
 
 def say_json(value: Any) -> None:

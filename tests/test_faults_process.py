@@ -139,7 +139,7 @@ def after_posts(api: FakeProvider, process: Forked, count: int) -> None:
     wait_until(lambda: len(api.posts) >= count, process)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_row_27_one_signal_drains_prints_how_to_resume_and_repeats_nothing(tmp_path, signum, code):
     with FakeProvider(latency=0.1) as api:
         process = sender(api, tmp_path)
@@ -329,7 +329,7 @@ def test_an_evaluation_through_batches_ends_like_one_through_the_chat_api_and_su
         assert without_run(found[name]) == without_run(evaluated[0][name])
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_while_a_batch_is_out_says_how_to_fetch_it_and_the_next_run_submits_nothing_anew(
     tmp_path, project, signum, code
 ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import signal
 import time
@@ -15,6 +17,7 @@ from fake_provider import FakeProvider, Post, Step, hang, label_of
 from zygote import Zygote
 
 from pipeline.__main__ import main
+from pipeline.collect.sending import progress
 from pipeline.collect.store.response_store import ResponseStore
 
 TASKS = ("first", "second")
@@ -135,7 +138,7 @@ def hanging(post: Post) -> Step | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_row_72_a_signal_during_the_first_call_ends_with_the_command_that_resumes(
     run: Run, zygote: Zygote, tmp_path: Path, signum: int, code: int
 ) -> None:
@@ -157,3 +160,21 @@ def test_row_72_a_signal_during_the_first_call_ends_with_the_command_that_resume
         assert "resume with" in err
         assert f"collect {config}" in err
     assert not (tmp_path / "r" / ".first.holder").exists()
+
+
+class Gone(io.TextIOBase):
+    """Standard error whose reader has left, as in `2>&1 | head -1`."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_row_69_a_run_whose_messages_nobody_reads_goes_on_to_its_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    with FakeProvider() as api, contextlib.redirect_stderr(Gone()):
+        assert run(api, "collect", "first") == 0
+        assert len({(p.body["model"], p.text) for p in api.posts}) == len(api.posts) > ROWS
+        assert run(api, "collect", "no_such_task") == 2

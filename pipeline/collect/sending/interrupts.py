@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.terminal import shown
+from pipeline.terminal import say
 
+HANGUP = getattr(signal, "SIGHUP", None)
+"""The terminal was closed, or the connection to it broke. Not on every system."""
+SIGNALS = tuple(s for s in (signal.SIGINT, signal.SIGTERM, HANGUP) if s is not None)
 DRAIN_S = 10.0
 """Time that requests in flight at the first signal get to come back."""
 
@@ -27,16 +29,16 @@ def caught(loop: asyncio.AbstractEventLoop, first: Callable[[int], str]) -> Iter
         nonlocal seen
         seen += 1
         if seen > 1:
-            sys.stderr.write("\nstopped at once; every committed reply is kept\n")
-            sys.stderr.flush()
+            say("\nstopped at once; every committed reply is kept", error=True)
             os._exit(128 + signum)
-        sys.stderr.write(f"\n{shown(first(signum))}\n")
-        sys.stderr.flush()
+        say(f"\n{first(signum)}", error=True)
 
     old = {}
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in SIGNALS:
         try:
             before = signal.getsignal(signum)
+            if signum == HANGUP and before is signal.SIG_IGN:
+                continue  # as under nohup
             loop.add_signal_handler(signum, on_signal, signum)
             old[signum] = before
         except (ValueError, RuntimeError, NotImplementedError):

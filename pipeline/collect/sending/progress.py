@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
 
-from pipeline.terminal import shown
+from pipeline.terminal import say_aside, shown
 
 EVERY_S = 5.0
 
@@ -34,8 +35,9 @@ class Progress:
         self._shown = now
         line = self.line(done=done, sent=sent, failed=failed, in_flight=in_flight, usd=usd, seconds=now - self._started)
         if self._bar is not None:
-            self._bar.n = done
-            self._bar.set_postfix_str(line.partition(": ")[2].partition(", ")[2], refresh=True)
+            with suppress(OSError):  # the terminal was closed
+                self._bar.n = done
+                self._bar.set_postfix_str(line.partition(": ")[2].partition(", ")[2], refresh=True)
         elif sent or not last:
             self.note(line)
 
@@ -47,9 +49,9 @@ class Progress:
     def note(self, text: str) -> None:
         """A line that must be seen, above the bar; also if quiet."""
         if self._bar is not None:
-            self._bar.clear()
-        self._stream.write(shown(text) + "\n")
-        self._stream.flush()
+            with suppress(OSError):
+                self._bar.clear()
+        say_aside(self._stream, shown(text) + "\n")
 
     def line(self, *, done: int, sent: int, failed: int, in_flight: int, usd: float, seconds: float) -> str:
         """The state as one line of text."""
@@ -71,7 +73,8 @@ class Progress:
     def close(self) -> None:
         """Leave the last state on the screen."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
 
 def _duration(seconds: float) -> str:
