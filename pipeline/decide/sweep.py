@@ -125,7 +125,7 @@ def _curves(segments: Segments, rows: Rows) -> dict[str, Floats]:
         "escalation_rate": escalation,
         "accepted_accuracy": curve["accepted_accuracy"],
         "selective_risk": 1 - curve["accepted_accuracy"],
-        "system_accuracy": curve["system_accuracy"],
+        "system_accuracy": np.clip(curve["system_accuracy"], 0.0, 1.0),  # sampled answers may add up to more
         "usd_per_1000": 1000 * Dollars.of(segments, rows).per_row(escalation[None])[0],
     }
 

@@ -114,6 +114,16 @@ def test_the_curve_meets_the_figure_at_the_threshold():
         assert table.set_index("split").loc["certify", name] == pytest.approx(shown[name].value, rel=1e-9)
 
 
+def test_curves_of_sampled_answers_are_shares():
+    rng = np.random.default_rng(6)
+    rows = drawn(rng, 200, cheap=0.5, strong=(1.0, 1.0), kept=0.3)
+    _, seen = bought(rows, tossed(200, rng), rates(0.1, 0.1))
+    table = sweep(seen, np.linspace(0.3, 1, 20), replicates=200, seed=0)
+    for name in ("system_accuracy", "accepted_accuracy", "coverage"):
+        for kind in ("", "_lower", "_upper", "_sim_lower", "_sim_upper"):
+            assert table[name + kind].dropna().between(0, 1).all(), name + kind
+
+
 def test_many_labels_of_few_rows_do_not_widen_each_others_intervals():
     """Sixty labels whose weights hardly differ are nearly one sample; each by itself would know little."""
     rng = np.random.default_rng(4)

@@ -261,4 +261,6 @@ def _limits(point: Floats, drawn: Floats, level: float, hits: tuple[Floats, Floa
     simultaneous = max(level, float(2 * ndtr(critical) - 1))
     for low, high, at in ((lower, upper, level), (sim_lower, sim_upper, simultaneous)):
         low[end], high[end] = clopper_pearson(k[end], n[end], at)
+    # where answers were sampled a replicate may lie beyond what a share can be
+    lower, upper, sim_lower, sim_upper = (np.clip(limit, 0.0, 1.0) for limit in (lower, upper, sim_lower, sim_upper))
     return Bands(lower, upper, sim_lower, sim_upper)
