@@ -122,12 +122,19 @@ def _run(arguments: list[str]) -> int:
             terminal.discard()
             _say("stopped: no space left where standard output goes; nothing else is lost")
             return Stopped.exit_code
+        if isinstance(error, OSError) and error.errno in NO_PATH and error.filename is not None:
+            _say(f"error: {os.fsdecode(error.filename)[:200]}: {error.strerror}; check the path")
+            return UsageError.exit_code
         missing = _missing_library(error)
         if missing is not None:
             _say(f"error: the evaluation needs {missing}, which is not installed: {INSTALL}; {RUNTIME_ONLY}")
             return UsageError.exit_code
         _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
         return 1
+
+
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM)
+"""Of a path that was given: nothing of ours can be there."""
 
 
 def _missing_library(error: Exception) -> str | None:

@@ -45,7 +45,7 @@ def _engine(text: str) -> str:
     return text
 
 
-def _workers(text: str) -> int:
+def _up_to_4096(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 4096:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 4096, got {text!r}")
     return int(text)
@@ -101,7 +101,7 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
             help="stop before more than X dollars are spent; the run can be resumed",
         ),
         _argument("--yes", action="store_true", help="spend without asking"),
-        _argument("--concurrency", type=_count, metavar="N", help="most requests in flight at once"),
+        _argument("--concurrency", type=_up_to_4096, metavar="N", help="most requests in flight at once"),
         _argument("--allow-insecure", action="store_true", help="send a real key over plain http"),
         _argument(
             "--resend-lost",
@@ -118,7 +118,7 @@ GROUPS: dict[str, tuple[Argument, ...]] = {
         ),
         _argument(
             "--workers",
-            type=_workers,
+            type=_up_to_4096,
             metavar="N",
             help="number of processes that read replies (default: one per processor)",
         ),

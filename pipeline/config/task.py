@@ -32,6 +32,7 @@ from pipeline.config.split import FITTED_SIGNALS, Split, layout, strong_splits
 from pipeline.config.strong_answers import Human, StrongAnswers, StrongTable, strong_side
 from pipeline.config.target import Target
 from pipeline.config.vocabulary import SPLITS
+from pipeline.errors import ConfigError
 from pipeline.redact import bare_address
 
 ADDRESSES = frozenset({"path", "replies", "weights", "base_url"})
@@ -367,7 +368,9 @@ class TaskConfig(Part):
         return self._source
 
     def resolve(self, path: str) -> str:
-        """A path of this config made absolute; fsspec addresses stay as they are."""
+        """A path of this config made absolute; fsspec addresses stay as they are. Raises ConfigError for what no path can hold."""
+        if "\0" in path:
+            raise ConfigError(f"{self._source}: {path!r} holds a NUL character, which no path can hold; remove it")
         return path if "://" in path else str((self._source.parent / path).resolve())
 
     def public(self) -> dict[str, Any]:

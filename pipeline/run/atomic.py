@@ -57,6 +57,8 @@ def atomic(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         target = _behind_links(path)
         old = None if isinstance(target, int) else _stat(target)
+        if old is not None and stat.S_ISDIR(old.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not isinstance(target, int) and _replaceable(old):
         with _beside(target) as temporary:
             try:
@@ -99,8 +101,8 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _replaceable(old: os.stat_result | None) -> bool:
-    """Whether another file may take the name: of a file that has no other name, and of a folder, whose error tells itself."""
-    return old is None or stat.S_ISDIR(old.st_mode) or (stat.S_ISREG(old.st_mode) and old.st_nlink == 1)
+    """Whether another file may take the name: of a file that has no other name."""
+    return old is None or (stat.S_ISREG(old.st_mode) and old.st_nlink == 1)
 
 
 def _keep_mode(descriptor: int, old: os.stat_result | None) -> None:

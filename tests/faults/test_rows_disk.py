@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from conftest import ROOT
 from fake_provider import FakeProvider, Post, Step
 from fault_run import FaultRun, invariants, rows_are_accounted_for
+from foreign_input import documented
 from mounted import read_only, small_disk
 
 from pipeline.collect.store import reserve, schema
@@ -283,3 +286,61 @@ def test_row_29_a_machine_that_is_read_only_but_for_the_results_and_has_no_home_
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         invariants(run, api)
+
+
+ODD_BODIES = {
+    "digits": b'{"choices": [{"message": {"content": "spam"}}], "created": ' + b"9" * 5000 + b"}", "deep": b"[" * 3000 + b"]" * 3000, "bytes": b"\xff\xfe",
+    "bomb": b" " * 100_000_000, "infinite": b'{"a": 1e999, "choices": [{"message": {"content": "spam"}}]}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD_BODIES)
+def test_row_70_a_stored_body_beyond_the_limits_is_no_traceback(run: FaultRun, kind: str) -> None:
+    """Its checksum is right: it was written by another program, or by an older version of ours."""
+    with FakeProvider() as api:
+        assert run(api, "collect").code == 0
+        body = ODD_BODIES[kind]
+        with contextlib.closing(sqlite3.connect(run.store)) as direct:
+            (number,) = direct.execute("SELECT id FROM attempt WHERE state='ok' LIMIT 1").fetchone()
+            values = (zlib.compress(body), hashlib.sha256(body).digest()[:16], number)
+            direct.execute("UPDATE attempt SET body=?, checksum=? WHERE id=?", values)
+            direct.commit()
+        out = run.folder / "replies"
+        assert run(api, "status", "--export-replies", str(out)).code == 0
+        assert (
+            len([line for path in out.rglob("*.jsonl") for line in path.read_text().splitlines()]) >= 2 * run.rows - 1
+        )
+        assert run(api, "collect").code == 0
+        assert len(api.posts) == 2 * run.rows + (kind == "bomb"), "what cannot be a reply is asked again"
+
+
+@pytest.mark.parametrize("place", ["/", "/dev/null/x", "é" * 300])
+def test_row_69_a_place_that_no_file_can_have_is_told(run: FaultRun, place: str) -> None:
+    with FakeProvider() as api:
+        assert run(api, "evaluate").code == 0
+        for words in (("export", "--allow-uncertified", "--output", place), ("evaluate", "--markdown", place)):
+            ended = run(api, *words)
+            assert ended.code == 2, ended.err
+            assert place[:40] in ended.err
+    for command in (
+        ["status", "--runs-dir", place],
+        ["compare", place, place],
+        ["monitor", "--policy", place, "--log", place],
+    ):
+        documented(command)
+
+
+@pytest.mark.parametrize("key", ["dataset.path", "predictions.path", "cheap.replies"])
+def test_row_76_a_path_that_no_system_can_hold_is_refused(run: FaultRun, key: str) -> None:
+    value = '"a\\0b"'
+    run.write_config(f"predictions: {{path: {value}}}\n" if key == "predictions.path" else "", provider="recorded")
+    text = run.config.read_text()
+    if key == "dataset.path":
+        text = text.replace(f"path: {run.dataset.name}", f"path: {value}")
+    for model in ("small", "large"):
+        text = text.replace(f"model: {model},", f"model: {model}, replies: {value},")
+    run.config.write_text(text)
+    ended = run("http://127.0.0.1:9", "measure")
+    assert ended.code == 2, ended.err
+    assert run.config.name in ended.err
+    assert "Traceback" not in ended.err

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold import json_text
 from cascade_threshold.pricing import Usage, price_of
 from pipeline.collect.sending.response_class import message_in
 from pipeline.collect.sending.spend_cap import price_key
@@ -213,7 +214,7 @@ def export(store: ResponseStore, task: str, role: str, path: Path) -> int:
             for example_id, request_id in chunk:
                 reply = replies.get(request_id)
                 if reply is not None:
-                    response = {"status_code": reply.http_status or 200, "body": json.loads(reply.body)}
+                    response = {"status_code": reply.http_status or 200, "body": _written(reply.body)}
                 elif (failure := store.failure(request_id)) is not None and failure.rejected:
                     bodies = store.bodies(request_id)
                     message = redact(message_in(bodies[-1]) if bodies else failure.reason)
@@ -226,6 +227,14 @@ def export(store: ResponseStore, task: str, role: str, path: Path) -> int:
                 out.write(json.dumps({"custom_id": example_id, "response": response}, ensure_ascii=True) + "\n")
                 written += 1
     return written
+
+
+def _written(body: bytes) -> Any:
+    """A body as a recorded line holds it: its JSON value, or the text where it is none within the limits."""
+    try:
+        return json_text.parse(body)
+    except json_text.JsonError:
+        return body.decode("utf-8", "replace")
 
 
 def _uses(store: ResponseStore, task: str, role: str) -> Iterator[tuple[str, str]]:

@@ -27,12 +27,23 @@ COLUMNS = (
 """What is read of a kept reply: see `sound`."""
 
 
-def sound(packed: bytes | None, checksum: bytes) -> bytes | None:
-    """The raw body; None where it is gone or is not what was written."""
+MOST_BODY = 64_000_000
+"""Bytes of a body in the store; what is kept of a reply has a fourth of it at most."""
+
+
+def unpacked(packed: bytes | None) -> bytes | None:
+    """A body as it is stored, decompressed; None where it is gone, damaged, or larger than any that was written."""
     try:
-        body = None if packed is None else zlib.decompress(packed)
+        unpacker = zlib.decompressobj()
+        body = b"" if packed is None else unpacker.decompress(packed, MOST_BODY)
     except (zlib.error, TypeError):
         return None
+    return body if unpacker.eof else None
+
+
+def sound(packed: bytes | None, checksum: bytes) -> bytes | None:
+    """The raw body; None where it is gone or is not what was written."""
+    body = unpacked(packed)
     return body if body is not None and checksum_of(body) == checksum else None
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pipeline.collect.store.attempt_row import COLUMNS, Row, ending, opening, whole
+from pipeline.collect.store.attempt_row import COLUMNS, Row, ending, opening, unpacked, whole
 from pipeline.collect.store.reserve import Reserve
 from pipeline.collect.store.schema import connect, errors, prepare, refuse_emptied
 from pipeline.collect.store.stored_reply import Failure, StoredReply
@@ -171,12 +170,12 @@ class ResponseStore:
         return Failure(reason or state, status, len(rows), any(state == "rejected" for state, _, _ in rows))
 
     def bodies(self, request_id: str) -> list[bytes]:
-        """Raw bodies of all attempts of a request, failed ones included, oldest first."""
+        """Raw bodies of all attempts of a request, failed ones included, damaged ones not, oldest first."""
         with self._errors():
             rows = self._read.execute(
                 "SELECT body FROM attempt WHERE request_id=? AND body IS NOT NULL ORDER BY id", (request_id,)
             ).fetchall()
-        return [zlib.decompress(packed) for (packed,) in rows]
+        return [body for (packed,) in rows if (body := unpacked(packed)) is not None]
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Rows of a reading statement."""
