@@ -61,6 +61,7 @@ __all__ = (
     "read_answer",
 )
 
+_new = tuple.__new__  # what the constructor of a NamedTuple calls, at half the cost
 STATUSES = (
     "ok", "out_of_set", "no_logprobs", "no_text", "no_segment", "unaligned", "truncated", "empty", "filtered", "failed",
 )  # fmt: skip
@@ -145,13 +146,13 @@ def read_answer(reply: Reply, answers: AnswerSet, *, role: str = "cheap") -> Ans
         span = locate(reply, text, start, end)
     mine = None if spelled is answers else spelled
     if role != "cheap":
-        return Answer(label, "ok", index, span, "", mine, reading)
+        return _new(Answer, (label, "ok", index, span, "", mine, reading))
     if not reply.tokens:
         return Answer(label, "no_logprobs", index, None, "the reply carries no logprobs", mine, reading)
     if span is None:
         return Answer(label, "unaligned", index, None, problem or "the tokens do not spell the answer", mine, reading)
     fault = _fault(reply.tokens, span)
-    return Answer(label, "no_logprobs" if fault else "ok", index, span, fault, mine, reading)
+    return _new(Answer, (label, "no_logprobs" if fault else "ok", index, span, fault, mine, reading))
 
 
 def _fault(tokens: tuple[Token, ...], span: Span) -> str:

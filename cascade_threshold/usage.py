@@ -7,6 +7,8 @@ from typing import Any
 
 from cascade_threshold.pricing import Usage
 
+_new = tuple.__new__  # what the constructor of a NamedTuple calls, at half the cost
+
 
 def usage_in(body: Mapping[str, Any], text: str | None) -> Usage:
     """Tokens that the completion `body` bills, whose answer is `text`. A zero that cannot be true is unknown.
@@ -37,7 +39,7 @@ def usage_in(body: Mapping[str, Any], text: str | None) -> Usage:
         outputs = None
     if cached is not None and inputs is not None:
         cached = min(cached, inputs)
-    return Usage(inputs, outputs, cached, reasoning)
+    return _new(Usage, (inputs, outputs, cached, reasoning))
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
