@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-import httpx
-
 from pipeline.collect.providers.provider import Origin
 from pipeline.config.providers import PROVIDERS
 from pipeline.errors import UsageError
@@ -56,6 +54,8 @@ def place(role: str, provider: str, base_url: str | None = None, api_key_env: st
 
 def checked(given: str, said_by: str) -> str:
     """An http(s) address without credentials, query and trailing slash. Raises UsageError for anything else, not showing it."""
+    import httpx  # only here: most runs are sent nowhere
+
     url = given.strip().rstrip("/").removesuffix(CHAT).rstrip("/")
     try:
         parts = urlsplit(url)
