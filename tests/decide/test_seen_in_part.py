@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from decide.evaluated import texts
 from decide.sampled import GOAL, bought, pooled, rates, tossed
 from scipy import stats
 
 from pipeline.decide.advice.holdout_check import share
+from pipeline.decide.breakdown.coded_rows import CodedRows
+from pipeline.decide.breakdown.wrong_kept import wrong_kept
 from pipeline.decide.curves.at_threshold import Expectation, mix_weights
 from pipeline.decide.curves.label_rates import label_rates
 from pipeline.decide.sweep import sweep
@@ -133,6 +137,24 @@ def test_many_labels_of_few_rows_do_not_widen_each_others_intervals():
     lower, upper = share_interval(x, np.ones(900, dtype=bool), weights=weights, level=0.99)
     exact = stats.binomtest(int(x.sum()), 900).proportion_ci(0.99, "exact")
     assert (lower, upper) == pytest.approx((exact.low, exact.high), abs=2e-3)
+
+
+def test_wrong_answers_kept_have_the_limits_of_the_weighted_share_at_every_threshold():
+    rng = np.random.default_rng(7)
+    n, mix = 500, {"rare": 0.4, "common": 0.6}
+    labels = np.where(rng.random(n) < 0.05, "rare", "common")
+    confidence, right = rng.random(n), (rng.random(n) < 0.97).astype(float)
+    frame = pd.DataFrame(
+        {"example_id": [f"r{i}" for i in range(n)], "split": "test", "label": labels, "confidence": confidence, "cheap_correct": right}
+    )  # fmt: skip
+    at = np.array([0.0, 0.5, 0.9])
+    found = wrong_kept(CodedRows.of_table(pa.Table.from_pandas(frame)), "test", at, mix)
+    weights = mix_weights(texts(labels.astype(object)), mix)
+    for i, threshold in enumerate(at):
+        wrong = ((confidence >= threshold) & (right == 0)).astype(float)
+        limits = share_interval(wrong, np.ones(n, dtype=bool), weights=weights, level=0.9)
+        assert found.share[i] == pytest.approx(weights @ wrong / weights.sum())
+        assert (found.lower[i], found.upper[i]) == pytest.approx(limits, rel=1e-9)
 
 
 def test_a_labels_recall_counts_sampled_answers_for_those_they_stand_for():
