@@ -104,6 +104,6 @@ def test_a_file_of_one_task_is_not_taken_for_several(
 ) -> None:
     """Each task's export would overwrite the one before, and a table would be every task's."""
     assert main(["export", *task, "--allow-demo", "--output", "policy.json"]) == 2
-    assert "--output policy.json: is one task's" in capsys.readouterr().err
+    assert "--output policy.json applies to one task only" in capsys.readouterr().err
     assert main(["evaluate", *task, "--predictions", "table.csv"]) == 2
-    assert "--predictions table.csv: is one task's" in capsys.readouterr().err
+    assert "--predictions table.csv applies to one task only" in capsys.readouterr().err
