@@ -59,10 +59,10 @@ REFUSED = {
     "row_45-ragged": ("d.csv", b"id,text,label\na,one, two,spam\n", "d.csv:2"),
     "row_45-delimiter": ("d.csv", b"id;text;label\na;b;spam\n", "one field with ';' in it"),
     "row_45-nested": ("d.jsonl", lines({"id": "a", "text": {"body": "b"}, "label": "spam"}), "d.jsonl:1: column 'text' holds dict"),
-    "row_45-list": ("d.parquet", table(text=[["a"], ["b"], ["c"], ["d"]]), "text"),
-    "row_45-struct": ("d.parquet", table(text=[{"a": 1}] * 4), "text"),
+    "row_45-list": ("d.parquet", table(text=[["a"], ["b"], ["c"], ["d"]]), "d.parquet, row 1: column 'text' holds list"),
+    "row_45-struct": ("d.parquet", table(text=[{"a": 1}] * 4), "d.parquet, row 1: column 'text' holds dict"),
     "row_45-null": ("d.parquet", table(label=pa.nulls(4)), "label is blank"),
-    "row_45-binary": ("d.parquet", table(text=[b"\xff\xfe", b"b", b"c", b"d"]), "text"),
+    "row_45-binary": ("d.parquet", table(text=[b"\xff\xfe", b"b", b"c", b"d"]), "d.parquet, row 1: column 'text' holds bytes"),
 }  # fmt: skip
 
 
@@ -117,9 +117,10 @@ def test_rows_40_42_literal_words_are_labels_like_any_other(run: FaultRun) -> No
 CONFIGS = {
     "row_42": ("[work, personal, spam, other]", "[1, 2, true]", "quote"),
     "row_55-object": ("kind: classify", "kind: !!python/object/apply:os.system ['true']", "tags are not supported"),
-    "row_55-laughs": ("kind: classify", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
-                      "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nkind: classify", ""),
-    "row_55-depth": ("kind: classify", f"kind: {'[' * 3000}{']' * 3000}", ""),
+    "row_55-laughs": ("kind: classify", "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 6))
+                      + "kind: classify", "more than 100,000 values once its aliases are written out"),
+    "row_55-cycle": ("kind: classify", "kind: &k [*k]", "is nested within what it repeats"),
+    "row_55-depth": ("kind: classify", f"kind: {'[' * 3000}{']' * 3000}", "nested deeper than 50 levels"),
     "row_56-path": ("task: faulty", "task: ../../elsewhere", "task"),
     "row_56-windows": ("task: faulty", "task: 'C:\\\\x'", "task"),
     "row_56-absolute": ("task: faulty", "task: /etc/x", "task"),
@@ -186,6 +187,20 @@ def test_row_43_any_text_is_sent_exactly_and_kept(hostile: tuple[FaultRun, list[
     shown = {text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode() for text in TEXTS.values()}
     assert shown <= set(sent), "but for what no JSON carries"
     assert {row["example_id"] for row in run.table("predictions.parquet")} >= set(TEXTS) - set(IDS) | set(IDS.values())
+
+
+@pytest.mark.slow
+def test_row_43_a_text_of_ten_megabytes_asks_first_and_is_sent_whole(run: FaultRun) -> None:
+    huge = "long " * 2_000_000
+    rows = [json.loads(line) for line in run.dataset.read_text().splitlines()]
+    run.write_rows([{**row, "text": huge} if i == 30 else row for i, row in enumerate(rows)])
+    with FakeProvider() as api:
+        ended = run(api, "collect")
+        assert (ended.code, len(api.posts), "--yes" in ended.err) == (2, 0, True), "so many tokens are dear"
+        ended = run(api, "collect", "--yes")
+        assert ended.code == 0, ended.err
+        assert sum(post.text == huge for post in api.posts) == 2
+        invariants(run, api)
 
 
 @pytest.mark.slow

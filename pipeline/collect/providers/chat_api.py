@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import json
 import ssl
 import time
@@ -31,6 +32,9 @@ DEFAULT_CHAT_URL = "https://api-inference.together.ai/v1/chat/completions"
 
 READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
 """The sender's own deadline is shorter than the first; a connection that takes longer than the second was never made."""
+
+LARGE = 1 << 20
+"""Bytes of a body beyond which aiohttp wants a file."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 """Encodes a body as the SDK does."""
@@ -139,7 +143,10 @@ class ChatApi:
     async def _ask(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:
             self._session = self._open()
-        data = _JSON.encode(body).encode()
+        raw = _JSON.encode(body).encode()
+        data = (
+            raw if len(raw) <= LARGE else io.BytesIO(raw)
+        )  # which leaves in parts, and others' replies are read meanwhile
         async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._http_proxy) as response:
             encoding = response.headers.get("content-encoding", "")
             return response.status, response.headers, await bounded.read(response.content.iter_any(), encoding)
