@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from pathlib import Path
@@ -275,3 +276,9 @@ def test_nameless_columns_are_dropped_where_they_are_blank_and_named_where_not(t
 def test_the_digest_of_a_row_is_that_of_its_json(parts):
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     assert digest_of_list(*parts) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def test_the_search_for_garbage_goes_on_after_rows_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="every row needs it"):
+        rows(tmp_path, "r.jsonl", '{"text": "a", "label": "work"}\n{"text": "b"}\n')
+    assert gc.isenabled()
