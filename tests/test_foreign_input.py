@@ -126,6 +126,14 @@ def parquet(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
+def bomb() -> bytes:
+    out = io.BytesIO()
+    table = pa.table({"id": ["a", "b"], "text": ["x" * 100_000_000, "y"], "label": ["a", "b"]})
+    pq.write_table(table, out, compression="zstd", use_dictionary=False)
+    assert len(out.getvalue()) < 50_000
+    return out.getvalue()
+
+
 WIDE = 200_000
 DATASETS = {
     "deep": ("rows_jsonl", b'{"id": "r", "label": "a", "text": ' + nested(100_000).encode() + b"}\n", "nested deeper than 100"),
@@ -136,6 +144,7 @@ DATASETS = {
     "wide": ("rows_jsonl", json.dumps({str(i): 1 for i in range(WIDE)}).encode(), "200,000 columns; a table has at most 10,000"),
     "wide_csv": ("rows_csv", (",".join(map(str, range(WIDE))) + "\n").encode() * 3, "200,000 columns"),
     "wide_parquet": ("rows_parquet", lambda: parquet(pa.table({str(i): [1] for i in range(20_000)})), "20,000 columns"),
+    "parquet_bomb": ("rows_parquet", lambda: bomb(), "column 'text' unpacks to 100,"),
     "no_parquet": ("rows_parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "damaged, or not a Parquet file"),
 }  # fmt: skip
 

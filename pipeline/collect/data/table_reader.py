@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from cascade_threshold import json_text
 from pipeline.errors import DataError
 from pipeline.redact import bare_address, keep_address_secret, redact
+from pipeline.run import parquet_size
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 MOST_COLUMNS = 10_000
@@ -237,6 +238,10 @@ class TableFile:
         try:
             file = pq.ParquetFile(handle, page_checksum_verification=True)
             self._require_narrow(file.metadata.num_columns)
+            if (said := parquet_size.inflated(file.metadata)) is not None:
+                raise DataError(
+                    f"{self.path}: {said}; write long or repeated texts in smaller row groups, or with a dictionary"
+                )
             names = file.schema_arrow.names
             wanted = [c for c in columns if c in names] if columns is not None else names
             binary, classes = self._binary(file.schema_arrow), _class_names(file.schema_arrow)

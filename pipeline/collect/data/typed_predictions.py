@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.config.vocabulary import SPLITS
+from pipeline.run import parquet_size
 
 TEXTS = ("example_id", "group", "segment", "split")
 NAMES = ("example_id", "group")
@@ -39,6 +40,7 @@ def table(path: Path, columns: Mapping[str, str]) -> pa.Table | None:
                 set(names) <= set(known)
                 and len(set(names)) == len(names)
                 and {"example_id", "confidence", "cheap_correct"} <= set(names)
+                and parquet_size.inflated(file.metadata) is None
             )
             if not plain or file.metadata.num_rows < FEWEST or not all(_is_plain(field) for field in file.schema_arrow):
                 return None

@@ -18,6 +18,8 @@ from pipeline.decide.breakdown.coded_rows import Coded, CodedRows
 ADDRESSED, OTHERS = "speaks to the model", "other texts"
 LOOKED_AT = 20_000
 """Characters of a text that are searched, from its start and from its end."""
+AT_ONCE = 1 << 16
+"""Rows whose names are held at a time."""
 _OVERRIDE = (
     r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}\b(?:previous|prior|above|earlier|all|any|these|those|your|the|other)\b"
     r"[^.\n]{0,30}\b(?:instruction|rule|prompt|direction|guideline|context)s?\b"
@@ -89,8 +91,10 @@ def is_addressed(text: str, signs: re.Pattern[str]) -> bool:
 def with_addressed(rows: CodedRows, texts: Mapping[str, str], labels: Iterable[str], split: str) -> CodedRows | None:
     """The rows with a column `text` that says which speak to the model; None where none of a split does. `texts` are by example id."""
     signs = pattern(labels)
-    names = rows.ids(np.arange(len(rows)))
-    found = np.array([is_addressed(texts.get(name, ""), signs) for name in names], dtype=np.int8)
+    found = np.zeros(len(rows), dtype=np.int8)
+    for start in range(0, len(rows), AT_ONCE):
+        names = rows.ids(np.arange(start, min(start + AT_ONCE, len(rows))))
+        found[start : start + AT_ONCE] = [is_addressed(texts.get(name, ""), signs) for name in names]
     if not found[rows.of(split)].any():
         return None
     columns: dict[str, Any] = {**rows.texts, "text": Coded(found, (OTHERS, ADDRESSED))}

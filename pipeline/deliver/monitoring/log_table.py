@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from cascade_threshold import json_text
 from pipeline.errors import UsageError
+from pipeline.run import parquet_size
 
 PARQUET = b"PAR1"
 _DECISION = frozenset({"action", "confidence"})
@@ -83,7 +84,10 @@ def parquet_rows(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq  # only here: most logs are text
 
     try:
-        for batch in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(batch_size=8192):
+        opened = pq.ParquetFile(file, page_checksum_verification=True)
+        if (said := parquet_size.inflated(opened.metadata)) is not None:
+            raise ValueError(said)
+        for batch in opened.iter_batches(batch_size=8192):
             for row in batch.to_pylist():
                 yield {k: _plain(v) for k, v in row.items() if v is not None and v == v}
     except Exception as error:  # whatever a damaged page makes Arrow say
