@@ -59,10 +59,16 @@ def report(n: int) -> list[Figure]:
     confidence, cheap, strong = made(n)
     levels = None
     jobs: dict[str, Callable[[], object]] = {
-        "match_strong": lambda: certify_match_strong(confidence, cheap, strong, within=WITHIN, delta=DELTA, levels=levels),
-        "accepted_accuracy": lambda: certify_accepted_accuracy(confidence, cheap, at_least=0.9, delta=DELTA, levels=levels),
-        "system_accuracy": lambda: certify_system_accuracy(confidence, cheap, strong, at_least=0.85, delta=DELTA, levels=levels),
-    }  # fmt: skip
+        "match_strong": lambda: certify_match_strong(
+            confidence, cheap, strong, within=WITHIN, delta=DELTA, levels=levels
+        ),
+        "accepted_accuracy": lambda: certify_accepted_accuracy(
+            confidence, cheap, at_least=0.9, delta=DELTA, levels=levels
+        ),
+        "system_accuracy": lambda: certify_system_accuracy(
+            confidence, cheap, strong, at_least=0.85, delta=DELTA, levels=levels
+        ),
+    }
     floor = cpu(lambda: np.argsort(confidence))
     slow = plain(n) if n <= 5_000 else None
     goal = {5_000: 1.0, 1_000_000: 5.0}.get(n)

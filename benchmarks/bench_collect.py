@@ -30,13 +30,34 @@ from cascade_threshold.pricing import Price  # noqa: E402
 
 BODY = json.dumps(
     {
-        "id": "x", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "spam"}, "logprobs": {"content": [
-            {"token": t, "bytes": list(t.encode()), "logprob": -0.1234567, "top_logprobs": [
-                {"token": f"{t}{i}", "bytes": list(f"{t}{i}".encode()), "logprob": -0.1234567 - i} for i in range(5)]} for t in ("sp", "am", "")]}}],
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "spam"},
+                "logprobs": {
+                    "content": [
+                        {
+                            "token": t,
+                            "bytes": list(t.encode()),
+                            "logprob": -0.1234567,
+                            "top_logprobs": [
+                                {"token": f"{t}{i}", "bytes": list(f"{t}{i}".encode()), "logprob": -0.1234567 - i}
+                                for i in range(5)
+                            ],
+                        }
+                        for t in ("sp", "am", "")
+                    ]
+                },
+            }
+        ],
         "usage": {"prompt_tokens": 210, "completion_tokens": 3, "total_tokens": 213},
     }
-).encode()  # fmt: skip
+).encode()
 PROMPT = "Sort this e-mail into one of four folders. " * 12
 WAYS = {
     "ours": "ours: store, pace, cap and progress on",
@@ -119,8 +140,17 @@ def ours(url: str, count: int, concurrency: int) -> dict:
     ):
 
         def run() -> None:
-            report = send(requests(count), together.from_environment(concurrency=concurrency), store, task="bench", concurrency=concurrency,
-                          start=concurrency, price=price, max_usd=1000.0, progress=True)  # fmt: skip
+            report = send(
+                requests(count),
+                together.from_environment(concurrency=concurrency),
+                store,
+                task="bench",
+                concurrency=concurrency,
+                start=concurrency,
+                price=price,
+                max_usd=1000.0,
+                progress=True,
+            )
             assert report.kept == count, report
 
         return measured(count, run)

@@ -26,11 +26,26 @@ MODEL = "some/model"
 
 def policy(signal: str) -> Policy:
     side = {"model": MODEL, "response_models_seen": [MODEL]}
-    return Policy(policy_document(
-        task="bench", kind="classify", provider="together", verdict="certified", threshold=0.9, labels=LABELS,
-        signal={"name": signal, "version": SIGNALS[signal].version, "params": {}}, calibrator={"kind": "platt", "slope": 0.8, "intercept": 0.1},
-        cheap=side, strong=side, prompt_sha256=None, dataset_sha256=None, expected=None, certificate=None, monitor=None, versions={},
-    ))  # fmt: skip
+    return Policy(
+        policy_document(
+            task="bench",
+            kind="classify",
+            provider="together",
+            verdict="certified",
+            threshold=0.9,
+            labels=LABELS,
+            signal={"name": signal, "version": SIGNALS[signal].version, "params": {}},
+            calibrator={"kind": "platt", "slope": 0.8, "intercept": 0.1},
+            cheap=side,
+            strong=side,
+            prompt_sha256=None,
+            dataset_sha256=None,
+            expected=None,
+            certificate=None,
+            monitor=None,
+            versions={},
+        )
+    )
 
 
 def completion(pieces: list[str]) -> dict[str, Any]:

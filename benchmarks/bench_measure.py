@@ -264,13 +264,17 @@ def main(count: int = 10_000) -> list[Figure]:
     return [
         Figure("replies from JSON text to all signals", found[ours], "per second"),
         Figure("speed-up over a pandas notebook, JSON text to all signals", found[ours] / found[notebook], "times"),
-        Figure("replies from token rows to all signals", found["token rows to all signals"], "per second", at_least=100_000),
+        Figure(
+            "replies from token rows to all signals", found["token rows to all signals"], "per second", at_least=100_000
+        ),
         Figure("replies from the store to tokens.parquet", written[store], "per second", at_least=20_000),
         Figure("replies from JSON text to tokens.parquet", written[text], "per second"),
         Figure("speed-up over pandas, JSON text to tokens.parquet", written[text] / written[plain], "times"),
-        *(Figure(f"size of tokens.parquet, {counted} per reply, random ids", sizes[n], "bytes per token")
-          for n, counted in ((1, "1 token"), (3, "3 tokens"), (8, "8 tokens"))),
-    ]  # fmt: skip
+        *(
+            Figure(f"size of tokens.parquet, {counted} per reply, random ids", sizes[n], "bytes per token")
+            for n, counted in ((1, "1 token"), (3, "3 tokens"), (8, "8 tokens"))
+        ),
+    ]
 
 
 if __name__ == "__main__":

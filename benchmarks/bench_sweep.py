@@ -35,10 +35,21 @@ def made(n: int) -> Rows:
     usd = rng.gamma(5, 1e-6, n), rng.gamma(5, 1e-5, n)
     unknown = np.full(n, np.nan)
     return Rows(
-        example_id=nothing, split=nothing, group=nothing, segment=nothing, label=nothing, cheap_answer=nothing,
-        strong_answer=nothing, confidence=expit(z), cheap_correct=right, strong_correct=strong, cheap_usd=usd[0],
-        strong_usd=usd[1], cheap_s=unknown, strong_s=unknown,
-    )  # fmt: skip
+        example_id=nothing,
+        split=nothing,
+        group=nothing,
+        segment=nothing,
+        label=nothing,
+        cheap_answer=nothing,
+        strong_answer=nothing,
+        confidence=expit(z),
+        cheap_correct=right,
+        strong_correct=strong,
+        cheap_usd=usd[0],
+        strong_usd=usd[1],
+        cheap_s=unknown,
+        strong_s=unknown,
+    )
 
 
 def ours(rows: Rows, levels: np.ndarray) -> None:

@@ -50,8 +50,13 @@ def processor() -> str:
 
 def machine() -> dict[str, Any]:
     """What ran it, without the machine's name."""
-    return {"processor": processor(), "processors": os.cpu_count(), "system": f"{platform.system()} {platform.release().split('-')[0]}",
-            "python": platform.python_version(), "packages": {n: importlib.metadata.version(n) for n in VERSIONS}}  # fmt: skip
+    return {
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+        "packages": {n: importlib.metadata.version(n) for n in VERSIONS},
+    }
 
 
 def number(value: float) -> str:
@@ -63,11 +68,18 @@ def page(results: dict[str, Any]) -> str:
     """docs/performance.md: the results as a reader meets them."""
     machine = results["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    told = ["# Performance", "", "`make bench` writes this page, and the figures as JSON to `benchmarks/results.json`. Ratios compare two measurements of the same run",
-            "and carry over to other machines; times are those of this one:", "",
-            f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['python']};",
-            f"{packages}; {results['day']}.", "",
-            "For the time that whole tables take, stage by stage, see [many rows, several machines](scale.md).", ""]  # fmt: skip
+    told = [
+        "# Performance",
+        "",
+        "`make bench` writes this page, and the figures as JSON to `benchmarks/results.json`. Ratios compare two measurements of the same run",
+        "and carry over to other machines; times are those of this one:",
+        "",
+        f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['python']};",
+        f"{packages}; {results['day']}.",
+        "",
+        "For the time that whole tables take, stage by stage, see [many rows, several machines](scale.md).",
+        "",
+    ]
     for name, figures in results["figures"].items():
         script = ast.get_docstring(ast.parse((HERE / f"bench_{name}.py").read_text("utf-8"))) or ""
         told += [f"## {name}", "", script.partition("\n\n")[0], "", "| measurement | value | goal |", "|---|---:|---|"]

@@ -65,7 +65,7 @@ CASES = [
     *tables("17", "binary.parquet"),
     Case("19/c_nullalt"),
     *tables("21", "index.csv", "trailing.csv", "noheader.csv"),
-]  # fmt: skip
+]
 
 
 @contextmanager
@@ -100,7 +100,15 @@ def outcome(case: Case, cases: Path, checkout: Path) -> str:
             packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
         (folder / "configs").mkdir()
         if case.name == "16/g_few2" and not (folder / "rows.jsonl").exists():
-            rows = [{"id": f"r{i}", "text": f"message {i}", "label": ("positive", "negative")[i % 2], "lang": ("de", "en", "fr")[i % 3]} for i in range(300)]  # fmt: skip
+            rows = [
+                {
+                    "id": f"r{i}",
+                    "text": f"message {i}",
+                    "label": ("positive", "negative")[i % 2],
+                    "lang": ("de", "en", "fr")[i % 3],
+                }
+                for i in range(300)
+            ]
             (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         codes, said = [], ""
         with serving(case, cases, ledger) as env:
@@ -109,9 +117,14 @@ def outcome(case: Case, cases: Path, checkout: Path) -> str:
                 command = [str(policies[0]) if w == "POLICY" and policies else w for w in words]
                 try:
                     done = subprocess.run(
-                        [sys.executable, "-m", "pipeline", *command], cwd=folder, capture_output=True, text=True,
-                        timeout=LONGEST, env=os.environ | {"PYTHONPATH": str(checkout)} | env, check=False,
-                    )  # fmt: skip
+                        [sys.executable, "-m", "pipeline", *command],
+                        cwd=folder,
+                        capture_output=True,
+                        text=True,
+                        timeout=LONGEST,
+                        env=os.environ | {"PYTHONPATH": str(checkout)} | env,
+                        check=False,
+                    )
                 except subprocess.TimeoutExpired:
                     codes.append("does not end")
                     continue

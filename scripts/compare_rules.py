@@ -153,9 +153,12 @@ def mapie(case: Case, rng: np.random.Generator) -> Choice:
     lost = BinaryRisk(lambda y, kept: (y == 0) & (kept == 1), lambda y, kept: np.ones(len(y), dtype=bool), False)
     kept_share = BinaryRisk(lambda y, kept: kept == 1, lambda y, kept: np.ones(len(y), dtype=bool), True)
     peer = BinaryClassificationController(
-        lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]), risk=lost, target_level=WITHIN, confidence_level=1 - DELTA,
+        lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]),
+        risk=lost,
+        target_level=WITHIN,
+        confidence_level=1 - DELTA,
         best_predict_param_choice=kept_share,
-    )  # fmt: skip
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns when nothing is controlled
         peer.calibrate(case.confidence[:, None], 1 - ((case.cheap == 0) & (case.strong == 1)).astype(int))
@@ -223,11 +226,20 @@ def compared(case: Case, resamples: int, seed: int, rows: int) -> list[dict[str,
             choice = rule(drawn, rng)
             found.append((*truth(case, choice), choice.strong_calls))
         loss, escalated, accuracy, usd, calls = (np.array(x) for x in zip(*found, strict=True))
-        out.append({
-            "case": case.name, "rule": name, "broken": float((loss > WITHIN + 1e-12).mean()),
-            "escalation": float(escalated.mean()), "accuracy": float(accuracy.mean()), "strong_accuracy": float(case.strong.mean()),
-            "usd_per_1000": float(usd.mean()), "strong_calls": float(calls.mean()), "resamples": resamples, "rows": rows,
-        })  # fmt: skip
+        out.append(
+            {
+                "case": case.name,
+                "rule": name,
+                "broken": float((loss > WITHIN + 1e-12).mean()),
+                "escalation": float(escalated.mean()),
+                "accuracy": float(accuracy.mean()),
+                "strong_accuracy": float(case.strong.mean()),
+                "usd_per_1000": float(usd.mean()),
+                "strong_calls": float(calls.mean()),
+                "resamples": resamples,
+                "rows": rows,
+            }
+        )
     return out
 
 
@@ -242,8 +254,24 @@ def population(name: str) -> Case:
 def evaluated(config: Path, folder: Path) -> Case:
     """A config's rows, evaluated once in a folder of its own."""
     where = ["--runs-dir", str(folder / "runs"), "--reports-dir", str(folder / "reports"), "--quiet", "--json"]
-    done = subprocess.run([sys.executable, "-m", "pipeline", "evaluate", str(config), *where, "--set", "signal=first_token", "--set",
-                           "dataset.split=pooled"], cwd=ROOT, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "evaluate",
+            str(config),
+            *where,
+            "--set",
+            "signal=first_token",
+            "--set",
+            "dataset.split=pooled",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 4):
         raise SystemExit(f"{config}: {done.stderr}")
     told = json.loads(done.stdout)
@@ -320,8 +348,13 @@ def picture(found: list[dict[str, Any]], path: Path) -> None:
         ax.plot(of, np.full(len(of), place), "o", color=colour, alpha=0.65, markersize=7, markeredgewidth=0)
     ax.axvline(DELTA, color="#444444", linewidth=1, linestyle="--")
     ax.text(DELTA + 0.01, len(rules) - 0.45, "allowed: 10 %", fontsize=9, color="#444444")
-    ax.set(yticks=range(len(rules)), yticklabels=rules, xlim=(-0.03, 1.03), ylim=(-0.6, len(rules) - 0.1),
-           xlabel=f"share of {found[0]['resamples']} resamples in which the promise was broken (one dot per case)")  # fmt: skip
+    ax.set(
+        yticks=range(len(rules)),
+        yticklabels=rules,
+        xlim=(-0.03, 1.03),
+        ylim=(-0.6, len(rules) - 0.1),
+        xlabel=f"share of {found[0]['resamples']} resamples in which the promise was broken (one dot per case)",
+    )
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})

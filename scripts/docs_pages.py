@@ -29,8 +29,17 @@ from pipeline.config.vocabulary import CALIBRATIONS, KINDS, SIGNALS, SPLITS, TAR
 
 AT_ROOT = {"README.md": "index.md"}
 """Site path of a file, where it is not the file's own."""
-ELSEWHERE = ("*.md", "datasets/*.md", "datasets/*/README.md", "examples/**/*", "action.yml", "LICENSE", "configs/*.yaml",
-             "cascade_threshold/schemas/*.json", "pipeline/deliver/report/schemas/*.json")  # fmt: skip
+ELSEWHERE = (
+    "*.md",
+    "datasets/*.md",
+    "datasets/*/README.md",
+    "examples/**/*",
+    "action.yml",
+    "LICENSE",
+    "configs/*.yaml",
+    "cascade_threshold/schemas/*.json",
+    "pipeline/deliver/report/schemas/*.json",
+)
 """Files outside docs/ that the site holds."""
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)((?:#[^)\s]*)?\))")
 NAMES: dict[str, tuple[str, ...]] = {
@@ -117,8 +126,13 @@ def _in_nav(nav: Any) -> Iterator[str]:
 def configuration() -> str:
     """The reference of the configuration, from the models that check it."""
     schema = TaskConfig.model_json_schema()
-    told = ["# Configuration", "", "Written from the models that check a config (`pipeline/config`). YAML 1.2; an unknown key is an error, and "
-            "`--set key.path=value` changes one key for one command.", ""]  # fmt: skip
+    told = [
+        "# Configuration",
+        "",
+        "Written from the models that check a config (`pipeline/config`). YAML 1.2; an unknown key is an error, and "
+        "`--set key.path=value` changes one key for one command.",
+        "",
+    ]
     texts = _docstrings()
     parts = {name.split("__")[-1]: part for name, part in schema["$defs"].items()}
     for name, part in {"TaskConfig": schema, **{name: parts[name] for name in _as_used(schema, parts)}}.items():
@@ -209,13 +223,34 @@ def commands() -> str:
     os.environ["COLUMNS"] = "110"  # how wide the parser writes
     top = parser()
     (choices,) = [action.choices for action in top._actions if isinstance(action.choices, dict)]
-    told = ["# Commands", "", "Written from the command line's own parser: what `python -m pipeline COMMAND --help` says. Installed, the "
-            "same is called `cascade-threshold COMMAND`.", "", "```text", top.format_help().strip(), "```", ""]  # fmt: skip
+    told = [
+        "# Commands",
+        "",
+        "Written from the command line's own parser: what `python -m pipeline COMMAND --help` says. Installed, the "
+        "same is called `cascade-threshold COMMAND`.",
+        "",
+        "```text",
+        top.format_help().strip(),
+        "```",
+        "",
+    ]
     for name, sub in choices.items():
         told += [f"## {name}", "", "```text", sub.format_help().strip(), "```", ""]
     tree = (errors.__doc__ or "").split("\n\n")[1]
-    told += ["## Exit codes", "", "```text", tree, "```", "", "## make", "", "In a clone, each target makes its own `.venv`. `TASK=`, `PROVIDER=` and "
-             "`ARGS=` are passed on.", "", "| target | what it does |", "|---|---|"]  # fmt: skip
+    told += [
+        "## Exit codes",
+        "",
+        "```text",
+        tree,
+        "```",
+        "",
+        "## make",
+        "",
+        "In a clone, each target makes its own `.venv`. `TASK=`, `PROVIDER=` and `ARGS=` are passed on.",
+        "",
+        "| target | what it does |",
+        "|---|---|",
+    ]
     targets = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     return "\n".join([*told, *(f"| `make {name}` | {_cell(text)} |" for name, text in targets), ""])
 

@@ -44,12 +44,24 @@ def starts(name: str) -> list[bytes]:
         pa.table({"id": ["a", "b"], "text": ["x", None], "label": pa.array(["s", "h"]).dictionary_encode()}), out
     )
     found: dict[str, list[bytes]] = {
-        "json": [BODY], "yaml": [b"task: a\nlabels: [a, 'b']\nx: &a {y: 1.5, z: *a2}\nd: 2026-11-22\n"], "completion": [BODY],
-        "policy": [b'{"schema": "cascade-policy/1", "threshold": 0.9}'], "recorded": [LINE], "batch": [LINE.replace(b"r0", b"0" * 64)],
-        "log": [DECISION, b"INFO " + DECISION, b"action=accept confidence=0.9", b"{'action': 'accept'}", b"action,confidence\naccept,0.9"],
-        "jsonl": [b'{"id": "a", "text": "x", "label": "s"}\n' * 2], "csv": [b'id,text,label\na,"x\ny",s\n'], "parquet": [out.getvalue()],
+        "json": [BODY],
+        "yaml": [b"task: a\nlabels: [a, 'b']\nx: &a {y: 1.5, z: *a2}\nd: 2026-11-22\n"],
+        "completion": [BODY],
+        "policy": [b'{"schema": "cascade-policy/1", "threshold": 0.9}'],
+        "recorded": [LINE],
+        "batch": [LINE.replace(b"r0", b"0" * 64)],
+        "log": [
+            DECISION,
+            b"INFO " + DECISION,
+            b"action=accept confidence=0.9",
+            b"{'action': 'accept'}",
+            b"action,confidence\naccept,0.9",
+        ],
+        "jsonl": [b'{"id": "a", "text": "x", "label": "s"}\n' * 2],
+        "csv": [b'id,text,label\na,"x\ny",s\n'],
+        "parquet": [out.getvalue()],
         "gzip": [gzip.compress(BODY), zlib.compress(BODY)],
-    }  # fmt: skip
+    }
     return found[name]
 
 

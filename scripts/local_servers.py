@@ -34,8 +34,16 @@ PYTHON = CACHE / "venv" / "bin" / "python"
 SERVER = CACHE / "build" / "bin" / "llama-server"
 MODELS = {"cheap": "tiny-cheap", "strong": "tiny-strong"}
 START_S = 60.0
-OFF = ("LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_APP", "LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI", "LLAMA_OPENSSL",
-       "GGML_CCACHE", "GGML_NATIVE")  # fmt: skip
+OFF = (
+    "LLAMA_BUILD_TESTS",
+    "LLAMA_BUILD_EXAMPLES",
+    "LLAMA_BUILD_APP",
+    "LLAMA_BUILD_UI",
+    "LLAMA_USE_PREBUILT_UI",
+    "LLAMA_OPENSSL",
+    "GGML_CCACHE",
+    "GGML_NATIVE",
+)
 """What would be fetched from elsewhere, is not needed, or would tie the result to this very processor."""
 
 
@@ -69,12 +77,31 @@ def build() -> None:
             "-DBUILD_SHARED_LIBS=ON",
             "-DLLAMA_BUILD_SERVER=ON",
         ]
-        step(bin_of / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={bin_of / 'ninja'}", "-S", source, "-B", CACHE / "build", *options,
-             *(f"-D{name}=OFF" for name in OFF))  # fmt: skip
+        step(
+            bin_of / "cmake",
+            "-G",
+            "Ninja",
+            f"-DCMAKE_MAKE_PROGRAM={bin_of / 'ninja'}",
+            "-S",
+            source,
+            "-B",
+            CACHE / "build",
+            *options,
+            *(f"-D{name}=OFF" for name in OFF),
+        )
         step(bin_of / "cmake", "--build", CACHE / "build", "--target", "llama-server", "-j", str(os.cpu_count() or 1))
     if not (CACHE / "python-server").exists():
-        step(PYTHON, "-m", "pip", "install", "-q", "--no-binary", "llama-cpp-python", f"llama-cpp-python[server]=={VERSION}",
-             CMAKE_ARGS="-DLLAMA_BUILD=OFF")  # fmt: skip
+        step(
+            PYTHON,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-binary",
+            "llama-cpp-python",
+            f"llama-cpp-python[server]=={VERSION}",
+            CMAKE_ARGS="-DLLAMA_BUILD=OFF",
+        )
         (CACHE / "python-server").touch()
     for role in MODELS:
         step(PYTHON, ROOT / "scripts" / "tiny_gguf.py", WEIGHTS / f"{role}.npz", CACHE / f"{role}.gguf")
@@ -100,20 +127,50 @@ def started() -> Iterator[list[str]]:
         for role, name in MODELS.items()
     )
     (CACHE / "native.ini").write_text(presets)
-    (CACHE / "python.json").write_text(json.dumps({
-        "host": "127.0.0.1", "port": python,
-        "models": [{"model": f"{CACHE / role}.gguf", "model_alias": name, "n_ctx": 2048, "logits_all": True, "n_threads": 1, "verbose": False}
-                   for role, name in MODELS.items()],
-    }))  # fmt: skip
+    (CACHE / "python.json").write_text(
+        json.dumps(
+            {
+                "host": "127.0.0.1",
+                "port": python,
+                "models": [
+                    {
+                        "model": f"{CACHE / role}.gguf",
+                        "model_alias": name,
+                        "n_ctx": 2048,
+                        "logits_all": True,
+                        "n_threads": 1,
+                        "verbose": False,
+                    }
+                    for role, name in MODELS.items()
+                ],
+            }
+        )
+    )
     commands = {
-        native: [SERVER, "--offline", "--no-ui", "--host", "127.0.0.1", "--port", native, "--models-preset", CACHE / "native.ini", "--models-max", 2],
+        native: [
+            SERVER,
+            "--offline",
+            "--no-ui",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            native,
+            "--models-preset",
+            CACHE / "native.ini",
+            "--models-max",
+            2,
+        ],
         python: [PYTHON, "-m", "llama_cpp.server", "--config_file", CACHE / "python.json"],
-    }  # fmt: skip
+    }
     with contextlib.ExitStack() as stack:
         for port, words in commands.items():
             log = stack.enter_context((CACHE / f"server-{port}.log").open("w"))
-            process = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log,
-                                       env=os.environ | {"LLAMA_CPP_LIB_PATH": str(SERVER.parent)})  # fmt: skip
+            process = subprocess.Popen(
+                [str(word) for word in words],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"LLAMA_CPP_LIB_PATH": str(SERVER.parent)},
+            )
             stack.callback(stop, process, Path(log.name))
             wait_for(f"http://127.0.0.1:{port}/v1/models", process, Path(log.name))
         yield [f"http://127.0.0.1:{port}" for port in commands]

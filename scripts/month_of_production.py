@@ -40,15 +40,31 @@ def policy(folder: Path, seed: int) -> str:
     """Write the policy of a calibration with 2,000 rows; its digest."""
     rng = random.Random(seed)
     seen = [confidence(rng, 0.7) for _ in range(2000)]
-    facts = monitor_facts(confidence=seen, statuses=["ok"] * len(seen), threshold=THRESHOLD, delta=0.1,
-                          target={"kind": "accepted_accuracy", "at_least": 0.95})  # fmt: skip
+    facts = monitor_facts(
+        confidence=seen,
+        statuses=["ok"] * len(seen),
+        threshold=THRESHOLD,
+        delta=0.1,
+        target={"kind": "accepted_accuracy", "at_least": 0.95},
+    )
     document = policy_document(
-        task=TASK, kind="classify", provider="together", verdict="certified", threshold=THRESHOLD,
-        signal={"name": "first_token", "version": SIGNALS["first_token"].version, "params": {}}, calibrator=None, labels=["work", "personal", "spam", "other"],
-        cheap={"model": CHEAP, "response_models_seen": [CHEAP]}, strong={"model": "large-model"}, prompt_sha256=None,
-        dataset_sha256=None, expected=None, certificate={"target": {"kind": "accepted_accuracy", "at_least": 0.95}, "delta": 0.1},
-        monitor=facts, versions={},
-    )  # fmt: skip
+        task=TASK,
+        kind="classify",
+        provider="together",
+        verdict="certified",
+        threshold=THRESHOLD,
+        signal={"name": "first_token", "version": SIGNALS["first_token"].version, "params": {}},
+        calibrator=None,
+        labels=["work", "personal", "spam", "other"],
+        cheap={"model": CHEAP, "response_models_seen": [CHEAP]},
+        strong={"model": "large-model"},
+        prompt_sha256=None,
+        dataset_sha256=None,
+        expected=None,
+        certificate={"target": {"kind": "accepted_accuracy", "at_least": 0.95}, "delta": 0.1},
+        monitor=facts,
+        versions={},
+    )
     (folder / "policy.json").write_text(json.dumps(document), "utf-8")
     return str(document["digest"])
 
@@ -61,10 +77,16 @@ def day_of_lines(day: int, digest: str, rng: random.Random, *, fault: bool) -> l
         stray = day == STRAY and i == 7
         kept = c >= THRESHOLD and not stray
         line = {
-            "time": f"2026-11-{day:02d}T{i // 10:02d}:{i % 10 * 6:02d}:00.000+00:00", "id": f"{day}-{i}", "policy": digest[:16],
-            "model": "another-model" if stray else CHEAP, "status": "ok", "action": "accept" if kept else "escalate",
-            "confidence": c, "threshold": THRESHOLD, "answer": "spam" if kept else None,
-        }  # fmt: skip
+            "time": f"2026-11-{day:02d}T{i // 10:02d}:{i % 10 * 6:02d}:00.000+00:00",
+            "id": f"{day}-{i}",
+            "policy": digest[:16],
+            "model": "another-model" if stray else CHEAP,
+            "status": "ok",
+            "action": "accept" if kept else "escalate",
+            "confidence": c,
+            "threshold": THRESHOLD,
+            "answer": "spam" if kept else None,
+        }
         if kept and rng.random() < LABELED:
             line["label"] = "work" if rng.random() < wrong else "spam"
         lines += [json.dumps(line) + "\n"] * rng.choice((1, 1, 1, 2, 5))
@@ -90,8 +112,19 @@ def watch(folder: Path) -> tuple[int, dict[str, object]]:
     """The nightly command: its exit code and its report."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-        code = command(["monitor", "--policy", str(folder / "policy.json"), "--log", str(folder / "decisions.log*"),
-                        "--days", "4", "--require-labels", "--json"])  # fmt: skip
+        code = command(
+            [
+                "monitor",
+                "--policy",
+                str(folder / "policy.json"),
+                "--log",
+                str(folder / "decisions.log*"),
+                "--days",
+                "4",
+                "--require-labels",
+                "--json",
+            ]
+        )
     return code, json.loads(out.getvalue())
 
 

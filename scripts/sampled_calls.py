@@ -40,9 +40,22 @@ def rows_of(confidence: Floats, cheap: Floats, strong: Floats) -> Rows:
     names = np.array([f"row-{i}" for i in range(n)], dtype=object)
     unknown = np.full(n, np.nan)
     return Rows(
-        names, same("certify"), names, same(None), same("label"), same("cheap"), same("strong"), confidence, cheap, strong,
-        unknown, unknown, unknown, unknown, same("ok"),
-    )  # fmt: skip
+        names,
+        same("certify"),
+        names,
+        same(None),
+        same("label"),
+        same("cheap"),
+        same("strong"),
+        confidence,
+        cheap,
+        strong,
+        unknown,
+        unknown,
+        unknown,
+        unknown,
+        same("ok"),
+    )
 
 
 def recorded(folder: Path) -> tuple[Floats, Floats, Floats]:

@@ -79,14 +79,22 @@ def write(source: Path, target: Path) -> None:
     put("output.weight", embedding)
     put("output_norm.weight", arrays["norm"])
     for number in range(about["layers"]):
-        layer = {name: arrays[f"layer{number}.{name}"].astype(np.float32).T for name in
-                 ("query", "key_value", "output", "gate_up", "down")}  # fmt: skip
+        layer = {
+            name: arrays[f"layer{number}.{name}"].astype(np.float32).T
+            for name in ("query", "key_value", "output", "gate_up", "down")
+        }
         (key, value), (gate, up) = np.split(layer["key_value"], 2), np.split(layer["gate_up"], 2)
         for name, weights in {
-            "attn_q": interleaved(layer["query"], heads), "attn_k": interleaved(key, heads), "attn_v": value, "attn_output": layer["output"],
-            "ffn_gate": gate, "ffn_up": up, "ffn_down": layer["down"],
-            "attn_norm": arrays[f"layer{number}.attention_norm"], "ffn_norm": arrays[f"layer{number}.feed_forward_norm"],
-        }.items():  # fmt: skip
+            "attn_q": interleaved(layer["query"], heads),
+            "attn_k": interleaved(key, heads),
+            "attn_v": value,
+            "attn_output": layer["output"],
+            "ffn_gate": gate,
+            "ffn_up": up,
+            "ffn_down": layer["down"],
+            "attn_norm": arrays[f"layer{number}.attention_norm"],
+            "ffn_norm": arrays[f"layer{number}.feed_forward_norm"],
+        }.items():
             put(f"blk.{number}.{name}.weight", weights)
     out.write_header_to_file()
     out.write_kv_data_to_file()

@@ -13,9 +13,14 @@ KEY = "tgp_v1_canary-KEY-0123456789"
 
 def request(text: str, *, role: str = "cheap", example_id: str | None = None, **changes: Any) -> Request:
     values: dict[str, Any] = {
-        "example_id": example_id or text, "role": role, "service": "together", "model": f"{role}-model",
-        "messages": ({"role": "user", "content": text},), "params": {"temperature": 0, "max_tokens": 8}, "top_logprobs": 3,
-    }  # fmt: skip
+        "example_id": example_id or text,
+        "role": role,
+        "service": "together",
+        "model": f"{role}-model",
+        "messages": ({"role": "user", "content": text},),
+        "params": {"temperature": 0, "max_tokens": 8},
+        "top_logprobs": 3,
+    }
     return Request(**(values | changes))
 
 

@@ -118,10 +118,20 @@ def completion(body: Mapping[str, Any]) -> dict[str, Any]:
     ]
     logprobs = None if not wanted else {"content": [{**entries[0], "top_logprobs": entries[: int(wanted)]}]}
     return {
-        "id": "chat-" + hashlib.sha256(text.encode()).hexdigest()[:12], "object": "chat.completion", "created": 1_700_000_000, "model": body.get("model"),
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": label}, "logprobs": logprobs}],
+        "id": "chat-" + hashlib.sha256(text.encode()).hexdigest()[:12],
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": body.get("model"),
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": label},
+                "logprobs": logprobs,
+            }
+        ],
         "usage": {"prompt_tokens": 10 + len(text) // 4, "completion_tokens": 1, "total_tokens": 11 + len(text) // 4},
-    }  # fmt: skip
+    }
 
 
 class FakeProvider:

@@ -36,8 +36,12 @@ from pipeline.run.directory import sealed
 
 ROWS = 60
 PRICE = '{input: 1, output: 2, as_of: 2026-11-22, source: "made up"}'
-PINNED = {"tokens.parquet": schemas.TOKENS, "replies.parquet": schemas.REPLIES, "graded.parquet": schemas.GRADED,
-          "predictions.parquet": schemas.PREDICTIONS}  # fmt: skip
+PINNED = {
+    "tokens.parquet": schemas.TOKENS,
+    "replies.parquet": schemas.REPLIES,
+    "graded.parquet": schemas.GRADED,
+    "predictions.parquet": schemas.PREDICTIONS,
+}
 SCHEMAS = {
     "policy.json": Path(cascade_threshold.__file__).parent / "schemas" / "policy.schema.json",
     "report.json": Path(deliver.__file__).parent / "report" / "schemas" / "report.schema.json",

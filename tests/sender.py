@@ -56,8 +56,18 @@ def main(path: str, count: str, point: str = "", passing: str = "0") -> int:
         die_at(point, int(passing))
     with ResponseStore(path) as store:
         try:
-            report = send(rows(int(count)), together.from_environment(concurrency=CONCURRENCY), store, task="mail", concurrency=CONCURRENCY, price=PRICE,
-                          progress=False, start=CONCURRENCY, backoff=0.01, resume="the command")  # fmt: skip
+            report = send(
+                rows(int(count)),
+                together.from_environment(concurrency=CONCURRENCY),
+                store,
+                task="mail",
+                concurrency=CONCURRENCY,
+                price=PRICE,
+                progress=False,
+                start=CONCURRENCY,
+                backoff=0.01,
+                resume="the command",
+            )
         except CascadeError as error:
             print(error, file=sys.stderr)
             return error.exit_code

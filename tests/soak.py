@@ -29,10 +29,27 @@ TASKS = ("first", "second")
 CONCURRENCY = 16
 UNANSWERED = "request_id NOT IN (SELECT request_id FROM attempt WHERE state='ok')"
 FAULTS: tuple[Step, ...] = (
-    http(429, {"Retry-After": "0.05"}), http(500), http(502), http(503, {"Retry-After": "0.05"}), reset(), cut(), raw(b'{"choices": [{"mess'),
-    raw(b"<!DOCTYPE html><html>Bad gateway</html>", content_type="text/html"), raw(b'{"error": {"message": "upstream"}}'), ok(choices=[]),
-    ok(choices=[{"index": 0, "finish_reason": "error", "message": {"role": "assistant", "content": "spam"}, "logprobs": None}]),
-)  # fmt: skip
+    http(429, {"Retry-After": "0.05"}),
+    http(500),
+    http(502),
+    http(503, {"Retry-After": "0.05"}),
+    reset(),
+    cut(),
+    raw(b'{"choices": [{"mess'),
+    raw(b"<!DOCTYPE html><html>Bad gateway</html>", content_type="text/html"),
+    raw(b'{"error": {"message": "upstream"}}'),
+    ok(choices=[]),
+    ok(
+        choices=[
+            {
+                "index": 0,
+                "finish_reason": "error",
+                "message": {"role": "assistant", "content": "spam"},
+                "logprobs": None,
+            }
+        ]
+    ),
+)
 
 
 def key(post: Post) -> tuple[str, str, str]:
@@ -128,8 +145,11 @@ def soak(folder: Path, *, requests: int, kills: int, seed: int) -> Soaked:
         words = {task: run.words("evaluate", "--quiet") for task, run in calm.items()}
         finish({task: zygote.start(["pipeline", *words[task]], calm[task].environment(api)) for task in TASKS})
     different = [
-        f"{task}/{name}{where}" for task, run in calm.items() for name, value in artefacts(run.run_folder) for where in differing(disturbed[task][name], value)
-    ]  # fmt: skip
+        f"{task}/{name}{where}"
+        for task, run in calm.items()
+        for name, value in artefacts(run.run_folder)
+        for where in differing(disturbed[task][name], value)
+    ]
     good = sum(faulty.good.values())
     return Soaked(
         len(faulty.good),

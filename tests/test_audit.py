@@ -27,10 +27,12 @@ KNOWN = {
 @pytest.mark.parametrize(
     ("found", "options", "code", "said"),
     [
-        (json.dumps(SOUND), [], 0, "1 packages, 0 known"), (json.dumps(KNOWN), [], 1, "six 1.16.0: PYSEC-1, fixed in 2"),
-        ("", [], 0, "cannot be had: no route"), ("", ["--strict"], 3, "cannot be had: no route"),
+        (json.dumps(SOUND), [], 0, "1 packages, 0 known"),
+        (json.dumps(KNOWN), [], 1, "six 1.16.0: PYSEC-1, fixed in 2"),
+        ("", [], 0, "cannot be had: no route"),
+        ("", ["--strict"], 3, "cannot be had: no route"),
     ],
-)  # fmt: skip
+)
 def test_an_audit_tells_what_it_knows_and_what_it_does_not(monkeypatch, capsys, found, options, code, said) -> None:
     asked: list[list[str]] = []
 

@@ -35,8 +35,14 @@ def test_the_page_shows_every_figure_of_the_results(run: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("value", "bounds", "met"),
-    [(1.0, {"at_most": 1.0}, True), (1.1, {"at_most": 1.0}, False), (0.9, {"at_least": 0.9}, True), (0.8, {"at_least": 0.9}, False), (5.0, {}, None)],
-)  # fmt: skip
+    [
+        (1.0, {"at_most": 1.0}, True),
+        (1.1, {"at_most": 1.0}, False),
+        (0.9, {"at_least": 0.9}, True),
+        (0.8, {"at_least": 0.9}, False),
+        (5.0, {}, None),
+    ],
+)
 def test_a_goal_is_met_at_its_bound(
     run: dict[str, Any], value: float, bounds: dict[str, float], met: bool | None
 ) -> None:

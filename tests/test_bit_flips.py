@@ -29,9 +29,17 @@ import clean  # noqa: E402 - a script is no package
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "retrieval_relevance.yaml"
 LIMIT = 400
 OF_A_DECISION = (
-    "graded.parquet", "replies.parquet", "tokens.parquet", "predictions.parquet", "reliability.parquet", "sweep.parquet", "calibration.json",
-    "recommendation.json", "policy.json", "decision.json",
-)  # fmt: skip
+    "graded.parquet",
+    "replies.parquet",
+    "tokens.parquet",
+    "predictions.parquet",
+    "reliability.parquet",
+    "sweep.parquet",
+    "calibration.json",
+    "recommendation.json",
+    "policy.json",
+    "decision.json",
+)
 
 pytestmark = pytest.mark.slow
 

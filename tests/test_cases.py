@@ -176,7 +176,9 @@ def test_cases_09_and_30_audit_labels_in_any_form_count_and_break_the_promise(tm
     assert said[0] == said[1]
     shutil.copy(policy, folder / "policy.json")
     shutil.copy(Path(str(CASES)) / "30_monitor" / "mklog.py", folder)
-    made = subprocess.run([sys.executable, "mklog.py", "600", "0.43", "1"], cwd=folder, capture_output=True, text=True, check=True).stdout  # fmt: skip
+    made = subprocess.run(
+        [sys.executable, "mklog.py", "600", "0.43", "1"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
     lines = [json.loads(line) for line in made.splitlines()]
     (folder / "log.jsonl.gz").write_bytes(gzip.compress(made.encode()))
     (folder / "array.json").write_text(json.dumps(lines), "utf-8")
@@ -219,7 +221,15 @@ def test_case_13_a_proxy_that_refuses_is_named_without_its_password_and_nothing_
 @pytest.mark.slow
 def test_case_16_three_groups_are_refused_before_anything_is_spent(tmp_path: Path) -> None:
     folder = case(tmp_path, "16/g_few2")
-    rows = [{"id": f"r{i}", "text": f"message number {i}", "label": ("positive", "negative")[i % 2], "lang": ("de", "en", "fr")[i % 3]} for i in range(300)]  # fmt: skip
+    rows = [
+        {
+            "id": f"r{i}",
+            "text": f"message number {i}",
+            "label": ("positive", "negative")[i % 2],
+            "lang": ("de", "en", "fr")[i % 3],
+        }
+        for i in range(300)
+    ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     ledger = tmp_path / "ledger"
     with listening("chat_server.py", "plain", after=(str(ledger),)) as port:
@@ -304,8 +314,17 @@ def test_lines_of_other_shapes_are_failed_rows(tmp_path: Path, name: str) -> Non
 @needs_cases
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "table", ["12/hyphen.csv", "12/spaces.csv", "12/reviews.csv", "17/binary.parquet", "21/index.csv", "21/trailing.csv", "21/noheader.csv"]
-)  # fmt: skip
+    "table",
+    [
+        "12/hyphen.csv",
+        "12/spaces.csv",
+        "12/reviews.csv",
+        "17/binary.parquet",
+        "21/index.csv",
+        "21/trailing.csv",
+        "21/noheader.csv",
+    ],
+)
 def test_new_writes_what_estimate_accepts(tmp_path: Path, table: str) -> None:
     folder, file = table.split("/")
     here = case(tmp_path, folder)
@@ -379,9 +398,13 @@ def test_a_column_of_lists_becomes_one_yes_or_no_row_per_category_with_the_text_
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     posts = [
-        {"id": f"p{i}", "text": f"a post about subject {i}", "categories": [c for k, c in enumerate(["spam", "threat", "self harm"]) if i % (k + 2) == 0]}
+        {
+            "id": f"p{i}",
+            "text": f"a post about subject {i}",
+            "categories": [c for k, c in enumerate(["spam", "threat", "self harm"]) if i % (k + 2) == 0],
+        }
         for i in range(300)
-    ]  # fmt: skip
+    ]
     lines = [post | ({"categories": json.dumps(post["categories"])} if as_text else {}) for post in posts]
     (tmp_path / "posts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     assert main(["new", "mine", "--from", "posts.jsonl"]) == 0
@@ -408,9 +431,10 @@ def test_columns_of_yes_and_no_become_one_row_per_category_with_the_text_as_grou
     names, blank = ("toxic", "obscene", "insult"), 17
     flags = [{c: i % (k + 2) == 0 for k, c in enumerate(names)} for i in range(300)]
     lines = [
-        f'p{i},"a post about subject {i}, no {i}",' + ",".join("" if (i, c) == (blank, "insult") else yes if f[c] else no for c in names)
+        f'p{i},"a post about subject {i}, no {i}",'
+        + ",".join("" if (i, c) == (blank, "insult") else yes if f[c] else no for c in names)
         for i, f in enumerate(flags)
-    ]  # fmt: skip
+    ]
     proposed(tmp_path, monkeypatch, "\n".join(["id,comment_text,toxic,obscene,insult", *lines]) + "\n")
     assert "columns 'toxic', 'obscene', 'insult' of t.csv are yes or no" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "datasets" / "mine.jsonl").read_text("utf-8").splitlines()]

@@ -102,14 +102,43 @@ def test_cached_prompts_are_priced_and_the_cost_without_caching_stands_beside_it
 
 def labelled(post: Any) -> Any:
     """A good answer of one of the two labels."""
-    return ok(choices=[{"index": 0, "message": {"role": "assistant", "content": "positive"}, "finish_reason": "stop", "logprobs": {
-        "content": [{"token": "positive", "bytes": list(b"positive"), "logprob": -0.1, "top_logprobs": [
-            {"token": "positive", "bytes": list(b"positive"), "logprob": -0.1}, {"token": "negative", "bytes": list(b"negative"), "logprob": -3.0}]}]}}])  # fmt: skip
+    return ok(
+        choices=[
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "positive"},
+                "finish_reason": "stop",
+                "logprobs": {
+                    "content": [
+                        {
+                            "token": "positive",
+                            "bytes": list(b"positive"),
+                            "logprob": -0.1,
+                            "top_logprobs": [
+                                {"token": "positive", "bytes": list(b"positive"), "logprob": -0.1},
+                                {"token": "negative", "bytes": list(b"negative"), "logprob": -3.0},
+                            ],
+                        }
+                    ]
+                },
+            }
+        ]
+    )
 
 
 def text(words: str) -> Any:
-    return ok(choices=[{"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop", "logprobs": {
-        "content": [{"token": words, "bytes": list(words.encode()), "logprob": -0.1, "top_logprobs": []}]}}])  # fmt: skip
+    return ok(
+        choices=[
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": words},
+                "finish_reason": "stop",
+                "logprobs": {
+                    "content": [{"token": words, "bytes": list(words.encode()), "logprob": -0.1, "top_logprobs": []}]
+                },
+            }
+        ]
+    )
 
 
 @pytest.fixture
@@ -240,12 +269,22 @@ def test_case_16_a_refused_set_leaves_no_unfinished_run_and_nothing_was_asked(
 @pytest.mark.parametrize(
     ("rows", "target", "more", "said"),
     [
-        (60, "{kind: match_strong, within: 0.02, certainty: 0.9}", "", "60 rows, and target match_strong needs at least 115"),
+        (
+            60,
+            "{kind: match_strong, within: 0.02, certainty: 0.9}",
+            "",
+            "60 rows, and target match_strong needs at least 115",
+        ),
         (100, "{kind: match_strong, within: 0.05, certainty: 0.9}", "looks: {planned: 400}\n", "100 rows"),
         (20, "{kind: accepted_accuracy, at_least: 0.95, certainty: 0.9}", "", "needs at least 45"),
-        (60, "{kind: match_strong, within: 0.05, certainty: 0.9, label_floors: {positive: 0.97}}", "", "floor of 0.97 for positive"),
+        (
+            60,
+            "{kind: match_strong, within: 0.05, certainty: 0.9, label_floors: {positive: 0.97}}",
+            "",
+            "floor of 0.97 for positive",
+        ),
     ],
-)  # fmt: skip
+)
 def test_rows_that_no_answers_could_certify_are_refused_before_anything_is_asked(
     served: Any, capsys: pytest.CaptureFixture[str], rows: int, target: str, more: str, said: str
 ) -> None:
@@ -282,8 +321,14 @@ def test_the_estimate_is_within_a_factor_of_1_3_of_what_is_then_spent(
 
     def answer(post: Any) -> Any:
         prompt = sum(len(m["content"]) for m in post.body["messages"]) // 4 + 12
-        choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop", "logprobs": {
-            "content": [{"token": words, "bytes": list(words.encode()), "logprob": -0.1, "top_logprobs": []}]}}  # fmt: skip
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": words},
+            "finish_reason": "stop",
+            "logprobs": {
+                "content": [{"token": words, "bytes": list(words.encode()), "logprob": -0.1, "top_logprobs": []}]
+            },
+        }
         usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
         return ok(choices=[choice], usage=usage)
 
@@ -291,9 +336,13 @@ def test_the_estimate_is_within_a_factor_of_1_3_of_what_is_then_spent(
         monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
         config = written(
-            tmp_path, provider="together", rows=120, labels=(words, words[::-1]),
-            target="{kind: budget, escalation_rate: 0.3}", text=lambda i: f"message number {i} about something. " * 4,
-        )  # fmt: skip
+            tmp_path,
+            provider="together",
+            rows=120,
+            labels=(words, words[::-1]),
+            target="{kind: budget, escalation_rate: 0.3}",
+            text=lambda i: f"message number {i} about something. " * 4,
+        )
         config.write_text(config.read_text("utf-8").replace("max_tokens: 8}", f"max_tokens: 8{params}}}"), "utf-8")
         folders = ["--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path / "reports")]
         assert main(["estimate", str(config), "--json", *folders]) == 0

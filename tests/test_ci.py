@@ -50,9 +50,13 @@ def shell(project: Path, gate: str, previous: str = "") -> subprocess.CompletedP
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     env = os.environ | {
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "TASK": "mine.yaml",
-        "OPTIONS": "--predictions table.csv", "GATE": gate, "PREVIOUS": previous,
-    }  # fmt: skip
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TASK": "mine.yaml",
+        "OPTIONS": "--predictions table.csv",
+        "GATE": gate,
+        "PREVIOUS": previous,
+    }
     return subprocess.run(
         ["sh", "-e", "-c", "\n".join(SHOWN)], cwd=project, env=env, capture_output=True, text=True, check=False
     )

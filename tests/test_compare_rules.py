@@ -19,10 +19,25 @@ RESAMPLES = 60
 def test_the_rules_are_told_apart_by_the_truth(tmp_path: Path) -> None:
     out, picture = tmp_path / "rules.json", tmp_path / "rules.svg"
     done = subprocess.run(
-        [sys.executable, "scripts/compare_rules.py", "S1", "S4", "--resamples", str(RESAMPLES), "--workers", "1",
-         "--json", str(out), "--svg", str(picture)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "scripts/compare_rules.py",
+            "S1",
+            "S4",
+            "--resamples",
+            str(RESAMPLES),
+            "--workers",
+            "1",
+            "--json",
+            str(out),
+            "--svg",
+            str(picture),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found = {(r["case"], r["rule"]): r for r in json.loads(out.read_text("utf-8"))}
     for case in ("S1", "S4"):

@@ -173,9 +173,13 @@ def test_pooled_rows_all_certify_and_need_a_signal_that_no_row_chooses(tmp_path:
         (["target={kind: system_accuracy, at_least: 0.9}"], (0.0, 1.0, 0.0), ("fit", "certify", "test")),
         (["strong.splits=[test]"], (0.0, 1.0, 0.0), ("test",)),
         # without labels the strong model's answers stand in for them
-        (["dataset.label=null", "target={kind: agree_with_strong, within: 0.1}"], (0.0, 1.0, 0.0), ("fit", "certify", "test")),
+        (
+            ["dataset.label=null", "target={kind: agree_with_strong, within: 0.1}"],
+            (0.0, 1.0, 0.0),
+            ("fit", "certify", "test"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_left_out_of_the_layout_follows_from_signal_and_target(
     tmp_path: Path, said: list[str], layout: tuple[float, ...], strong: tuple[str, ...]
 ) -> None:

@@ -184,10 +184,15 @@ def test_no_key_client_or_exception_travels(task: TaskInput, monkeypatch: pytest
     """What is pickled for another process, and what comes back, names classes of plain values only."""
     monkeypatch.setenv("TOGETHER_API_KEY", "tgp-secret-in-no-pickle")
     allowed = {
-        "pipeline.engine.shards read", "pipeline.engine.shards Shard", "pipeline.engine.shards Asked",
-        "pipeline.engine.manifest computed", "pipeline.engine.manifest Manifest", "pipeline.engine.manifest Failure",
-        "cascade_threshold.pricing Price", "datetime date",
-    }  # fmt: skip
+        "pipeline.engine.shards read",
+        "pipeline.engine.shards Shard",
+        "pipeline.engine.shards Asked",
+        "pipeline.engine.manifest computed",
+        "pipeline.engine.manifest Manifest",
+        "pipeline.engine.manifest Failure",
+        "cascade_threshold.pricing Price",
+        "datetime date",
+    }
     with planned(task, task.run) as plan:
         there = [(computed, shards.read, shard) for shard in plan]
         back = [computed(shards.read, there[0][2]), computed(refuse, parts(task.run.directory)[0])]

@@ -28,8 +28,17 @@ def samples(path: Path, seed: int, *, sure: bool) -> int:
         right += correct
         choice = i % 4 if correct else (i + 1) % 4
         scores = [[4 * confidence - 4 if j == choice else -4.0, j == choice] for j in range(4)]
-        lines.append({"doc_id": i, "doc": {}, "target": i % 4, "arguments": [], "resps": [[s] for s in scores], "filtered_resps": scores,
-                      "acc": float(correct)})  # fmt: skip
+        lines.append(
+            {
+                "doc_id": i,
+                "doc": {},
+                "target": i % 4,
+                "arguments": [],
+                "resps": [[s] for s in scores],
+                "filtered_resps": scores,
+                "acc": float(correct),
+            }
+        )
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return right
 
@@ -41,9 +50,13 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, int]
     right = samples(folder / "samples_small.jsonl", 1, sure=False)
     samples(folder / "samples_large.jsonl", 2, sure=True)
     done = subprocess.run(
-        ["sh", str(ROOT / "examples" / "lm_eval.sh"), "samples_small.jsonl", "samples_large.jsonl", "arc"], cwd=folder, text=True,
-        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "WITHIN": "0.05"}, capture_output=True, check=False,
-    )  # fmt: skip
+        ["sh", str(ROOT / "examples" / "lm_eval.sh"), "samples_small.jsonl", "samples_large.jsonl", "arc"],
+        cwd=folder,
+        text=True,
+        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "WITHIN": "0.05"},
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, right
 

@@ -46,9 +46,11 @@ async def _read_in_bounds() -> None:
     plain = json.dumps({"choices": ["x" * 1000] * 1000}).encode()
     raw_deflate = zlib.compressobj(wbits=-15)
     for encoding, packed in (
-        ("", plain), ("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)),
+        ("", plain),
+        ("gzip", gzip.compress(plain)),
+        ("deflate", zlib.compress(plain)),
         ("deflate", raw_deflate.compress(plain) + raw_deflate.flush()),
-    ):  # fmt: skip
+    ):
         assert await bounded.read(parts(packed), encoding) == plain
     bomb = gzip.compress(b" " * 200_000_000)
     with pytest.raises(bounded.TooLargeError):
@@ -146,9 +148,14 @@ def test_row_67_what_follows_a_compressed_body_or_holds_nothing_is_bounded_too(m
         data = bytes(chance.choices(b"ab" if chance.random() < 0.5 else range(256), k=chance.randrange(3000)))
         raw = zlib.compressobj(wbits=-15)
         packed, encoding = chance.choice(
-            [(gzip.compress(data), "gzip"), (gzip.compress(data[:50]) + gzip.compress(data[50:]), "gzip"),
-             (zlib.compress(data), "deflate"), (raw.compress(data) + raw.flush(), "deflate"), (data, "")]
-        )  # fmt: skip
+            [
+                (gzip.compress(data), "gzip"),
+                (gzip.compress(data[:50]) + gzip.compress(data[50:]), "gzip"),
+                (zlib.compress(data), "deflate"),
+                (raw.compress(data) + raw.flush(), "deflate"),
+                (data, ""),
+            ]
+        )
         if encoding == "deflate" and packed[:1] and packed[0] & 15 == 8 and packed[:2] != zlib.compress(b"")[:2]:
             continue  # raw deflate that begins like a header cannot be told from one
         cuts = sorted(chance.randrange(len(packed) + 1) for _ in range(chance.randrange(6)))
@@ -157,10 +164,15 @@ def test_row_67_what_follows_a_compressed_body_or_holds_nothing_is_bounded_too(m
 
 
 GOOD = {
-    "id": "x", "object": "chat.completion", "model": "m", "choices": [
-        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "spam"}, "logprobs": None}],
-    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}, "error": None,
-}  # fmt: skip
+    "id": "x",
+    "object": "chat.completion",
+    "model": "m",
+    "choices": [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "spam"}, "logprobs": None}
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    "error": None,
+}
 
 
 @given(altered(GOOD))
@@ -174,14 +186,21 @@ def test_rows_08_10_what_is_kept_as_a_reply_is_one_that_can_be_read(value) -> No
 @pytest.mark.parametrize(
     ("body", "state", "reason"),
     [
-        ({"result": GOOD}, "ok", ""), ({"model": "m", "done": True, "message": {"content": "spam"}}, "ok", ""),
-        ({"object": "response", "output": []}, "invalid", "not_a_completion"), ({"status": "queued"}, "invalid", "not_a_completion"),
-        ({"object": "chat.completion.chunk", "choices": [{"delta": {"content": "spam"}}]}, "invalid", "not_a_completion"),
-        ({"object": "chat.completion", "usage": {}}, "ok", "empty"), ({**GOOD, "choices": []}, "ok", "empty"),
+        ({"result": GOOD}, "ok", ""),
+        ({"model": "m", "done": True, "message": {"content": "spam"}}, "ok", ""),
+        ({"object": "response", "output": []}, "invalid", "not_a_completion"),
+        ({"status": "queued"}, "invalid", "not_a_completion"),
+        (
+            {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "spam"}}]},
+            "invalid",
+            "not_a_completion",
+        ),
+        ({"object": "chat.completion", "usage": {}}, "ok", "empty"),
+        ({**GOOD, "choices": []}, "ok", "empty"),
         ({**GOOD, "choices": [{"finish_reason": "SAFETY", "message": {"content": None}}]}, "ok", ""),
         ({**GOOD, "choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "No."}}]}, "ok", ""),
     ],
-)  # fmt: skip
+)
 def test_rows_08_10_a_reply_of_another_form_is_kept_where_it_can_be_read_and_asked_once_more_where_not(
     body, state, reason
 ) -> None:

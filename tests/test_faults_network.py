@@ -243,10 +243,15 @@ def test_row_07_one_deadline_covers_the_whole_attempt(ask, step):
 
 @pytest.mark.parametrize(
     ("step", "reason"),
-    [(raw(b'{"choices": [{"mess'), "not_json"), (raw(b"[]"), "not_json"), (raw(b""), "not_json"), (HTML, "html"),
-     (raw(b'{"error": {"message": "upstream"}}'), "error_body")],
+    [
+        (raw(b'{"choices": [{"mess'), "not_json"),
+        (raw(b"[]"), "not_json"),
+        (raw(b""), "not_json"),
+        (HTML, "html"),
+        (raw(b'{"error": {"message": "upstream"}}'), "error_body"),
+    ],
     ids=["cut JSON", "no object", "nothing", "web page", "error with status 200"],
-)  # fmt: skip
+)
 def test_rows_08_09_a_reply_that_is_none_is_retried_and_its_raw_body_kept(ask, store, step, reason):
     with FakeProvider({"row 3.": [step], "row 4.": [step] * 9}) as api:
         report = ask(api, rows(8))
@@ -263,9 +268,14 @@ def test_rows_08_09_a_reply_that_is_none_is_retried_and_its_raw_body_kept(ask, s
 
 @pytest.mark.parametrize(
     ("status", "message", "error", "code"),
-    [(401, "bad key", AccessError, 2), (402, "", CreditExhausted, 3), (403, "no access to this model", AccessError, 2), (404, "no such model", AccessError, 2),
-     (429, "insufficient_quota: check your billing", CreditExhausted, 3)],
-)  # fmt: skip
+    [
+        (401, "bad key", AccessError, 2),
+        (402, "", CreditExhausted, 3),
+        (403, "no access to this model", AccessError, 2),
+        (404, "no such model", AccessError, 2),
+        (429, "insufficient_quota: check your billing", CreditExhausted, 3),
+    ],
+)
 def test_row_20_what_no_retry_can_mend_stops_the_run_at_one_post(ask, status, message, error, code):
     with FakeProvider(lambda post: http(status, message=message)) as api:
         with pytest.raises(error) as stopped:
@@ -276,10 +286,16 @@ def test_row_20_what_no_retry_can_mend_stops_the_run_at_one_post(ask, status, me
 
 @pytest.mark.parametrize(
     ("status", "message", "reason"),
-    [(400, "This model's maximum context length is 4096 tokens", "too_long"), (403, "Input token count exceeds the context window: too long", "too_long"),
-     (413, "too large", "too_long"), (422, "input is too long", "too_long"), (400, "blocked by content filter", "filtered"),
-     (400, "exceed_context_size_error", "too_long"), (422, "cannot process", "http_422")],
-)  # fmt: skip
+    [
+        (400, "This model's maximum context length is 4096 tokens", "too_long"),
+        (403, "Input token count exceeds the context window: too long", "too_long"),
+        (413, "too large", "too_long"),
+        (422, "input is too long", "too_long"),
+        (400, "blocked by content filter", "filtered"),
+        (400, "exceed_context_size_error", "too_long"),
+        (422, "cannot process", "http_422"),
+    ],
+)
 def test_row_21_a_row_that_is_refused_is_recorded_never_asked_again_and_the_others_go_on(
     ask, store, status, message, reason
 ):

@@ -271,9 +271,15 @@ def test_row_26_a_killed_collect_ends_in_the_same_artefacts_as_one_that_was_not(
 
 
 WRITES = [
-    ("write", "replies.parquet"), ("rename", "tokens.parquet"), ("rename", "predictions.parquet"), ("write", "predictions.parquet"),
-    ("rename", "run.json"), ("rename", "sweep.parquet"), ("rename", "recommendation.json"), ("rename", "policy.json"),
-]  # fmt: skip
+    ("write", "replies.parquet"),
+    ("rename", "tokens.parquet"),
+    ("rename", "predictions.parquet"),
+    ("write", "predictions.parquet"),
+    ("rename", "run.json"),
+    ("rename", "sweep.parquet"),
+    ("rename", "recommendation.json"),
+    ("rename", "policy.json"),
+]
 
 
 @pytest.fixture(scope="module")

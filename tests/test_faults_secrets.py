@@ -147,9 +147,14 @@ def test_row_59_a_real_key_is_refused_over_plain_http_before_anything_is_sent(pr
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("TOGETHER_BASE_URL", "http://127.0.0.1:notaport"), ("TOGETHER_BASE_URL", "http://[::1"), ("TOGETHER_BASE_URL", "http://127.0.0.1:99999"),
-     ("TOGETHER_API_KEY", f"{KEY}\nX: {KEY}"), ("TOGETHER_API_KEY", f"{KEY}é")],
-)  # fmt: skip
+    [
+        ("TOGETHER_BASE_URL", "http://127.0.0.1:notaport"),
+        ("TOGETHER_BASE_URL", "http://[::1"),
+        ("TOGETHER_BASE_URL", "http://127.0.0.1:99999"),
+        ("TOGETHER_API_KEY", f"{KEY}\nX: {KEY}"),
+        ("TOGETHER_API_KEY", f"{KEY}é"),
+    ],
+)
 def test_an_address_or_key_that_cannot_be_used_is_no_bug_and_nothing_is_sent(project, monkeypatch, capfd, name, value):
     with FakeProvider() as api:
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)
@@ -265,11 +270,14 @@ PLAIN = Request(
 )
 texts = st.text(max_size=20)
 OTHERS = {
-    "service": texts, "model": texts, "repeat": st.integers(0, 9), "top_logprobs": st.none() | st.integers(0, 20),
+    "service": texts,
+    "model": texts,
+    "repeat": st.integers(0, 9),
+    "top_logprobs": st.none() | st.integers(0, 20),
     "messages": st.lists(st.fixed_dictionaries({"role": texts, "content": texts}), max_size=3).map(tuple),
     "params": st.dictionaries(texts, st.none() | st.booleans() | st.integers() | texts, max_size=3),
     "answers": st.lists(texts, max_size=3).map(tuple),
-}  # fmt: skip
+}
 
 
 @given(field=st.sampled_from(sorted(OTHERS)), data=st.data())

@@ -79,14 +79,19 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (CONFIG.replace("temperature: 0", "temperature: hot"), "temperature is 'hot', which is not a number"),
         (CONFIG.replace("temperature: 0", "stop: 2026-11-22"), "stop is '2026-11-22' (date), which JSON cannot hold"),
         (CONFIG.replace("temperature: 0", "logit_bias: {5: 1}"), "which is not text; put it in quotes"),
-        (CONFIG.replace("within: 0.05", "within: little"), "odd.yaml:9: target.within: 'little' is not a number; it must be between 0 and 1"),
+        (
+            CONFIG.replace("within: 0.05", "within: little"),
+            "odd.yaml:9: target.within: 'little' is not a number; it must be between 0 and 1",
+        ),
         (CONFIG.replace("within: 0.05", "within: '0.05'"), "'0.05' is not a number; write it without quotes"),
         (CONFIG + "seed: !!python/object/apply:os.system [echo]\n", "odd.yaml:10: holds a tag"),
         (CONFIG + "labels: [a, b]\n", "found duplicate key"),
-        (nested(400), "nested deeper"), ("- a\n- b\n", "a config is a mapping"), ("a: \x07\n", "not valid YAML"),
+        (nested(400), "nested deeper"),
+        ("- a\n- b\n", "a config is a mapping"),
+        ("a: \x07\n", "not valid YAML"),
         (CONFIG + "description: " + "x" * 600_000, "more than 500,000 bytes"),
     ],
-)  # fmt: skip
+)
 def test_row_76_a_config_beyond_the_limits_is_refused_by_line_key_and_rule(estimate, config, said) -> None:
     code, err = estimate(config=config)
     assert (code, said in err) == (2, True), err
@@ -136,17 +141,29 @@ def bomb() -> bytes:
 
 WIDE = 200_000
 DATASETS = {
-    "deep": ("rows_jsonl", b'{"id": "r", "label": "a", "text": ' + nested(100_000).encode() + b"}\n", "nested deeper than 100"),
+    "deep": (
+        "rows_jsonl",
+        b'{"id": "r", "label": "a", "text": ' + nested(100_000).encode() + b"}\n",
+        "nested deeper than 100",
+    ),
     "deep_objects": ("rows_jsonl", b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "nested deeper than 100"),
-    "digits": ("rows_jsonl", b'{"id": "r", "label": "a", "text": ' + b"9" * 5_000 + b"}\n", "a whole number of 5,000 digits"),
+    "digits": (
+        "rows_jsonl",
+        b'{"id": "r", "label": "a", "text": ' + b"9" * 5_000 + b"}\n",
+        "a whole number of 5,000 digits",
+    ),
     "bytes": ("rows_jsonl", ROWS.encode() + b'{"id": "\xff"}\n', "not UTF-8: byte"),
     "name": ("rows_jsonl", ROWS.encode() + b'{"\\ud800": 1}\n', "a column's name holds half a character"),
-    "wide": ("rows_jsonl", json.dumps({str(i): 1 for i in range(WIDE)}).encode(), "200,000 columns; a table has at most 10,000"),
+    "wide": (
+        "rows_jsonl",
+        json.dumps({str(i): 1 for i in range(WIDE)}).encode(),
+        "200,000 columns; a table has at most 10,000",
+    ),
     "wide_csv": ("rows_csv", (",".join(map(str, range(WIDE))) + "\n").encode() * 3, "200,000 columns"),
     "wide_parquet": ("rows_parquet", lambda: parquet(pa.table({str(i): [1] for i in range(20_000)})), "20,000 columns"),
     "parquet_bomb": ("rows_parquet", lambda: bomb(), "column 'text' unpacks to 100,"),
     "no_parquet": ("rows_parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "damaged, or not a Parquet file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -184,14 +201,16 @@ def test_an_import_of_what_is_no_such_file_is_refused(tmp_path, kind, content) -
 @pytest.mark.parametrize(
     ("piped", "code", "said"),
     [
-        (nested(100_000).encode(), 0, "escalate"), (b'{"a":' * 100_000, 0, "escalate"), (b"", 0, "escalate"),
+        (nested(100_000).encode(), 0, "escalate"),
+        (b'{"a":' * 100_000, 0, "escalate"),
+        (b"", 0, "escalate"),
         (b'{"choices": [' + b"9" * 5_000 + b"]}", 0, "escalate"),
         (json.dumps(one_token(0.99)).encode("utf-16"), 2, "standard input: not UTF-8 (byte 0 is 0xff)"),
         (b'{"choices": "\xe9"}', 2, "not UTF-8 (byte 13 is 0xe9)"),
         (b" " * 16_000_001, 2, "more than 16,000,000 bytes"),
         (b"\xef\xbb\xbf" + json.dumps(one_token(0.99)).encode(), 0, '"accept"'),
     ],
-)  # fmt: skip
+)
 def test_route_decides_or_refuses_whatever_is_piped_in(policy, piped, code, said) -> None:
     found, out, err = documented(["route", "--policy", policy], piped)
     assert (found, said in out + err) == (code, True), (out, err)
@@ -199,8 +218,14 @@ def test_route_decides_or_refuses_whatever_is_piped_in(policy, piped, code, said
 
 @pytest.mark.parametrize(
     "content",
-    [nested(100_000), '{"schema":' * 5_000, '{"schema": "cascade-policy/1", "threshold": ' + "9" * 5_000 + "}", '{"schema": NaN}', "\x00"],
-)  # fmt: skip
+    [
+        nested(100_000),
+        '{"schema":' * 5_000,
+        '{"schema": "cascade-policy/1", "threshold": ' + "9" * 5_000 + "}",
+        '{"schema": NaN}',
+        "\x00",
+    ],
+)
 def test_a_policy_beyond_the_limits_is_no_policy(tmp_path, content) -> None:
     (tmp_path / "policy.json").write_text(content)
     code, _, err = documented(["route", "--policy", str(tmp_path / "policy.json")], b"{}")
@@ -300,9 +325,17 @@ def test_the_limits_are_those_that_the_documentation_states() -> None:
 
     text = (Path(__file__).parent.parent / "docs" / "limits.md").read_text("utf-8")
     limits = (
-        json_text.MOST_DEPTH, json_text.MOST_DIGITS, yaml_text.MOST_BYTES, yaml_text.MOST_DEPTH, yaml_text.MOST_VALUES, table_reader.MOST_COLUMNS,
-        table_reader.MOST_LINE, bounded.MOST_BYTES, policy_schema.MOST_BYTES, log_file.MOST_LINE,
-    )  # fmt: skip
+        json_text.MOST_DEPTH,
+        json_text.MOST_DIGITS,
+        yaml_text.MOST_BYTES,
+        yaml_text.MOST_DEPTH,
+        yaml_text.MOST_VALUES,
+        table_reader.MOST_COLUMNS,
+        table_reader.MOST_LINE,
+        bounded.MOST_BYTES,
+        policy_schema.MOST_BYTES,
+        log_file.MOST_LINE,
+    )
     for limit in limits:
         assert f" {limit:,} " in text, limit
 

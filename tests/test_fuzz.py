@@ -32,45 +32,130 @@ CASES = Path(__file__).parent / "foreign_cases"
 RETRIEVAL = Path(__file__).resolve().parent.parent / "configs" / "retrieval_relevance.yaml"
 PRICE = {"input": 1, "output": 2, "as_of": "2026-11-22", "source": "made up"}
 CONFIG: dict[str, Any] = {
-    "task": "odd", "kind": "classify", "labels": ["a", "b"], "prompt": {"system": "say", "user": "{text}"}, "provider": "recorded",
-    "dataset": {"path": "rows.jsonl", "id": "id", "label": "label", "group": "g", "segment": "s", "split": {"fit": 0.3, "certify": 0.5, "test": 0.2},
-                "prevalence": {"a": 0.5, "b": 0.5}},
-    "cheap": {"model": "m", "replies": "cheap.jsonl", "usd_per_million_tokens": PRICE, "top_logprobs": 4,
-              "params": {"temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}}},
-    "strong": {"model": "n", "replies": "strong.jsonl", "usd_per_million_tokens": PRICE, "params": {"max_tokens": 8}, "splits": ["certify", "test"]},
-    "target": {"kind": "match_strong", "within": 0.05, "certainty": 0.9, "label_floors": {"a": 0.5}, "label_groups": {"z": ["a"]}},
-    "signal": "auto", "calibration": "auto", "max_failure_rate": 0.5, "max_unreadable": 0.5, "looks": {"planned": 3}, "review_after_days": 9,
-    "volume": {"requests_per_month": 5}, "report": {"examples": "full"}, "seed": 3,
-}  # fmt: skip
+    "task": "odd",
+    "kind": "classify",
+    "labels": ["a", "b"],
+    "prompt": {"system": "say", "user": "{text}"},
+    "provider": "recorded",
+    "dataset": {
+        "path": "rows.jsonl",
+        "id": "id",
+        "label": "label",
+        "group": "g",
+        "segment": "s",
+        "split": {"fit": 0.3, "certify": 0.5, "test": 0.2},
+        "prevalence": {"a": 0.5, "b": 0.5},
+    },
+    "cheap": {
+        "model": "m",
+        "replies": "cheap.jsonl",
+        "usd_per_million_tokens": PRICE,
+        "top_logprobs": 4,
+        "params": {"temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}},
+    },
+    "strong": {
+        "model": "n",
+        "replies": "strong.jsonl",
+        "usd_per_million_tokens": PRICE,
+        "params": {"max_tokens": 8},
+        "splits": ["certify", "test"],
+    },
+    "target": {
+        "kind": "match_strong",
+        "within": 0.05,
+        "certainty": 0.9,
+        "label_floors": {"a": 0.5},
+        "label_groups": {"z": ["a"]},
+    },
+    "signal": "auto",
+    "calibration": "auto",
+    "max_failure_rate": 0.5,
+    "max_unreadable": 0.5,
+    "looks": {"planned": 3},
+    "review_after_days": 9,
+    "volume": {"requests_per_month": 5},
+    "report": {"examples": "full"},
+    "seed": 3,
+}
 ROWS = [{"id": f"r{i}", "text": f"text {i}", "label": "ab"[i % 2], "g": f"g{i}", "s": "x"} for i in range(12)]
 TABLE = [
-    {"example_id": f"r{i}", "confidence": 0.3 + 0.02 * i, "cheap_correct": i % 3 != 0, "cheap_answer": "ab"[i % 2], "label": "ab"[i % 2],
-     "strong_correct": True, "strong_answer": "ab"[i % 2], "cheap_usd": 0.1, "strong_usd": 1.0, "group": f"g{i}", "segment": "x",
-     "split": ["fit", "certify", "test"][i % 3]} for i in range(30)
-]  # fmt: skip
+    {
+        "example_id": f"r{i}",
+        "confidence": 0.3 + 0.02 * i,
+        "cheap_correct": i % 3 != 0,
+        "cheap_answer": "ab"[i % 2],
+        "label": "ab"[i % 2],
+        "strong_correct": True,
+        "strong_answer": "ab"[i % 2],
+        "cheap_usd": 0.1,
+        "strong_usd": 1.0,
+        "group": f"g{i}",
+        "segment": "x",
+        "split": ["fit", "certify", "test"][i % 3],
+    }
+    for i in range(30)
+]
 REPLIES = [{"custom_id": f"r{i}", "response": {"status_code": 200, "body": body("ab"[i % 2])}} for i in range(12)]
 POLICY = document()
 DECISIONS = [
-    {**Policy(POLICY).decide(one_token(c)).to_dict(), "label": "spam", "time": "2026-11-22T10:00:00Z", "strong_answer": "spam"}
+    {
+        **Policy(POLICY).decide(one_token(c)).to_dict(),
+        "label": "spam",
+        "time": "2026-11-22T10:00:00Z",
+        "strong_answer": "spam",
+    }
     for c in [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99] * 6
-]  # fmt: skip
+]
 IMPORTS: dict[str, Any] = {
     "batch": REPLIES,
-    "lm-eval": [{"doc_id": i, "target": 0, "filtered_resps": [[-1.0, False], [-2.0, False]], "acc": 1.0} for i in range(5)],
+    "lm-eval": [
+        {"doc_id": i, "target": 0, "filtered_resps": [[-1.0, False], [-2.0, False]], "acc": 1.0} for i in range(5)
+    ],
     "decisions": DECISIONS[:6],
-    "promptfoo": {"results": {"results": [
-        {"testIdx": i, "promptIdx": 0, "provider": {"id": "p"}, "response": {"output": "a", "logProbs": [-0.1], "cost": 0.1}, "success": True}
-        for i in range(5)]}},
-    "inspect": {"samples": [
-        {"id": i, "epoch": 1, "target": ["a"], "scores": {"x": {"value": "C", "answer": "a"}},
-         "output": {"model": "m", "choices": [{"message": {"content": [{"type": "text", "text": "a"}]}, "logprobs": {"content": [
-             {"token": "a", "bytes": [97], "logprob": -0.1, "top_logprobs": []}]}, "stop_reason": "stop"}]}} for i in range(4)]},
-}  # fmt: skip
+    "promptfoo": {
+        "results": {
+            "results": [
+                {
+                    "testIdx": i,
+                    "promptIdx": 0,
+                    "provider": {"id": "p"},
+                    "response": {"output": "a", "logProbs": [-0.1], "cost": 0.1},
+                    "success": True,
+                }
+                for i in range(5)
+            ]
+        }
+    },
+    "inspect": {
+        "samples": [
+            {
+                "id": i,
+                "epoch": 1,
+                "target": ["a"],
+                "scores": {"x": {"value": "C", "answer": "a"}},
+                "output": {
+                    "model": "m",
+                    "choices": [
+                        {
+                            "message": {"content": [{"type": "text", "text": "a"}]},
+                            "logprobs": {
+                                "content": [{"token": "a", "bytes": [97], "logprob": -0.1, "top_logprobs": []}]
+                            },
+                            "stop_reason": "stop",
+                        }
+                    ],
+                },
+            }
+            for i in range(4)
+        ]
+    },
+}
 
 fuzzed = settings(
-    max_examples=max(5, settings.default.max_examples // 10), suppress_health_check=list(HealthCheck),
+    max_examples=max(5, settings.default.max_examples // 10),
+    suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # making an example smaller takes longer than reading it
-)  # fmt: skip
+)
 
 
 def lines(value: Any) -> bytes:

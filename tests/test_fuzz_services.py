@@ -40,9 +40,22 @@ def drawn(chance: random.Random, valid: Any) -> bytes:
 
 
 ODD_HEADERS = {
-    name: ["nan", "inf", "-1", "1e400", "9" * 400, "²", "gzip", "br", "gzip, gzip", "Wed, 30 Feb 2026 00:00:00 GMT", ";", "\x7f"]
+    name: [
+        "nan",
+        "inf",
+        "-1",
+        "1e400",
+        "9" * 400,
+        "²",
+        "gzip",
+        "br",
+        "gzip, gzip",
+        "Wed, 30 Feb 2026 00:00:00 GMT",
+        ";",
+        "\x7f",
+    ]
     for name in ("Retry-After", "retry-after-ms", "x-ratelimit-reset", "x-request-id", "Content-Encoding")
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow

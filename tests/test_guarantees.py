@@ -109,12 +109,15 @@ def naive_match(draw) -> float | None:
     return float(draw.confidence[order[fine[-1]]]) if len(fine) else None
 
 
-@pytest.mark.parametrize(("name", "target", "choose", "least"), [
-    ("S4", "accepted_accuracy", naive_accepted, 0.9),
-    ("S1", "accepted_accuracy", naive_accepted, 0.4),
-    ("S1", "match_strong", naive_match, 0.4),
-    ("S4", "match_strong", naive_match, 0.4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "target", "choose", "least"),
+    [
+        ("S4", "accepted_accuracy", naive_accepted, 0.9),
+        ("S1", "accepted_accuracy", naive_accepted, 0.4),
+        ("S1", "match_strong", naive_match, 0.4),
+        ("S4", "match_strong", naive_match, 0.4),
+    ],
+)
 def test_the_naive_choice_breaks_the_same_promise_about_half_the_time_or_nearly_always(name, target, choose, least):
     population, runs = Population(name), 400
     draws = (population.draw(500, np.random.default_rng([9, run])) for run in range(runs))
@@ -139,18 +142,32 @@ def as_rows(draw, labels=None) -> Rows:
     text = np.full(n, None, dtype=object)
     name = labels if labels is not None else text
     return Rows(
-        example_id=text, split=text, group=draw.group.astype(object), segment=text, label=name, cheap_answer=text, strong_answer=text,
-        confidence=draw.confidence, cheap_correct=draw.cheap, strong_correct=draw.strong, cheap_usd=empty, strong_usd=empty,
-        cheap_s=empty, strong_s=empty,
-    )  # fmt: skip
+        example_id=text,
+        split=text,
+        group=draw.group.astype(object),
+        segment=text,
+        label=name,
+        cheap_answer=text,
+        strong_answer=text,
+        confidence=draw.confidence,
+        cheap_correct=draw.cheap,
+        strong_correct=draw.strong,
+        cheap_usd=empty,
+        strong_usd=empty,
+        cheap_s=empty,
+        strong_s=empty,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "per_group"), [(clusters.ONE_ROW, 1.5), (clusters.MEANS, 4)])
-@pytest.mark.parametrize(("name", "goal"), [
-    ("S4", Goal("accepted_accuracy", DELTA, at_least=AT_LEAST)),
-    ("S1", Goal("match_strong", DELTA, within=WITHIN)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "goal"),
+    [
+        ("S4", Goal("accepted_accuracy", DELTA, at_least=AT_LEAST)),
+        ("S1", Goal("match_strong", DELTA, within=WITHIN)),
+    ],
+)
 def test_a_promise_about_groups_holds_though_their_rows_are_copies_of_each_other(name, goal, way, per_group):
     population, runs, count = Population(name), 100, 0
     n_groups = 400
@@ -240,9 +257,13 @@ def test_mapie_certifies_a_single_threshold_exactly_when_we_do():
         t = float(rng.uniform(0.1, 0.5))
         kept = confidence >= t
         peer = BinaryClassificationController(
-            lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]), risk="precision", target_level=AT_LEAST, confidence_level=1 - DELTA,
-            list_predict_params=np.array([t]), fwer_method="bonferroni",
-        )  # fmt: skip
+            lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]),
+            risk="precision",
+            target_level=AT_LEAST,
+            confidence_level=1 - DELTA,
+            list_predict_params=np.array([t]),
+            fwer_method="bonferroni",
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns when nothing is controlled
             peer.calibrate(confidence[:, None], right)
@@ -260,12 +281,20 @@ def test_mapie_certifies_a_single_threshold_exactly_when_we_do():
 
 # escalation tables of STATISTICS 4.2 and 4.3: (population, within or at_least, n, share escalated)
 POWER = [
-    ("match_strong", "S1", 0.02, 200, 0.41), ("match_strong", "S1", 0.02, 500, 0.28), ("match_strong", "S1", 0.02, 1000, 0.24),
-    ("match_strong", "S1", 0.01, 1000, 0.37), ("match_strong", "S4", 0.02, 1000, 0.42), ("match_strong", "S1", 0.02, 5000, 0.20),
-    ("accepted_accuracy", "S1", 0.95, 200, 0.77), ("accepted_accuracy", "S1", 0.95, 500, 0.48), ("accepted_accuracy", "S1", 0.95, 1000, 0.31),
-    ("accepted_accuracy", "S1", 0.95, 5000, 0.25), ("accepted_accuracy", "S3", 0.95, 1000, 0.80), ("accepted_accuracy", "S4", 0.95, 1000, 0.99),
+    ("match_strong", "S1", 0.02, 200, 0.41),
+    ("match_strong", "S1", 0.02, 500, 0.28),
+    ("match_strong", "S1", 0.02, 1000, 0.24),
+    ("match_strong", "S1", 0.01, 1000, 0.37),
+    ("match_strong", "S4", 0.02, 1000, 0.42),
+    ("match_strong", "S1", 0.02, 5000, 0.20),
+    ("accepted_accuracy", "S1", 0.95, 200, 0.77),
+    ("accepted_accuracy", "S1", 0.95, 500, 0.48),
+    ("accepted_accuracy", "S1", 0.95, 1000, 0.31),
+    ("accepted_accuracy", "S1", 0.95, 5000, 0.25),
+    ("accepted_accuracy", "S3", 0.95, 1000, 0.80),
+    ("accepted_accuracy", "S4", 0.95, 1000, 0.99),
     ("accepted_accuracy", "S5", 0.95, 5000, 0.84),
-]  # fmt: skip
+]
 
 
 def escalated(target: str, name: str, number: float, n: int, runs: int) -> np.ndarray:

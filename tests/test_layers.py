@@ -20,14 +20,48 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline.terminal": {"pipeline.redact", "pipeline.errors"},
     "pipeline.config": {"cascade_threshold", "pipeline.errors", "pipeline.redact"},
     "pipeline.run": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.redact"},
-    "pipeline.collect": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.demo", "pipeline.redact", "pipeline.terminal"},
+    "pipeline.collect": {
+        "cascade_threshold",
+        "pipeline.errors",
+        "pipeline.config",
+        "pipeline.run",
+        "pipeline.demo",
+        "pipeline.redact",
+        "pipeline.terminal",
+    },
     "pipeline.demo": {"pipeline.errors"},
-    "pipeline.engine": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect", "pipeline.decide"},
-    "pipeline.store_commands": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
-    "pipeline.chosen_tasks": {"pipeline.terminal", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.collect"},
+    "pipeline.engine": {
+        "cascade_threshold",
+        "pipeline.errors",
+        "pipeline.config",
+        "pipeline.run",
+        "pipeline.collect",
+        "pipeline.decide",
+    },
+    "pipeline.store_commands": {
+        "pipeline.terminal",
+        "pipeline.errors",
+        "pipeline.config",
+        "pipeline.run",
+        "pipeline.collect",
+    },
+    "pipeline.chosen_tasks": {
+        "pipeline.terminal",
+        "pipeline.errors",
+        "pipeline.config",
+        "pipeline.run",
+        "pipeline.collect",
+    },
     "pipeline.decide": {"cascade_threshold", "pipeline.errors", "pipeline.config"},
-    "pipeline.deliver": {"cascade_threshold", "pipeline.errors", "pipeline.config", "pipeline.run", "pipeline.decide", "pipeline.terminal"},
-}  # fmt: skip
+    "pipeline.deliver": {
+        "cascade_threshold",
+        "pipeline.errors",
+        "pipeline.config",
+        "pipeline.run",
+        "pipeline.decide",
+        "pipeline.terminal",
+    },
+}
 ALL_OF_THEM = {
     "pipeline",
     "pipeline.evaluation",
@@ -111,9 +145,27 @@ def test_decide_knows_no_path_clock_network_or_global_chance(name: str) -> None:
 
 LAID_OUT = ("pipeline.deliver.report", "pipeline.deliver.formats", "pipeline.deliver.summary")
 STATISTICS = {
-    "mean", "average", "median", "quantile", "percentile", "std", "var", "cov", "nanmean", "nanmedian", "nanquantile",
-    "histogram", "bincount", "cumsum", "argsort", "unique", "groupby", "value_counts", "ppf", "cdf",
-}  # fmt: skip
+    "mean",
+    "average",
+    "median",
+    "quantile",
+    "percentile",
+    "std",
+    "var",
+    "cov",
+    "nanmean",
+    "nanmedian",
+    "nanquantile",
+    "histogram",
+    "bincount",
+    "cumsum",
+    "argsort",
+    "unique",
+    "groupby",
+    "value_counts",
+    "ppf",
+    "cdf",
+}
 
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n.startswith(LAID_OUT)])

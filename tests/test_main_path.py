@@ -39,9 +39,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
 BANDED = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
 DECIDED = (
-    "predictions.parquet", "calibration.json", "reliability.parquet", "sweep.parquet", "recommendation.json", "policy.json",
+    "predictions.parquet",
+    "calibration.json",
+    "reliability.parquet",
+    "sweep.parquet",
+    "recommendation.json",
+    "policy.json",
     "decision.json",
-)  # fmt: skip
+)
 
 
 def command(*arguments: str, folder: Path) -> int:
@@ -87,14 +92,35 @@ def test_tables_have_the_pinned_columns_and_types(job: tuple[Path, dict[str, Any
     run = run_of(job)
     tokens = pq.read_schema(run / "tokens.parquet")
     wanted = {
-        "request_id": "string", "example_id": "string", "role": "string", "position": "int32", "token": "string", "bytes": "binary",
-        "logprob": "double", "in_answer": "bool",
-    }  # fmt: skip
+        "request_id": "string",
+        "example_id": "string",
+        "role": "string",
+        "position": "int32",
+        "token": "string",
+        "bytes": "binary",
+        "logprob": "double",
+        "in_answer": "bool",
+    }
     assert {name: str(tokens.field(name).type) for name in wanted} == wanted
     assert [f.name for f in tokens.field("alternatives").type.value_type] == ["token", "bytes", "logprob"]
     predictions = pd.read_parquet(run / "predictions.parquet")
-    for name in ("example_id", "split", "group", "segment", "label", "cheap_answer", "cheap_status", "cheap_correct", "strong_answer",
-                 "strong_status", "strong_correct", "cheap_usd", "strong_usd", "confidence", *(f"signal_{s}" for s in SIGNALS)):  # fmt: skip
+    for name in (
+        "example_id",
+        "split",
+        "group",
+        "segment",
+        "label",
+        "cheap_answer",
+        "cheap_status",
+        "cheap_correct",
+        "strong_answer",
+        "strong_status",
+        "strong_correct",
+        "cheap_usd",
+        "strong_usd",
+        "confidence",
+        *(f"signal_{s}" for s in SIGNALS),
+    ):
         assert name in predictions
     assert len(predictions) == 700
     assert predictions["example_id"].is_unique

@@ -41,8 +41,19 @@ for path in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("readers")
-    done = main(["evaluate", str(CONFIG), "--limit", "400", "--quiet", "--runs-dir", str(folder / "runs"),
-                 "--reports-dir", str(folder / "reports")])  # fmt: skip
+    done = main(
+        [
+            "evaluate",
+            str(CONFIG),
+            "--limit",
+            "400",
+            "--quiet",
+            "--runs-dir",
+            str(folder / "runs"),
+            "--reports-dir",
+            str(folder / "reports"),
+        ]
+    )
     assert done == 0
     return sorted((folder / "runs").rglob("*.parquet"))
 

@@ -100,9 +100,15 @@ def test_answers_in_a_table_are_read_as_replies_are(
     seen = []
     for written in (False, True):
         shown = [
-            (*row[:3], *(forms[(i + k) % len(forms)].format(answer.upper()) if written else answer for k, answer in enumerate(row[3:])))
+            (
+                *row[:3],
+                *(
+                    forms[(i + k) % len(forms)].format(answer.upper()) if written else answer
+                    for k, answer in enumerate(row[3:])
+                ),
+            )
             for i, row in enumerate(rows)
-        ]  # fmt: skip
+        ]
         with Path("t.csv").open("w", newline="") as out:
             csv.writer(out).writerows([("example_id", "confidence", "label", "cheap_answer", "strong_answer"), *shown])
         for kind in ("match_strong", "agree_with_strong"):

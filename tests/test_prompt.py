@@ -19,12 +19,16 @@ NASTY = 'say "no" {text} }} \\ \n é 😀 \x00 \ud83d'
         ("{text}", {"text": "a {text} b"}, "a {text} b"),
         ("{{text}}", {}, "{text}"),
         ("{{{text}}}", {"text": "x"}, "{x}"),
-        ("{Ticket text}/{customer-id}/{e-mail (body)}", {"Ticket text": "a", "customer-id": "b", "e-mail (body)": "c"}, "a/b/c"),
+        (
+            "{Ticket text}/{customer-id}/{e-mail (body)}",
+            {"Ticket text": "a", "customer-id": "b", "e-mail (body)": "c"},
+            "a/b/c",
+        ),
         ("{a.b}{c[0]}{d!r}{f:>3}", {"a.b": "1", "c[0]": "2", "d!r": "3", "f:>3": "4"}, "1234"),
         ('{{"q": {text:json}}}', {"text": 'a"b'}, '{"q": "a\\"b"}'),
         ("no column at all }}{{", {}, "no column at all }{"),
     ],
-)  # fmt: skip
+)
 def test_placeholders(template, columns, expected):
     prompt = Prompt(user=template)
     assert prompt.filled(columns) == ({"role": "user", "content": expected},)
@@ -50,9 +54,11 @@ def test_what_is_no_template_is_refused(template):
 
 def few_shot(**changes):
     turns = [
-        {"role": "system", "content": "Sort."}, {"role": "user", "content": "win money now"}, {"role": "assistant", "content": "spam"},
+        {"role": "system", "content": "Sort."},
+        {"role": "user", "content": "win money now"},
+        {"role": "assistant", "content": "spam"},
         {"role": "user", "content": "{subject}: {text}"},
-    ]  # fmt: skip
+    ]
     return Prompt(messages=tuple({**turn, **changes.get(str(i), {})} for i, turn in enumerate(turns)))
 
 
@@ -60,8 +66,11 @@ def test_few_shot_turns_are_sent_in_their_order():
     prompt = few_shot()
     assert prompt.columns == ("subject", "text")
     assert [(m["role"], m["content"]) for m in prompt.filled({"subject": "s", "text": "t"})] == [
-        ("system", "Sort."), ("user", "win money now"), ("assistant", "spam"), ("user", "s: t"),
-    ]  # fmt: skip
+        ("system", "Sort."),
+        ("user", "win money now"),
+        ("assistant", "spam"),
+        ("user", "s: t"),
+    ]
 
 
 def test_the_digest_covers_every_turn_and_its_role():

@@ -78,9 +78,12 @@ def test_real_text_runs_to_a_verdict(
     for role, (count, places) in zip(("cheap", "strong"), SIZES[name], strict=True):
         size = train_linear.Size(count, places, 10.0, 1)
         metadata = {
-            **train_linear.about(config, role, size._asdict()), "kind": train_linear.KIND, "examines": train_linear.EXAMINES[config.kind],
-            "answers": train_linear.answers(config), "user": config.prompt.user if config.prompt else "",
-        }  # fmt: skip
+            **train_linear.about(config, role, size._asdict()),
+            "kind": train_linear.KIND,
+            "examines": train_linear.EXAMINES[config.kind],
+            "answers": train_linear.answers(config),
+            "user": config.prompt.user if config.prompt else "",
+        }
         weights = tmp_path / f"{role}.npz"
         train_linear.write(weights, train_linear.fit(config, taught[:count], size), metadata)
         overrides += ["--set", f"{role}.weights={weights}"]

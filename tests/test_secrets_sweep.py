@@ -186,10 +186,13 @@ def test_no_key_of_any_name_leaves_unencrypted_without_being_allowed_to(tmp_path
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ("s3://key:secret@bucket/a.csv?versionId=3", "s3://bucket/a.csv"), ("https://h/a.jsonl?sig=abc#x", "https://h/a.jsonl"),
-        ("az://token@c/x.parquet", "az://c/x.parquet"), ("data/a?b.csv", "data/a?b.csv"), ("s3:/u:p@b/x", "s3:/b/x"),
+        ("s3://key:secret@bucket/a.csv?versionId=3", "s3://bucket/a.csv"),
+        ("https://h/a.jsonl?sig=abc#x", "https://h/a.jsonl"),
+        ("az://token@c/x.parquet", "az://c/x.parquet"),
+        ("data/a?b.csv", "data/a?b.csv"),
+        ("s3:/u:p@b/x", "s3:/b/x"),
     ],
-)  # fmt: skip
+)
 def test_an_address_is_shown_without_what_opens_it(given, shown) -> None:
     assert bare_address(given) == shown
 

@@ -62,10 +62,15 @@ def week(project: Path, number: int, url: str) -> None:
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     env = os.environ | {
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "TASK": "configs/mine.yaml",
-        "ROWS": "data/mine.jsonl", "NEW": "this-week.jsonl", "POLICY": "policies/mine.json",
-        "TOGETHER_API_KEY": KEY, "TOGETHER_BASE_URL": url,
-    }  # fmt: skip
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TASK": "configs/mine.yaml",
+        "ROWS": "data/mine.jsonl",
+        "NEW": "this-week.jsonl",
+        "POLICY": "policies/mine.json",
+        "TOGETHER_API_KEY": KEY,
+        "TOGETHER_BASE_URL": url,
+    }
     done = subprocess.run(["sh", "-e", "-c", STEPS], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

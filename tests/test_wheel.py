@@ -21,12 +21,31 @@ from pipeline.__main__ import main
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "cascade_threshold").rglob("*.py"))
 LATER_THAN_3_10 = {
-    "datetime": {"UTC"}, "typing": {"Self", "LiteralString", "Never", "assert_never", "assert_type", "reveal_type", "override",
-                                    "Required", "NotRequired", "Unpack", "TypeVarTuple", "dataclass_transform"},
-    "enum": {"StrEnum", "ReprEnum", "verify", "EnumCheck", "member", "nonmember"}, "asyncio": {"TaskGroup", "timeout", "Runner"},
-    "hashlib": {"file_digest"}, "contextlib": {"chdir"}, "itertools": {"batched"}, "math": {"exp2", "cbrt", "sumprod"},
-    "builtins": {"ExceptionGroup", "BaseExceptionGroup"}, "inspect": {"getmembers_static"}, "operator": {"call"},
-}  # fmt: skip
+    "datetime": {"UTC"},
+    "typing": {
+        "Self",
+        "LiteralString",
+        "Never",
+        "assert_never",
+        "assert_type",
+        "reveal_type",
+        "override",
+        "Required",
+        "NotRequired",
+        "Unpack",
+        "TypeVarTuple",
+        "dataclass_transform",
+    },
+    "enum": {"StrEnum", "ReprEnum", "verify", "EnumCheck", "member", "nonmember"},
+    "asyncio": {"TaskGroup", "timeout", "Runner"},
+    "hashlib": {"file_digest"},
+    "contextlib": {"chdir"},
+    "itertools": {"batched"},
+    "math": {"exp2", "cbrt", "sumprod"},
+    "builtins": {"ExceptionGroup", "BaseExceptionGroup"},
+    "inspect": {"getmembers_static"},
+    "operator": {"call"},
+}
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 """Every file of the project, relative to its root."""
 BUNDLED = [name for name in TRACKED if name.split("/")[0] in ("configs", "datasets")]
@@ -80,9 +99,21 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     subprocess.run(
-        [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--python", str(python), "install", "--no-index", str(wheel)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "-q",
+            "--disable-pip-version-check",
+            "--python",
+            str(python),
+            "install",
+            "--no-index",
+            str(wheel),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return python
 
 

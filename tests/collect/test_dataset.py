@@ -25,9 +25,12 @@ LABELS = ["work", "spam", "None"]
 
 def config(tmp_path: Path, name: str, kind: str = "classify", **dataset: object) -> TaskConfig:
     tree: dict[str, object] = {
-        "task": "t", "kind": kind, "dataset": {"path": name, "label": "label", **dataset},
-        "prompt": {"user": "{text}" + (" {options}" if kind == "choose" else "")}, "target": {"kind": "match_strong", "within": 0.02},
-    }  # fmt: skip
+        "task": "t",
+        "kind": kind,
+        "dataset": {"path": name, "label": "label", **dataset},
+        "prompt": {"user": "{text}" + (" {options}" if kind == "choose" else "")},
+        "target": {"kind": "match_strong", "within": 0.02},
+    }
     if kind == "classify":
         tree["labels"] = LABELS
     path = tmp_path / "c.yaml"
@@ -239,9 +242,13 @@ def test_labels_of_any_type_are_read_as_the_config_spells_them(tmp_path: Path) -
         table = pa.table({"text": pa.array(texts).cast(pa.binary()), "label": column}).replace_schema_metadata(metadata)
         pq.write_table(table, tmp_path / "r.parquet")
         tree = {
-            "task": "t", "kind": "classify", "labels": labels, "dataset": {"path": "r.parquet", "label": "label"},
-            "prompt": {"user": "{text}"}, "target": {"kind": "match_strong", "within": 0.02},
-        }  # fmt: skip
+            "task": "t",
+            "kind": "classify",
+            "labels": labels,
+            "dataset": {"path": "r.parquet", "label": "label"},
+            "prompt": {"user": "{text}"},
+            "target": {"kind": "match_strong", "within": 0.02},
+        }
         (tmp_path / "c.yaml").write_text(json.dumps(tree))
         loaded = load(tmp_path / "c.yaml")
         assert loaded.answer_set is not None

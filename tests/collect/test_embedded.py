@@ -33,9 +33,11 @@ MODELS = {role: load(TASK / "models" / f"{role}.npz") for role in ("cheap", "str
 CHEAP = MODELS["cheap"]
 # Promised range of the cheap model's accuracy; the strong one is at least 5 points above it.
 RANGES = {
-    "email_triage": (0.78, 0.92), "content_moderation": (0.78, 0.92),
-    "retrieval_relevance": (0.72, 0.82), "autocomplete_ranking": (0.72, 0.85),
-}  # fmt: skip
+    "email_triage": (0.78, 0.92),
+    "content_moderation": (0.78, 0.92),
+    "retrieval_relevance": (0.72, 0.82),
+    "autocomplete_ranking": (0.72, 0.85),
+}
 ASKED = [{"role": "user", "content": "Subject: Sunday\n\nMum asked if you can bring the cake."}]
 
 
@@ -222,13 +224,28 @@ def test_an_unknown_model_is_the_sdks_not_found_error_and_names_the_known_ones()
 @pytest.mark.parametrize(
     "fields",
     [
-        {"temperature": 0.7}, {"n": 2}, {"stream": True}, {"stop": ["al"]}, {"tools": [{}]}, {"logprobs": 21}, {"logprobs": -1},
-        {"logprobs": "5"}, {"logprobs": 5, "top_logprobs": 5}, {"top_logprobs": 5}, {"logprobs": True, "top_logprobs": 50},
-        {"max_tokens": 0}, {"max_tokens": True}, {"max_tokens": "8"}, {"messages": []}, {"messages": "hello"},
-        {"messages": [{"role": "user", "content": None}]}, {"messages": ["hello"]}, {"response_format": {"type": "json_object"}},
+        {"temperature": 0.7},
+        {"n": 2},
+        {"stream": True},
+        {"stop": ["al"]},
+        {"tools": [{}]},
+        {"logprobs": 21},
+        {"logprobs": -1},
+        {"logprobs": "5"},
+        {"logprobs": 5, "top_logprobs": 5},
+        {"top_logprobs": 5},
+        {"logprobs": True, "top_logprobs": 50},
+        {"max_tokens": 0},
+        {"max_tokens": True},
+        {"max_tokens": "8"},
+        {"messages": []},
+        {"messages": "hello"},
+        {"messages": [{"role": "user", "content": None}]},
+        {"messages": ["hello"]},
+        {"response_format": {"type": "json_object"}},
         {"messages": [{"role": "user", "content": "word " * 3000}]},
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_honoured_is_refused_and_never_ignored(fields: dict[str, Any]) -> None:
     response = ask(asking(**fields))
     assert response.status_code == 400

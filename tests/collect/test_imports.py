@@ -17,8 +17,12 @@ WRITTEN = Path(__file__).resolve().parent / "tool_files"
 
 
 def entry(token, logprob, others=()):
-    return {"token": token, "bytes": list(token.encode()), "logprob": logprob,
-            "top_logprobs": [{"token": t, "bytes": list(t.encode()), "logprob": v} for t, v in ((token, logprob), *others)]}  # fmt: skip
+    return {
+        "token": token,
+        "bytes": list(token.encode()),
+        "logprob": logprob,
+        "top_logprobs": [{"token": t, "bytes": list(t.encode()), "logprob": v} for t, v in ((token, logprob), *others)],
+    }
 
 
 def body(text, *logprobs, model="small-2026"):
@@ -82,8 +86,12 @@ def test_batch_output_of_both_models_with_labels_from_a_table(here, capsys):
         "spam,work,other",
     )
     table = imported(capsys, *words)
-    assert table["confidence"].to_dict() == {"a": pytest.approx(math.exp(-0.3)), "b": pytest.approx(math.exp(-0.7)), "c": pytest.approx(float("nan"), nan_ok=True),
-                                            "d": pytest.approx(float("nan"), nan_ok=True)}  # fmt: skip
+    assert table["confidence"].to_dict() == {
+        "a": pytest.approx(math.exp(-0.3)),
+        "b": pytest.approx(math.exp(-0.7)),
+        "c": pytest.approx(float("nan"), nan_ok=True),
+        "d": pytest.approx(float("nan"), nan_ok=True),
+    }
     assert table["cheap_correct"].tolist() == [True, False, True, False]
     assert table["strong_correct"].tolist()[:2] == [True, True]
     assert table["strong_correct"].isna().tolist() == [False, False, True, True]
@@ -110,9 +118,25 @@ def test_replies_as_models_write_them_are_graded_as_everywhere(here, capsys):
 
 def test_lm_eval_choices_give_the_share_of_the_most_likely_one(here, capsys):
     rows = [
-        {"doc_id": 0, "doc": {}, "target": 1, "arguments": [], "resps": [[[-3.0, False]], [[-1.0, True]]], "filtered_resps": [[-3.0, False], [-1.0, True]], "acc": 1.0},
-        {"doc_id": 1, "doc": {}, "target": "0", "arguments": [], "resps": [], "filtered_resps": [["-2.0", "False"], ["-2.0", "False"]], "acc": 0.0},
-    ]  # fmt: skip
+        {
+            "doc_id": 0,
+            "doc": {},
+            "target": 1,
+            "arguments": [],
+            "resps": [[[-3.0, False]], [[-1.0, True]]],
+            "filtered_resps": [[-3.0, False], [-1.0, True]],
+            "acc": 1.0,
+        },
+        {
+            "doc_id": 1,
+            "doc": {},
+            "target": "0",
+            "arguments": [],
+            "resps": [],
+            "filtered_resps": [["-2.0", "False"], ["-2.0", "False"]],
+            "acc": 0.0,
+        },
+    ]
     (here / "samples_task_2026.jsonl").write_text("\n".join(map(json.dumps, rows)))
     table = imported(capsys, "lm-eval", "samples_task_2026.jsonl")
     assert table.loc["0", "confidence"] == pytest.approx(1 / (1 + math.exp(-2)))
@@ -128,8 +152,14 @@ def inspect_sample(name, text, logprob, grade, epoch=1):
         "stop_reason": "stop",
         "logprobs": logprobs,
     }
-    return {"id": name, "epoch": epoch, "input": "?", "target": "spam", "output": {"model": "small", "choices": [choice], "usage": {}},
-            "scores": {"match": {"value": grade, "answer": text}}}  # fmt: skip
+    return {
+        "id": name,
+        "epoch": epoch,
+        "input": "?",
+        "target": "spam",
+        "output": {"model": "small", "choices": [choice], "usage": {}},
+        "scores": {"match": {"value": grade, "answer": text}},
+    }
 
 
 @pytest.mark.parametrize("archive", [False, True])
@@ -224,13 +254,25 @@ def test_two_filters_of_lm_eval_grade_each_document_twice_and_one_is_to_be_chose
 
 
 def promptfoo_result(test, provider, output, logprobs, success):
-    return {"promptIdx": 0, "testIdx": test, "provider": {"id": provider, "label": ""}, "success": success, "score": 1.0 if success else 0.0, "cost": 0.001,
-            "response": {"output": output, "logProbs": logprobs, "tokenUsage": {"total": 9}}, "vars": {}}  # fmt: skip
+    return {
+        "promptIdx": 0,
+        "testIdx": test,
+        "provider": {"id": provider, "label": ""},
+        "success": success,
+        "score": 1.0 if success else 0.0,
+        "cost": 0.001,
+        "response": {"output": output, "logProbs": logprobs, "tokenUsage": {"total": 9}},
+        "vars": {},
+    }
 
 
 def test_promptfoo_output_of_two_providers(here, capsys):
-    results = [promptfoo_result(0, "openai:small", "spam", [-0.1, -0.1], True), promptfoo_result(0, "openai:large", "spam", None, True),
-               promptfoo_result(1, "openai:small", "work", [-0.4], False), promptfoo_result(1, "openai:large", "spam", None, True)]  # fmt: skip
+    results = [
+        promptfoo_result(0, "openai:small", "spam", [-0.1, -0.1], True),
+        promptfoo_result(0, "openai:large", "spam", None, True),
+        promptfoo_result(1, "openai:small", "work", [-0.4], False),
+        promptfoo_result(1, "openai:large", "spam", None, True),
+    ]
     (here / "results.json").write_text(
         json.dumps({"evalId": "e", "results": {"version": 3, "results": results, "prompts": [], "stats": {}}})
     )
@@ -298,13 +340,22 @@ def test_our_own_log_gives_agreement_where_both_were_asked(here, capsys):
 @pytest.mark.parametrize(
     ("kind", "content", "said"),
     [
-        ("batch", "{", "cheap.jsonl:1: no JSON"), ("batch", '{"a": 1}', 'no text under "custom_id"'), ("batch", "", "holds no rows"),
+        ("batch", "{", "cheap.jsonl:1: no JSON"),
+        ("batch", '{"a": 1}', 'no text under "custom_id"'),
+        ("batch", "", "holds no rows"),
         ("batch", batch_line("a", "spam") + "\n" + batch_line("b", "work"), "no row carries a confidence"),
-        ("batch", batch_line("a", "spam", -1.0) + "\n" + batch_line("b", "work", -1.0), "nothing tells whether an answer is right"),
-        ("lm-eval", '{"doc_id": 1}', "not a samples file"), ("inspect", "[]", "expected one JSON object"), ("inspect", "{}", "holds no samples"),
-        ("promptfoo", "{}", "no results.results"), ("decisions", '{"id": 1}', "not a line of a decision log"),
+        (
+            "batch",
+            batch_line("a", "spam", -1.0) + "\n" + batch_line("b", "work", -1.0),
+            "nothing tells whether an answer is right",
+        ),
+        ("lm-eval", '{"doc_id": 1}', "not a samples file"),
+        ("inspect", "[]", "expected one JSON object"),
+        ("inspect", "{}", "holds no samples"),
+        ("promptfoo", "{}", "no results.results"),
+        ("decisions", '{"id": 1}', "not a line of a decision log"),
     ],
-)  # fmt: skip
+)
 def test_a_file_of_another_form_is_named_with_place_and_remedy(here, capsys, kind, content, said):
     (here / "cheap.jsonl").write_text(content)
     assert main(["import", kind, "cheap.jsonl"]) == 2

@@ -51,9 +51,13 @@ SIZE = Size(400, 2**11, 5.0, 1)
 
 def config(kind: str, user: str, labels: tuple[str, ...] | None = None, **dataset: Any) -> TaskConfig:
     return TaskConfig(
-        task="small", kind=kind, labels=labels, prompt=Prompt(user=user), target=Target(within=0.02),
+        task="small",
+        kind=kind,
+        labels=labels,
+        prompt=Prompt(user=user),
+        target=Target(within=0.02),
         dataset=Dataset(path="x.jsonl", label="label", **dataset),
-    )  # fmt: skip
+    )
 
 
 def texts(count: int, seed: int) -> list[dict[str, Any]]:
@@ -69,9 +73,13 @@ def texts(count: int, seed: int) -> list[dict[str, Any]]:
 def saved(path: Path, settings: TaskConfig, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> LinearLM:
     assert settings.prompt is not None
     about = {
-        "kind": KIND, "name": "small", "stands_in_for": "none", "examines": EXAMINES[settings.kind],
-        "answers": labels, "user": settings.prompt.user,
-    }  # fmt: skip
+        "kind": KIND,
+        "name": "small",
+        "stands_in_for": "none",
+        "examines": EXAMINES[settings.kind],
+        "answers": labels,
+        "user": settings.prompt.user,
+    }
     write(path, fit(settings, rows, SIZE), about)
     model = load(path)
     assert isinstance(model, LinearLM)

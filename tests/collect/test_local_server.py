@@ -138,9 +138,27 @@ def test_another_implementation_reads_the_same_confidence_from_the_same_weights(
 
 def test_the_main_job_runs_on_a_local_server_with_no_key(server, tmp_path, capsys):
     """The command of the guide: the bundled task, its models named as the server names them."""
-    words = ["evaluate", str(CONFIG), "--provider", "together", "--limit", "300", "--concurrency", "4", "--yes", "--json", "--quiet",
-             "--set", f"cheap.model={CHEAP}", "--set", f"strong.model={STRONG}",
-             "--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path / "reports")]  # fmt: skip
+    words = [
+        "evaluate",
+        str(CONFIG),
+        "--provider",
+        "together",
+        "--limit",
+        "300",
+        "--concurrency",
+        "4",
+        "--yes",
+        "--json",
+        "--quiet",
+        "--set",
+        f"cheap.model={CHEAP}",
+        "--set",
+        f"strong.model={STRONG}",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+        "--reports-dir",
+        str(tmp_path / "reports"),
+    ]
     assert main(words) == 0, capsys.readouterr().err
     result = json.loads(capsys.readouterr().out)
     page = Path(result["report"]).read_text()
@@ -156,10 +174,33 @@ def test_one_task_with_each_side_on_a_server_of_its_own(tmp_path, capsys, monkey
     if len(URLS) < 2:
         pytest.skip("needs two local inference servers: run this by `python scripts/local_servers.py run ...`")
     monkeypatch.delenv("TOGETHER_BASE_URL", raising=False)
-    words = ["evaluate", str(CONFIG), "--limit", "100", "--concurrency", "4", "--yes", "--json", "--quiet",
-             "--set", f"cheap.model={CHEAP}", "--set", f"strong.model={STRONG}", "--set", "cheap.provider=openai-compatible",
-             "--set", "strong.provider=together", "--set", f"cheap.base_url={URLS[0]}", "--set", f"strong.base_url={URLS[1]}",
-             "--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path / "reports")]  # fmt: skip
+    words = [
+        "evaluate",
+        str(CONFIG),
+        "--limit",
+        "100",
+        "--concurrency",
+        "4",
+        "--yes",
+        "--json",
+        "--quiet",
+        "--set",
+        f"cheap.model={CHEAP}",
+        "--set",
+        f"strong.model={STRONG}",
+        "--set",
+        "cheap.provider=openai-compatible",
+        "--set",
+        "strong.provider=together",
+        "--set",
+        f"cheap.base_url={URLS[0]}",
+        "--set",
+        f"strong.base_url={URLS[1]}",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+        "--reports-dir",
+        str(tmp_path / "reports"),
+    ]
     assert main(words) == 0, capsys.readouterr().err
     policy = json.loads(Path(json.loads(capsys.readouterr().out)["policy"]).read_text())
     assert (policy["cheap"]["service"], policy["strong"]["service"]) == (URLS[0], URLS[1])

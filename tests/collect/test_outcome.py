@@ -92,8 +92,30 @@ def test_no_body_whatever_makes_it_fail(body, status):
     assert (outcome.action is Action.STOP) == (outcome.error is not None)
 
 
-@given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
-       | st.dictionaries(st.sampled_from(["choices", "message", "content", "usage", "error", "finish_reason", "prompt_tokens", "completion_tokens"]), inner, max_size=4)))  # fmt: skip
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "choices",
+                        "message",
+                        "content",
+                        "usage",
+                        "error",
+                        "finish_reason",
+                        "prompt_tokens",
+                        "completion_tokens",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+    )
+)
 def test_no_json_whatever_makes_it_fail_and_only_whole_counts_are_a_known_usage(value):
     outcome = judge(Attempt("reply", 200, json.dumps(value).encode()))
     assert outcome.state in ("ok", "invalid")
@@ -104,9 +126,15 @@ def test_no_json_whatever_makes_it_fail_and_only_whole_counts_are_a_known_usage(
 
 @pytest.mark.parametrize(
     ("body", "text"),
-    [(b'{"error": {"message": "a\\n b"}}', "a b"), (b'{"detail": "x"}', "x"), (b'{"error": "y"}', "y"), (b"plain  text", "plain text"), (b"", ""),
-     (b'{"error": {"code": 5}}', '{"code": 5}')],
-)  # fmt: skip
+    [
+        (b'{"error": {"message": "a\\n b"}}', "a b"),
+        (b'{"detail": "x"}', "x"),
+        (b'{"error": "y"}', "y"),
+        (b"plain  text", "plain text"),
+        (b"", ""),
+        (b'{"error": {"code": 5}}', '{"code": 5}'),
+    ],
+)
 def test_the_message_of_an_error_body_is_one_line(body, text):
     assert message_in(body) == text
 

@@ -70,9 +70,11 @@ def test_labels_of_a_table_are_folded_as_on_the_main_path(tmp_path: Path) -> Non
 
 def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> None:
     rows = {
-        "confidence": [0.5, 1 + 2e-7, -1e-7], "label": pa.array([5, 1, 2], pa.int64()),
-        "cheap_answer": pa.array(["5", "1", "1"]).dictionary_encode(), "group": pa.array([7, 7, 8]),
-    }  # fmt: skip
+        "confidence": [0.5, 1 + 2e-7, -1e-7],
+        "label": pa.array([5, 1, 2], pa.int64()),
+        "cheap_answer": pa.array(["5", "1", "1"]).dictionary_encode(),
+        "group": pa.array([7, 7, 8]),
+    }
     pq.write_table(pa.table(rows), tmp_path / "t.parquet")
     frame = read(tmp_path / "t.parquet", SPLIT)
     assert frame["cheap_correct"].tolist() == [True, True, False]
@@ -86,8 +88,14 @@ def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("confidence,cheap_correct\n95,1\n40,0\n99,1\n", r"t\.csv:4: .*per cents.*--set predictions\.confidence=percent"),
-        ("confidence,cheap_correct\n-0.1,1\n-2,0\n-0.01,1\n", r"t\.csv:3: .*logprobs.*--set predictions\.confidence=logprob"),
+        (
+            "confidence,cheap_correct\n95,1\n40,0\n99,1\n",
+            r"t\.csv:4: .*per cents.*--set predictions\.confidence=percent",
+        ),
+        (
+            "confidence,cheap_correct\n-0.1,1\n-2,0\n-0.01,1\n",
+            r"t\.csv:3: .*logprobs.*--set predictions\.confidence=logprob",
+        ),
         ("confidence,cheap_correct\n4,1\n2,0\n5,1\n", r"t\.csv:2: confidence is 4\.0.*divide a rating"),
         ("confidence,cheap_correct\n0.5,1\n1.01,0\n0.3,1\n", r"t\.csv:3: confidence is 1\.01.*\[0, 1\]"),
         ("confidence,cheap_correct\n0.5,1\n-0.2,0\n0.3,1\n", r"t\.csv:3: confidence is -0\.2"),
@@ -100,7 +108,7 @@ def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> N
         ("example_id,confidence,cheap_correct\na,0.5,1\na,0.4,1\n", "duplicate ids"),
         ("example_id,confidence,cheap_correct\na,0.5,1\n,0.4,1\n", r"t\.csv:3: example_id is blank"),
     ],
-)  # fmt: skip
+)
 def test_row_75_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read(table(tmp_path, text), SPLIT)

@@ -152,10 +152,15 @@ def test_a_server_that_takes_the_integer_and_sends_no_logprobs_is_tried_in_the_o
 
 @pytest.mark.parametrize(
     ("step", "says"),
-    [(answer(None), "no token came with a usable logprob"), (answer(entries(0.5)), "no token came"), (answer(entries(*[0.0] * 6)), "exactly 0"),
-     (ok(choices=LONG), "reasoning"), (answer(entries(-0.1), content=""), "no answer")],
+    [
+        (answer(None), "no token came with a usable logprob"),
+        (answer(entries(0.5)), "no token came"),
+        (answer(entries(*[0.0] * 6)), "exactly 0"),
+        (ok(choices=LONG), "reasoning"),
+        (answer(entries(-0.1), content=""), "no answer"),
+    ],
     ids=["none", "positive", "all zero", "all reasoning", "empty"],
-)  # fmt: skip
+)
 def test_a_cheap_model_without_usable_logprobs_is_refused_with_what_to_do(doctor, step, says):
     with FakeProvider(lambda p: step) as api:
         report = doctor(api, cheap=request("row 1."))
@@ -313,9 +318,16 @@ def test_the_length_of_kept_replies_makes_the_estimate_better(ask, store):
 
 @pytest.mark.parametrize(
     ("usd", "options", "passes"),
-    [(4.9, {}, True), (5.1, {}, False), (5.1, {"yes": True}, True), (500, {"max_usd": 10}, True), (5.1, {"terminal": True, "reply": "y"}, True),
-     (5.1, {"terminal": True, "reply": ""}, False), (5.1, {"paid": False}, True)],
-)  # fmt: skip
+    [
+        (4.9, {}, True),
+        (5.1, {}, False),
+        (5.1, {"yes": True}, True),
+        (500, {"max_usd": 10}, True),
+        (5.1, {"terminal": True, "reply": "y"}, True),
+        (5.1, {"terminal": True, "reply": ""}, False),
+        (5.1, {"paid": False}, True),
+    ],
+)
 def test_more_than_five_dollars_need_a_yes(usd, options, passes):
     report = {"paid": options.get("paid", True), "usd": usd, "usd_at_most": 2 * usd}
     arguments = {

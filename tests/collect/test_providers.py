@@ -93,8 +93,10 @@ def test_two_servers_of_other_dialects_answer_one_task_each_with_its_own_key(pro
     with FakeProvider(openai_dialect) as cheap, FakeProvider() as strong:
         monkeypatch.setenv("TOGETHER_BASE_URL", strong.url)
         path = config(
-            project, f"provider: openai-compatible, base_url: '{cheap.url}', api_key_env: MY_KEY, constrain: answers", "constrain: answers"
-        )  # fmt: skip
+            project,
+            f"provider: openai-compatible, base_url: '{cheap.url}', api_key_env: MY_KEY, constrain: answers",
+            "constrain: answers",
+        )
         assert main(["evaluate", path, "--quiet"]) == 0, capsys.readouterr().err
         posts = len(cheap.posts), len(strong.posts)
         assert main(["collect", path, "--quiet"]) == 0
@@ -191,12 +193,15 @@ def test_a_server_that_repeats_the_key_of_the_other_role_leaves_it_nowhere(proje
 @pytest.mark.parametrize(
     ("role", "said"),
     [
-        ("base_url: 'https://user:hunter2@x.example'", "user name"), ("base_url: 'https://x.example/v1?sig=hunter2'", "query"),
-        ("base_url: 'x.example'", "https://host"), ("api_key_env: 'sk-hunter2'", "name of an environment variable"),
-        ("provider: opena", "choose from embedded, together"), ("constrain: labels", "answers"),
+        ("base_url: 'https://user:hunter2@x.example'", "user name"),
+        ("base_url: 'https://x.example/v1?sig=hunter2'", "query"),
+        ("base_url: 'x.example'", "https://host"),
+        ("api_key_env: 'sk-hunter2'", "name of an environment variable"),
+        ("provider: opena", "choose from embedded, together"),
+        ("constrain: labels", "answers"),
         ("constrain: answers, params: {response_format: {type: text}}", "remove it from params"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_service_is_refused_without_showing_a_secret(tmp_path, role, said):
     path = config(tmp_path, role, "top_logprobs: 3").replace(
         "params: {temperature: 0, max_tokens: 8}, constrain", "constrain"
@@ -213,12 +218,17 @@ def test_what_is_no_service_is_refused_without_showing_a_secret(tmp_path, role, 
 @pytest.mark.parametrize(
     ("url", "variable", "insecure", "outcome"),
     [
-        ("https://api.openai.com/v1", None, False, "OPENAI_API_KEY"), ("https://api.fireworks.ai/inference/v1", None, False, "needs its own key"),
-        ("https://api.fireworks.ai/inference/v1", "MY_KEY", False, OTHER_KEY), ("http://10.0.0.8:8000", "MY_KEY", False, "unencrypted"),
-        ("http://10.0.0.8:8000", "MY_KEY", True, OTHER_KEY), ("http://10.0.0.8:8000", None, True, None), ("http://127.0.0.1:8000", None, False, None),
-        ("http://127.0.0.1.evil.example", "MY_KEY", False, "unencrypted"), ("https://x.example", "NOT_SET", False, "NOT_SET is not set"),
+        ("https://api.openai.com/v1", None, False, "OPENAI_API_KEY"),
+        ("https://api.fireworks.ai/inference/v1", None, False, "needs its own key"),
+        ("https://api.fireworks.ai/inference/v1", "MY_KEY", False, OTHER_KEY),
+        ("http://10.0.0.8:8000", "MY_KEY", False, "unencrypted"),
+        ("http://10.0.0.8:8000", "MY_KEY", True, OTHER_KEY),
+        ("http://10.0.0.8:8000", None, True, None),
+        ("http://127.0.0.1:8000", None, False, None),
+        ("http://127.0.0.1.evil.example", "MY_KEY", False, "unencrypted"),
+        ("https://x.example", "NOT_SET", False, "NOT_SET is not set"),
     ],
-)  # fmt: skip
+)
 def test_which_key_goes_where(project, url, variable, insecure, outcome):
     found = address.place("cheap", "openai-compatible", url, variable)
     if outcome in (None, OTHER_KEY):
@@ -234,15 +244,31 @@ def test_which_key_goes_where(project, url, variable, insecure, outcome):
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/chat/completions", "http://127.0.0.1:8000"),
         ("http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1/chat/completions", "http://127.0.0.1:8000"),
         ("https://API.OpenAI.com:443/v1", "https://API.OpenAI.com:443/v1/chat/completions", "https://api.openai.com"),
-        ("https://api.deepinfra.com/v1/openai", "https://api.deepinfra.com/v1/openai/chat/completions", "https://api.deepinfra.com/v1/openai"),
-        ("https://x.openai.azure.com/openai/v1/", "https://x.openai.azure.com/openai/v1/chat/completions", "https://x.openai.azure.com/openai"),
-        ("https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api"),
+        (
+            "https://api.deepinfra.com/v1/openai",
+            "https://api.deepinfra.com/v1/openai/chat/completions",
+            "https://api.deepinfra.com/v1/openai",
+        ),
+        (
+            "https://x.openai.azure.com/openai/v1/",
+            "https://x.openai.azure.com/openai/v1/chat/completions",
+            "https://x.openai.azure.com/openai",
+        ),
+        (
+            "https://openrouter.ai/api/v1/chat/completions",
+            "https://openrouter.ai/api/v1/chat/completions",
+            "https://openrouter.ai/api",
+        ),
         ("https://api.together.xyz/v1", "https://api.together.xyz/v1/chat/completions", "together"),
         ("https://api-inference.together.ai/v1", "https://api-inference.together.ai/v1/chat/completions", "together"),
-        ("https://together.ai.evil.example", "https://together.ai.evil.example/v1/chat/completions", "https://together.ai.evil.example"),
+        (
+            "https://together.ai.evil.example",
+            "https://together.ai.evil.example/v1/chat/completions",
+            "https://together.ai.evil.example",
+        ),
         ("http://[::1]:80/v1", "http://[::1]:80/v1/chat/completions", "http://[::1]"),
     ],
-)  # fmt: skip
+)
 def test_addresses_as_people_write_them(given, chat, name):
     url = address.checked(given, "base_url")
     assert address.chat_url(url) == chat
@@ -278,9 +304,13 @@ def tev1(post: Post) -> Step | None:
     user = json.loads(body["messages"][-1]["content"])
     letters = re.findall(r"^([A-Z])\. ", user["options"], flags=re.M)
     wanted = {
-        "model": "together/Tev1-4B-experimental", "logprobs": True, "top_logprobs": 5, "max_tokens": 4, "temperature": 0,
+        "model": "together/Tev1-4B-experimental",
+        "logprobs": True,
+        "top_logprobs": 5,
+        "max_tokens": 4,
+        "temperature": 0,
         "response_format": {"type": "regex", "pattern": f"({'|'.join(letters)})"},
-    }  # fmt: skip
+    }
     if {k: v for k, v in body.items() if k != "messages"} != wanted or body["messages"][0]["role"] != "system":
         return http(400, message="unsupported request")
     label, logprob = label_of(user["question"])
@@ -291,8 +321,12 @@ def tev1(post: Post) -> Step | None:
     ]
     entries.append({"token": "Z", "bytes": [90], "logprob": -3.4028234663852886e38})
     end = {"token": "", "bytes": [], "logprob": 0, "top_logprobs": []}
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": letters[place]},
-              "logprobs": {"content": [{**entries[0], "top_logprobs": entries[:5]}, end]}}  # fmt: skip
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": letters[place]},
+        "logprobs": {"content": [{**entries[0], "top_logprobs": entries[:5]}, end]},
+    }
     return ok(choices=[choice], usage={"prompt_tokens": 40, "completion_tokens": 2, "total_tokens": 42})
 
 

@@ -70,9 +70,24 @@ def test_doctor_and_the_start_of_a_paid_run_say_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = judged(tmp_path)
-    answer = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop", "logprobs": {
-        "content": [{"token": "yes", "bytes": list(b"yes"), "logprob": -0.1, "top_logprobs": [
-            {"token": "yes", "bytes": list(b"yes"), "logprob": -0.1}, {"token": "no", "bytes": list(b"no"), "logprob": -3.0}]}]}}  # fmt: skip
+    answer = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "yes"},
+        "finish_reason": "stop",
+        "logprobs": {
+            "content": [
+                {
+                    "token": "yes",
+                    "bytes": list(b"yes"),
+                    "logprob": -0.1,
+                    "top_logprobs": [
+                        {"token": "yes", "bytes": list(b"yes"), "logprob": -0.1},
+                        {"token": "no", "bytes": list(b"no"), "logprob": -3.0},
+                    ],
+                }
+            ]
+        },
+    }
     with FakeProvider(lambda post: ok(choices=[answer])) as api:
         monkeypatch.setenv("TOGETHER_API_KEY", "canary-123456")
         monkeypatch.setenv("TOGETHER_BASE_URL", api.url)

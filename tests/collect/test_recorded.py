@@ -119,11 +119,15 @@ def test_recorded_errors_are_failures_of_their_rows_and_are_not_waited_for(file,
 @pytest.mark.parametrize(
     "other",
     [
-        {"custom_id": "x", "response": None, "error": "out of memory"}, {"custom_id": "x", "response": {"status_code": 0, "body": {}}},
-        {"custom_id": "x"}, {"custom_id": "x", "response": {"status_code": 200}}, {"custom_id": "x", "response": "busy"},
-        {"custom_id": "x", "response": {"status_code": "429", "body": "slow down"}}, {"custom_id": "x", "error": ["a"], "response": []},
+        {"custom_id": "x", "response": None, "error": "out of memory"},
+        {"custom_id": "x", "response": {"status_code": 0, "body": {}}},
+        {"custom_id": "x"},
+        {"custom_id": "x", "response": {"status_code": 200}},
+        {"custom_id": "x", "response": "busy"},
+        {"custom_id": "x", "response": {"status_code": "429", "body": "slow down"}},
+        {"custom_id": "x", "error": ["a"], "response": []},
     ],
-)  # fmt: skip
+)
 def test_a_line_of_another_shape_is_a_failed_row_and_the_rest_is_used(file, store, other):
     _, report = ask(Recorded(file(line("a"), other, line("b"))), store, ["a", "x", "b"])
     assert report.kept == 2
@@ -172,10 +176,12 @@ def test_real_recorded_files_are_read_whole(real_data, store):
     "text",
     [
         '{"a": -0.0, "b": 1e999, "c": -1e999, "d": NaN, "e": Infinity, "f": 5e-324, "g": 2.2250738585072011e-308}',
-        '{"a": 1, "a": 2}', '{"a": 123456789012345678901234567890, "b": 0.1e1, "c": 1E2, "d": -0}',
-        '{"a": "\\ud800", "b": "\\u00e9\\ud83d\\ude00", "c": "\\u0000"}', '{"a": 9007199254740993.0, "b": 1.7976931348623157e308}',
+        '{"a": 1, "a": 2}',
+        '{"a": 123456789012345678901234567890, "b": 0.1e1, "c": 1E2, "d": -0}',
+        '{"a": "\\ud800", "b": "\\u00e9\\ud83d\\ude00", "c": "\\u0000"}',
+        '{"a": 9007199254740993.0, "b": 1.7976931348623157e308}',
     ],
-)  # fmt: skip
+)
 def test_lines_are_read_as_the_standard_library_reads_them(text):
     mine, theirs = loaded(text.encode()), json.loads(text)
     assert repr(mine) == repr(theirs)
@@ -187,12 +193,21 @@ DEEP = '{"custom_id": "a", "response": ' + "[" * 99 + "%s" + "]" * 99 + "}"
 @pytest.mark.parametrize(
     ("text", "row"),
     [
-        ('{"custom_id": "a", "custom_id": "b"}', "b"), ('{"x": NaN, "custom_id": "a"}', "a"), ('{"custom_id": ""}', None),
-        ('{"custom_id": "\\ud800", "response": "\\ud800"}', "\ud800"), ('{"custom_id": 12345678901234567890123}', "12345678901234567890123"),
-        ('{"custom_id": true}', None), ('{"custom_id": 1.0}', None), ('{"custom_id": "a"} {}', None), ('{"custom_id": "a", "x": 01}', None),
-        ('["custom_id"]', None), (DEEP % "", "a"), (DEEP % "[]", None), ('{"custom_id": "\u00e9\U0001f600"}', "\u00e9\U0001f600"),
+        ('{"custom_id": "a", "custom_id": "b"}', "b"),
+        ('{"x": NaN, "custom_id": "a"}', "a"),
+        ('{"custom_id": ""}', None),
+        ('{"custom_id": "\\ud800", "response": "\\ud800"}', "\ud800"),
+        ('{"custom_id": 12345678901234567890123}', "12345678901234567890123"),
+        ('{"custom_id": true}', None),
+        ('{"custom_id": 1.0}', None),
+        ('{"custom_id": "a"} {}', None),
+        ('{"custom_id": "a", "x": 01}', None),
+        ('["custom_id"]', None),
+        (DEEP % "", "a"),
+        (DEEP % "[]", None),
+        ('{"custom_id": "\u00e9\U0001f600"}', "\u00e9\U0001f600"),
     ],
-)  # fmt: skip
+)
 def test_the_row_of_a_line_is_what_its_whole_value_says(text, row):
     data = text.encode()
     assert row_id(data)[0] == row == parsed(data)[0]

@@ -29,9 +29,17 @@ MOUNTS = """\
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
-    [("/", None), ("/mnt", None), ("/mnt/share", "nfs4"), ("/mnt/share/runs/x", "nfs4"), ("/mnt/shared", None), ("/mnt/share/local/runs", None),
-     ("/mnt/with space/runs", "cifs"), ("/data/runs", None)],
-)  # fmt: skip
+    [
+        ("/", None),
+        ("/mnt", None),
+        ("/mnt/share", "nfs4"),
+        ("/mnt/share/runs/x", "nfs4"),
+        ("/mnt/shared", None),
+        ("/mnt/share/local/runs", None),
+        ("/mnt/with space/runs", "cifs"),
+        ("/data/runs", None),
+    ],
+)
 def test_the_innermost_and_last_mount_holds_a_folder(folder: str, kind: str | None) -> None:
     assert network_kind(Path(folder), MOUNTS) == kind
 

@@ -124,9 +124,16 @@ def test_both_request_forms_are_what_was_found_to_work():
 
 @pytest.mark.parametrize(
     ("given", "used"),
-    [("https://x.example/v1", "https://x.example"), ("https://x.example/v1/", "https://x.example"), ("http://localhost:8000", "http://localhost:8000"),
-     ("https://x.example/proxy/v1", "https://x.example/proxy"), ("https://user:secret@x.example/v1", "https://x.example"), (None, None), ("  ", None)],
-)  # fmt: skip
+    [
+        ("https://x.example/v1", "https://x.example"),
+        ("https://x.example/v1/", "https://x.example"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("https://x.example/proxy/v1", "https://x.example/proxy"),
+        ("https://user:secret@x.example/v1", "https://x.example"),
+        (None, None),
+        ("  ", None),
+    ],
+)
 def test_one_trailing_v1_and_credentials_are_removed_from_the_address(given, used):
     assert base_url(given) == used
 
@@ -140,8 +147,17 @@ def test_an_address_under_a_path_is_asked_under_that_path(environment):
 
 @pytest.mark.parametrize(
     "given",
-    ["ftp://x", "x.example", "https://", "http://127.0.0.1:notaport", "http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://a\0b"],
-)  # fmt: skip
+    [
+        "ftp://x",
+        "x.example",
+        "https://",
+        "http://127.0.0.1:notaport",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "http://a\0b",
+    ],
+)
 def test_what_is_no_address_is_refused(given):
     with pytest.raises(UsageError, match=r"TOGETHER_BASE_URL.*write it as https://host\[:port\]"):
         base_url(given)

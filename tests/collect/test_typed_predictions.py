@@ -26,9 +26,13 @@ def table(n: int = 400, **columns: Any) -> pd.DataFrame:
     strong = pd.array(rng.random(n) < 0.9, dtype="boolean")
     strong[::11] = pd.NA
     made = {
-        "example_id": [f" r{i} é" for i in range(n)], "confidence": confidence, "cheap_correct": rng.random(n) < confidence,
-        "strong_correct": strong, "cheap_usd": 1e-5, "strong_usd": np.where(rng.random(n) < 0.5, np.nan, 2e-4),
-    }  # fmt: skip
+        "example_id": [f" r{i} é" for i in range(n)],
+        "confidence": confidence,
+        "cheap_correct": rng.random(n) < confidence,
+        "strong_correct": strong,
+        "cheap_usd": 1e-5,
+        "strong_usd": np.where(rng.random(n) < 0.5, np.nan, 2e-4),
+    }
     return pd.DataFrame(made | columns)
 
 
@@ -49,10 +53,13 @@ def both(tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, s
 @pytest.mark.parametrize(
     "more",
     [
-        {}, {"group": [f"g{i // 3}" for i in range(400)]}, {"segment": ["a", "b"] * 200},
-        {"split": ["certify", "test"] * 200}, {"group": [f"g{i}" for i in range(400)], "split": ["fit"] * 400},
+        {},
+        {"group": [f"g{i // 3}" for i in range(400)]},
+        {"segment": ["a", "b"] * 200},
+        {"split": ["certify", "test"] * 200},
+        {"group": [f"g{i}" for i in range(400)], "split": ["fit"] * 400},
     ],
-)  # fmt: skip
+)
 def test_both_readers_make_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], shares: Any
 ) -> None:
@@ -67,13 +74,16 @@ def test_both_readers_make_the_same_rows(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"confidence": 1.5}, "confidence is 1.5"), ({"cheap_usd": -1.0}, "dollars are finite and not below 0"),
-        ({"strong_usd": np.inf}, "dollars are finite"), ({"example_id": "twice"}, "duplicate ids"),
-        ({"example_id": " "}, "example_id is blank"), ({"split": "train"}, "split is 'train'"),
+        ({"confidence": 1.5}, "confidence is 1.5"),
+        ({"cheap_usd": -1.0}, "dollars are finite and not below 0"),
+        ({"strong_usd": np.inf}, "dollars are finite"),
+        ({"example_id": "twice"}, "duplicate ids"),
+        ({"example_id": " "}, "example_id is blank"),
+        ({"split": "train"}, "split is 'train'"),
         ({"group": "one", "split": ["fit", "test"] * 200}, "lies in more than one split"),
         ({"confidence": 1 - np.arange(400) / 400, "cheap_correct": np.arange(400) > 200}, "inverted"),
     ],
-)  # fmt: skip
+)
 def test_whatever_is_wrong_is_said_in_the_same_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], said: str
 ) -> None:
@@ -85,10 +95,14 @@ def test_whatever_is_wrong_is_said_in_the_same_words(
 @pytest.mark.parametrize(
     "more",
     [
-        {"cheap_correct": ["yes"] * 400}, {"confidence": 1}, {"label": "a"}, {"strong_usd": np.float32(1)},
-        {"group": [None, "g"] * 200}, {"example_id": range(400)},
+        {"cheap_correct": ["yes"] * 400},
+        {"confidence": 1},
+        {"label": "a"},
+        {"strong_usd": np.float32(1)},
+        {"group": [None, "g"] * 200},
+        {"example_id": range(400)},
     ],
-)  # fmt: skip
+)
 def test_whatever_needs_a_rule_goes_row_by_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:

@@ -227,12 +227,20 @@ def test_a_certificate_that_keeps_no_more_than_may_be_lost_is_refused(kept):
     n, within = 1000, 0.02
     sure = np.arange(n) < kept
     rows = Rows.from_frame(
-        pd.DataFrame({
-            "example_id": [f"e{i}" for i in range(n)], "split": "certify", "group": [f"g{i}" for i in range(n)],
-            "confidence": np.where(sure, 0.99, 0.5), "cheap_correct": np.where(sure, 1.0, 0.0), "strong_correct": 1.0,
-            "label": "a", "cheap_answer": np.where(sure, "a", "b"), "strong_answer": "a",
-        })
-    )  # fmt: skip
+        pd.DataFrame(
+            {
+                "example_id": [f"e{i}" for i in range(n)],
+                "split": "certify",
+                "group": [f"g{i}" for i in range(n)],
+                "confidence": np.where(sure, 0.99, 0.5),
+                "cheap_correct": np.where(sure, 1.0, 0.0),
+                "strong_correct": 1.0,
+                "label": "a",
+                "cheap_answer": np.where(sure, "a", "b"),
+                "strong_answer": "a",
+            }
+        )
+    )
     for kind in ("match_strong", "agree_with_strong"):
         found = certify(rows, Goal(kind, 0.1, within=within), seed=1)
         assert (found.threshold is None) == (kept <= within * n)

@@ -335,11 +335,21 @@ def test_a_floor_on_several_labels_counts_being_told_for_any_of_them() -> None:
     right = (answers == labels).astype(float)
     unknown = np.full(n, np.nan)
     rows = Rows(
-        example_id=np.array([str(i) for i in range(n)], dtype=object), split=np.full(n, "certify", dtype=object),
-        group=np.array([str(i) for i in range(n)], dtype=object), segment=np.full(n, None, dtype=object), label=labels,
-        cheap_answer=answers, strong_answer=labels.copy(), confidence=np.full(n, 0.9), cheap_correct=right,
-        strong_correct=np.ones(n), cheap_usd=unknown, strong_usd=unknown, cheap_s=unknown, strong_s=unknown,
-    )  # fmt: skip
+        example_id=np.array([str(i) for i in range(n)], dtype=object),
+        split=np.full(n, "certify", dtype=object),
+        group=np.array([str(i) for i in range(n)], dtype=object),
+        segment=np.full(n, None, dtype=object),
+        label=labels,
+        cheap_answer=answers,
+        strong_answer=labels.copy(),
+        confidence=np.full(n, 0.9),
+        cheap_correct=right,
+        strong_correct=np.ones(n),
+        cheap_usd=unknown,
+        strong_usd=unknown,
+        cheap_s=unknown,
+        strong_s=unknown,
+    )
     groups = {"unsafe": ("spam", "scam")}
     unsafe = labels != "safe"
     errors = int((unsafe & (answers == "safe")).sum())

@@ -65,10 +65,14 @@ def test_the_sentence_names_the_floor_that_fails_and_how_many_rows_of_that_label
     rows = evaluated(3000, seed=4, shares=(0.0, 1.0, 0.0))
     rare = np.arange(3000) < 30
     rows = replace(
-        rows, label=texts(np.where(rare, "rare", rows.label)), segment=texts(np.where(rare, "odd", "usual")),
-        cheap_correct=np.where(rare, 1.0, rows.cheap_correct), strong_correct=np.where(rare, 1.0, rows.strong_correct),
-        cheap_answer=texts(np.where(rare, "rare", rows.cheap_answer)), strong_answer=texts(np.where(rare, "rare", rows.strong_answer)),
-    )  # fmt: skip
+        rows,
+        label=texts(np.where(rare, "rare", rows.label)),
+        segment=texts(np.where(rare, "odd", "usual")),
+        cheap_correct=np.where(rare, 1.0, rows.cheap_correct),
+        strong_correct=np.where(rare, 1.0, rows.strong_correct),
+        cheap_answer=texts(np.where(rare, "rare", rows.cheap_answer)),
+        strong_answer=texts(np.where(rare, "rare", rows.strong_answer)),
+    )
     goal = replace(PLAIN, **floors)
     certificate = certify(rows, goal, seed=1)
     assert certificate.threshold is None

@@ -36,11 +36,21 @@ def drawn(rng, groups, size, icc):
     names = texts([f"e{i}" for i in range(n)])
     nothing = texts([None] * n)
     return Rows(
-        example_id=names, split=texts(["certify"] * n), group=texts([f"g{i // size}" for i in range(n)]), segment=nothing,
-        label=texts(["a"] * n), cheap_answer=texts(np.where(cheap == 1, "a", "b")), strong_answer=texts(np.where(strong == 1, "a", "b")),
-        confidence=confidence, cheap_correct=cheap, strong_correct=strong, cheap_usd=1e-4 * seconds, strong_usd=1e-3 * seconds,
-        cheap_s=seconds, strong_s=seconds,
-    )  # fmt: skip
+        example_id=names,
+        split=texts(["certify"] * n),
+        group=texts([f"g{i // size}" for i in range(n)]),
+        segment=nothing,
+        label=texts(["a"] * n),
+        cheap_answer=texts(np.where(cheap == 1, "a", "b")),
+        strong_answer=texts(np.where(strong == 1, "a", "b")),
+        confidence=confidence,
+        cheap_correct=cheap,
+        strong_correct=strong,
+        cheap_usd=1e-4 * seconds,
+        strong_usd=1e-3 * seconds,
+        cheap_s=seconds,
+        strong_s=seconds,
+    )
 
 
 TRUTH = {

@@ -31,9 +31,15 @@ def sample(n: int, seed: int, digits: int | None = None) -> tuple[Floats, Floats
 
 CASES = pytest.mark.parametrize(
     ("c", "y"),
-    [sample(300, 1), sample(400, 2, digits=2), sample(250, 3, digits=1), sample(11, 7), (np.full(40, 0.7), np.r_[np.ones(30), np.zeros(10)])],
+    [
+        sample(300, 1),
+        sample(400, 2, digits=2),
+        sample(250, 3, digits=1),
+        sample(11, 7),
+        (np.full(40, 0.7), np.r_[np.ones(30), np.zeros(10)]),
+    ],
     ids=["no ties", "ties", "heavy ties", "few rows", "one value"],
-)  # fmt: skip
+)
 
 
 def test_golden_values_are_reproduced_within_their_tolerance(real_data: Path) -> None:

@@ -176,7 +176,9 @@ def test_a_strong_model_that_gives_logprobs_is_ranked_by_its_own_probability() -
     says = (theirs >= 0.5).astype(float)
 
     def ranked(**more: object) -> dict[str, object]:
-        return passages(group, relevant, cheap, says, np.zeros(n, dtype=bool), relevance=cheap, strong_share=(0.1, 0.9), **more)  # type: ignore[arg-type]  # fmt: skip
+        return passages(
+            group, relevant, cheap, says, np.zeros(n, dtype=bool), relevance=cheap, strong_share=(0.1, 0.9), **more
+        )  # type: ignore[arg-type]
 
     scored, bare = ranked(strong_score=theirs), ranked()
     lists = [q for q in np.split(np.arange(n), n // 12) if relevant[q].any()]

@@ -122,9 +122,7 @@ def test_the_table_holds_these_figures(cranfield: dict[str, Any]) -> None:
     for query, rows in queries.items():
         group[rows] = query
     cheap = cranfield["scores"]["cheap"]
-    table = passages(
-        group, relevant, cheap, cranfield["says"], kept, relevance=cheap, strong_share=(0.3, 0.7)
-    )  # fmt: skip
+    table = passages(group, relevant, cheap, cranfield["says"], kept, relevance=cheap, strong_share=(0.3, 0.7))
     for who in ("cheap", "strong"):
         mine = ours(queries, relevant, cranfield["scores"][who])
         assert table[who]["ndcg_at_10"]["value"] == pytest.approx(mine["nDCG@10"], abs=1e-5)

@@ -22,9 +22,18 @@ from pipeline.decide.thresholds import sweep_levels
 from pipeline.deliver.report import formatting
 
 EXPECTED = {
-    "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy", "cheap_accuracy", "usd_per_1000",
-    "strong_usd_per_1000", "latency_p50_s", "latency_p95_s", "wrong_accepted_per_1000",
-}  # fmt: skip
+    "coverage",
+    "escalation_rate",
+    "accepted_accuracy",
+    "system_accuracy",
+    "strong_accuracy",
+    "cheap_accuracy",
+    "usd_per_1000",
+    "strong_usd_per_1000",
+    "latency_p50_s",
+    "latency_p95_s",
+    "wrong_accepted_per_1000",
+}
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +181,10 @@ def test_row_49_an_unreachable_target_is_a_first_class_answer_with_what_would_he
     assert found.tightest["within"] > 0.001
     assert found.tightest["exploratory"] is True
     again = certify(
-        rows.of("certify"), Target(kind="match_strong", within=found.tightest["within"]),
+        rows.of("certify"),
+        Target(kind="match_strong", within=found.tightest["within"]),
         seed=0,
-    )  # fmt: skip
+    )
     assert (again.threshold, again.escalation_rate) == (found.tightest["threshold"], found.tightest["escalation_rate"])
 
 
@@ -409,11 +419,17 @@ def flipped(rows, split, share, seed=0):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ({"kind": "match_strong", "within": 0.02}, "points worse than the strong model; the promise is at most 2 points"),
-        ({"kind": "accepted_accuracy", "at_least": 0.95}, "that the cheap model keeps are right; the promise is at least 95\u00a0%"),
+        (
+            {"kind": "match_strong", "within": 0.02},
+            "points worse than the strong model; the promise is at most 2 points",
+        ),
+        (
+            {"kind": "accepted_accuracy", "at_least": 0.95},
+            "that the cheap model keeps are right; the promise is at least 95\u00a0%",
+        ),
         ({"kind": "system_accuracy", "at_least": 0.9}, "of all answers are right; the promise is at least 90\u00a0%"),
     ],
-)  # fmt: skip
+)
 def test_test_rows_beyond_the_promise_are_a_warning_that_weighs_chance(rows, target, words):
     assert "test_below_promise" not in codes(advise(rows, **target))
     far = advise(flipped(rows, "test", 0.15), **target)
@@ -556,8 +572,12 @@ def test_numbers_keep_to_their_units_and_their_signs():
 @pytest.mark.slow
 def test_every_reason_speaks_of_one_row_as_of_one_and_has_no_ascii_minus(rows):
     for made in (rows, evaluated(8), evaluated(3000, groups=1500)):
-        for target in ({"kind": "match_strong", "within": 0.02}, {"kind": "accepted_accuracy", "at_least": 0.9},
-                       {"kind": "budget", "usd_per_1000": 0.5}, {"kind": "total_cost", "usd_per_error": 0.02}):  # fmt: skip
+        for target in (
+            {"kind": "match_strong", "within": 0.02},
+            {"kind": "accepted_accuracy", "at_least": 0.9},
+            {"kind": "budget", "usd_per_1000": 0.5},
+            {"kind": "total_cost", "usd_per_error": 0.02},
+        ):
             found = advise(made, **target)
             for text in (found.certificate.reason, found.sentence, *(w.text for w in found.warnings)):
                 assert not re.search(r"\b1 \w*(rows|errors|answers|groups)\b|\d-\d|[( ]-\d|\d ?%", text), text

@@ -9,9 +9,14 @@ import pytest
 from pipeline.decide.advice.reply_warnings import ReplyCounts, reply_warnings
 
 PLAIN = ReplyCounts(
-    {"ok": 1000}, long_answers=0, exact_zeros=0, few_alternatives=0, wanted=5,
-    asked={"cheap": "a/b", "strong": "c/d"}, answered={"cheap": ("a/b",), "strong": ("c/d",)},
-)  # fmt: skip
+    {"ok": 1000},
+    long_answers=0,
+    exact_zeros=0,
+    few_alternatives=0,
+    wanted=5,
+    asked={"cheap": "a/b", "strong": "c/d"},
+    answered={"cheap": ("a/b",), "strong": ("c/d",)},
+)
 
 
 def said(**changes: object) -> list[tuple[str, int]]:

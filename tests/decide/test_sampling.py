@@ -196,8 +196,14 @@ def test_answers_that_never_came_are_stood_in_for_by_those_of_their_class():
     strong[[0, 2, 3, 4, 5]] = 1, 1, 1, 0, 1
     strong[[10, 18]] = 1, 1  # of 11 and 19 none came
     drawn = (weight > 1).astype(float)
-    rows = replace(base, confidence=np.where(np.arange(26) < 10, 0.9, 0.1), cheap_correct=cheap, strong_correct=strong,
-                   strong_weight=weight, drawn=drawn)  # fmt: skip
+    rows = replace(
+        base,
+        confidence=np.where(np.arange(26) < 10, 0.9, 0.1),
+        cheap_correct=cheap,
+        strong_correct=strong,
+        strong_weight=weight,
+        drawn=drawn,
+    )
     shown = figures(rows, 0.5)
     # the escalated: 8 of 16 are right by the cheap model; 1 of the 2 that came gains, so 16 x .5 more
     assert shown["system_accuracy"].value == pytest.approx((8 + 8 + 8) / 26)
@@ -306,8 +312,12 @@ def test_figures_are_unbiased_and_their_intervals_cover(floors, runs):
         shown = figures(seen, done.threshold)
         final = np.where(kept, rows.cheap_correct, rows.strong_correct)
         difference = sampled_difference(seen, kept, level=0.9, split="")
-        complete = (final.mean(), rows.strong_correct.mean(), (final - rows.strong_correct).mean(),
-                    1000 * (rows.cheap_usd + np.where(kept, 0, rows.strong_usd)).mean())  # fmt: skip
+        complete = (
+            final.mean(),
+            rows.strong_correct.mean(),
+            (final - rows.strong_correct).mean(),
+            1000 * (rows.cheap_usd + np.where(kept, 0, rows.strong_usd)).mean(),
+        )
         truth = population.system_accuracy(done.threshold), population.strong_accuracy, -population.loss(done.threshold)
         estimates = (shown["system_accuracy"], shown["strong_accuracy"], difference, shown["usd_per_1000"])
         for name, value, estimate in zip(names, complete, estimates, strict=True):

@@ -145,8 +145,14 @@ def test_wrong_answers_kept_have_the_limits_of_the_weighted_share_at_every_thres
     labels = np.where(rng.random(n) < 0.05, "rare", "common")
     confidence, right = rng.random(n), (rng.random(n) < 0.97).astype(float)
     frame = pd.DataFrame(
-        {"example_id": [f"r{i}" for i in range(n)], "split": "test", "label": labels, "confidence": confidence, "cheap_correct": right}
-    )  # fmt: skip
+        {
+            "example_id": [f"r{i}" for i in range(n)],
+            "split": "test",
+            "label": labels,
+            "confidence": confidence,
+            "cheap_correct": right,
+        }
+    )
     at = np.array([0.0, 0.5, 0.9])
     found = wrong_kept(CodedRows.of_table(pa.Table.from_pandas(frame)), "test", at, mix)
     weights = mix_weights(texts(labels.astype(object)), mix)

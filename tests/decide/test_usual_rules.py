@@ -96,8 +96,12 @@ def test_every_rule_is_counted_row_by_row() -> None:
     usd = dict.fromkeys(right, 0.0)
     for c, cheap, strong in zip(rows.confidence, rows.cheap_correct, rows.strong_correct, strict=True):
         for name, kept in (
-            ("cascade", c >= 0.6), ("fixed", c >= FIXED), ("oracle", not (cheap == 0 and strong == 1)), ("strong", False), ("cheap", True),
-        ):  # fmt: skip
+            ("cascade", c >= 0.6),
+            ("fixed", c >= FIXED),
+            ("oracle", not (cheap == 0 and strong == 1)),
+            ("strong", False),
+            ("cheap", True),
+        ):
             right[name] += cheap if kept else strong
             usd[name] += (0 if name == "strong" else 1e-5) + (0 if kept else 1e-4)
     for name, count in right.items():

@@ -25,9 +25,14 @@ def enriched(n=6000):
     other = np.where(spam, "work", "spam")
     strong = (rng.random(n) < 0.985).astype(float)
     return replace(
-        rows, label=label, cheap_correct=right, cheap_answer=texts(np.where(right == 1, label, other)), strong_correct=strong,
-        strong_answer=texts(np.where(strong == 1, label, other)), strong_usd=np.full(n, 0.005),
-    )  # fmt: skip
+        rows,
+        label=label,
+        cheap_correct=right,
+        cheap_answer=texts(np.where(right == 1, label, other)),
+        strong_correct=strong,
+        strong_answer=texts(np.where(strong == 1, label, other)),
+        strong_usd=np.full(n, 0.005),
+    )
 
 
 def production_cost(rows, threshold):

@@ -76,15 +76,19 @@ SCENES: dict[str, Scene] = {
         more={"prevalence": {"work": 0.6, "personal": 0.2, "spam": 0.1, "other": 0.1}},
         target={"kind": "match_strong", "within": 0.05},
     ),
-    "choose": Scene(kind="choose", rows=500, labels=("A", "B", "C", "D"), target={"kind": "match_strong", "within": 0.06}),
+    "choose": Scene(
+        kind="choose", rows=500, labels=("A", "B", "C", "D"), target={"kind": "match_strong", "within": 0.06}
+    ),
     "judge": Scene(kind="judge", rows=600, labels=("yes", "no"), target={"kind": "match_strong", "within": 0.06}),
     "table": Scene(rows=600, table=True, target={"kind": "match_strong", "within": 0.06}),
     "unpriced": Scene(rows=600, table=True, priced=False, target={"kind": "match_strong", "within": 0.06}),
     "sampled": Scene(rows=900, split=None, sample=0.5, target={"kind": "match_strong", "within": 0.06}),
     "pooled": Scene(rows=700, split=None, target={"kind": "match_strong", "within": 0.05}),
     "hidden": Scene(rows=300, more={"report": {"examples": "none"}}, target={"kind": "match_strong", "within": 0.1}),
-    "hostile": Scene(rows=400, labels=HOSTILE, segments=HOSTILE, text=HOSTILE, target={"kind": "match_strong", "within": 0.1}),
-}  # fmt: skip
+    "hostile": Scene(
+        rows=400, labels=HOSTILE, segments=HOSTILE, text=HOSTILE, target={"kind": "match_strong", "within": 0.1}
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -193,17 +197,23 @@ def config(name: str, scene: Scene) -> dict[str, Any]:
 
     def model(role: str, price: Mapping[str, float]) -> dict[str, Any]:
         return {
-            "model": f"maker/{role}-model", "usd_per_million_tokens": {**price, **source},
-            "params": {"temperature": 0, "max_tokens": 8}, "replies": f"{role}.jsonl",
-        }  # fmt: skip
+            "model": f"maker/{role}-model",
+            "usd_per_million_tokens": {**price, **source},
+            "params": {"temperature": 0, "max_tokens": 8},
+            "replies": f"{role}.jsonl",
+        }
 
     strong = {"human": True, "usd_per_request": 0.4} if scene.human else model("strong", DEAR)
     strong |= {} if scene.sample is None else {"sample": scene.sample}
     prompt = {"user": "{text}" + ("\n{options}" if scene.kind == "choose" else "")}
     return told | {
-        "description": "Sort an email into one of four folders.", "dataset": dataset, "prompt": prompt,
-        "provider": "recorded", "cheap": model("cheap", scene.cheap_price), "strong": strong,
-    }  # fmt: skip
+        "description": "Sort an email into one of four folders.",
+        "dataset": dataset,
+        "prompt": prompt,
+        "provider": "recorded",
+        "cheap": model("cheap", scene.cheap_price),
+        "strong": strong,
+    }
 
 
 def population(scene: Scene) -> pd.DataFrame:
@@ -253,7 +263,12 @@ def line(row: Mapping[str, Any], role: str, scene: Scene) -> dict[str, Any]:
             ]
         }
     size = 80 + len(str(row["text"]))
-    body = {"object": "chat.completion", "model": f"maker/{role}-model", "choices": [choice], "usage": {"prompt_tokens": size, "completion_tokens": 2}}  # fmt: skip
+    body = {
+        "object": "chat.completion",
+        "model": f"maker/{role}-model",
+        "choices": [choice],
+        "usage": {"prompt_tokens": size, "completion_tokens": 2},
+    }
     return {"custom_id": row["example_id"], "response": {"status_code": 200, "body": body}}
 
 

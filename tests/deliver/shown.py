@@ -13,9 +13,16 @@ from pipeline.deliver.report import formatting as f
 
 SPLITS = ("fit", "certify", "test")
 MEASURES = (
-    "brier", "nll", "auroc", "aurc_mean", "ece_equal_width_10", "ce_l2_debiased_equal_mass_10",
-    "corp_brier_miscalibration", "corp_brier_discrimination", "spiegelhalter_z",
-)  # fmt: skip
+    "brier",
+    "nll",
+    "auroc",
+    "aurc_mean",
+    "ece_equal_width_10",
+    "ce_l2_debiased_equal_mass_10",
+    "corp_brier_miscalibration",
+    "corp_brier_discrimination",
+    "spiegelhalter_z",
+)
 NAMED = ("auroc", "aurc_mean", "brier", "corp_brier_miscalibration")
 RANKINGS = ("ndcg_at_10", "map", "precision_at_1", "precision_at_3", "top_1", "mrr")
 PAIR = re.compile("([−+±]?\\$?[\\d.,]+(?:\u00a0(?:%|ms|s|points))?) (\\[[^\\]]*\\d\\])")
@@ -75,9 +82,11 @@ def _lines(data: Mapping[str, Any]) -> dict[str, str | None]:
         out["totals"] = f"{each[0]} 1,000 {each[1]} {each[2]}"
     if first["outcome"]:
         o = first["outcome"]
-        value, ends = (f.points(o["figure"]["value"]), f.point_bounds(o["figure"])) if o["unit"] == "points" else (
-            f.share(o["figure"]["value"]), f.bounds(o["figure"], "share")
-        )  # fmt: skip
+        value, ends = (
+            (f.points(o["figure"]["value"]), f.point_bounds(o["figure"]))
+            if o["unit"] == "points"
+            else (f.share(o["figure"]["value"]), f.bounds(o["figure"], "share"))
+        )
         n, level = f.count(o["figure"]["n"]), f.share(o["figure"]["level"], 0)
         rows = f"{n} {level}" if o["figure"]["split"] == "test" else f"{level} {n}"
         out["outcome"] = f"{value} {ends} {o['what']} {o['promised']} {rows}"

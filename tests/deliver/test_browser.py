@@ -21,9 +21,14 @@ from pipeline.deliver.report import index
 from pipeline.run.directory import dump_json, write_bytes
 
 ARGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 SECTIONS = ("Decide", "Trust", "Where it fails", "Data health", "Use it", "Provenance")
 Recorded = Callable[[str], Made]
@@ -203,9 +208,24 @@ def test_requests_a_month_change_the_money_and_stay_in_the_address(page: Page, m
 
 
 KINDS = (
-    "certified", "judge", "uncertified", "check_data", "cheap_only", "strong_only", "optimized", "unlabeled", "people", "accepted", "enriched", "choose",
-    "table", "unpriced", "sampled", "pooled", "hidden",
-)  # fmt: skip
+    "certified",
+    "judge",
+    "uncertified",
+    "check_data",
+    "cheap_only",
+    "strong_only",
+    "optimized",
+    "unlabeled",
+    "people",
+    "accepted",
+    "enriched",
+    "choose",
+    "table",
+    "unpriced",
+    "sampled",
+    "pooled",
+    "hidden",
+)
 
 
 @pytest.mark.parametrize("name", [n if n in KINDS[:2] else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])

@@ -40,10 +40,21 @@ def test_the_watch_leaves_metrics_and_ends_as_monitor_does(tmp_path: Path, wrong
     write(tmp_path / "policy.json", document())
     (tmp_path / "log").write_text("" if wrong is None else "".join(json.dumps(x) + "\n" for x in lines(wrong)))
     metrics = tmp_path / "cascade.prom"
-    environment = {**os.environ, "POLICY": str(tmp_path / "policy.json"), "LOGS": str(tmp_path / "log*"), "METRICS": str(metrics),
-                   "MONITOR": f"{sys.executable} -m pipeline monitor"}  # fmt: skip
-    done = subprocess.run(["sh", str(EXAMPLES / "watch" / "watch.sh")], env=environment, capture_output=True, text=True,
-                          cwd=EXAMPLES.parent, check=False)  # fmt: skip
+    environment = {
+        **os.environ,
+        "POLICY": str(tmp_path / "policy.json"),
+        "LOGS": str(tmp_path / "log*"),
+        "METRICS": str(metrics),
+        "MONITOR": f"{sys.executable} -m pipeline monitor",
+    }
+    done = subprocess.run(
+        ["sh", str(EXAMPLES / "watch" / "watch.sh")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES.parent,
+        check=False,
+    )
     assert done.returncode == code, done.stderr
     holds = re.search(r'^cascade_monitor_holds\{task="email_triage"\} (\d)$', metrics.read_text(), re.MULTILINE)
     assert holds is not None
@@ -80,8 +91,14 @@ def test_the_runtime_decides_where_nothing_can_be_written(tmp_path: Path) -> Non
         "assert not opened, opened\n"
         "print(a.answer)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "policy.json"), json.dumps(one_token(0.95))], text=True,
-                          capture_output=True, env={"PYTHONDONTWRITEBYTECODE": "1"}, cwd=EXAMPLES.parent, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "policy.json"), json.dumps(one_token(0.95))],
+        text=True,
+        capture_output=True,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=EXAMPLES.parent,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "spam\n"), done.stderr
 
 

@@ -71,8 +71,11 @@ def null_restored(value: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]
 
 @pytest.mark.parametrize("verdict", ["certified", "uncertified"])
 def test_json_yaml_and_toml_hold_the_whole_policy_exactly(verdict: str) -> None:
-    made = document(verdict=verdict, threshold=None if verdict == "uncertified" else 0.9000000000000001,
-                    calibrator={"kind": "platt", "slope": 1e-06, "intercept": 123456.0})  # fmt: skip
+    made = document(
+        verdict=verdict,
+        threshold=None if verdict == "uncertified" else 0.9000000000000001,
+        calibrator={"kind": "platt", "slope": 1e-06, "intercept": 123456.0},
+    )
     text = {name: export(made, name, allow_uncertified=True) for name in ("json", "yaml", "toml")}
     assert json.loads(text["json"]) == made
     assert read_yaml(text["yaml"]) == made
@@ -87,9 +90,10 @@ def test_row_52_replaying_json_yaml_toml_env_and_litellm_gives_the_same_decision
     expected = [policy.decide(reply).action for reply in replies()]
     assert {"accept", "escalate"} == set(expected)
     again = [
-        Policy(json.loads(export(made, "json"))), Policy(read_yaml(export(made, "yaml"))),
+        Policy(json.loads(export(made, "json"))),
+        Policy(read_yaml(export(made, "yaml"))),
         Policy(null_restored(tomllib.loads(export(made, "toml")), made)),
-    ]  # fmt: skip
+    ]
     for other in again:
         assert [other.decide(reply).action for reply in replies()] == expected
         assert other.edited == ()
@@ -119,10 +123,16 @@ def test_litellm_lists_both_models_with_prices_per_token() -> None:
     cheap, strong = made["model_list"]
     assert (cheap["model_name"], strong["model_name"]) == ("email_triage-cheap", "email_triage-strong")
     assert cheap["litellm_params"] == {
-        "model": f"together_ai/{CHEAP}", "api_key": "os.environ/TOGETHER_API_KEY", "temperature": 0, "max_tokens": 8,
-        "logprobs": True, "top_logprobs": 5, "extra_body": {"reasoning": {"enabled": False}},
-        "input_cost_per_token": 0.17e-6, "output_cost_per_token": 0.25e-6,
-    }  # fmt: skip
+        "model": f"together_ai/{CHEAP}",
+        "api_key": "os.environ/TOGETHER_API_KEY",
+        "temperature": 0,
+        "max_tokens": 8,
+        "logprobs": True,
+        "top_logprobs": 5,
+        "extra_body": {"reasoning": {"enabled": False}},
+        "input_cost_per_token": 0.17e-6,
+        "output_cost_per_token": 0.25e-6,
+    }
     assert "logprobs" not in strong["litellm_params"]
     assert cheap["model_info"]["metadata"]["cascade_threshold"] == 0.9
 
@@ -231,10 +241,19 @@ def test_the_router_accepts_the_boundary_itself() -> None:
         ({"signal": {"name": "label_probability", "version": 3, "params": {}}}, "mean logprob of the whole reply"),
         ({"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": False}}, "outside the answer"),
         ({"signal": {"name": "mean", "version": 2, "params": {}}}, "not known"),
-        ({"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": True}, "threshold": 0.04}, "scale ends"),
-        ({"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": True}, "strong": {"human": True, "usd_per_request": 0.4}}, "to models only"),
+        (
+            {"signal": {"name": "mean", "version": 2, "params": {}, "whole_output": True}, "threshold": 0.04},
+            "scale ends",
+        ),
+        (
+            {
+                "signal": {"name": "mean", "version": 2, "params": {}, "whole_output": True},
+                "strong": {"human": True, "usd_per_request": 0.4},
+            },
+            "to models only",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_semantic_router_is_refused_with_the_reason_where_it_would_decide_otherwise(
     changes: dict[str, Any], why: str
 ) -> None:
@@ -319,11 +338,20 @@ def test_an_unknown_format_is_a_usage_error() -> None:
 
 
 _values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False),
-              st.text(st.characters(exclude_categories=("Cs",)), max_size=8), st.sampled_from(["yes", "no", "1e-06", "0x1f", "null", "~", "- a", "a: b", "#x"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), inner, max_size=3),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**53), 2**53),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(st.characters(exclude_categories=("Cs",)), max_size=8),
+        st.sampled_from(["yes", "no", "1e-06", "0x1f", "null", "~", "- a", "a: b", "#x"]),
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=120)

@@ -12,9 +12,14 @@ from pipeline.deliver.report import formatting as f
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.951, "95.1 %"), (0.0, "0 %"), (1.0, "100 %"), (0.9999, "99.99 %"), (0.00004, "0.004 %"), (None, "unknown"),
+        (0.951, "95.1 %"),
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.9999, "99.99 %"),
+        (0.00004, "0.004 %"),
+        (None, "unknown"),
     ],
-)  # fmt: skip
+)
 def test_a_share_never_reads_0_or_100_per_cent_unless_it_is(value: float | None, text: str) -> None:
     assert f.share(value).replace("\u00a0", " ") == text
 
@@ -28,16 +33,33 @@ def test_no_share_between_is_printed_as_an_end(value: float) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.21, "$0.210"), (0.05134, "$0.0513"), (12.5, "$12.50"), (1234.5, "$1,234"), (0.0, "$0"), (-0.0044, "−$0.00440"), (None, "unknown")],
-)  # fmt: skip
+    [
+        (0.21, "$0.210"),
+        (0.05134, "$0.0513"),
+        (12.5, "$12.50"),
+        (1234.5, "$1,234"),
+        (0.0, "$0"),
+        (-0.0044, "−$0.00440"),
+        (None, "unknown"),
+    ],
+)
 def test_dollars_keep_three_digits_below_one(value: float | None, text: str) -> None:
     assert f.usd(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.5, "$0.50"), (1.4, "$1.40"), (0.17, "$0.17"), (0.0375, "$0.0375"), (2, "$2.00"), (1250.0, "$1,250.00"), (1e-6, "$0.000001"), (None, "unknown")],
-)  # fmt: skip
+    [
+        (0.5, "$0.50"),
+        (1.4, "$1.40"),
+        (0.17, "$0.17"),
+        (0.0375, "$0.0375"),
+        (2, "$2.00"),
+        (1250.0, "$1,250.00"),
+        (1e-6, "$0.000001"),
+        (None, "unknown"),
+    ],
+)
 def test_a_price_keeps_the_digits_that_it_was_given_and_has_cents(value: float | None, text: str) -> None:
     assert f.price(value) == text
 
@@ -54,8 +76,15 @@ def test_a_printed_threshold_reads_back_to_the_same_double(value: float) -> None
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [(0.0559, 4, "0.0559"), (0.006, 2, "0.0060"), (0.00045, 4, "0.00045"), (48.91, 4, "48.91"), (-0.5, 2, "−0.50"), (0, 4, "0")],
-)  # fmt: skip
+    [
+        (0.0559, 4, "0.0559"),
+        (0.006, 2, "0.0060"),
+        (0.00045, 4, "0.00045"),
+        (48.91, 4, "48.91"),
+        (-0.5, 2, "−0.50"),
+        (0, 4, "0"),
+    ],
+)
 def test_a_measure_keeps_two_digits_that_count(value: float, digits: int, text: str) -> None:
     assert f.number(value, digits) == text
 

@@ -76,8 +76,11 @@ def test_litellms_router_asks_the_calibrated_server_as_it_was_calibrated(
     before = len(api.posts)
     done = subprocess.run(
         [TOOLS / "python", "-c", ROUTER, model_list],
-        env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     cheap, strong = api.posts[before:]
     assert (cheap.body["model"], strong.body["model"]) == (CHEAP, STRONG)
@@ -98,14 +101,22 @@ def test_the_proxy_serves_the_threshold_and_answers_under_a_name_that_decide_kno
     log = (tmp_path / "proxy.log").open("wb")
     proxy = subprocess.Popen(
         [TOOLS / "litellm", "--config", model_list, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        env={**os.environ, **ENVIRONMENT},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
     try:
         answered = ask(
-            port, "/v1/chat/completions",
-            {"model": "email_triage-cheap", "messages": [{"role": "user", "content": "row 1"}], "logprobs": True, "top_logprobs": 5},
+            port,
+            "/v1/chat/completions",
+            {
+                "model": "email_triage-cheap",
+                "messages": [{"role": "user", "content": "row 1"}],
+                "logprobs": True,
+                "top_logprobs": 5,
+            },
             proxy,
-        )  # fmt: skip
+        )
         assert answered["model"] == "email_triage-cheap"
         assert Policy(policy).decide(answered).action == "accept"
         told = {entry["model_name"]: entry["model_info"] for entry in ask(port, "/model/info", None, proxy)["data"]}
@@ -120,9 +131,10 @@ def test_the_proxy_serves_the_threshold_and_answers_under_a_name_that_decide_kno
 def ask(port: int, path: str, body: dict[str, Any] | None, proxy: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the proxy answers, once it is up."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", None if body is None else json.dumps(body).encode(),
+        f"http://127.0.0.1:{port}{path}",
+        None if body is None else json.dumps(body).encode(),
         {"content-type": "application/json", "authorization": f"Bearer {MASTER_KEY}"},
-    )  # fmt: skip
+    )
     end = time.monotonic() + 240
     while True:
         try:

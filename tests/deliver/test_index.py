@@ -97,11 +97,16 @@ def test_one_table_shows_every_decision_with_each_number_once(folder: Path) -> N
         against, saved = data["verdict"]["difference"], cards["cost"].get("change")
         gravities = [w["gravity"] for w in data["warnings"]]
         wanted = [
-            formatting.day(data["started"]), "", formatting.threshold(data["verdict"]["threshold"]), of["quality"],
+            formatting.day(data["started"]),
+            "",
+            formatting.threshold(data["verdict"]["threshold"]),
+            of["quality"],
             "" if against is None else f"{formatting.bare_points(against['value'])} {formatting.point_bounds(against)}",
-            of["escalation"], of["cost"], "" if saved is None else formatting.share(-saved, 0),
+            of["escalation"],
+            of["cost"],
+            "" if saved is None else formatting.share(-saved, 0),
             " ".join(str(gravities.count(g)) for g in (3, 2, 1) if g in gravities),
-        ]  # fmt: skip
+        ]
         cells = row.all("td")
         assert [figures(cell.text) for cell in cells] == [figures(text) for text in wanted]
         titles = [cell.attributes.get("title") or "" for cell in cells]

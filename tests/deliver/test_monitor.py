@@ -26,9 +26,15 @@ def line(policy: Policy, confidence: float | None, **more: Any) -> dict[str, Any
     """A decision line as the cascade writes it."""
     found = policy.decide_confidence(confidence)
     return {
-        "action": found.action, "confidence": confidence, "status": "ok" if confidence is not None else "out_of_set",
-        "answer": "spam", "model": CHEAP, "policy": policy.document["digest"][:16], "request": request_digest(policy), **more,
-    }  # fmt: skip
+        "action": found.action,
+        "confidence": confidence,
+        "status": "ok" if confidence is not None else "out_of_set",
+        "answer": "spam",
+        "model": CHEAP,
+        "policy": policy.document["digest"][:16],
+        "request": request_digest(policy),
+        **more,
+    }
 
 
 # ---- whole logs
@@ -186,9 +192,34 @@ def test_rows_with_options_are_read_with_their_own_options() -> None:
     assert (report["evidence"][0]["labels"], report["evidence"][0]["errors"]) == (1, 0)
 
 
-_json = st.recursive(st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=5)), lambda x: st.lists(x, max_size=2) | st.dictionaries(
-    st.sampled_from(["action", "confidence", "status", "model", "policy", "completion", "response", "body", "choices", "label", "correct", "options", "strong_answer"]),
-    x | st.sampled_from(["accept", "escalate"]), max_size=6), max_leaves=8)  # fmt: skip
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=5)),
+    lambda x: (
+        st.lists(x, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "action",
+                    "confidence",
+                    "status",
+                    "model",
+                    "policy",
+                    "completion",
+                    "response",
+                    "body",
+                    "choices",
+                    "label",
+                    "correct",
+                    "options",
+                    "strong_answer",
+                ]
+            ),
+            x | st.sampled_from(["accept", "escalate"]),
+            max_size=6,
+        )
+    ),
+    max_leaves=8,
+)
 
 
 @settings(max_examples=60)
@@ -248,8 +279,10 @@ def test_the_bound_on_errors_is_what_the_promise_leaves_to_accepted_answers() ->
     # 100 rows, 80 accepted; among the accepted the cheap model errs 4 times and the strong one twice, among the rest twice
     confidence = [0.95] * 80 + [0.5] * 20
     rows: dict[str, Any] = {
-        "cheap_correct": [0.0] * 4 + [1.0] * 96, "strong_correct": [0.0] * 2 + [1.0] * 96 + [0.0] * 2, "agrees": [0.0] * 6 + [1.0] * 94,
-    }  # fmt: skip
+        "cheap_correct": [0.0] * 4 + [1.0] * 96,
+        "strong_correct": [0.0] * 2 + [1.0] * 96 + [0.0] * 2,
+        "agrees": [0.0] * 6 + [1.0] * 94,
+    }
 
     def bounds(**target: Any) -> tuple[float, float]:
         found = facts(confidence, 0.9, target=target, **rows)

@@ -41,10 +41,18 @@ def log(policy_file: Path, n: int, error: float, seed: int = 0, labeled: float =
     for i in range(n):
         c = 0.5 + rng.random() / 2
         line: Line = {
-            "time": f"2026-11-{1 + i * 25 // n:02d}T10:{i // 60 % 60:02d}:{i % 60:02d}.000+00:00", "task": "email_triage", "id": f"r{i}",
-            "policy": digest[:16], "model": CHEAP, "status": "ok", "action": "accept" if c >= 0.9 else "escalate", "confidence": c,
-            "threshold": 0.9, "answer": "spam" if c >= 0.9 else None, "strong_answer": None,
-        }  # fmt: skip
+            "time": f"2026-11-{1 + i * 25 // n:02d}T10:{i // 60 % 60:02d}:{i % 60:02d}.000+00:00",
+            "task": "email_triage",
+            "id": f"r{i}",
+            "policy": digest[:16],
+            "model": CHEAP,
+            "status": "ok",
+            "action": "accept" if c >= 0.9 else "escalate",
+            "confidence": c,
+            "threshold": 0.9,
+            "answer": "spam" if c >= 0.9 else None,
+            "strong_answer": None,
+        }
         if c >= 0.9 and rng.random() < labeled:
             line["label"] = "work" if rng.random() < error else "spam"
         lines.append(line)
@@ -114,7 +122,9 @@ def labels_later(lines: list[Line]) -> bytes:
 VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
     "plain": lambda lines: jsonl(lines).encode(),
     "gzip": lambda lines: gzip.compress(jsonl(lines).encode()),
-    "several gzip members": lambda lines: gzip.compress(jsonl(lines[:99]).encode()) + gzip.compress(jsonl(lines[99:]).encode()),
+    "several gzip members": lambda lines: (
+        gzip.compress(jsonl(lines[:99]).encode()) + gzip.compress(jsonl(lines[99:]).encode())
+    ),
     "gzip cut short": lambda lines: gzip.compress(jsonl(lines).encode())[:-400],
     "bzip2": lambda lines: bz2.compress(jsonl(lines).encode()),
     "xz": lambda lines: lzma.compress(jsonl(lines).encode()),
@@ -136,40 +146,79 @@ VARIANTS: dict[str, Callable[[list[Line]], bytes]] = {
     "container runtime": lambda lines: cri(lines).encode(),
     "message": lambda lines: jsonl([{"level": "info", "message": json.dumps(line)} for line in lines]).encode(),
     "message holds the object": lambda lines: jsonl([{"severity": "INFO", "message": line} for line in lines]).encode(),
-    "jsonPayload": lambda lines: jsonl([{"insertId": str(i), "jsonPayload": line} for i, line in enumerate(lines)]).encode(),
+    "jsonPayload": lambda lines: jsonl(
+        [{"insertId": str(i), "jsonPayload": line} for i, line in enumerate(lines)]
+    ).encode(),
     "a search index": lambda lines: jsonl([{"_id": str(i), "_source": line} for i, line in enumerate(lines)]).encode(),
-    "nested attributes": lambda lines: jsonl([{"id": str(i), "attributes": {"attributes": line, "message": "x"}} for i, line in enumerate(lines)]).encode(),
-    "wrapped twice": lambda lines: jsonl([{"log": json.dumps({"msg": json.dumps(line)}) + "\n"} for line in lines]).encode(),
+    "nested attributes": lambda lines: jsonl(
+        [{"id": str(i), "attributes": {"attributes": line, "message": "x"}} for i, line in enumerate(lines)]
+    ).encode(),
+    "wrapped twice": lambda lines: jsonl(
+        [{"log": json.dumps({"msg": json.dumps(line)}) + "\n"} for line in lines]
+    ).encode(),
     "a JSON text": lambda lines: "".join(json.dumps(json.dumps(line)) + "\n" for line in lines).encode(),
-    "time and level": lambda lines: "".join(f"2026-11-28 10:00:00,123 INFO [svc] {json.dumps(x)}\n" for x in lines).encode(),
+    "time and level": lambda lines: "".join(
+        f"2026-11-28 10:00:00,123 INFO [svc] {json.dumps(x)}\n" for x in lines
+    ).encode(),
     "braces in the prefix": lambda lines: "".join(f"INFO {{svc}} {json.dumps(x)}\n" for x in lines).encode(),
     "event stream": lambda lines: "".join(f"data: {json.dumps(x)}\n\n" for x in lines).encode(),
     "key=value": lambda lines: "".join(f"level=info msg={json.dumps(json.dumps(x))} n=1\n" for x in lines).encode(),
     "a python dict": lambda lines: "".join(f"{x!r}\n" for x in lines).encode(),
     "numbers as text": lambda lines: jsonl([as_text(line) for line in lines]).encode(),
-    "verdicts as text": lambda lines: jsonl([{**{k: v for k, v in line.items() if k != "label"}, **(
-        {"correct": str(line["label"] == "spam")} if "label" in line else {})} for line in lines]).encode(),
-    "verdicts as numbers": lambda lines: jsonl([{**{k: v for k, v in line.items() if k != "label"}, **(
-        {"correct": int(line["label"] == "spam")} if "label" in line else {})} for line in lines]).encode(),
-    "labels in another case": lambda lines: jsonl([{**x, **({"label": f" {x['label'].upper()} "} if "label" in x else {})} for x in lines]).encode(),
+    "verdicts as text": lambda lines: jsonl(
+        [
+            {
+                **{k: v for k, v in line.items() if k != "label"},
+                **({"correct": str(line["label"] == "spam")} if "label" in line else {}),
+            }
+            for line in lines
+        ]
+    ).encode(),
+    "verdicts as numbers": lambda lines: jsonl(
+        [
+            {
+                **{k: v for k, v in line.items() if k != "label"},
+                **({"correct": int(line["label"] == "spam")} if "label" in line else {}),
+            }
+            for line in lines
+        ]
+    ).encode(),
+    "labels in another case": lambda lines: jsonl(
+        [{**x, **({"label": f" {x['label'].upper()} "} if "label" in x else {})} for x in lines]
+    ).encode(),
     "comma separated": lambda lines: csv_text(lines, ","),
-    "a column of lines": lambda lines: csv_rows(["@timestamp", "@message"], [[str(i), json.dumps(x)] for i, x in enumerate(lines)]),
+    "a column of lines": lambda lines: csv_rows(
+        ["@timestamp", "@message"], [[str(i), json.dumps(x)] for i, x in enumerate(lines)]
+    ),
     "tab separated": lambda lines: csv_text(lines, "\t"),
     "parquet": parquet,
-    "pairs": lambda lines: "".join("level=info " + " ".join(f"{k}={json.dumps(v)}" for k, v in x.items()) + "\n" for x in lines).encode(),
+    "pairs": lambda lines: "".join(
+        "level=info " + " ".join(f"{k}={json.dumps(v)}" for k, v in x.items()) + "\n" for x in lines
+    ).encode(),
     "inside decision": lambda lines: jsonl([{"id": x["id"], "decision": x} for x in lines]).encode(),
-    "open telemetry": lambda lines: jsonl([{"severityNumber": 9, "body": {"stringValue": json.dumps(x)}} for x in lines]).encode(),
-    "answer of a search index": lambda lines: json.dumps({"took": 3, "hits": {"total": 700, "hits": [{"_source": x} for x in lines]}}).encode(),
-    "answer of a log service": lambda lines: json.dumps({"events": [{"timestamp": i, "message": json.dumps(x)} for i, x in enumerate(lines)]}).encode(),
-    "answer with streams": lambda lines: json.dumps({"data": {"result": [
-        {"stream": {"app": "x"}, "values": [[str(i), json.dumps(x)] for i, x in enumerate(lines)]}]}}).encode(),
+    "open telemetry": lambda lines: jsonl(
+        [{"severityNumber": 9, "body": {"stringValue": json.dumps(x)}} for x in lines]
+    ).encode(),
+    "answer of a search index": lambda lines: json.dumps(
+        {"took": 3, "hits": {"total": 700, "hits": [{"_source": x} for x in lines]}}
+    ).encode(),
+    "answer of a log service": lambda lines: json.dumps(
+        {"events": [{"timestamp": i, "message": json.dumps(x)} for i, x in enumerate(lines)]}
+    ).encode(),
+    "answer with streams": lambda lines: json.dumps(
+        {
+            "data": {
+                "result": [{"stream": {"app": "x"}, "values": [[str(i), json.dumps(x)] for i, x in enumerate(lines)]}]
+            }
+        }
+    ).encode(),
     "verdicts in words": lambda lines: with_verdicts(lines, "correct", "incorrect"),
     "verdicts as decimals": lambda lines: with_verdicts(lines, "1.0", "0.0"),
     "verdicts T and F": lambda lines: with_verdicts(lines, "T", "F"),
     "labels in later lines": labels_later,
     "a torn last line": lambda lines: (jsonl(lines) + json.dumps(lines[0])[:60]).encode(),
     "zeros of a crash": lambda lines: ("\0" * 4096 + jsonl(lines)).encode(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -12,7 +12,11 @@ from foreign_input import documented
 from cascade_threshold.policy import Policy
 from pipeline.deliver.monitoring.log_record import records
 
-LINE: dict[str, Any] = {**Policy(document()).decide(one_token(0.97)).to_dict(), "label": "spam", "time": "2026-11-22T10:00:00Z"}  # fmt: skip
+LINE: dict[str, Any] = {
+    **Policy(document()).decide(one_token(0.97)).to_dict(),
+    "label": "spam",
+    "time": "2026-11-22T10:00:00Z",
+}
 N = 60
 
 
@@ -26,8 +30,23 @@ def monitored(policy: str, log: str) -> dict[str, Any]:
     return dict(json.loads(out))
 
 
-TIMES = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "0001-01-01", "2026-02-30T00:00:00Z", "2024-02-29T24:00:00Z", "1969-12-31",
-         "nan", "1e400", "\u0662\u0660\u0662\u0666-01-01", -5, 1e308, 10**299, True, [], {}]  # fmt: skip
+TIMES = [
+    "0001-01-01T00:00:00+23:59",
+    "9999-12-31T23:59:59-23:59",
+    "0001-01-01",
+    "2026-02-30T00:00:00Z",
+    "2024-02-29T24:00:00Z",
+    "1969-12-31",
+    "nan",
+    "1e400",
+    "\u0662\u0660\u0662\u0666-01-01",
+    -5,
+    1e308,
+    10**299,
+    True,
+    [],
+    {},
+]
 
 
 @pytest.mark.parametrize("time", TIMES, ids=range(len(TIMES)))

@@ -64,7 +64,10 @@ def test_calibrated_readings_are_not_those_of_the_curve_drawn_through_the_same_r
     assert calibration["cross_fitted"]
     table = pooled.table("reliability.parquet")
     assert set(table["split"]) == {"certify"}
-    assert table[(table["stage"] == "after") & (table["kind"] == "bin")]["n"].sum() == table[(table["stage"] == "before") & (table["kind"] == "bin")]["n"].sum()  # fmt: skip
+    assert (
+        table[(table["stage"] == "after") & (table["kind"] == "bin")]["n"].sum()
+        == table[(table["stage"] == "before") & (table["kind"] == "bin")]["n"].sum()
+    )
 
 
 def test_it_is_exported_watched_and_compared_like_any_other(pooled: Made, tmp_path: Any, capsys: Any) -> None:
@@ -76,7 +79,20 @@ def test_it_is_exported_watched_and_compared_like_any_other(pooled: Made, tmp_pa
     log.write_text("".join(json.dumps(line) + "\n" for _ in range(50)))
     assert main(["monitor", "--policy", str(policy), "--log", str(log), "--quiet"]) == 0
     capsys.readouterr()
-    assert main(["compare", str(policy.parent), str(policy.parent), "--json", "--quiet", "--runs-dir", str(pooled.folder / "runs")]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "compare",
+                str(policy.parent),
+                str(policy.parent),
+                "--json",
+                "--quiet",
+                "--runs-dir",
+                str(pooled.folder / "runs"),
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["level"] == 0.99
     assert found["paired"]["split"] == "all"

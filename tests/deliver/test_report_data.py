@@ -68,8 +68,11 @@ def test_prices_times_quantities_give_the_cost_of_every_threshold(made: Made) ->
     decide = made.data["decide"]
     parts = decide["prices"]["components"]
     assert [(p["role"], p["price"]) for p in parts][:4] == [
-        ("cheap", CHEAP["input"]), ("cheap", CHEAP["output"]), ("strong", DEAR["input"]), ("strong", DEAR["output"]),
-    ]  # fmt: skip
+        ("cheap", CHEAP["input"]),
+        ("cheap", CHEAP["output"]),
+        ("strong", DEAR["input"]),
+        ("strong", DEAR["output"]),
+    ]
     for i, cost in enumerate(decide["sweep"]["columns"]["usd_per_1000"]):
         assert sum(p["price"] * p["quantity"][i] for p in parts) == pytest.approx(cost, rel=1e-9)
 
@@ -162,12 +165,20 @@ def test_where_rows_come_in_groups_the_intervals_by_label_and_segment_are_over_g
     copies, groups = 10, 30
     right = [int(g % 5 > 0) for g in range(groups)]
     rows = [(g, r) for g, r in enumerate(right) for _ in range(copies)]
-    table = pa.table({
-        "example_id": [f"e{i}" for i in range(len(rows))], "group": [f"g{g}" for g, _ in rows],
-        "split": ["test"] * len(rows), "segment": ["s"] * len(rows), "label": ["a"] * len(rows),
-        "cheap_answer": ["a" if r else "b" for _, r in rows], "strong_answer": ["a"] * len(rows), "confidence": [0.9] * len(rows),
-        "cheap_correct": [float(r) for _, r in rows], "strong_correct": [1.0] * len(rows),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "example_id": [f"e{i}" for i in range(len(rows))],
+            "group": [f"g{g}" for g, _ in rows],
+            "split": ["test"] * len(rows),
+            "segment": ["s"] * len(rows),
+            "label": ["a"] * len(rows),
+            "cheap_answer": ["a" if r else "b" for _, r in rows],
+            "strong_answer": ["a"] * len(rows),
+            "confidence": [0.9] * len(rows),
+            "cheap_correct": [float(r) for _, r in rows],
+            "strong_correct": [1.0] * len(rows),
+        }
+    )
     found = CodedRows.of_table(table)
     assert found.group is not None
     for by in ("label", "segment"):

@@ -128,13 +128,21 @@ def test_row_25_a_batch_whose_result_is_gone_is_asked_again_with_a_word_and_coun
 
 DEEP: Any = functools.reduce(lambda inner, _: [inner], range(940), 0)
 ODD_LINES: list[Callable[[dict[str, Any]], Any]] = [
-    lambda a: a["response"].update(status_code="²"), lambda a: a["response"].update(status_code=10**30), lambda a: a["response"].update(status_code=True),
-    lambda a: a["response"]["body"].update(created=DEEP), lambda a: a["response"].update(body="not JSON"), lambda a: a["response"].update(body=None),
-    lambda a: a.update(response=None, error={"message": "no", "code": "²"}), lambda a: a.update(response=None, error={"code": "9" * 5000}),
-    lambda a: a.update(response="text", error=7), lambda a: a["response"]["body"].update(usage={"prompt_tokens": 10**30, "completion_tokens": 1}),
-    lambda a: a["response"]["body"].update(model="\ud800", id=["\x1b[31m"]), lambda a: a["response"]["body"].update(choices=[{"message": {"content": 7}}]),
-    lambda a: a.update(custom_id=[a["custom_id"]]), lambda a: a.update(custom_id=10**30),
-]  # fmt: skip
+    lambda a: a["response"].update(status_code="²"),
+    lambda a: a["response"].update(status_code=10**30),
+    lambda a: a["response"].update(status_code=True),
+    lambda a: a["response"]["body"].update(created=DEEP),
+    lambda a: a["response"].update(body="not JSON"),
+    lambda a: a["response"].update(body=None),
+    lambda a: a.update(response=None, error={"message": "no", "code": "²"}),
+    lambda a: a.update(response=None, error={"code": "9" * 5000}),
+    lambda a: a.update(response="text", error=7),
+    lambda a: a["response"]["body"].update(usage={"prompt_tokens": 10**30, "completion_tokens": 1}),
+    lambda a: a["response"]["body"].update(model="\ud800", id=["\x1b[31m"]),
+    lambda a: a["response"]["body"].update(choices=[{"message": {"content": 7}}]),
+    lambda a: a.update(custom_id=[a["custom_id"]]),
+    lambda a: a.update(custom_id=10**30),
+]
 
 
 def test_row_25_odd_lines_of_a_result_file_cost_their_own_row_at_most(run: FaultRun) -> None:
@@ -187,10 +195,17 @@ def test_row_56_the_id_of_a_result_file_makes_no_path(run: FaultRun) -> None:
 
 BOMB = gzip.compress(b" " * 40_000_000, 1)
 ANSWERS = {
-    "html": (b"<html>Bad gateway</html>", {}), "cut": (b'{"id": "x', {}), "number": (b"7", {}), "list": (b"[7]", {}), "null": (b"null", {}),
-    "types": (b'{"id": 7, "status": [], "job": 5, "progress": "x", "output_file_id": {}, "bytes": "x"}', {}), "no_gzip": (b"{}", {"Content-Encoding": "gzip"}),
-    "bomb": (BOMB, {"Content-Encoding": "gzip"}), "deep": (b"[" * 90_000, {}), "escape": (b'{"id": "\\u001b[31m", "status": "\\u001b]0;x"}', {}),
-}  # fmt: skip
+    "html": (b"<html>Bad gateway</html>", {}),
+    "cut": (b'{"id": "x', {}),
+    "number": (b"7", {}),
+    "list": (b"[7]", {}),
+    "null": (b"null", {}),
+    "types": (b'{"id": 7, "status": [], "job": 5, "progress": "x", "output_file_id": {}, "bytes": "x"}', {}),
+    "no_gzip": (b"{}", {"Content-Encoding": "gzip"}),
+    "bomb": (BOMB, {"Content-Encoding": "gzip"}),
+    "deep": (b"[" * 90_000, {}),
+    "escape": (b'{"id": "\\u001b[31m", "status": "\\u001b]0;x"}', {}),
+}
 CALLS = {"upload": ("POST", "/preprocess"), "create": ("POST", "/v1/batches"), "status": ("GET", "/v1/batches/")}
 
 

@@ -58,12 +58,24 @@ REFUSED = {
     "row_44-latin1": ("d.csv", b"id,text,label\na,caf\xe9,spam\n", "byte"),
     "row_45-ragged": ("d.csv", b"id,text,label\na,one, two,spam\n", "d.csv:2"),
     "row_45-delimiter": ("d.csv", b"id;text;label\na;b;spam\n", "one field with ';' in it"),
-    "row_45-nested": ("d.jsonl", lines({"id": "a", "text": {"body": "b"}, "label": "spam"}), "d.jsonl:1: column 'text' holds dict"),
-    "row_45-list": ("d.parquet", table(text=[["a"], ["b"], ["c"], ["d"]]), "d.parquet, row 1: column 'text' holds list"),
+    "row_45-nested": (
+        "d.jsonl",
+        lines({"id": "a", "text": {"body": "b"}, "label": "spam"}),
+        "d.jsonl:1: column 'text' holds dict",
+    ),
+    "row_45-list": (
+        "d.parquet",
+        table(text=[["a"], ["b"], ["c"], ["d"]]),
+        "d.parquet, row 1: column 'text' holds list",
+    ),
     "row_45-struct": ("d.parquet", table(text=[{"a": 1}] * 4), "d.parquet, row 1: column 'text' holds dict"),
     "row_45-null": ("d.parquet", table(label=pa.nulls(4)), "label is blank"),
-    "row_45-binary": ("d.parquet", table(text=[b"\xff\xfe", b"b", b"c", b"d"]), "d.parquet, row 1: column 'text' holds bytes"),
-}  # fmt: skip
+    "row_45-binary": (
+        "d.parquet",
+        table(text=[b"\xff\xfe", b"b", b"c", b"d"]),
+        "d.parquet, row 1: column 'text' holds bytes",
+    ),
+}
 
 
 @pytest.mark.parametrize("row", REFUSED)
@@ -117,8 +129,13 @@ def test_rows_40_42_literal_words_are_labels_like_any_other(run: FaultRun) -> No
 CONFIGS = {
     "row_42": ("[work, personal, spam, other]", "[1, 2, true]", "quote"),
     "row_55-object": ("kind: classify", "kind: !!python/object/apply:os.system ['true']", "tags are not supported"),
-    "row_55-laughs": ("kind: classify", "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 6))
-                      + "kind: classify", "more than 100,000 values once its aliases are written out"),
+    "row_55-laughs": (
+        "kind: classify",
+        "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 6))
+        + "kind: classify",
+        "more than 100,000 values once its aliases are written out",
+    ),
     "row_55-cycle": ("kind: classify", "kind: &k [*k]", "is nested within what it repeats"),
     "row_55-depth": ("kind: classify", f"kind: {'[' * 3000}{']' * 3000}", "nested deeper than 50 levels"),
     "row_56-path": ("task: faulty", "task: ../../elsewhere", "task"),
@@ -129,7 +146,7 @@ CONFIGS = {
     "row_76-negative": ("max_tokens: 8", "max_tokens: -8", "max_tokens"),
     "row_76-huge": ("max_tokens: 8", f"max_tokens: {'9' * 5000}", "5,000 digits"),
     "row_76-words": ("within: 0.1", "within: a little", "within"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("row", CONFIGS)
@@ -151,10 +168,17 @@ def test_rows_42_55_56_76_a_config_that_breaks_a_rule_ends_with_file_and_key(run
 
 FORMULAS = ("=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1")
 TEXTS = {
-    "huge": "long " * 200_000, "nul": "a\x00b", "surrogate": "half \ud83d", "rtl": "שלום \u202egnp.exe", "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈", "lines": "a\u2028b\x85c\r\nd",
-    "script": "<script>alert(1)</script><svg onload=alert(1)>", "css": "</style><style>*{display:none}", "json": '"}]</script>',
+    "huge": "long " * 200_000,
+    "nul": "a\x00b",
+    "surrogate": "half \ud83d",
+    "rtl": "שלום \u202egnp.exe",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "lines": "a\u2028b\x85c\r\nd",
+    "script": "<script>alert(1)</script><svg onload=alert(1)>",
+    "css": "</style><style>*{display:none}",
+    "json": '"}]</script>',
     **{f"formula{i}": text for i, text in enumerate(FORMULAS)},
-}  # fmt: skip
+}
 IDS = {
     "script": "<img src=x onerror=alert(1)>",
     "css": "../../../etc/passwd",
@@ -277,8 +301,12 @@ def test_row_33_a_damaged_table_is_named_and_made_again_from_the_store(run: Faul
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"not a database at all, but long enough to look at" * 30, "damaged"), (b"SQLite format 3\x00" + bytes(200), "damaged")]
-)  # fmt: skip
+    ("content", "said"),
+    [
+        (b"not a database at all, but long enough to look at" * 30, "damaged"),
+        (b"SQLite format 3\x00" + bytes(200), "damaged"),
+    ],
+)
 def test_row_32_a_file_that_is_no_store_is_named_and_nothing_is_sent(run: FaultRun, content: bytes, said: str) -> None:
     run.runs.mkdir()
     run.store.write_bytes(content)

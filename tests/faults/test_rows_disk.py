@@ -163,12 +163,33 @@ def test_row_29_a_store_that_is_read_only_can_be_looked_at_and_nothing_is_sent(r
 
 
 CELLS = {
-    "attempt": ("request_id", "task", "example_id", "role", "service", "model", "sent_at", "state", "reason", "http_status", "received_at", "seconds",
-                "headers", "host", "wire_form", "input_tokens", "output_tokens", "reasoning_tokens", "body", "checksum", "cached_tokens"),
+    "attempt": (
+        "request_id",
+        "task",
+        "example_id",
+        "role",
+        "service",
+        "model",
+        "sent_at",
+        "state",
+        "reason",
+        "http_status",
+        "received_at",
+        "seconds",
+        "headers",
+        "host",
+        "wire_form",
+        "input_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "body",
+        "checksum",
+        "cached_tokens",
+    ),
     "session": ("task", "host", "pid", "started_at"),
     "used": ("task", "role", "example_id", "request_id"),
     "fact": ("key", "value"),
-}  # fmt: skip
+}
 RUBBISH = ("'?'", "x'ff00'", "-9223372036854775808", "1e300")
 
 
@@ -190,8 +211,12 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> FaultRun:
 
 @pytest.mark.parametrize(
     ("table", "column"),
-    [pytest.param(t, c, marks=() if c in ("headers", "http_status", "service", "value") else pytest.mark.slow) for t, columns in CELLS.items() for c in columns],
-)  # fmt: skip
+    [
+        pytest.param(t, c, marks=() if c in ("headers", "http_status", "service", "value") else pytest.mark.slow)
+        for t, columns in CELLS.items()
+        for c in columns
+    ],
+)
 def test_row_70_damage_in_any_cell_of_the_store_is_no_traceback_and_no_wrong_reply(
     collected: FaultRun, table: str, column: str
 ) -> None:
@@ -289,9 +314,12 @@ def test_row_29_a_machine_that_is_read_only_but_for_the_results_and_has_no_home_
 
 
 ODD_BODIES = {
-    "digits": b'{"choices": [{"message": {"content": "spam"}}], "created": ' + b"9" * 5000 + b"}", "deep": b"[" * 3000 + b"]" * 3000, "bytes": b"\xff\xfe",
-    "bomb": b" " * 100_000_000, "infinite": b'{"a": 1e999, "choices": [{"message": {"content": "spam"}}]}',
-}  # fmt: skip
+    "digits": b'{"choices": [{"message": {"content": "spam"}}], "created": ' + b"9" * 5000 + b"}",
+    "deep": b"[" * 3000 + b"]" * 3000,
+    "bytes": b"\xff\xfe",
+    "bomb": b" " * 100_000_000,
+    "infinite": b'{"a": 1e999, "choices": [{"message": {"content": "spam"}}]}',
+}
 
 
 @pytest.mark.parametrize("kind", ODD_BODIES)

@@ -29,8 +29,12 @@ def reached(api: FakeProvider, process: Forked, posts: int) -> None:
 
 @pytest.mark.parametrize(
     ("signum", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
-)  # fmt: skip
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_row_27_a_signal_amid_a_collect_drains_and_the_command_that_it_prints_sends_the_rest(
     tmp_path: Path, zygote: Zygote, signum: int, code: int
 ) -> None:

@@ -132,8 +132,13 @@ def chunks(whole: dict[str, Any], *, legacy: bool = False) -> Iterator[dict[str,
     choice = whole["choices"][0]
 
     def chunk(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": whole["model"],
-                "choices": [{"index": 0, "delta": delta, "finish_reason": None, "logprobs": None, **more}]}  # fmt: skip
+        return {
+            "id": "x",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": whole["model"],
+            "choices": [{"index": 0, "delta": delta, "finish_reason": None, "logprobs": None, **more}],
+        }
 
     yield chunk({"role": "assistant", "content": ""})
     for entry in choice["logprobs"]["content"]:

@@ -135,8 +135,15 @@ def test_fewer_alternatives_count_only_where_there_are_more() -> None:
 
 def test_every_signal_documents_itself() -> None:
     assert list(SIGNALS) == [
-        "first_token", "label_sequence", "mean", "minimum", "margin", "entropy", "label_probability", "learned",
-    ]  # fmt: skip
+        "first_token",
+        "label_sequence",
+        "mean",
+        "minimum",
+        "margin",
+        "entropy",
+        "label_probability",
+        "learned",
+    ]
     for name, signal in SIGNALS.items():
         assert signal.name == name
         assert signal.version >= 1
@@ -226,8 +233,13 @@ def test_the_learned_signal_is_its_logistic_formula() -> None:
 
 
 def test_the_learned_signal_reads_the_lengths_of_the_answer_and_of_the_whole_reply() -> None:
-    model = {"features": ["answer_tokens", "log_reply_tokens"], "mean": [1.5, 1.0], "scale": [0.5, 2.0], "coef": [0.7, -0.9],
-             "intercept": 0.2}  # fmt: skip
+    model = {
+        "features": ["answer_tokens", "log_reply_tokens"],
+        "mean": [1.5, 1.0],
+        "scale": [0.5, 2.0],
+        "coef": [0.7, -0.9],
+        "intercept": 0.2,
+    }
     body = chat("**a b**", [entry("**", -1.0), entry("a", -0.5), entry(" b", -0.25), entry("**", -3.0)])
     z = 0.2 + 0.7 * (2 - 1.5) / 0.5 - 0.9 * (np.log(4) - 1.0) / 2.0
     assert value(body, "learned", learned=model) == pytest.approx(scipy.special.expit(z), rel=1e-12)

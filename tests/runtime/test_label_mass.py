@@ -333,9 +333,11 @@ LABEL_SETS = [
 
 @settings(max_examples=1_000, deadline=None)
 @given(
-    labels=st.sampled_from(LABEL_SETS), model=st.integers(0, 10**6), draw=st.integers(0, 10**6),
+    labels=st.sampled_from(LABEL_SETS),
+    model=st.integers(0, 10**6),
+    draw=st.integers(0, 10**6),
     k=st.sampled_from([None, None, 2, 3, 5]),
-)  # fmt: skip
+)
 def test_bounds_hold_the_exact_probability_of_every_label(
     labels: list[str], model: int, draw: int, k: int | None
 ) -> None:

@@ -49,8 +49,11 @@ def test_legacy_lists_in_a_chat_reply_without_alternatives_support_the_plain_sig
     measured = read(body | {"prompt": []}, "spam", "work")
     assert measured.status == "ok"
     assert {name for name, value in measured.signals.items() if value is not None} == {
-        "first_token", "label_sequence", "mean", "minimum",
-    }  # fmt: skip
+        "first_token",
+        "label_sequence",
+        "mean",
+        "minimum",
+    }
 
 
 def test_an_impossible_positive_logprob_counts_only_inside_the_answer() -> None:

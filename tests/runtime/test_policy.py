@@ -40,8 +40,14 @@ def test_the_text_of_the_request_changes_no_decision_of_a_signal_that_does_not_r
 
 
 def test_a_policy_that_reads_the_segment_escalates_one_that_is_unknown_or_not_told() -> None:
-    numbers = {"features": ["logit_first_token"], "mean": [0.0], "scale": [1.0], "coef": [1.0], "intercept": 0.0,
-               "segments": {"de": 0.0, "fr": -9.0}}  # fmt: skip
+    numbers = {
+        "features": ["logit_first_token"],
+        "mean": [0.0],
+        "scale": [1.0],
+        "coef": [1.0],
+        "intercept": 0.0,
+        "segments": {"de": 0.0, "fr": -9.0},
+    }
     reader = Policy(document(signal={"name": "learned", "version": SIGNALS["learned"].version, "params": numbers}))
     assert (reader.reads_segment, reader.reads_text) == (True, False)
     sure = one_token(0.95)
@@ -99,7 +105,10 @@ def test_what_is_not_a_confidence_escalates_with_a_null_confidence(policy: Polic
     ("completion", "word"),
     [
         (body(logprobs=False), "no_logprobs"),
-        (body("a poem about spam", [("a", -0.01), (" poem", -0.01), (" about", -0.01), (" spam", -0.01)]), "out_of_set"),
+        (
+            body("a poem about spam", [("a", -0.01), (" poem", -0.01), (" about", -0.01), (" spam", -0.01)]),
+            "out_of_set",
+        ),
         (body("spam", [("spam", None)]), "no_logprobs"),
         (body(""), "empty"),
         ({"error": {"message": "overloaded"}}, "failed"),
@@ -109,7 +118,7 @@ def test_what_is_not_a_confidence_escalates_with_a_null_confidence(policy: Polic
         (17, "failed"),
         ([], "failed"),
     ],
-)  # fmt: skip
+)
 def test_a_reply_without_a_confidence_escalates_and_says_why(policy: Policy, completion: Any, word: str) -> None:
     decision = policy.decide(completion)
     assert (decision.action, decision.confidence) == ("escalate", None)
@@ -197,14 +206,23 @@ def test_a_mapping_its_text_its_bytes_and_the_sdk_object_give_the_same_decision(
 
 def test_a_decision_has_exactly_the_six_public_fields(policy: Policy) -> None:
     assert list(policy.decide(one_token(0.93)).to_dict()) == [
-        "action", "answer", "confidence", "calibrated_confidence", "threshold", "reason",
-    ]  # fmt: skip
+        "action",
+        "answer",
+        "confidence",
+        "calibrated_confidence",
+        "threshold",
+        "reason",
+    ]
 
 
 def test_the_request_carries_what_the_confidence_depends_on(policy: Policy) -> None:
     assert policy.request() == {
-        "model": CHEAP, "temperature": 0, "max_tokens": 8, "reasoning": {"enabled": False}, "logprobs": 5,
-    }  # fmt: skip
+        "model": CHEAP,
+        "temperature": 0,
+        "max_tokens": 8,
+        "reasoning": {"enabled": False},
+        "logprobs": 5,
+    }
     side = {**document()["cheap"], "logprobs_form": "boolean"}
     assert (
         Policy(document(cheap=side)).request() | {"logprobs": True, "top_logprobs": 5}
@@ -337,9 +355,25 @@ def test_missing_fields_are_all_named() -> None:
 
 def test_the_schema_is_valid_and_the_documents_follow_it() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    for changes in ({}, {"verdict": "uncertified", "threshold": None, "monitor": None, "certificate": None, "expected": None, "cheap": None, "strong": None,
-                    "calibrator": None, "provider": None, "prompt_sha256": None, "dataset_sha256": None, "labels": None, "kind": "choose",
-                    "signal": {"name": "given", "version": None, "params": {}}}):  # fmt: skip
+    for changes in (
+        {},
+        {
+            "verdict": "uncertified",
+            "threshold": None,
+            "monitor": None,
+            "certificate": None,
+            "expected": None,
+            "cheap": None,
+            "strong": None,
+            "calibrator": None,
+            "provider": None,
+            "prompt_sha256": None,
+            "dataset_sha256": None,
+            "labels": None,
+            "kind": "choose",
+            "signal": {"name": "given", "version": None, "params": {}},
+        },
+    ):
         jsonschema.validate(document(**changes), SCHEMA)
 
 
@@ -404,8 +438,22 @@ def test_importing_the_policy_loads_the_standard_library_only() -> None:
 
 
 @settings(max_examples=100)
-@given(st.recursive(st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=4)), lambda x: st.lists(x, max_size=3) | st.dictionaries(
-    st.sampled_from(["choices", "message", "content", "logprobs", "tokens", "token_logprobs", "model", "usage"]), x, max_size=4), max_leaves=12))  # fmt: skip
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=4)),
+        lambda x: (
+            st.lists(x, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["choices", "message", "content", "logprobs", "tokens", "token_logprobs", "model", "usage"]
+                ),
+                x,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
 def test_no_completion_makes_the_decision_raise(completion: Any) -> None:
     decision = Policy(document()).decide(completion)
     assert decision.action == "escalate"

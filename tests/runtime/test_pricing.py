@@ -31,18 +31,44 @@ PROMPT = {"prompt_tokens": 1000, "completion_tokens": 2, "total_tokens": 1002}
         (PROMPT | {"prompt_tokens_details": {"cached_tokens": None}}, Usage(1000, 2, None, None)),
         (PROMPT | {"prompt_tokens_details": {"cached_tokens": "many"}}, Usage(1000, 2, None, None)),
         (PROMPT | {"prompt_tokens_details": {"cached_tokens": 5000}}, Usage(1000, 2, 1000, None)),  # no more than all
-        ({"input_tokens": 1000, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 7}}, Usage(1000, 2, 7, None)),
+        (
+            {"input_tokens": 1000, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 7}},
+            Usage(1000, 2, 7, None),
+        ),
         # Anthropic's count leaves out what a cache holds; LiteLLM's prompt_tokens contain it
-        ({"input_tokens": 50, "output_tokens": 2, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 30},
-         Usage(980, 2, 900, None)),
-        ({"prompt_tokens": 980, "completion_tokens": 2, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 30},
-         Usage(980, 2, 900, None)),
+        (
+            {"input_tokens": 50, "output_tokens": 2, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 30},
+            Usage(980, 2, 900, None),
+        ),
+        (
+            {
+                "prompt_tokens": 980,
+                "completion_tokens": 2,
+                "cache_read_input_tokens": 900,
+                "cache_creation_input_tokens": 30,
+            },
+            Usage(980, 2, 900, None),
+        ),
         # inspect_ai 5528: reasoning that only the total counts
-        ({"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 851,
-          "completion_tokens_details": {"reasoning_tokens": 800}}, Usage(50, 801, None, 800)),
+        (
+            {
+                "prompt_tokens": 50,
+                "completion_tokens": 1,
+                "total_tokens": 851,
+                "completion_tokens_details": {"reasoning_tokens": 800},
+            },
+            Usage(50, 801, None, 800),
+        ),
         # the same reasoning inside the completion is not counted again
-        ({"prompt_tokens": 50, "completion_tokens": 801, "total_tokens": 851,
-          "completion_tokens_details": {"reasoning_tokens": 800}}, Usage(50, 801, None, 800)),
+        (
+            {
+                "prompt_tokens": 50,
+                "completion_tokens": 801,
+                "total_tokens": 851,
+                "completion_tokens_details": {"reasoning_tokens": 800},
+            },
+            Usage(50, 801, None, 800),
+        ),
         ({"prompt_tokens": 50, "completion_tokens": 801, "reasoning_tokens": 800}, Usage(50, 801, None, 800)),
         # no total, and more reasoning than the completion has room for
         ({"prompt_tokens": 50, "completion_tokens": 1, "reasoning_tokens": 800}, Usage(50, 801, None, 800)),
@@ -54,7 +80,7 @@ PROMPT = {"prompt_tokens": 1000, "completion_tokens": 2, "total_tokens": 1002}
         (None, Usage()),
         ([], Usage()),
     ],
-)  # fmt: skip
+)
 def test_usage_is_read_as_it_is_billed(usage: object, expected: Usage) -> None:
     assert usage_of(body(usage)) == expected
     assert parse(body(usage)).usage == expected
@@ -108,9 +134,13 @@ def test_a_shared_prefix_turns_the_verdict() -> None:
 
 
 @given(
-    inputs=st.integers(1, 10**6), outputs=st.integers(0, 10**6), cached=st.integers(0, 10**6),
-    prices=st.tuples(*[st.integers(0, 1000)] * 3), discount=st.sampled_from([0.0, 0.25, 0.5]), batch=st.booleans(),
-)  # fmt: skip
+    inputs=st.integers(1, 10**6),
+    outputs=st.integers(0, 10**6),
+    cached=st.integers(0, 10**6),
+    prices=st.tuples(*[st.integers(0, 1000)] * 3),
+    discount=st.sampled_from([0.0, 0.25, 0.5]),
+    batch=st.booleans(),
+)
 def test_dollars_are_the_exact_sum(inputs, outputs, cached, prices, discount, batch) -> None:
     a, b, c = prices
     hit = min(cached, inputs)

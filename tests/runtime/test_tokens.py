@@ -92,12 +92,15 @@ def test_text_may_be_parts_and_thoughts_stay_apart() -> None:
         ({"choices": [{"message": {"content": None}}]}, "no message"),
         (chat(None, None, message={"refusal": "no"}), "refusal"),
         (chat(None, None, finish="content_filter"), "filtered"),
-        ({"choices": [{"message": {"content": ""}, "content_filter_results": {"hate": {"filtered": True}}}]}, "filtered"),
+        (
+            {"choices": [{"message": {"content": ""}, "content_filter_results": {"hate": {"filtered": True}}}]},
+            "filtered",
+        ),
         (legacy("ab", ["a", "b"], [-1.0]), "tokens and token_logprobs differ in length"),
         (chat("x", None), None),
         ({"error": None, "choices": [{"text": "x", "finish_reason": "eos"}]}, None),
     ],
-)  # fmt: skip
+)
 def test_an_odd_body_is_named(body: Any, problem: str | None) -> None:
     assert parse(body).problem == problem
 
@@ -157,10 +160,32 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=12,
 )
 KEYS = [
-    "choices", "message", "content", "text", "logprobs", "tokens", "token_logprobs", "top_logprobs", "token", "bytes",
-    "logprob", "finish_reason", "error", "object", "output", "usage", "prompt_tokens", "completion_tokens", "result",
-    "delta", "refusal", "done", "response", "model", "content_filter_results",
-]  # fmt: skip
+    "choices",
+    "message",
+    "content",
+    "text",
+    "logprobs",
+    "tokens",
+    "token_logprobs",
+    "top_logprobs",
+    "token",
+    "bytes",
+    "logprob",
+    "finish_reason",
+    "error",
+    "object",
+    "output",
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "result",
+    "delta",
+    "refusal",
+    "done",
+    "response",
+    "model",
+    "content_filter_results",
+]
 bodies: st.SearchStrategy[Any] = st.recursive(
     json_values,
     lambda inner: st.dictionaries(st.sampled_from(KEYS), inner, max_size=5) | st.lists(inner, max_size=3),
