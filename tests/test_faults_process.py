@@ -321,6 +321,7 @@ def without_run(value: object) -> object:
 BATCHES = ("--provider", "together-batch")
 
 
+@pytest.mark.slow
 def test_an_evaluation_through_batches_ends_like_one_through_the_chat_api_and_submits_nothing_twice(
     tmp_path, project, evaluated
 ):

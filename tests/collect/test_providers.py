@@ -89,6 +89,7 @@ def everything_written(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
+@pytest.mark.slow
 def test_two_servers_of_other_dialects_answer_one_task_each_with_its_own_key(project, monkeypatch, capsys):
     with FakeProvider(openai_dialect) as cheap, FakeProvider() as strong:
         monkeypatch.setenv("TOGETHER_BASE_URL", strong.url)

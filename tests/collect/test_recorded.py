@@ -154,6 +154,7 @@ def test_a_missing_or_empty_file_is_named(tmp_path):
         Recorded(tmp_path / "empty.jsonl")
 
 
+@pytest.mark.slow
 def test_real_recorded_files_are_read_whole(real_data, store):
     folder = real_data / "recorded" / "mmlu_gpt4o"
     ids = [json.loads(x)["id"] for x in (folder / "examples.jsonl").read_text().strip().split("\n")]

@@ -64,6 +64,7 @@ def test_production_like_calibration_holds(policy: Policy) -> None:
     assert BLIND_SPOT in report["text"]
 
 
+@pytest.mark.slow
 def test_whole_logs_of_3000_lines_raise_false_alarms_within_the_stated_rates(policy: Policy) -> None:
     rng = random.Random(13)
     base = np.random.default_rng(14)

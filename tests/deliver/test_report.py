@@ -287,6 +287,7 @@ def test_row_54_hostile_names_and_texts_stay_text(recorded: Recorded) -> None:
     assert "⟨U+202E⟩gnp.exe" in words
 
 
+@pytest.mark.slow
 def test_a_table_that_is_taken_away_runs_no_formula(recorded: Recorded) -> None:
     made = recorded("hostile")
     with (made.report / "mistakes.csv").open(encoding="utf-8", newline="") as file:
@@ -332,6 +333,7 @@ def test_a_table_of_predictions_gets_code_that_works_for_it(recorded: Recorded) 
     assert "policy.decide(completion)" in Page(recorded("certified").page).words
 
 
+@pytest.mark.slow
 def test_the_python_on_the_page_runs(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands on the page, with the reply and the strong model that it leaves to the reader."""
     for name in ("table", "certified"):

@@ -290,6 +290,7 @@ def test_the_rule_of_the_first_token_at_085_is_that_of_the_signal(made: Made) ->
         assert rules["first_token"]["escalation_rate"]["value"] == pytest.approx(1 - kept.mean())
 
 
+@pytest.mark.slow
 def test_the_cheap_model_alone_agrees_where_both_gave_one_answer(recorded: Recorded) -> None:
     """Against pandas; a reply without an answer is not the strong model's answer."""
     made = recorded("unlabeled")

@@ -128,6 +128,7 @@ def test_rows_02_20_59_what_no_try_can_mend_ends_the_command_after_one_post(run:
         invariants(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [http(429), http(503)], ids=["row_03", "row_04"])
 def test_rows_03_04_a_storm_ends_resumably_after_few_posts(run: FaultRun, step: Step) -> None:
     storm = True
@@ -365,6 +366,7 @@ def test_row_60_what_a_mail_says_stays_in_the_users_message(odd_run: tuple[Fault
         assert post.body["messages"][1]["content"] == HOSTILE
 
 
+@pytest.mark.slow
 def test_row_60_mails_that_speak_to_the_model_are_a_segment_of_their_own_in_the_report(tmp_path: Path) -> None:
     """The model follows nine of ten such mails: the report says how often, beside the mails that speak to nobody."""
     orders = [
