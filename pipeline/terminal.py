@@ -12,7 +12,8 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import DataError, UsageError
@@ -64,7 +65,8 @@ def say(*lines: str, error: bool = False) -> None:
     if error:
         say_aside(stream, text)
     else:
-        stream.write(text)
+        with _reader_may_leave():
+            stream.write(text)
 
 
 def say_aside(stream: TextIO, text: str) -> None:
@@ -81,7 +83,8 @@ def say_json(value: Any) -> None:
         return
     unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     text = without_keys(json.dumps(value, ensure_ascii=not unicode))
-    stream.write(_CONTROL.sub(_escape, text) + "\n")
+    with _reader_may_leave():
+        stream.write(_CONTROL.sub(_escape, text) + "\n")
 
 
 def write(text: str) -> None:
@@ -90,12 +93,13 @@ def write(text: str) -> None:
     if stream is None:
         return
     binary = getattr(stream, "buffer", None)
-    if binary is None:
-        stream.write(text)
-    else:
-        stream.flush()
-        binary.write(text.encode("utf-8", "backslashreplace"))
-        binary.flush()
+    with _reader_may_leave():
+        if binary is None:
+            stream.write(text)
+        else:
+            stream.flush()
+            binary.write(text.encode("utf-8", "backslashreplace"))
+            binary.flush()
 
 
 def standard_input() -> BinaryIO:
@@ -121,7 +125,17 @@ def input_text(most_bytes: int) -> str:
 def flush() -> None:
     """Let standard output go now, while an error can still be told. Raises OSError."""
     if sys.stdout is not None:
-        sys.stdout.flush()
+        with _reader_may_leave():
+            sys.stdout.flush()
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """A run goes on when whoever read standard output has left (`evaluate all | head -1`): what it pays for is in its files."""
+    try:
+        yield
+    except BrokenPipeError:
+        discard()
 
 
 def discard() -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import terminal
 from pipeline.__main__ import main
 from pipeline.errors import UsageError
 from pipeline.run.atomic import atomic, require_output, write_bytes
@@ -218,3 +219,18 @@ def test_every_file_and_folder_of_an_evaluation_is_its_owners_alone(tmp_path, op
     loose = [p for p in tmp_path.rglob("*") if not p.is_symlink() and mode(p) & 0o077]
     assert not loose
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize(
+    "out", [lambda: terminal.say("a line"), lambda: terminal.say_json({}), lambda: terminal.write("x")]
+)
+def test_a_run_goes_on_when_the_reader_of_its_output_has_left(monkeypatch, out) -> None:
+    """As in `evaluate all | head -1`: the other tasks are evaluated all the same."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        for _ in range(2):
+            out()
+            terminal.flush()
+        os.write(stream.fileno(), b"nobody is told off")
