@@ -189,5 +189,5 @@ def test_frames_as_they_come_out_of_a_notebook(tmp_path: Path, monkeypatch: pyte
     assert not mixed.index.is_unique
     found = pipeline.evaluate(mixed, target=target)
     assert found.threshold == pipeline.evaluate(frame, target=target).threshold
-    with pytest.raises(UsageError, match="'confidence' stands twice"):
+    with pytest.raises(UsageError, match="'confidence' appears twice"):
         pipeline.evaluate(pd.concat([frame, frame[["confidence"]]], axis=1), target=target)

@@ -105,6 +105,7 @@ def die_writing(point: str, artefact: str) -> None:
 
 def become(message: dict[str, Any]) -> None:
     """In the fork: run the command and leave with its exit code."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     with contextlib.suppress(BaseException):
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(message[name], os.O_WRONLY | os.O_CREAT), stream)

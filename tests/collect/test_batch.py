@@ -234,12 +234,12 @@ def dies_at(step: int, patch: pytest.MonkeyPatch) -> None:
     left = step
 
     def counted(function):
-        async def wrapped(*args):
+        async def wrapped(*args, **named):
             nonlocal left
             left -= 1
             if left == 0:
                 raise Killed
-            result = await function(*args)
+            result = await function(*args, **named)
             left -= 1
             if left == 0:
                 raise Killed

@@ -60,7 +60,7 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
         elif wanted is not None:
             yield from _differs(key, shown[0], wanted)
     c = verdict["certificate"]
-    target = " ".join(f.short(v) if isinstance(v, int | float) else str(v) for v in c["target"].values())
+    target = " ".join(map(_flat, c["target"].values()))
     look = f"{c['look']} 1" if c["look"] == 1 else str(c["look"])
     p_value = "" if c["p_value"] is None else f.p_value(c["p_value"])
     delta = "" if c["delta"] is None else f.share(c["delta"])
@@ -69,6 +69,13 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
     wanted_lines = (target, delta, c["method"], f"{f.count(c['n'])} {f.count(c['n_accepted'])}", *found, p_value, look)
     for k, (text, want) in enumerate(zip(told, wanted_lines, strict=True)):
         yield from _differs(f"certificate, line {k + 1}", text, want)
+
+
+def _flat(value: Any) -> str:
+    """A value of the target in words, costs of errors by label and answer among them."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
+    return f.short(value) if isinstance(value, int | float) else str(value)
 
 
 def _lines(data: Mapping[str, Any]) -> dict[str, str | None]:
