@@ -152,6 +152,7 @@ def test_the_sdist_holds_the_project_and_the_wheel_each_bundled_file_once(sdist:
     assert wheel.stat().st_size < 6_000_000
 
 
+@pytest.mark.slow
 def test_installed_alone_the_runtime_decides_beside_a_foreign_package_called_pipeline(
     installed: Path, tmp_path: Path
 ) -> None:

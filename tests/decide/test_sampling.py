@@ -217,6 +217,7 @@ def test_answers_that_never_came_are_stood_in_for_by_those_of_their_class():
     assert np.array_equal(whole.calibrated(kept).strong_weight, whole.strong_weight)
 
 
+@pytest.mark.slow
 def test_a_cascade_is_weighed_against_the_strong_model_by_its_rows_and_not_by_those_asked_about():
     """At a coin of 0 only wrong kept answers are asked about: they are few, and so many rows escalate that are drawn."""
     rows, coin = pooled(700, np.random.default_rng(11)), tossed(700, np.random.default_rng(11))

@@ -71,6 +71,7 @@ def test_the_interval_is_what_the_likelihood_of_the_restricted_law_does_not_reje
         assert abs(z) == pytest.approx(stats.norm.ppf(0.975), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_at_its_level() -> None:
     rng = np.random.default_rng(1)
     draws = rng.multinomial(120, [0.06, 0.02, 0.92], 800)

@@ -426,7 +426,7 @@ def test_emptying_the_address_by_hand_goes_back_to_the_recommendation(page: Page
     ("which", "scheme", "width"),
     [
         pytest.param("certified", "dark", 390, marks=pytest.mark.slow),
-        ("judge", "light", 1280),
+        pytest.param("judge", "light", 1280, marks=pytest.mark.slow),
         ("index", "light", 390),
         pytest.param("index", "dark", 1280, marks=pytest.mark.slow),
         pytest.param("uncertified", "light", 390, marks=pytest.mark.slow),

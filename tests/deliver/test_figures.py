@@ -80,6 +80,7 @@ def test_the_text_of_a_drawing_is_that_of_the_file(drawn: dict[str, figures.Draw
         assert len(texts) > 5
 
 
+@pytest.mark.slow
 def test_labels_and_model_names_stay_out_of_the_drawings(recorded: Callable[[str], Made]) -> None:
     for drawing in figures.draw(recorded("hostile").data, png=False).values():
         assert "pwned" not in drawing.inline
@@ -95,6 +96,7 @@ def test_without_prices_the_curve_runs_over_the_escalation_rate(recorded: Callab
     assert "Escalation against accuracy" in captions.captions(data)["decide"].title
 
 
+@pytest.mark.slow
 def test_what_has_no_data_is_not_drawn(recorded: Callable[[str], Made]) -> None:
     data = recorded("uncertified").data
     data["trust"]["reliability"] = None

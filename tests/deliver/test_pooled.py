@@ -39,6 +39,7 @@ def test_every_interval_of_report_recommendation_calibration_and_policy_is_at_99
         assert [place for place, level in found if level != 0.99] == []
 
 
+@pytest.mark.slow
 def test_all_rows_certify_and_the_page_says_that_none_was_held_out(pooled: Made) -> None:
     data = pooled.data
     assert data["verdict"]["certificate"]["n"] == data["decide"]["sweep"]["n"] == 700

@@ -29,7 +29,7 @@ from pipeline.errors import DataError
 from pipeline.run.record import Record, RunRecord, checked
 
 Recorded = Callable[[str], Made]
-QUICK = ("certified", "uncertified", "judge")
+QUICK = ("certified",)
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENES]
 SECTIONS = ["verdict", "decide", "tokens", "trust", "failures", "health", "use", "provenance"]
 INTERVAL = re.compile(r"\[[^\]]*\]|\([^)]*\)")
@@ -225,6 +225,7 @@ def test_the_badge_of_a_real_run_follows_its_test_rows(recorded: Recorded) -> No
     assert data["verdict"]["qualified"] == (loss < -0.03)
 
 
+@pytest.mark.slow
 def test_dollars_a_month_are_the_dollars_of_so_many_requests(recorded: Recorded, tmp_path: Path) -> None:
     made = recorded("certified").copied(tmp_path)
     config = json.loads(made.config.read_text())
@@ -347,6 +348,7 @@ def test_the_python_on_the_page_runs(recorded: Recorded, tmp_path: Path, monkeyp
         assert space["decision"].action in ("accept", "escalate")
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes_and_the_page_follows_from_report_json(
     recorded: Recorded, tmp_path: Path
 ) -> None:

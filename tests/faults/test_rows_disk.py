@@ -342,6 +342,7 @@ def test_row_70_a_stored_body_beyond_the_limits_is_no_traceback(run: FaultRun, k
         assert len(api.posts) == 2 * run.rows + (kind == "bomb"), "what cannot be a reply is asked again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["/", "/dev/null/x", "é" * 300])
 def test_row_69_a_place_that_no_file_can_have_is_told(run: FaultRun, place: str) -> None:
     with FakeProvider() as api:

@@ -30,7 +30,7 @@ def reached(api: FakeProvider, process: Forked, posts: int) -> None:
 @pytest.mark.parametrize(
     ("signum", "code"),
     [
-        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
