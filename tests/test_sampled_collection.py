@@ -159,7 +159,6 @@ def test_failing_strong_calls_never_lower_the_threshold(run: Run) -> None:
     assert "missing_strong" in {w["code"] for w in lossy["warnings"]}
 
 
-@pytest.mark.slow
 def test_each_reply_is_parsed_once_whenever_it_was_bought_and_one_reading_of_all_leaves_the_same_bytes(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
