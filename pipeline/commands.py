@@ -44,12 +44,12 @@ def evaluate(args: Args) -> Any:
 
     def one(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
         try:
-            page, decided = stages.evaluate(task, allowance)
+            page, advice = stages.evaluate(task, allowance)
         except CascadeError as error:
             sections.append(summary.failed(task.config.task, str(error)))
             raise
-        sections.append(summary.section(decided.advice, report=str(page), policy=str(page.with_name(POLICY))))
-        return _outcome(task, page, decided.advice)
+        sections.append(summary.section(advice, report=str(page), policy=str(page.with_name(POLICY))))
+        return _outcome(task, page, advice)
 
     try:
         return each(args, one, spends=True)
@@ -152,7 +152,9 @@ def recommend(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
     certificate = stages.certified(task, rows)
     if rows.strong_sampling is not None or certificate.threshold not in {None, *swept["threshold"]}:
         swept = stages.sweep(task, rows, certificate)  # one of many candidates; by it sampled answers are weighed
-    found = stages.recommend(task, rows, fitted, swept, certificate).advice
+    advice = stages.recommend(task, rows, fitted, swept, certificate)
+    stages.conclude(task, rows, fitted, advice)
+    found = advice.record
     task.run.update(**described(task))
     policy = task.decision.path(POLICY)
     _print(task, f"{found['verdict'].upper().replace('_', ' ')}: {found['sentence']}", f"  policy: {policy}")

@@ -153,9 +153,8 @@ def evaluate(
             predictions=table, runs_dir=runs, reports_dir=reports, quiet=True, command="pipeline.evaluate(...)"
         )
         with stages.one_thread():
-            page, found = stages.evaluate(TaskInput(yaml_file.load(Path(task), overrides), options), Allowance())
+            page, advice = stages.evaluate(TaskInput(yaml_file.load(Path(task), overrides), options), Allowance())
         decided = runs / page.parent.relative_to(reports)  # a run's folder has the same name in both
-        advice = found.advice
         promise = Promise(advice["certificate"] or {}, advice["threshold"])
         note = UNCOUNTED if runs_dir is None else COUNTED.format(runs_dir=runs, look=promise.record.get("look") or 1)
         return Evaluation(

@@ -27,27 +27,23 @@ from pipeline.collect.providers.wire_form import WireForm
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
-from pipeline.collect.task_record import changes, described
+from pipeline.collect.task_record import changes, decided_from, described
 from pipeline.config.strong_answers import StrongAnswers
 from pipeline.config.task import PredictionsTable
 from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration
-from pipeline.decide.advice.recommendation_record import Decided, Spending, recommendation_record
+from pipeline.decide.advice.recommendation_record import Advice, Spending, advise
 from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.advice.unreadable import Unreadable
 from pipeline.decide.breakdown.coded_rows import COLUMNS
 from pipeline.decide.certify import certify
 from pipeline.decide.curves.at_threshold import mix_by_split
-from pipeline.decide.curves.ranking import ranked_rows
+from pipeline.decide.curves.ranking import RankingScale
 from pipeline.decide.held_out import interval_level
-from pipeline.decide.monitor_facts import certify_facts
 from pipeline.decide.predictions import Rows
-from pipeline.decide.recommend import recommend as recommendation
-from pipeline.decide.sampling import Sampling
 from pipeline.decide.scores.calibration_record import Calibrated, calibration_record
 from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.sweep import sweep as curves
-from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import parts
 from pipeline.decide.testing.certificate import Certificate
@@ -74,14 +70,13 @@ from pipeline.run.directory import (
     RUN,
     SWEEP,
     TOKENS,
-    finite,
     sealed,
 )
 from pipeline.run.garbage import trim
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions
-from pipeline.run.record import Measured, RunRecord
+from pipeline.run.record import Measured
 
 Found = TypeVar("Found")
 
@@ -237,25 +232,24 @@ def certified(task: TaskInput, found: Predictions, rows_as_given: pd.DataFrame |
     rows_as_given  the rows before `strong.sample` left answers out; None: those of graded.parquet, where they are needed
     """
     refuse_failures(task, found)
-    config, rows, sampling = task.config, Rows.from_frame(found.frame), sampling_of(found)
+    config, rows = task.config, Rows.from_frame(found.frame)
     held, replies = rows.of("certify"), reply_counts(task)
     certificate = certify(
-        held, config.tested_target, human=task.human is not None, fit=rows.of("fit"), seed=config.seed, max_unreadable=config.max_unreadable, sampling=sampling,
-        prevalence=task.prevalence, unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
-    )  # fmt: skip
+        held,
+        config.tested_target,
+        human=task.human is not None,
+        fit=rows.of("fit"),
+        seed=config.seed,
+        max_unreadable=config.max_unreadable,
+        unread=Unreadable.of(rows, () if replies is None else replies.strong_unreadable),
+        sampling=sampling_of(found),
+        prevalence=task.prevalence,
+    )
     if Goal.of(config.tested_target).promises and len(held):  # a question that was refused has told nothing
-        asked = looked(task, held, found.signal, sampling, rows_as_given)
+        asked = looked(task, held, found, rows_as_given)
         planned = None if config.looks is None else config.looks.planned
         certificate = replace(certificate, look=asked.number, looks_delta=asked.delta, looks_planned=planned)
     return certificate
-
-
-def decided_from(task: TaskInput, found: Predictions) -> RunRecord:
-    """How the run comes about with the task's config, whichever config the stages before were given."""
-    now = {**described(task), "strong_sampling": found.strong_sampling}
-    if task.table is None:
-        now["counts"] = task.dataset.health
-    return RunRecord.model_validate({**task.run.record.model_dump(), **finite(now)})
 
 
 def reply_counts(task: TaskInput) -> ReplyCounts | None:
@@ -279,53 +273,58 @@ def reply_counts(task: TaskInput) -> ReplyCounts | None:
 
 
 def recommend(
-    task: TaskInput,
-    found: Predictions,
-    fitted: Mapping[str, Any],
-    swept: pd.DataFrame,
-    certificate: Certificate,
-) -> Decided:
-    """What the certificate means in production; write recommendation.json and policy.json."""
-    config, seed, human, replies = task.config, task.config.seed, task.human is not None, reply_counts(task)
-    rows, calibrator = Rows.from_frame(found.frame), Calibrator.from_numbers(fitted["calibrator"])
-    outcome = recommendation(
-        rows, config.tested_target, certificate=certificate, sweep=swept, human=human, seed=seed,
-        prevalence=task.prevalence, max_unreadable=config.max_unreadable, data=task.data_name, replies=replies,
-    )  # fmt: skip
-    swept = with_estimates(swept, outcome.threshold, outcome.expected)
-    task.decision.write_frame(SWEEP, swept)
-    decision, today = task.decision, provenance.now()[:10]
-    measured, ranked, spending = measured_facts(task), None, None
+    task: TaskInput, found: Predictions, fitted: Mapping[str, Any], swept: pd.DataFrame, certificate: Certificate
+) -> Advice:
+    """What the certificate means, with its figures; write recommendation.json, and sweep.parquet with the same intervals."""
+    config, measured, scale, spending = task.config, measured_facts(task), None, None
     if config.kind != "classify" and task.table is None and task.labeled and found.strong_sampling is None:
         yes = task.answers.labels[0] if task.answers is not None else "yes"
-        ranked = ranked_rows(
-            found.frame,
-            outcome.threshold,
-            calibration.readings(calibrator, rows, seed=seed),
-            letters=task.option_letters,
-            yes=yes,
-            grades=None if config.judge is None else config.judge.grades,
-        )
+        scale = RankingScale(yes, task.option_letters, None if config.judge is None else config.judge.grades)
     if measured is not None:
         spending = Spending(collection.prices(task), task.provider == "together-batch", measured.cached_share)
-    record = decision.named(
-        recommendation_record(
-            outcome, rows, found.frame, target=config.tested_target, calibrator=calibrator, ranking=ranked, texts=task.texts,
-            prevalence=task.prevalence, human=human, labeled=task.labeled, spending=spending, seed=seed,
-        )
-    )  # fmt: skip
+    advice = advise(
+        found.frame,
+        config.tested_target,
+        certificate,
+        swept,
+        Calibrator.from_numbers(fitted["calibrator"]),
+        human=task.human is not None,
+        labeled=task.labeled,
+        prevalence=task.prevalence,
+        max_unreadable=config.max_unreadable,
+        data=task.data_name,
+        replies=reply_counts(task),
+        texts=task.texts,
+        scale=scale,
+        spending=spending,
+        seed=config.seed,
+    )
+    advice = replace(advice, record=task.decision.named(advice.record))
+    task.decision.write_frame(SWEEP, advice.sweep)
+    task.decision.write_json(RECOMMENDATION, sealed(advice.record))
+    return advice
+
+
+def conclude(task: TaskInput, found: Predictions, fitted: Mapping[str, Any], advice: Advice) -> dict[str, Any]:
+    """What production needs to do as recommended; write policy.json, and decision.json over all that was decided."""
+    decision, measured, today = task.decision, measured_facts(task), provenance.now()[:10]
     document = policy(
-        config, provider=None if task.table is not None else task.provider, models=task.models, digests=task.digests,
-        measured=measured, fitted=fitted, advice=record, versions=provenance.versions(),
-        monitor=certify_facts(rows, found.frame["cheap_status"], outcome.threshold, Goal.of(config.tested_target), task.prevalence),
-        decision_id=decision.decision_id, decided_on=decision.first_decided or today,
+        task.config,
+        provider=None if task.table is not None else task.provider,
+        models=task.models,
+        digests=task.digests,
+        measured=measured,
+        fitted=fitted,
+        advice=advice.record,
+        versions=provenance.versions(),
+        monitor=advice.monitor,
+        decision_id=decision.decision_id,
+        decided_on=decision.first_decided or today,
         forms={} if measured is None else {role: WireForm.parse(measured.forms[role]) for role in task.roles},
-    )  # fmt: skip
-    made = Decided(record, document, swept)
-    decision.write_json(RECOMMENDATION, sealed(made.advice))
-    decision.write_json(POLICY, made.policy)
-    decision.close(config, today, decided_from(task, found), found.strong_sampling)
-    return made
+    )
+    decision.write_json(POLICY, document)
+    decision.close(task.config, today, decided_from(task, found.strong_sampling))
+    return document
 
 
 def report(task: TaskInput, found: Artefacts | None = None) -> Path:
@@ -334,8 +333,8 @@ def report(task: TaskInput, found: Artefacts | None = None) -> Path:
     return page.write(task.decision, task.config, folder, found=found, texts=task.texts, latest=task.plain)
 
 
-def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
-    """All stages in order: the main job. With a table of predictions nothing is collected. The page's path, and what it says.
+def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, dict[str, Any]]:
+    """All stages in order: the main job. With a table of predictions nothing is collected. The page's path, and the recommendation.
 
     Raises CapReached after the page is written where --max-usd ended a sampled purchase on its way.
     """
@@ -345,17 +344,18 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, Decided]:
         fitted = timed(task, calibrate, task, found)
         certificate = certified(task, found, rows.frame)
         swept = timed(task, sweep, task, found, certificate)
-        decided = timed(task, recommend, task, found, fitted.record, swept, certificate)
+        advice = timed(task, recommend, task, found, fitted.record, swept, certificate)
+        document = conclude(task, found, fitted.record, advice)
         record = task.run.update(finished=provenance.now())
-        at_hand = Artefacts.of_values(
-            record, decided.advice, fitted.record, decided.policy, decided.sweep, fitted.reliability, found.table(COLUMNS), rows.replies, task.run.path(TOKENS) if task.run.has(TOKENS) else None,
-        )  # fmt: skip
+        tokens = task.run.path(TOKENS) if task.run.has(TOKENS) else None
+        made = (advice.record, fitted.record, document, advice.sweep, fitted.reliability)
+        at_hand = Artefacts.of_values(record, *made, found.table(COLUMNS), rows.replies, tokens)
         page = report(task, at_hand)
         if rows.stopped is not None:
             raise type(rows.stopped)(
                 f"{rows.stopped}; the answers that were bought until then are evaluated in {page}: what was not bought counts against the promise"
             )
-        return page, decided
+        return page, advice.record
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -380,15 +380,9 @@ def judged(task: TaskInput, found: Predictions) -> Rows:
     return rows if task.labeled else rows.graded_by_agreement()
 
 
-def looked(
-    task: TaskInput,
-    held: Rows,
-    signal: Mapping[str, Any],
-    sampling: Sampling | None,
-    rows_as_given: pd.DataFrame | None,
-) -> Look:
+def looked(task: TaskInput, held: Rows, found: Predictions, rows_as_given: pd.DataFrame | None) -> Look:
     """This look at the certify rows: another target, signal, prompt, model or rate of strong answers is another look."""
-    target = task.config.tested_target
+    target, signal, sampling = task.config.tested_target, found.signal, sampling_of(found)
     rates = [] if sampling is None else [{"strong.sample": [sampling.q, sampling.q_e]}]
     question = digest([target.model_dump(mode="json"), signal["name"], signal["version"], *task.asked, *rates])
     if task.table is not None and sampling is not None:  # a table's rows are the same, whichever answers the coin wants

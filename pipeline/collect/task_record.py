@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.collect.task_input import TaskInput
 from pipeline.run import provenance
 from pipeline.run.diff import Changes, since_last_run
+from pipeline.run.directory import finite
 from pipeline.run.record import GIVEN, RunRecord
 
 
@@ -24,6 +26,14 @@ def described(task: TaskInput) -> dict[str, Any]:
         "versions": provenance.versions(),
         "git": provenance.commit(),
     }
+
+
+def decided_from(task: TaskInput, strong_sampling: Mapping[str, Any] | None) -> RunRecord:
+    """How the run comes about with the task's config, whichever config the stages before were given."""
+    now = {**described(task), "strong_sampling": strong_sampling}
+    if task.table is None:
+        now["counts"] = task.dataset.health
+    return RunRecord.model_validate({**task.run.record.model_dump(), **finite(now)})
 
 
 def changes(task: TaskInput) -> Changes | None:

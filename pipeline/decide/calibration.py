@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 from scipy.interpolate import BSpline, PPoly
 from scipy.optimize import isotonic_regression, lsq_linear
-from scipy.special import expit
 
 from cascade_threshold.calibrator import FORMS, KINDS, Calibrator
 from cascade_threshold.logistic_form import CLIP, LogisticForm
@@ -164,7 +164,7 @@ def _bounded_logistic(x: Floats, cells: Cells, start: Floats, lower: Floats, pen
 
     w, best = start.copy(), objective(start)
     for _ in range(100):
-        p = expit(x @ w)
+        p = special.expit(x @ w)
         gradient = x.T @ (cells.n * p - cells.right) + penalty @ w + RIDGE * (w - start)
         hessian = (x * (cells.n * p * (1 - p))[:, None]).T @ x + ridge
         root = np.linalg.cholesky(hessian)

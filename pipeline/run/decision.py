@@ -108,13 +108,10 @@ class Decision(Folder):
         except (UsageError, KeyError):
             return None
 
-    def close(
-        self, config: TaskConfig, today: str, run: RunRecord, strong_sampling: Mapping[str, Any] | None = None
-    ) -> None:
+    def close(self, config: TaskConfig, today: str, run: RunRecord) -> None:
         """Write decision.json: the digests of all artefacts and of what they were made from, and its own.
 
-        run              how the run came about with this config; run.json is written again by the run's next decision
-        strong_sampling  how strong answers were sampled; None where every one is bought
+        run  how the run came about with this config; run.json is written again by the run's next decision
         """
         content = self.named(
             {
@@ -122,7 +119,7 @@ class Decision(Folder):
                 "config": config.public(),
                 "run": {name: value for name, value in run.to_json().items() if name not in ("schema", "config")},
                 "first_decided": self.first_decided or today,
-                "strong_sampling": None if strong_sampling is None else dict(strong_sampling),
+                "strong_sampling": run.strong_sampling,
                 "made_from": {name: file_digest(self.run.existing(name)) for name in TABLES if self.run.has(name)},
                 "digests": {name: file_digest(self.existing(name)) for name in MADE},
             }

@@ -1,4 +1,4 @@
-"""RecommendationRecord: the content of recommendation.json."""
+"""RecommendationRecord: the content of recommendation.json, and what else is decided from the same rows."""
 
 from __future__ import annotations
 
@@ -13,63 +13,34 @@ import pandas as pd
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.pricing import Price
 from pipeline.decide.advice.findings import of_ranking, of_usual_rules
+from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.advice.warnings import gravest_first
+from pipeline.decide.calibration import readings
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.curves.baselines import baselines
 from pipeline.decide.curves.caching import caching
+from pipeline.decide.curves.ranking import RankingScale, ranked_rows
 from pipeline.decide.curves.text_router import cross_fitted_scores, router_scores
 from pipeline.decide.curves.usual_rules import Setting, usual_rules
 from pipeline.decide.held_out import interval_level, shown_split
+from pipeline.decide.monitor_facts import MonitorFacts, certify_facts
 from pipeline.decide.predictions import Rows
-from pipeline.decide.recommend import Recommendation
+from pipeline.decide.recommend import Recommendation, recommend
+from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal, TargetLike
+from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.thresholds import accepted
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Decided:
-    """What a decision consists of: recommendation.json, policy.json, and the sweep with the estimates of both."""
+class Advice:
+    """All that is decided from the rows: recommendation.json, the sweep with its estimates, and what `monitor` is held to."""
 
-    advice: dict[str, Any]
-    policy: dict[str, Any]
+    record: dict[str, Any]
     sweep: pd.DataFrame
-
-
-def recommendation_record(
-    found: Recommendation,
-    rows: Rows,
-    frame: pd.DataFrame,
-    *,
-    target: TargetLike,
-    calibrator: Calibrator,
-    ranking: Mapping[str, Any] | None,
-    texts: Mapping[str, str] | None,
-    prevalence: Mapping[str, float] | None,
-    human: bool,
-    labeled: bool,
-    spending: Spending | None,
-    seed: int,
-) -> dict[str, Any]:
-    """The recommendation, its calibrated reading, the ranking, and what it is compared with: baselines and usual rules.
-
-    `frame`: the rows as predictions.parquet has them; `texts`: what was asked about each row, by id; `prevalence`:
-    production's label mix, where the rows have another; `spending`: None of a table of predictions.
-    """
-    threshold = None if found.threshold is None else float(found.threshold)
-    routed = None if texts is None else _routed(rows, texts, labeled, seed)
-    # rules are compared and tested row by row, which needs every strong answer
-    rules = [] if rows.sampled else _usual_rules(found, rows, frame, target, routed, human)
-    told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
-    return {
-        **told.to_json(),
-        "calibrated_threshold": calibrator(threshold),
-        "baselines": _baselines(rows, found.expected["escalation_rate"].value, routed if labeled else None, prevalence),
-        "caching": None if spending is None else _caching(found, rows, frame, spending, prevalence),
-        "ranking": None if ranking is None else dict(ranking),
-        "usual_rules": rules,
-    }
+    monitor: MonitorFacts
 
 
 @dataclass(frozen=True)
@@ -79,6 +50,68 @@ class Spending:
     prices: Mapping[str, Price]
     batch: bool
     cached_share: Mapping[str, float | None]
+
+
+def advise(
+    frame: pd.DataFrame,
+    target: TargetLike,
+    certificate: Certificate,
+    sweep: pd.DataFrame,
+    calibrator: Calibrator,
+    *,
+    human: bool,
+    labeled: bool,
+    prevalence: Mapping[str, float] | None,
+    max_unreadable: float,
+    data: str,
+    replies: ReplyCounts | None,
+    texts: Mapping[str, str] | None,
+    scale: RankingScale | None,
+    spending: Spending | None,
+    seed: int,
+) -> Advice:
+    """The recommendation, its calibrated reading, the ranking, and what it is compared with: baselines and usual rules.
+
+    frame       the rows as predictions.parquet has them
+    prevalence  production's label mix, where the rows have another
+    texts       what was asked about each row, by id
+    scale       by what the rows are ranked; None where they are not
+    spending    None of a table of predictions
+    human, max_unreadable, data and replies as `recommend` takes them
+    """
+    rows = Rows.from_frame(frame)
+    found = recommend(
+        rows,
+        target,
+        certificate=certificate,
+        sweep=sweep,
+        human=human,
+        prevalence=prevalence,
+        data=data,
+        replies=replies,
+        max_unreadable=max_unreadable,
+        seed=seed,
+    )
+    ranking = None
+    if scale is not None:
+        ranking = ranked_rows(frame, found.threshold, readings(calibrator, rows, seed=seed), scale)
+    routed = None if texts is None else _routed(rows, texts, labeled, seed)
+    # rules are compared and tested row by row, which needs every strong answer
+    rules = [] if rows.sampled else _usual_rules(found, rows, frame, target, routed, human)
+    told = replace(found, warnings=gravest_first(found.warnings, of_ranking(ranking), of_usual_rules(rules)))
+    record = {
+        **told.to_json(),
+        "calibrated_threshold": calibrator(found.threshold),
+        "baselines": _baselines(rows, found.expected["escalation_rate"].value, routed if labeled else None, prevalence),
+        "caching": None if spending is None else _caching(found, rows, frame, spending, prevalence),
+        "ranking": ranking,
+        "usual_rules": rules,
+    }
+    return Advice(
+        record,
+        with_estimates(sweep, found.threshold, found.expected),
+        certify_facts(rows, frame["cheap_status"], found.threshold, Goal.of(target), prevalence),
+    )
 
 
 def _caching(

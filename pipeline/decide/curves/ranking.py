@@ -319,20 +319,24 @@ def _difference(values: Floats, level: float) -> dict[str, Any]:
     return {"value": value, "lower": max(-1.0, value - half), "upper": min(1.0, value + half), "level": level, "n": n}
 
 
-def ranked_rows(
-    frame: pd.DataFrame,
-    threshold: float | None,
-    reading: Floats,
-    *,
-    letters: Mapping[str, Sequence[str]] | None,
-    yes: str,
-    grades: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class RankingScale:
+    """What answers say about the place of a passage or an option."""
+
+    yes: str
+    """Of kind judge: the answer that says that a passage is relevant."""
+    letters: Mapping[str, Sequence[str]] | None
+    """Of kind choose: the names of each row's options by its id; None for kind judge."""
+    grades: Mapping[str, float] | None
+    """Gain of each label where relevance is graded; a passage is then ranked by its expected gain."""
+
+
+def ranked_rows(frame: pd.DataFrame, threshold: float | None, reading: Floats, scale: RankingScale) -> dict[str, Any]:
     """How well the held-out rows of a table of predictions are ranked, with and without escalation.
 
-    `reading` (n,): each row's calibrated confidence, by rows of other groups; without test rows all certify rows are ranked. `letters`: of kind choose, the names of each row's options by its id; None for kind judge, whose answer `yes` says that
-    a passage is relevant. `grades`: gain of each label where relevance is graded; a passage is then ranked by its expected gain.
+    `reading` (n,): each row's calibrated confidence, by rows of other groups; without test rows all certify rows are ranked.
     """
+    yes, letters, grades = scale.yes, scale.letters, scale.grades
     splits = set(frame["split"])
     mine = (frame["split"] == shown_split(splits)).to_numpy()
     part_frame, level = frame[mine], interval_level(splits)
