@@ -33,7 +33,14 @@ Table = list[list[str]]
 def faults(page: Page, data: Mapping[str, Any]) -> list[str]:
     """Where the page shows another number than report.json has for that place, or one for which no place is known."""
     (main,) = page.root.all("main")
-    return [*_first_screen(page.root, data), *_tables(main, data), *_prose(main, data)]
+    return [*_first_screen(page.root, data), *_tables(main, data), *_prose(main, data), *_breaks(main)]
+
+
+def _breaks(main: Node) -> Iterator[str]:
+    """Sentences and headings in which a line may break between a number and its unit."""
+    for tag in ("p", "li", "dd", "caption", "th"):
+        for text in (node.but("pre", "code") for node in main.all(tag)):
+            yield from (f"may break at {found!r}" for found in re.findall(r".{0,20}\d (?:%|points?\b|ms\b|s\b)", text))
 
 
 def _differs(where: str, told: str, wanted: str) -> Iterator[str]:
@@ -43,12 +50,12 @@ def _differs(where: str, told: str, wanted: str) -> Iterator[str]:
 
 def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
     """Rows used, headline, outcome, money, the weakest group, the promise, warnings and the certificate."""
-    verdict, first, texts = data["verdict"], data["first"], [node.text for node in root.all("bdi")]
+    verdict, first, texts = data["verdict"], data["first"], [_spaced(node.text) for node in root.all("bdi")]
     (facts,) = root.all("ul", class_="facts")
     used = next(fact.text for fact in facts.all("li") if fact.text.startswith("Rows used"))
     yield from _differs("rows used", used, f.count(data["health"]["used"]))
     for text in (*(verdict[k] for k in ("sentence", "promise", "not_said")), *(w["text"] for w in data["warnings"])):
-        if text is not None and re.sub("[ \\n]+", " ", f.plain(text, 900)) not in texts:
+        if text is not None and _spaced(f.plain(text, 900)) not in texts:
             yield f"not on the page: {text!r}"
     (section,) = root.all("section", id="verdict")
     (sentence,) = section.all("p", class_="sentence")
@@ -69,6 +76,11 @@ def _first_screen(root: Node, data: Mapping[str, Any]) -> Iterator[str]:
     wanted_lines = (target, delta, c["method"], f"{f.count(c['n'])} {f.count(c['n_accepted'])}", *found, p_value, look)
     for k, (text, want) in enumerate(zip(told, wanted_lines, strict=True)):
         yield from _differs(f"certificate, line {k + 1}", text, want)
+
+
+def _spaced(text: str) -> str:
+    """With one plain space for every run of blanks: where a line may break is no fact of the report."""
+    return re.sub("[ \u00a0\n]+", " ", text)
 
 
 def _flat(value: Any) -> str:
@@ -96,7 +108,8 @@ def _lines(data: Mapping[str, Any]) -> dict[str, str | None]:
         )
         n, level = f.count(o["figure"]["n"]), f.share(o["figure"]["level"], 0)
         rows = f"{n} {level}" if o["figure"]["split"] == "test" else f"{level} {n}"
-        out["outcome"] = f"{value} {ends} {o['what']} {o['promised']} {rows}"
+        promised = o["promised"].replace(" points", "\u00a0points")
+        out["outcome"] = f"{value} {ends} {o['what']} {promised} {rows}"
     if first["money"]:
         m = first["money"]
         text = f"{f.count(m['requests'])} {f.usd(m['cascade'])} "

@@ -140,3 +140,17 @@ def test_terms_of_a_target_are_words_and_numbers_alone() -> None:
 def test_an_interval_that_holds_one_value_alone_is_not_shown() -> None:
     assert f.estimate({"value": 400.0, "lower": 400.0, "upper": 400.0}, "usd") == "$400.00"
     assert f.estimate({"value": 0.0, "lower": 0.0, "upper": 0.2}) == "0\u00a0% [0, 20.0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("with 99 % intervals.", ["99\u00a0%"]),
+        ("at most 2 points worse, 0.5 s slower, 30 ms", ["2\u00a0points", "0.5\u00a0s", "30\u00a0ms"]),
+        ("1 point, 3 sales, 4 pointers, 5 %", ["1\u00a0point", "3 sales", "4 pointers", "5\u00a0%"]),
+    ],
+)
+def test_no_line_breaks_between_a_number_and_its_unit(text: str, kept: list[str]) -> None:
+    said = f.sentence(text)
+    assert said.replace("\u00a0", " ") == text
+    assert [part for part in kept if part not in said] == []

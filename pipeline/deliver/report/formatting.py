@@ -19,6 +19,7 @@ _HIDDEN = re.compile(
     "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
 )
 _LONE = re.compile("[\ud800-\udfff]")
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|points?\b|ms\b|s\b))")
 
 
 def share(value: float | None, digits: int = 1) -> str:
@@ -200,6 +201,11 @@ def plain(text: object, at_most: int = 500) -> str:
     return _HIDDEN.sub(lambda m: f"⟨U+{ord(m.group()):04X}⟩", lines)
 
 
+def sentence(text: object, at_most: int = 500) -> str:
+    """A sentence of our own, whose names may be foreign: `plain`, and no line breaks between a number and its unit."""
+    return _UNIT.sub(SPACE, plain(text, at_most))
+
+
 FILTERS = {
     "share": share,
     "points": points,
@@ -225,4 +231,5 @@ FILTERS = {
     "visible": visible,
     "day": day,
     "plain": plain,
+    "sentence": sentence,
 }
