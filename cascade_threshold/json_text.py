@@ -27,7 +27,18 @@ def _integer(digits: str) -> int:
 
 
 _decoder = json.JSONDecoder(parse_int=_integer)
-_plain = _decoder.decode
+
+
+def _read(decode: Callable[..., Any], *given: Any) -> Any:
+    """What a decoder makes of what it is given; whatever it cannot read is a JsonError."""
+    try:
+        return decode(*given)
+    except RecursionError:
+        raise JsonError(f"nested deeper than {MOST_DEPTH} levels") from None
+    except JsonError:
+        raise
+    except ValueError as error:
+        raise JsonError(str(error)) from None
 
 
 def parse(
@@ -41,23 +52,14 @@ def parse(
     Raises JsonError, a ValueError, for text that is not JSON or not UTF-8, nests deeper than MOST_DEPTH, or contains a whole number of
     more than MOST_DIGITS digits.
     """
-    try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        decode = (
-            _plain
-            if parse_constant is None and object_pairs_hook is None
-            else json.JSONDecoder(
-                parse_int=_integer, parse_constant=parse_constant, object_pairs_hook=object_pairs_hook
-            ).decode
+    decoder = _decoder
+    if parse_constant is not None or object_pairs_hook is not None:
+        decoder = json.JSONDecoder(
+            parse_int=_integer, parse_constant=parse_constant, object_pairs_hook=object_pairs_hook
         )
-        value = decode(text)
-    except RecursionError:
-        raise JsonError(f"nested deeper than {MOST_DEPTH} levels") from None
-    except JsonError:
-        raise
-    except ValueError as error:
-        raise JsonError(str(error)) from None
+    if isinstance(text, bytes):
+        text = str(_read(text.decode, "utf-8"))
+    value = _read(decoder.decode, text)
     if text.count("[") + text.count("{") > MOST_DEPTH:  # with fewer brackets it cannot nest that deep
         require_depth(value)
     return value
@@ -65,14 +67,7 @@ def parse(
 
 def parse_start(text: str, at: int) -> tuple[Any, int]:
     """The JSON value that begins at a place of a text, and where it ends. Raises JsonError as `parse` does."""
-    try:
-        value, end = _decoder.raw_decode(text, at)
-    except RecursionError:
-        raise JsonError(f"nested deeper than {MOST_DEPTH} levels") from None
-    except JsonError:
-        raise
-    except ValueError as error:
-        raise JsonError(str(error)) from None
+    value, end = _read(_decoder.raw_decode, text, at)
     if text.count("[", at, end) + text.count("{", at, end) > MOST_DEPTH:
         require_depth(value)
     return value, end

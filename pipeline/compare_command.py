@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cascade_threshold import policy as policies
 from cascade_threshold.policy import Policy
@@ -19,6 +18,7 @@ from pipeline.chosen_tasks import stdout_taken, task_input
 from pipeline.config.vocabulary import ROLES
 from pipeline.decide import comparison
 from pipeline.decide.advice.number_text import p_value
+from pipeline.decide.arrays import Flags
 from pipeline.decide.comparison import Handled
 from pipeline.decide.held_out import LEVEL, level_of
 from pipeline.decide.predictions import Rows
@@ -218,9 +218,7 @@ def differing(first: Side, second: Side, draws: int | None = None) -> dict[str, 
     }  # fmt: skip
 
 
-def changed_hands(
-    mine: Rows, its: Rows, which: npt.NDArray[np.bool_], result: comparison.Paired, listed: int
-) -> dict[str, Any]:
+def changed_hands(mine: Rows, its: Rows, which: Flags, result: comparison.Paired, listed: int) -> dict[str, Any]:
     """Rows that went over, how many of them turned right or wrong by it, and the first `listed` of them."""
     first, second = result.outcomes
     at = np.flatnonzero(which)[:listed]

@@ -18,11 +18,10 @@ from scipy.optimize import isotonic_regression, lsq_linear
 
 from cascade_threshold.calibrator import FORMS, KINDS, Calibrator
 from cascade_threshold.logistic_form import CLIP, LogisticForm
+from pipeline.decide.arrays import Floats
 from pipeline.decide.predictions import Rows
 from pipeline.decide.scores.value_counts import Cells
 from pipeline.decide.testing.clusters import fold_of
-
-Floats = npt.NDArray[np.float64]
 
 CANDIDATES = (*FORMS, "spline")
 SLOPE_CHANGE_SD = (3.0, 1.0, 0.3, 0.1)

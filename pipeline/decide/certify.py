@@ -21,6 +21,7 @@ from cascade_threshold.errors import UsageError
 from pipeline.decide.advice import unreadable
 from pipeline.decide.advice.number_text import limit
 from pipeline.decide.advice.unreadable import Unreadable
+from pipeline.decide.arrays import Floats
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
 from pipeline.decide.sampling import Sampling, counts
@@ -28,8 +29,6 @@ from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing import budget, p_values, parts, threshold_search, total_cost
 from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.testing.threshold_search import Trial, lay_out
-
-Floats = npt.NDArray[np.float64]
 
 
 def certify_match_strong(

@@ -12,8 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Flags = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int64]
+from pipeline.decide.arrays import Flags, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +142,7 @@ class CodedTexts:
         """The distinct texts of the rows, by first appearance."""
         return self._told(self.factorized()[1])
 
-    def factorized(self) -> tuple[Codes, Codes]:
+    def factorized(self) -> tuple[Ints, Ints]:
         """Number of each row's text by first appearance, (n,), -1 where there is none; and the places of these in `values`."""
         if len(self) and self.codes[0] >= 0 and np.all(self.codes[1:] > self.codes[:-1]):  # each another text
             return np.arange(len(self)), self.codes.astype(np.int64)
@@ -156,7 +155,7 @@ class CodedTexts:
         number[places] = np.arange(len(places))
         return number[self.codes], places
 
-    def texts_at(self, places: Codes, at_once: int = 1 << 16) -> Iterator[Any]:
+    def texts_at(self, places: Ints, at_once: int = 1 << 16) -> Iterator[Any]:
         """The texts at some places of `values`, made a part at a time."""
         for start in range(0, len(places), at_once):
             yield from self._told(places[start : start + at_once])

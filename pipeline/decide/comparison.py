@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.curves.bootstrap import MOST_BLOCKS, blocks_of
@@ -18,9 +19,6 @@ from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 DRAWS = 2000
 

@@ -34,6 +34,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.bootstrap import blocks_of, draw_blocks
 from pipeline.decide.scores.formulas import Bins, corp, estimates
@@ -44,7 +45,6 @@ from pipeline.decide.testing.share_interval import share_interval, student_facto
 
 __all__ = ["reliability", "smooth_calibration_error", "summary", "with_intervals"]
 
-Floats = npt.NDArray[np.float64]
 
 BIN_COUNTS = (10, 15)
 REPLICATE_CELLS = 2000
@@ -192,7 +192,7 @@ def _tests(cells: Cells) -> dict[str, float | None]:
 
 def _blocks(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, group: CodedTexts | npt.NDArray[Any], seed: int
-) -> npt.NDArray[np.int64] | None:
+) -> Ints | None:
     used = ~np.isnan(np.asarray(confidence, dtype=np.float64) + np.asarray(correct, dtype=np.float64))
     return blocks_of(group[used], seed=seed)
 
@@ -201,7 +201,7 @@ def _draw(
     cells: Cells,
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
-    blocks: npt.NDArray[np.int64] | None,
+    blocks: Ints | None,
     rng: np.random.Generator,
 ) -> Callable[[int], Floats]:
     """Bootstrap counts (r, 2 k) of right, then of wrong rows per cell: multinomial, or sums over whole blocks."""

@@ -11,14 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import betaincinv
 
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import PAIRED, Goal
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 QUANTILES = 200
 

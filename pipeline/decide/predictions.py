@@ -10,20 +10,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.answers import NO_WHOLE_ANSWER
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 TEXTS = ("example_id", "split", "group", "segment", "label", "cheap_answer", "strong_answer", "strong_status")
 NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "cheap_s", "strong_s", "drawn")
 
 
 def agreement(
-    same: npt.NDArray[np.bool_],
-    cheap: npt.NDArray[np.bool_],
-    strong: npt.NDArray[np.bool_],
-    unreadable: npt.NDArray[np.bool_],
+    same: Flags,
+    cheap: Flags,
+    strong: Flags,
+    unreadable: Flags,
 ) -> Floats:
     """1.0 where both models gave the same answer, 0.0 where not, NaN where either is missing, shape (n,).
 
@@ -86,7 +84,7 @@ class Rows:
         return self if split == "all" else self.take(self.split == split)
 
     @property
-    def strong_unreadable(self) -> npt.NDArray[np.bool_]:
+    def strong_unreadable(self) -> Flags:
         """Where the strong model replied and its reply is no whole answer of the set, shape (n,)."""
         return self.strong_status.isin(NO_WHOLE_ANSWER)
 
@@ -100,7 +98,7 @@ class Rows:
         """Whether strong answers were sampled, so that the available ones do not represent all rows."""
         return len(self) > 0 and not bool(np.isnan(self.drawn).all())
 
-    def with_strong_of(self, wanted: npt.NDArray[np.bool_]) -> Rows:
+    def with_strong_of(self, wanted: Flags) -> Rows:
         """The rows without the strong answers that are not wanted, shape (n,)."""
 
         def number(x: Floats) -> Floats:
@@ -129,7 +127,7 @@ class Rows:
         used = self.strong_weight > 0
         return np.where(used, proxy + self.strong_weight * (strong - proxy), proxy)
 
-    def answer_classes(self, kept: Flags, came: Flags) -> npt.NDArray[np.int64]:
+    def answer_classes(self, kept: Flags, came: Flags) -> Ints:
         """Class of each row (n,), within which the strong answers that `came` (n,) stand for the others.
 
         0 kept and wrong, 1 kept and not wrong, 2 escalated and wrong, 3 escalated and not wrong, where a cheap answer that is unknown

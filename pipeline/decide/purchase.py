@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.certify import certify
-from pipeline.decide.predictions import Floats, Rows
+from pipeline.decide.predictions import Rows
 from pipeline.decide.sampling import Sampling, draw
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import threshold_search
 from pipeline.decide.thresholds import accepted
-
-Flags = npt.NDArray[np.bool_]
 
 BLOCK = 0.05
 """Share of the certify rows that is bought before the test decides whether to go on."""

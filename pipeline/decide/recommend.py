@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from pipeline.config.vocabulary import ROLES
@@ -28,6 +27,7 @@ from pipeline.decide.advice.warnings import (
     row_warnings,
     speaks_of_data,
 )
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.cost_comparison import cost_against_strong
@@ -42,8 +42,6 @@ from pipeline.decide.testing.outlook import Outlook, outlook
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.testing.sampled_interval import sampled_difference
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
 
 SCHEMA = "cascade-recommendation/1"
 
@@ -312,7 +310,7 @@ def _paired(part: Rows, split: str, threshold: float | None, *, human: bool, gro
     return paired_difference(cascade, strong, level=level_of(split), split=split, group=group)
 
 
-def _of_answers(part: Rows, kept: npt.NDArray[np.bool_], weights: Floats | None) -> Floats | None:
+def _of_answers(part: Rows, kept: Flags, weights: Floats | None) -> Floats | None:
     """How much a row's final answer counts (n,): one that was sampled, for the rows that it stands for; None: all alike."""
     if not part.sampled:
         return weights

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
 from pipeline.decide.testing import clusters
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 FEWEST_ESCALATED = 0.25
 """Rate of the escalated rows, which serve the figures alone, at the least."""

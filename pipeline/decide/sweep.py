@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.curves.bands import bands
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.latency import cascade_quantiles
 from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
 from pipeline.decide.predictions import Rows
-
-Floats = npt.NDArray[np.float64]
 
 SPLITS = ("certify", "test", "all")
 BANDED = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
@@ -130,7 +129,7 @@ def _curves(segments: Segments, rows: Rows) -> dict[str, Floats]:
     }
 
 
-def _missing(segments: Segments, if_kept: Floats, if_escalated: Floats) -> npt.NDArray[np.int64]:
+def _missing(segments: Segments, if_kept: Floats, if_escalated: Floats) -> Ints:
     """Rows at each level for which the number that counts there is NaN."""
     kept, escalated = (np.cumsum(segments.per_segment(np.isnan(x).astype(np.float64))) for x in (if_kept, if_escalated))
     return np.asarray(kept[-1] - kept[:-1] + escalated[:-1]).astype(np.int64)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Flags, Floats, Ints
 
 
 def shortest_decimal(lo: float, hi: float) -> float:
@@ -33,7 +32,7 @@ def shortest_decimal(lo: float, hi: float) -> float:
     return hi
 
 
-def accepted(confidence: Floats, threshold: float | None) -> npt.NDArray[np.bool_]:
+def accepted(confidence: Floats, threshold: float | None) -> Flags:
     """Which rows the cheap model keeps: confidence >= threshold; a null confidence (NaN) or no threshold escalates."""
     if threshold is None:
         return np.zeros(len(confidence), dtype=bool)
@@ -48,7 +47,7 @@ def in_stretch(threshold: float | None, stretches: Sequence[Sequence[float | Non
     )
 
 
-def cuts(confidence: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+def cuts(confidence: Floats) -> tuple[Floats, Ints]:
     """Distinct confidences, ascending, and how many rows lie at or above each. NaN counts nowhere."""
     values, counts = np.unique(confidence[~np.isnan(confidence)], return_counts=True)
     return values, np.cumsum(counts[::-1])[::-1].astype(np.int64)
@@ -61,7 +60,7 @@ def threshold_at(values: Floats, index: int) -> float:
     return shortest_decimal(float(values[index - 1]), float(values[index]))
 
 
-def _at_indices(values: Floats, indices: npt.NDArray[np.int64]) -> Floats:
+def _at_indices(values: Floats, indices: Ints) -> Floats:
     return np.array([threshold_at(values, int(i)) for i in indices], dtype=np.float64)
 
 

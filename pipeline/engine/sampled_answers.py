@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from pipeline.collect.preflight import sampled_calls
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.strong_answers import StrongAnswers
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.predictions import Rows
 from pipeline.decide.purchase import BLOCK, Purchase, purchase
 from pipeline.decide.sampling import FEWEST_ESCALATED, Sampling, coins
 from pipeline.decide.target import Goal
 from pipeline.run.predictions import Predictions
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class SampledAnswers:
             sampling, coins(_contents(task, found)), Goal.of(task.config.tested_target), first_blocks(task, certify, q)
         )
 
-    def purchase(self, frame: pd.DataFrame, asked: npt.NDArray[np.bool_] | None = None) -> Purchase:
+    def purchase(self, frame: pd.DataFrame, asked: Flags | None = None) -> Purchase:
         """The walk over the rows, as far as answers are there; see `pipeline.decide.purchase`."""
         return purchase(Rows.from_frame(frame), self.coin, self.sampling, self.goal, asked=asked, blocks=self.blocks)
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, limit, points
+from pipeline.decide.arrays import Floats
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate, Expectation
 from pipeline.decide.held_out import level_of
@@ -20,8 +21,6 @@ from pipeline.decide.testing.paired_interval import mean_of_groups, paired_diffe
 from pipeline.decide.testing.sampled_interval import sampled_difference
 from pipeline.decide.testing.share_interval import share_interval
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

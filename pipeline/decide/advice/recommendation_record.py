@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
@@ -15,6 +14,7 @@ from cascade_threshold.pricing import Price
 from pipeline.decide.advice.findings import of_ranking, of_usual_rules
 from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.advice.warnings import gravest_first
+from pipeline.decide.arrays import Floats
 from pipeline.decide.calibration import readings
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.curves.baselines import baselines
@@ -30,8 +30,6 @@ from pipeline.decide.sweep import with_estimates
 from pipeline.decide.target import Goal, TargetLike
 from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

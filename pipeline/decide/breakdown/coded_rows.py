@@ -12,12 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade_threshold.answers import NO_WHOLE_ANSWER
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.curves.at_threshold import mix_factors
 from pipeline.decide.predictions import agreement
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 
 TEXTS = ("split", "segment", "label", "cheap_answer", "strong_answer", "cheap_status", "strong_status")
 _NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "coin", "strong_weight")
@@ -31,7 +29,7 @@ class Coded:
     codes: npt.NDArray[np.signedinteger[Any]]
     values: tuple[str, ...]
 
-    def is_(self, value: str) -> npt.NDArray[np.bool_]:
+    def is_(self, value: str) -> Flags:
         """Which rows hold the value."""
         return self.codes == self.values.index(value) if value in self.values else np.zeros(len(self.codes), dtype=bool)
 
@@ -43,7 +41,7 @@ class CodedRows:
     example_ids: pa.ChunkedArray | None
     texts: Mapping[str, Coded]
     numbers: Mapping[str, Floats]
-    group: Codes | None = None
+    group: Ints | None = None
     """The number of each row's group, which intervals are over; None where each row is one by itself."""
 
     @classmethod
@@ -58,11 +56,11 @@ class CodedRows:
     def __len__(self) -> int:
         return len(self.numbers["confidence"])
 
-    def of(self, split: str) -> npt.NDArray[np.bool_]:
+    def of(self, split: str) -> Flags:
         """Which rows belong to a split; `all` gives every row."""
         return np.ones(len(self), dtype=bool) if split == "all" else self.texts["split"].is_(split)
 
-    def kept(self, threshold: float | None) -> npt.NDArray[np.bool_]:
+    def kept(self, threshold: float | None) -> Flags:
         """Which rows the cheap model keeps."""
         return accepted(self.numbers["confidence"], threshold)
 
@@ -111,7 +109,7 @@ class CodedRows:
         sizes = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
         return {value: int(size) for value, size in zip(coded.values, sizes, strict=True) if size}
 
-    def ids(self, at: Codes) -> list[str]:
+    def ids(self, at: Ints) -> list[str]:
         """Example ids of a few rows."""
         if self.example_ids is None:
             return [f"row {i}" for i in at]
@@ -135,7 +133,7 @@ def _coded(column: pa.ChunkedArray) -> Coded:
     return Coded(place.astype(np.min_scalar_type(-len(place)))[codes], tuple(values[i] for i in order))
 
 
-def _groups(table: pa.Table) -> Codes | None:
+def _groups(table: pa.Table) -> Ints | None:
     column = table["group"]
     if "example_id" in table.column_names and pc.all(pc.equal(column, table["example_id"]), skip_nulls=False).as_py():
         return None  # each row is one by itself

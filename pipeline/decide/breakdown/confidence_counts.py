@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cascade_threshold.calibrator import Calibrator
+from pipeline.decide.arrays import Floats
 from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.groups import rate
 from pipeline.decide.calibration import apply
 from pipeline.decide.curves.at_threshold import Estimate
-
-Floats = npt.NDArray[np.float64]
 
 BINS = 20
 CROWDED = 0.95

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.decide.breakdown.coded_rows import CodedRows, Codes, Floats
+from pipeline.decide.arrays import Flags, Floats, Ints
+from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.held_out import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
@@ -30,7 +30,7 @@ def rate(hits: float, n: float, split: str) -> Estimate:
     return Estimate(hits / n, lower, upper, level, int(n), split)
 
 
-def share(x: Floats, group: Codes | None, split: str) -> Estimate:
+def share(x: Floats, group: Ints | None, split: str) -> Estimate:
     """The share of `x` (n,), 1, 0 or NaN (unknown), over the known rows; its interval is over groups where there are any."""
     known = ~np.isnan(x)
     counted = rate(float(x[known].sum()), float(known.sum()), split)
@@ -106,7 +106,7 @@ def recall_floors(
     for name, floor in floors.items():
         labels = tuple(members.get(name, (name,)))
 
-        def among(column: str, labels: Sequence[str] = labels) -> npt.NDArray[np.bool_]:
+        def among(column: str, labels: Sequence[str] = labels) -> Flags:
             coded = rows.texts[column]
             return np.isin(coded.codes, [i for i, v in enumerate(coded.values) if v in labels])
 

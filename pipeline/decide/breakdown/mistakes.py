@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.decide.breakdown.coded_rows import CodedRows, Codes
+from pipeline.decide.arrays import Ints
+from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.groups import share
 
 
@@ -84,7 +85,7 @@ class ReplySet:
 
     name: str
     n: int
-    surest: Codes
+    surest: Ints
 
 
 def reply_sets(rows: CodedRows, threshold: float | None, at_most: int) -> tuple[ReplySet, ...]:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.vocabulary import ROLES
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.breakdown.coded_rows import CodedRows
 
 AMOUNTS = ("input_tokens", "output_tokens", "cached_tokens")
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _parts(
     return None
 
 
-def _tokens(replies: pa.Table | None, rows: CodedRows, inside: npt.NDArray[np.bool_]) -> dict[str, tuple[Floats, ...]]:
+def _tokens(replies: pa.Table | None, rows: CodedRows, inside: Flags) -> dict[str, tuple[Floats, ...]]:
     """Input, output and cached tokens of each role for the rows of a split, NaN where unknown."""
     if replies is None or rows.example_ids is None:
         return {}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.decide.breakdown.coded_rows import CodedRows, Floats
+from pipeline.decide.arrays import Floats, Ints
+from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.held_out import level_of
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.share_interval import limits
@@ -74,7 +74,7 @@ def wrong_kept(
     return WrongKept(share, *clopper_pearson(share * effective, effective, level_of(split)))
 
 
-def _alike(group: npt.NDArray[np.int64], weights: Floats) -> float:
+def _alike(group: Ints, weights: Floats) -> float:
     """Groups of equal weight that vary as much: no more rows than these are told apart, however alike a group's are."""
     held = np.bincount(np.unique(group, return_inverse=True)[1], weights)
     return float(held.sum() ** 2 / (held**2).sum())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.held_out import LEVEL
@@ -19,9 +20,6 @@ from pipeline.decide.testing.mean_interval import ratio_interval
 from pipeline.decide.testing.share_interval import Seen, estimated_share, share_interval
 from pipeline.decide.testing.tango import weighted_tango
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
-Blocks = npt.NDArray[np.int64]
 
 MOST_MISSING = 0.1
 """Up to this share of a figure's rows, missing answers are treated as failures, which may depend on the answer."""
@@ -112,7 +110,7 @@ class Expectation:
         return replace(found, lower=min(lower, found.value), upper=max(upper, found.value))
 
     @property
-    def compared(self) -> npt.NDArray[np.bool_]:
+    def compared(self) -> Flags:
         """The rows on which the two models stand beside each other, (n,): where answers of one can be graded on a part of the
         rows only, those of that part, since another part may be harder; a few that failed to come are no plan."""
         strong, cheap = (~np.isnan(x) for x in (self._strong_value, self._rows.cheap_correct))
@@ -144,7 +142,7 @@ class Expectation:
             ),
         }
 
-    def _of_strong(self, among: npt.NDArray[np.bool_]) -> Estimate:
+    def _of_strong(self, among: Flags) -> Estimate:
         """The strong model alone, over the rows `among`."""
         if not self._sampled:
             return self._share(self.strong_correct, among)
@@ -158,12 +156,10 @@ class Expectation:
         of = np.where(self.kept, self._classes(self.agree), 2)
         return self._seen_in_part(same, self.kept, of, np.ones(len(same), dtype=bool))
 
-    def _classes(self, strong: Floats) -> Blocks:
+    def _classes(self, strong: Floats) -> Ints:
         return self._rows.answer_classes(self.kept, self._used & ~np.isnan(strong))
 
-    def _seen_in_part(
-        self, x: Floats, asking: npt.NDArray[np.bool_], of: Blocks, among: npt.NDArray[np.bool_]
-    ) -> Estimate:
+    def _seen_in_part(self, x: Floats, asking: Flags, of: Ints, among: Flags) -> Estimate:
         """The share of `x` (n,) over the rows `among`, where that of rows `asking` rests on strong answers: those of the coin
         stand for the others of their class `of`. Where up to a tenth of the rows never came the interval reaches from all of these
         wrong to all right."""
@@ -171,7 +167,7 @@ class Expectation:
         never = among & used & np.isnan(x)
         stands = np.where(asking & self._used, self._rows.strong_weight, 1.0)
 
-        def seen(came: npt.NDArray[np.bool_]) -> Seen:
+        def seen(came: Flags) -> Seen:
             return Seen(came & used, of, stands)
 
         value = estimated_share(x, among, weights=self._weights, seen=seen(~np.isnan(x)))
@@ -189,7 +185,7 @@ class Expectation:
         n = int((among & ~never).sum())
         return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)
 
-    def _share(self, x: Floats, among: npt.NDArray[np.bool_] | None = None) -> Estimate:
+    def _share(self, x: Floats, among: Flags | None = None) -> Estimate:
         """The mean of `x` over the rows `among` where it is known."""
         known = ~np.isnan(x) if among is None else ~np.isnan(x) & among
         mean = self._average(x, known)
@@ -215,11 +211,11 @@ class Expectation:
                 value += mass / float(weights.sum()) * mean
         return self._interval(value, final, np.ones(len(final), dtype=bool))
 
-    def _counts(self, which: npt.NDArray[np.bool_] | slice) -> Floats:
+    def _counts(self, which: Flags | slice) -> Floats:
         """How much each of these rows counts."""
         return np.ones(len(self.kept))[which] if self._weights is None else self._weights[which]
 
-    def _average(self, x: Floats, which: npt.NDArray[np.bool_]) -> float | None:
+    def _average(self, x: Floats, which: Flags) -> float | None:
         """Weighted mean over these rows; None where they are none, or count for nothing."""
         values, weights = x[which], self._counts(which)
         total = float(weights.sum())
@@ -227,7 +223,7 @@ class Expectation:
             return None
         return float(values[0]) if np.ptp(values) == 0 else float(weights @ values / total)
 
-    def _interval(self, value: float, x: Floats, among: npt.NDArray[np.bool_]) -> Estimate:
+    def _interval(self, value: float, x: Floats, among: Flags) -> Estimate:
         """The interval of a share of `x` (n,), NaN where unknown, over the rows `among`."""
         value = min(max(value, 0.0), 1.0)
         missing = among & np.isnan(x)
@@ -265,7 +261,7 @@ class Expectation:
             positive=bool((x[known] >= 0).all()),
         )
 
-    def _amount(self, value: float, moved: Floats, group: Blocks | None, n: int, *, positive: bool = True) -> Estimate:
+    def _amount(self, value: float, moved: Floats, group: Ints | None, n: int, *, positive: bool = True) -> Estimate:
         lower, upper = ratio_interval(value, moved, group, self._level)
         if positive and lower is not None:
             lower = max(lower, 0.0)
@@ -303,7 +299,7 @@ class Expectation:
         return Estimate(None, None, None, self._level, 0, self._split)
 
 
-def waiting(seconds: Floats, split: str, group: Blocks | None = None, level: float = LEVEL) -> dict[str, Estimate]:
+def waiting(seconds: Floats, split: str, group: Ints | None = None, level: float = LEVEL) -> dict[str, Estimate]:
     """Median and 95th percentile of `seconds` (n,), NaN where unknown: latency_p50_s and latency_p95_s.
 
     The value is the smallest observed time that covers the share; the interval is of order statistics, whatever the law.
@@ -311,7 +307,7 @@ def waiting(seconds: Floats, split: str, group: Blocks | None = None, level: flo
     return {f"latency_p{100 * q:.0f}_s": _quantile(seconds, q, split, group, level) for q in (0.5, 0.95)}
 
 
-def _quantile(x: Floats, q: float, split: str, group: Blocks | None, level: float) -> Estimate:
+def _quantile(x: Floats, q: float, split: str, group: Ints | None, level: float) -> Estimate:
     known = ~np.isnan(x)
     ordered = np.sort(x[known])
     n = len(ordered)

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.curves.bootstrap import draw_blocks
 from pipeline.decide.curves.threshold_counts import Dollars, Segments, proportions
 from pipeline.decide.predictions import Rows
@@ -25,7 +25,6 @@ from pipeline.decide.testing.intervals import clopper_pearson, wilson
 from pipeline.decide.testing.mean_interval import skewed_interval
 from pipeline.decide.testing.share_interval import effective_rows, student_factor
 
-Floats = npt.NDArray[np.float64]
 Draw = Callable[[int], tuple[dict[str, Floats], Dollars]]
 """Draw that many bootstrap tables: their `Segments.known` and their dollars."""
 
@@ -57,7 +56,7 @@ def bands(
     level: float,
     replicates: int,
     rng: np.random.Generator,
-    blocks: npt.NDArray[np.int64] | None = None,
+    blocks: Ints | None = None,
 ) -> dict[str, Bands]:
     """Bands of coverage, escalation_rate, accepted_accuracy, selective_risk, system_accuracy and usd_per_1000.
 
@@ -116,7 +115,7 @@ def _cell_draws(segments: Segments, rows: Rows, rng: np.random.Generator) -> Dra
     return draw
 
 
-def _block_draws(segments: Segments, rows: Rows, blocks: npt.NDArray[np.int64], rng: np.random.Generator) -> Draw:
+def _block_draws(segments: Segments, rows: Rows, blocks: Ints, rng: np.random.Generator) -> Draw:
     """Whole blocks with replacement: one sparse product from block weights to cell counts and sums of dollars."""
     number, cells, size = int(blocks.max()) + 1, len(segments.count), segments.levels + 1
     weight = segments.flags["rows"][segments.cell]
@@ -208,12 +207,12 @@ def _deviation(drawn: Floats) -> Floats:
     return np.concatenate([part.std(axis=0) for part in _parts(drawn)])
 
 
-def _moving(point: Floats, sd: Floats) -> npt.NDArray[np.bool_]:
+def _moving(point: Floats, sd: Floats) -> Flags:
     """Where resampling changes the curve at all."""
     return ~np.isnan(point) & (sd > 1e-12 * np.maximum(1e-300, np.abs(point)))
 
 
-def _critical(point: Floats, drawn: Floats, sd: Floats, moving: npt.NDArray[np.bool_], level: float) -> float:
+def _critical(point: Floats, drawn: Floats, sd: Floats, moving: Flags, level: float) -> float:
     """How many standard errors the furthest point of a replicate lies off, in the share `level` of the replicates."""
     if not moving.any():
         return 0.0

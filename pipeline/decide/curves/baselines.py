@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.decide.arrays import Floats
 from pipeline.decide.predictions import Rows
-
-Floats = npt.NDArray[np.float64]
 
 COLUMNS = ["name", "split", "escalation_rate", "system_accuracy", "usd_per_1000", "n"]
 

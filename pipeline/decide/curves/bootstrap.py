@@ -9,16 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_array
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
-
-Floats = npt.NDArray[np.float64]
 
 MOST_BLOCKS = 2000
 
 
-def blocks_of(
-    group: CodedTexts | npt.NDArray[Any], *, seed: int, at_most: int = MOST_BLOCKS
-) -> npt.NDArray[np.int64] | None:
+def blocks_of(group: CodedTexts | npt.NDArray[Any], *, seed: int, at_most: int = MOST_BLOCKS) -> Ints | None:
     """The block of each row, shape (n,): its group, or several groups pooled at random where there are too many.
 
     Pooled groups are independent of each other, so blocks of them are as well, and resampling blocks keeps the law of the

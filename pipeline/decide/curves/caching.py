@@ -9,18 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.pricing import Price
-
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Flags, Floats
 
 
 def caching(
     part: pd.DataFrame,
     *,
-    escalated: npt.NDArray[np.bool_],
+    escalated: Flags,
     asks_cheap: bool,
     prices: Mapping[str, Price],
     batch: bool,
@@ -37,7 +35,7 @@ def caching(
     """
     counts = np.ones(len(part)) if weights is None else weights
 
-    def saved(role: str, among: npt.NDArray[np.bool_]) -> float:
+    def saved(role: str, among: Flags) -> float:
         """Mean dollars that caching saved on one reply of a role, over rows with known dollars."""
         price = prices.get(role)
         if price is None or f"{role}_cached_tokens" not in part:

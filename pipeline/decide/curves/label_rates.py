@@ -6,21 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.held_out import level_of
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import share_interval
-
-Floats = npt.NDArray[np.float64]
 
 MOST_LABELS = 50
 
 
 def label_rates(
     part: Rows,
-    kept: npt.NDArray[np.bool_],
+    kept: Flags,
     *,
     split: str,
     human: bool,
@@ -49,7 +47,7 @@ def label_rates(
         carries = part.label.isin(members)
         right = told & carries
 
-        def figure(hits: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        def figure(hits: Flags, among: Flags) -> dict[str, Any]:
             n, weight = int(among.sum()), np.ones(len(part)) if weights is None else weights
             mass = float(weight[among].sum())
             if mass <= 0:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Floats, Ints
 
 
 def cascade_quantiles(
-    segment: npt.NDArray[np.int64], cheap_s: Floats, strong_s: Floats, levels: int, shares: tuple[float, ...]
+    segment: Ints, cheap_s: Floats, strong_s: Floats, levels: int, shares: tuple[float, ...]
 ) -> Floats:
     """Seconds within which each share of rows is answered, at each level, shape (len(shares), levels).
 

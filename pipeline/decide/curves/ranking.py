@@ -18,13 +18,13 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from pipeline.decide.advice.number_text import MINUS
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.held_out import LEVEL, interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import UNSEEN, share_interval
 from pipeline.decide.thresholds import accepted
 
-Floats = npt.NDArray[np.float64]
 Texts = CodedTexts | npt.NDArray[np.object_]
 
 CUT = 10
@@ -44,7 +44,7 @@ class Ranked:
     """
 
     gain: Floats
-    ends: npt.NDArray[np.int64]
+    ends: Ints
 
     @classmethod
     def of(cls, gain: Floats, *scores: Floats) -> Ranked:
@@ -56,7 +56,7 @@ class Ranked:
         return cls(np.asarray(gain[order], dtype=np.float64), np.append(np.flatnonzero(new) + 1, len(gain)))
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> Ints:
         """Passages of each block."""
         return np.diff(self.ends, prepend=0)
 
@@ -102,7 +102,7 @@ def passages(
     relevant: Floats,
     score: Floats,
     strong_says: Floats,
-    kept: npt.NDArray[np.bool_],
+    kept: Flags,
     *,
     relevance: Floats,
     strong_share: tuple[float, float],
@@ -166,12 +166,12 @@ def passages(
 
 
 def _joined(
-    query: npt.NDArray[np.int64],
+    query: Ints,
     relevant: Floats,
     score: Floats,
     verdict: Floats,
     says: Floats,
-    told: npt.NDArray[np.bool_],
+    told: Flags,
     share: tuple[float, float],
 ) -> Floats:
     """P(relevant) of the rows `told`, from cheap logit and strong verdict (or P(yes)); fitted on other queries' rows, (n,)."""
@@ -219,7 +219,7 @@ def options(
     names: Sequence[Sequence[str]],
     probabilities: Sequence[Mapping[str, float] | None],
     strong_answer: Texts,
-    kept: npt.NDArray[np.bool_],
+    kept: Flags,
     *,
     strong_probabilities: Sequence[Mapping[str, float] | None] | None = None,
     level: float = LEVEL,

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.testing.clusters import fold_of
-
-Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
 
 FEWEST_ERRORS = 5
 FOLDS = 5
@@ -58,7 +56,7 @@ def cross_fitted_scores(
     return found
 
 
-def _learnt(errors: Floats, seed: int) -> Places:
+def _learnt(errors: Floats, seed: int) -> Ints:
     """The graded rows that models are fitted on: beyond `MOST_TEXTS` a random part, which tells as much of these few weights."""
     graded = np.flatnonzero(~np.isnan(errors))
     if len(graded) <= MOST_TEXTS:
@@ -72,7 +70,7 @@ def _terms(text: str) -> list[str]:
     return words + [f"{first} {second}" for first, second in pairwise(words)]
 
 
-def _counts(texts: Sequence[str], learnt: Places) -> csr_matrix | None:
+def _counts(texts: Sequence[str], learnt: Ints) -> csr_matrix | None:
     """How often each word and word pair of the texts `learnt`, if two of them hold it, stands in each text, (n, terms).
 
     None without a word. Taken apart once for all folds.
@@ -92,7 +90,7 @@ def _counts(texts: Sequence[str], learnt: Places) -> csr_matrix | None:
     return counts
 
 
-def _predicted(counts: csr_matrix, fit: Places, wrong: Floats, rest: Places, seed: int) -> Floats | None:
+def _predicted(counts: csr_matrix, fit: Ints, wrong: Floats, rest: Ints, seed: int) -> Floats | None:
     """Fitted on the rows `fit`, of which `wrong` tells the outcome; (rest,)."""
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression

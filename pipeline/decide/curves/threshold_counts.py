@@ -11,12 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.predictions import Rows
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 UNKNOWN = 2  # code of an unknown correctness, beside 0 wrong and 1 right
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtrit
 
 from pipeline.decide.advice.holdout_check import share
+from pipeline.decide.arrays import Flags, Floats
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
@@ -29,9 +29,6 @@ from pipeline.decide.target import Goal
 from pipeline.decide.testing import threshold_search
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.thresholds import accepted, cuts, threshold_at
-
-Floats = npt.NDArray[np.float64]
-Kept = npt.NDArray[np.bool_]
 
 FIXED = 0.85
 LARGEST_CHOICE = 400
@@ -43,7 +40,7 @@ class Rule:
     """A rule and what it does on the rows: which it keeps, and whether it asks the cheap model before it escalates."""
 
     name: str
-    kept: Kept
+    kept: Flags
     threshold: float | None = None
     asks_first: bool = True
     asks_cheap: bool = True
@@ -149,7 +146,7 @@ def _bound(goal: Goal) -> float:
     return float(goal.at_least) if goal.at_least is not None else -np.inf
 
 
-def _figure(rows: Rows, strong: Floats, kept: Kept, goal: Goal) -> float | None:
+def _figure(rows: Rows, strong: Floats, kept: Flags, goal: Goal) -> float | None:
     """The figure that the target is about, larger is better (the escalated share for a budget); None if there is none."""
     if goal.escalation_rate is not None:
         return float((~kept).mean())
@@ -182,7 +179,7 @@ def _record(setting: Setting, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _verdict(setting: Setting, kept: Kept, p_value: float | None) -> bool | None:
+def _verdict(setting: Setting, kept: Flags, p_value: float | None) -> bool | None:
     if not setting.goal.promises:
         return None
     if p_value is None:  # nothing kept: a comparison with the strong model holds by construction
@@ -190,7 +187,7 @@ def _verdict(setting: Setting, kept: Kept, p_value: float | None) -> bool | None
     return p_value <= setting.goal.delta
 
 
-def promise_p_value(setting: Setting, kept: Kept) -> float | None:
+def promise_p_value(setting: Setting, kept: Flags) -> float | None:
     """P-value of "this rule breaks the promise" on the rows, by the test that certifies; None where there is none."""
     goal, rows = setting.goal, setting.rows
     if not goal.promises or goal.kind == "budget" or not kept.any():
@@ -230,7 +227,7 @@ def _lot_test(setting: Setting, cascade: Rule) -> tuple[float | None, bool | Non
     return p_value, None if p_value is None else p_value <= goal.delta
 
 
-def _routed(setting: Setting, cascade: Rule, score: Floats) -> Kept:
+def _routed(setting: Setting, cascade: Rule, score: Floats) -> Flags:
     """What the text-only router keeps when it spends what the cascade spends; without prices, as many as the cascade."""
     rows, n = setting.rows, len(setting.rows)
     cheap, strong = np.nan_to_num(rows.cheap_usd), np.nan_to_num(rows.strong_usd)

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
 from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration, metrics
+from pipeline.decide.arrays import Floats
 from pipeline.decide.held_out import interval_level
 from pipeline.decide.predictions import Rows
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

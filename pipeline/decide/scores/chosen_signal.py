@@ -6,17 +6,15 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cascade_threshold.learned import features, learned_confidence
 from cascade_threshold.signals import SIGNALS
 from pipeline.config.vocabulary import LENGTHS
+from pipeline.decide.arrays import Floats
 from pipeline.decide.scores import signal_choice
 from pipeline.decide.scores.learned_model import Inputs, Texts, cross_fitted, fit_learned, learned_features
 from pipeline.errors import UsageError
-
-Floats = npt.NDArray[np.float64]
 
 ENOUGH_ALTERNATIVES = 0.99
 

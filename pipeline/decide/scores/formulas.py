@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.scores.value_counts import Cells
-
-Floats = npt.NDArray[np.float64]
 
 EPS = float(np.finfo(np.float64).eps)  # NLL clips here, as scikit-learn does
 
@@ -24,7 +22,7 @@ EPS = float(np.finfo(np.float64).eps)  # NLL clips here, as scikit-learn does
 class Bins:
     """A partition of ascending cells into runs: `starts` (b,) index of each non-empty bin's first cell."""
 
-    starts: npt.NDArray[np.int64]
+    starts: Ints
 
     @classmethod
     def equal_width(cls, cells: Cells, count: int) -> Bins:
@@ -41,7 +39,7 @@ class Bins:
         return cls._runs(np.searchsorted(np.cumsum(size)[:-1], middle, side="right"))
 
     @classmethod
-    def _runs(cls, index: npt.NDArray[np.int64]) -> Bins:
+    def _runs(cls, index: Ints) -> Bins:
         return cls(np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1]).astype(np.int64))
 
     def sums(self, per_cell: Floats) -> Floats:

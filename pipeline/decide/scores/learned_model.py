@@ -20,12 +20,12 @@ from scipy.sparse import csr_array
 from cascade_threshold.hashed_words import BUCKETS, hashed_words
 from cascade_threshold.learned import FEATURES, LENGTHS
 from cascade_threshold.logistic_form import CLIP
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.scores.rank_figure import rank_figure
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 
 RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: the inverse of the penalty
@@ -199,7 +199,7 @@ def fit_learned(
     return found
 
 
-def _common(names: Texts | None, rows: npt.NDArray[np.bool_]) -> list[str]:
+def _common(names: Texts | None, rows: Flags) -> list[str]:
     """Answers or segments with enough rows; none where there is only one."""
     if names is None:
         return []
@@ -213,7 +213,7 @@ def _model(penalty: float) -> LogisticRegression:
     return LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
 
 
-def _chosen_penalty(z: Floats, target: npt.NDArray[np.int64], seed: int) -> float:
+def _chosen_penalty(z: Floats, target: Ints, seed: int) -> float:
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
@@ -237,7 +237,7 @@ def learned_values(numbers: Mapping[str, Any], read: Inputs | Mapping[str, npt.A
 
 
 def cross_fitted(
-    read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int, most: int | None = None
+    read: Inputs, y: Floats, fold: Ints, seed: int, most: int | None = None
 ) -> tuple[Inputs, Floats] | None:
     """Which inputs a model should read, and the signal of every row from a model fitted without its fold.
 
@@ -265,7 +265,7 @@ def cross_fitted(
     return next(found for found, g, e in zip(tried, gap, error, strict=True) if g <= e)
 
 
-def _held_out(read: Inputs, y: Floats, fold: npt.NDArray[np.int64], seed: int, most: int | None) -> Floats | None:
+def _held_out(read: Inputs, y: Floats, fold: Ints, seed: int, most: int | None) -> Floats | None:
     every = np.arange(len(y))
     if most is not None and most < len(y):
         every = np.random.default_rng(seed).choice(every, most, replace=False)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.decide.arrays import Floats
 from pipeline.decide.scores.formulas import estimates
 from pipeline.decide.scores.value_counts import Cells
-
-Floats = npt.NDArray[np.float64]
 
 
 def rank_figure(name: str, values: Floats, y: Floats) -> float:

@@ -10,11 +10,10 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtri
 
+from pipeline.decide.arrays import Floats
 from pipeline.decide.scores.formulas import Bins
 from pipeline.decide.scores.value_counts import Cells
 from pipeline.decide.testing.intervals import wilson
-
-Floats = npt.NDArray[np.float64]
 
 BINS = 10
 SIMULATIONS = 1000

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cascade_threshold.signals import SIGNALS
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.scores.learned_model import Inputs, cross_fitted, learned_features
 from pipeline.decide.scores.rank_figure import rank_figure
-
-Floats = npt.NDArray[np.float64]
 
 SIMPLICITY = tuple(SIGNALS)
 """Simplest first: one logprob; several; those that need alternatives; the mass over spellings; a fitted model."""
@@ -87,7 +86,7 @@ def select_signal(
     return chosen, table
 
 
-def folds(n: int, seed: int) -> npt.NDArray[np.int64]:
+def folds(n: int, seed: int) -> Ints:
     """The fold of each of n rows, 0 to 9."""
     return np.random.default_rng(seed).permutation(np.arange(n) % FOLDS)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Cells:
         correct = np.repeat(np.tile([0.0, 1.0], len(self)), wrong_and_right.ravel())
         return np.repeat(self.value, self.n.astype(np.int64)), correct
 
-    def index_of(self, confidence: Floats) -> npt.NDArray[np.int64]:
+    def index_of(self, confidence: Floats) -> Ints:
         """The cell of each confidence that was counted, shape (n,)."""
         return np.searchsorted(self.upper, confidence, side="left").astype(np.int64)
 

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+from pipeline.decide.arrays import Floats
 
 
 def too_few_errors_p(errors: npt.ArrayLike, trials: npt.ArrayLike, limit: npt.ArrayLike) -> Floats:

@@ -7,11 +7,10 @@ import numpy.typing as npt
 from scipy import special
 
 from pipeline.decide.advice.number_text import counted, limit, p_value, usd
+from pipeline.decide.arrays import Floats
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Certificate, candidates
 from pipeline.decide.thresholds import accepted, cuts, levels_at_shares, threshold_at
-
-Floats = npt.NDArray[np.float64]
 
 BLOCKS = 1000
 REPLICATES = 2000

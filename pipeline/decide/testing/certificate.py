@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.thresholds import shortest_decimal
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -86,13 +84,13 @@ class Candidates:
     """
 
     thresholds: Floats
-    n_accepted: Counts
+    n_accepted: Ints
     order: npt.NDArray[np.intp]
     n: int
     confidence: Floats
     distinct: bool = False
 
-    def cumulative(self, indicator: npt.NDArray[np.bool_]) -> Counts:
+    def cumulative(self, indicator: Flags) -> Ints:
         """How many accepted rows have the property, for each candidate. `indicator` shape (n,) -> (candidates,)."""
         sums = np.concatenate([[0], np.cumsum(indicator[self.order], dtype=np.int64)])
         return np.asarray(sums[self.n_accepted], dtype=np.int64)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.decide.advice.number_text import counted, signed
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
@@ -25,8 +26,6 @@ from pipeline.decide.testing.certificate import Candidates
 from pipeline.decide.testing.p_values import SHOWN, Evidence
 from pipeline.decide.thresholds import accepted
 
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 Texts = CodedTexts | npt.NDArray[Any]
 
 LARGEST_VARIANCE = 0.5
@@ -50,7 +49,7 @@ class Plan:
     """
 
     way: str | None
-    group: Codes
+    group: Ints
     n: int
 
 
@@ -80,7 +79,7 @@ def _correlation_of_errors(fit: Rows) -> float:
     )
 
 
-def intraclass_correlation(group: Codes, values: Floats) -> float:
+def intraclass_correlation(group: Ints, values: Floats) -> float:
     """How alike the values of a group are, from 0 to 1, by one-way analysis of variance; 1 where too few groups tell.
 
     `group` (n,) numbers from 0, `values` (n,). See Donner 1986, Int Stat Rev 54, for groups of unequal size.
@@ -96,7 +95,7 @@ def intraclass_correlation(group: Codes, values: Floats) -> float:
     return float(np.clip((between - inside) / total, 0.0, 1.0)) if total > 0 else 1.0
 
 
-def codes(group: Texts) -> Codes:
+def codes(group: Texts) -> Ints:
     """Number of each row's group, from 0, by first appearance, shape (n,). A row without a group (None) is one by itself."""
     numbered, _ = CodedTexts.of(group).factorized()
     alone = numbered < 0
@@ -106,7 +105,7 @@ def codes(group: Texts) -> Codes:
     return pd.factorize(numbered)[0].astype(np.int64)
 
 
-def fold_of(group: Texts, folds: int, seed: int) -> Codes:
+def fold_of(group: Texts, folds: int, seed: int) -> Ints:
     """The part of each row in a cross-fit, 0 to folds - 1, shape (n,): by a hash of its group, whatever the order of rows."""
     coded = CodedTexts.of(group)
     number, places = coded.factorized()
@@ -123,7 +122,7 @@ def fold_of(group: Texts, folds: int, seed: int) -> Codes:
     return np.asarray(part[number])
 
 
-def one_row_each(group: Codes, name: Texts) -> npt.NDArray[np.intp]:
+def one_row_each(group: Ints, name: Texts) -> npt.NDArray[np.intp]:
     """Index of one row per group, each row of a group equally likely, in row order.
 
     The smallest hash of the rows' names decides, so no seed can draw again until the outcome pleases. `name` (n,) are
@@ -139,7 +138,7 @@ def one_row_each(group: Codes, name: Texts) -> npt.NDArray[np.intp]:
     return np.sort(order[first])
 
 
-def means(group: Codes, values: Floats) -> Floats:
+def means(group: Ints, values: Floats) -> Floats:
     """Mean of `values` (n,) inside each group, shape (groups,)."""
     return np.asarray(np.bincount(group, values) / np.bincount(group), dtype=np.float64)
 
@@ -159,7 +158,7 @@ def evidence(
     strong_correct: Floats,
     agree: Floats,
     goal: Goal,
-    group: Codes,
+    group: Ints,
     *,
     in_sequence: bool,
     weight: float | None = None,

@@ -7,13 +7,10 @@ split show roughly where the test will have power.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.testing.binomial import too_few_errors_p
-
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 CHOSEN = 0.9
 """Part of delta that the chosen start owns; the usual starts keep the rest, should the fit rows mislead."""
@@ -22,7 +19,7 @@ _SLICES = (np.arange(16) + 0.5) / 16
 
 
 def informed_weights(
-    errors: Counts, trials: Counts, kept: Counts, share: float, limit: float, delta: float, usual: Floats
+    errors: Ints, trials: Ints, kept: Ints, share: float, limit: float, delta: float, usual: Floats
 ) -> Floats:
     """Weights (candidates,) for `sequences.fallback`, most of delta at the start that promises to keep most rows.
 
@@ -49,7 +46,7 @@ def informed_weights(
     return weights
 
 
-def _most_errors(trials: Counts, limit: float, delta: float) -> Counts:
+def _most_errors(trials: Ints, limit: float, delta: float) -> Ints:
     """The most errors in so many trials that still reject an error rate of `limit` at delta; -1 when none do."""
     from scipy import stats
 

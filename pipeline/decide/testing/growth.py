@@ -11,19 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Candidates
 from pipeline.decide.testing.paired_score import PairedTest, gamma_for
 from pipeline.decide.testing.threshold_search import Sample, Trial
 from pipeline.decide.testing.weighted_score import WeightedTest, weighted_test
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 DRAWS = 200
 PRIOR_ROWS = 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Floats
 
 
 def clopper_pearson(k: npt.ArrayLike, n: npt.ArrayLike, level: float = 0.9) -> tuple[Floats, Floats]:

@@ -8,14 +8,13 @@ are lognormal it covers .88 to .90, where percentiles of the bootstrap cover .77
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtrit
 
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Floats, Ints
 
 
 def ratio_interval(
-    value: float, deviations: Floats, group: npt.NDArray[np.int64] | None, level: float
+    value: float, deviations: Floats, group: Ints | None, level: float
 ) -> tuple[float | None, float | None]:
     """Limits of a figure that is a function of sums over rows; (None, None) from fewer than two rows or groups.
 

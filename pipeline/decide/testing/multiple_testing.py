@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from pipeline.decide.arrays import Flags, Floats
 
 
 def fixed_sequence(p_values: Floats, delta: float) -> int:
@@ -17,7 +16,7 @@ def fixed_sequence(p_values: Floats, delta: float) -> int:
     return int(failed[0]) if len(failed) else len(p_values)
 
 
-def fallback(p_values: Floats, weights: Floats, delta: float) -> npt.NDArray[np.bool_]:
+def fallback(p_values: Floats, weights: Floats, delta: float) -> Flags:
     """Which hypotheses are rejected when each owns a share of delta and hands it on after a rejection.
 
     `weights` sum to at most 1. Unlike one fixed sequence it cannot be stopped by an early failure, because later starts

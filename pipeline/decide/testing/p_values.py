@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import counted, p_value, shortened
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.testing import weighted_score
 from pipeline.decide.testing.binomial import too_few_errors_p
 from pipeline.decide.testing.certificate import Candidates
 from pipeline.decide.testing.paired_score import PairedTest, gamma_for, score
 from pipeline.decide.testing.weighted_score import weighted_test
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def against_sampled_strong(
     laid: Candidates,
     cheap_correct: Floats,
     strong_correct: Floats,
-    drawn: npt.NDArray[np.bool_],
+    drawn: Flags,
     within: float,
     delta: float,
 ) -> Evidence:
@@ -108,10 +106,10 @@ def against_sampled_strong(
 
 def among_all(
     laid: Candidates,
-    bad: npt.NDArray[np.bool_],
+    bad: Flags,
     within: float,
     what: str,
-    among: npt.NDArray[np.bool_] | None = None,
+    among: Flags | None = None,
 ) -> Evidence:
     """H: the share of all rows that are accepted and `bad` is `within` or more. Statistic: that share as observed.
 
@@ -154,7 +152,7 @@ class Floor:
     """The least share of some rows that must be right, such as those of a label (then it is its recall): which rows these
     are (n,), and whether each model is right there, NaN unknown."""
 
-    rows: npt.NDArray[np.bool_]
+    rows: Flags
     cheap_correct: Floats
     strong_correct: Floats
     at_least: float
@@ -221,7 +219,7 @@ def _further_of_floor(errors: int, rows: int, limit: float, delta: float) -> int
     return max(1, int(np.ceil(rows * (passes[0] - 1)))) if passes else None
 
 
-def _planned_errors(errors: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], size: float, limit: float) -> Floats:
+def _planned_errors(errors: Ints, trials: Ints, size: float, limit: float) -> Floats:
     rate = errors / np.maximum(trials, 1)
     rows = np.round(size * trials)
     worse = np.ceil(size * errors + _POWER_Z * np.sqrt(rows * rate * (1 - rate)))
@@ -229,8 +227,8 @@ def _planned_errors(errors: npt.NDArray[np.int64], trials: npt.NDArray[np.int64]
 
 
 def cascade_errors(
-    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, counted: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.int64]:
+    laid: Candidates, cheap_correct: Floats, strong_correct: Floats, counted: Flags | None = None
+) -> Ints:
     """Errors of the cascade at each candidate among the `counted` rows (all when None); what is unknown is an error."""
     among = np.ones(laid.n, dtype=bool) if counted is None else counted
     cheap_wrong, strong_wrong = among & ~(cheap_correct == 1), among & ~(strong_correct == 1)

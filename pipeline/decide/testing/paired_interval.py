@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from pipeline.decide.arrays import Floats
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.testing import clusters
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.tango import tango_interval
-
-Floats = npt.NDArray[np.float64]
 
 
 def paired_difference(

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.testing.binomial import upper_bound
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Complex = npt.NDArray[np.complex128]
 Below = Callable[[float, npt.NDArray[np.intp]], Floats]
 """P(an outcome at least as extreme) for one nuisance value, for the outcomes with these indices."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.arrays import Flags
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import Estimate
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.paired_interval import mean_of_groups
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 def sampled_difference(

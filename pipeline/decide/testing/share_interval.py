@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv, ndtri, stdtrit
 
+from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.testing.intervals import clopper_pearson
 
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 UNSEEN = 0.5
 
 
@@ -33,13 +32,13 @@ class Seen:
     stands    (n,) how many rows a seen one stands for, compared with others of its class
     """
 
-    known: npt.NDArray[np.bool_]
-    of: Codes
+    known: Flags
+    of: Ints
     stands: Floats
 
 
 def estimated_share(
-    x: Floats, among: npt.NDArray[np.bool_], *, weights: Floats | None = None, seen: Seen | None = None
+    x: Floats, among: Flags, *, weights: Floats | None = None, seen: Seen | None = None
 ) -> float | None:
     """The (weighted) share that `share_interval` has the limits of; None where there are no rows, or a class has none seen."""
     mass = _mass(among, weights)
@@ -51,11 +50,11 @@ def estimated_share(
 
 def share_interval(
     x: Floats,
-    among: npt.NDArray[np.bool_],
+    among: Flags,
     *,
     weights: Floats | None = None,
     seen: Seen | None = None,
-    group: Codes | None = None,
+    group: Ints | None = None,
     level: float,
 ) -> tuple[float, float]:
     """Limits of the (weighted) share of `x` over the rows `among`; [0, 1] where there are none.
@@ -101,7 +100,7 @@ def _mean(x: Floats, counts: Floats) -> float:
     return min(max(float(counts[counts > 0] @ values), 0.0), 1.0)
 
 
-def _mass(among: npt.NDArray[np.bool_], weights: Floats | None) -> Floats:
+def _mass(among: Flags, weights: Floats | None) -> Floats:
     return np.where(among, 1.0 if weights is None else weights, 0.0)
 
 
@@ -157,7 +156,7 @@ def student_factor(groups: npt.ArrayLike, level: float) -> Floats:
 
 
 def _of_groups(
-    share: float, residual: Floats, counts: tuple[Floats, Floats], group: Codes, level: float
+    share: float, residual: Floats, counts: tuple[Floats, Floats], group: Ints, level: float
 ) -> tuple[float, float]:
     """`residual` (n,): each row's part in the share's linear deviation; `counts`: how much it is of all rows, and of those seen."""
     present, held = np.bincount(group, counts[0]) > 0, np.bincount(group, counts[1])

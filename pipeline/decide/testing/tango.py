@@ -8,12 +8,11 @@ the interval, where its spread would say nothing.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri
 
+from pipeline.decide.arrays import Floats
 from pipeline.decide.testing.paired_score import score
 
-Floats = npt.NDArray[np.float64]
 _HALVINGS = 60
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import p_value, percent
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import Goal
@@ -21,8 +22,6 @@ from pipeline.decide.testing.fallback_weights import informed_weights
 from pipeline.decide.testing.multiple_testing import fallback, fixed_sequence, start_weights
 from pipeline.decide.testing.p_values import Evidence, Floor
 from pipeline.decide.thresholds import candidate_levels, levels_at_shares
-
-Floats = npt.NDArray[np.float64]
 
 ACCEPTED_STARTS = {0.45: 0.6, 0.15: 0.4}
 """Accepted shares at which the fallback procedure starts afresh, and the parts of delta that they own."""
@@ -185,7 +184,7 @@ class Sample:
     plan: clusters.Plan
 
     @property
-    def group(self) -> npt.NDArray[np.int64] | None:
+    def group(self) -> Ints | None:
         """Numbers of the groups whose means are tested, None where rows are."""
         return self.plan.group if self.plan.way == clusters.MEANS else None
 

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import usd
+from pipeline.decide.arrays import Floats
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.predictions import Rows
 from pipeline.decide.target import ErrorCosts
 from pipeline.decide.testing.certificate import Certificate
 from pipeline.decide.thresholds import accepted, cuts, threshold_at
 
-Floats = npt.NDArray[np.float64]
 Texts = CodedTexts | npt.NDArray[np.object_]
 
 BAGS = 25

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.testing.binomial import too_few_errors_p, upper_bound
 from pipeline.decide.testing.paired_score import (
     EVEN_POINTS,
@@ -27,9 +28,6 @@ from pipeline.decide.testing.paired_score import (
     trinomial,
     window,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 FIRST_TABLE = 16
 """Wins that the first table of p-values reaches; each further table reaches twice as far."""

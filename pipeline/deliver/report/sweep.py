@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.breakdown.coded_rows import CodedRows
 from pipeline.decide.breakdown.wrong_kept import wrong_kept
 from pipeline.deliver.report.records import Expected
-
-Floats = npt.NDArray[np.float64]
 
 MOST_THRESHOLDS = 300
 ESTIMATES = (
@@ -40,7 +38,7 @@ def priced(sweep: Mapping[str, Any]) -> bool:
     )
 
 
-def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> npt.NDArray[np.int64]:
+def thin(size: int, keep: set[int], at_most: int = MOST_THRESHOLDS) -> Ints:
     """At most so many indices below `size`, evenly spread, with all of `keep`, the first and the last among them."""
     if size <= at_most:
         return np.arange(size)
