@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +73,7 @@ from pipeline.run.directory import (
     sealed,
 )
 from pipeline.run.garbage import trim
+from pipeline.run.libraries import LATER, loading
 from pipeline.run.lock import locked
 from pipeline.run.looks import Look, look, sketch
 from pipeline.run.predictions import Predictions
@@ -339,7 +340,8 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, dict[str, Any
     Raises CapReached after the page is written where --max-usd ended a sampled purchase on its way.
     """
     with begun(task):
-        rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
+        with loading(*LATER) if task.provider == "embedded" else nullcontext():
+            rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
         found = timed(task, measure, task, rows)
         fitted = timed(task, calibrate, task, found)
         certificate = certified(task, found, rows.frame)

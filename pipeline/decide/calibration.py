@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # a part of it loads when it is first used
 from scipy import special
-from scipy.interpolate import BSpline, PPoly
-from scipy.optimize import isotonic_regression, lsq_linear
 
 from cascade_threshold.calibrator import FORMS, KINDS, Calibrator
 from cascade_threshold.logistic_form import CLIP, LogisticForm
@@ -168,7 +167,7 @@ def _bounded_logistic(x: Floats, cells: Cells, start: Floats, lower: Floats, pen
         hessian = (x * (cells.n * p * (1 - p))[:, None]).T @ x + ridge
         root = np.linalg.cholesky(hessian)
         free = np.linalg.solve(root, hessian @ w - gradient)
-        target = lsq_linear(root.T, free, bounds=(lower, np.inf), method="bvls").x
+        target = scipy.optimize.lsq_linear(root.T, free, bounds=(lower, np.inf), method="bvls").x
         step, improved = 1.0, False
         while step > 1e-4 and not improved:
             candidate = w + step * (target - w)
@@ -216,7 +215,7 @@ def _basis(knots: Floats) -> tuple[Floats, Floats]:
 def _spline_features(z: Floats, knots: Floats) -> Floats:
     t, weights = _basis(knots)
     inside = np.clip(z, knots[0], knots[-1])
-    spline = BSpline(t, weights, 3)
+    spline = scipy.interpolate.BSpline(t, weights, 3)
     beyond = z - inside
     features = np.asarray(spline(inside), dtype=np.float64)
     if np.any(beyond != 0):
@@ -226,14 +225,14 @@ def _spline_features(z: Floats, knots: Floats) -> Floats:
 
 def _spline_numbers(w: Floats, knots: Floats) -> dict[str, Any]:
     t, weights = _basis(knots)
-    polynomial = PPoly.from_spline((t, weights @ w, 3))
+    polynomial = scipy.interpolate.PPoly.from_spline((t, weights @ w, 3))
     c = np.asarray(polynomial.c)[::-1, 3:-3]  # ascending powers; the repeated end knots make empty pieces
     return {"knots": knots.tolist(), "pieces": c.T.tolist()}
 
 
 def _isotonic(cells: Cells) -> Calibrator:
     """Isotonic fit, kept off 0 and 1 by 1/(n + 2), reduced to the corners of its steps."""
-    steps = np.asarray(isotonic_regression(cells.right / cells.n, weights=cells.n).x)
+    steps = np.asarray(scipy.optimize.isotonic_regression(cells.right / cells.n, weights=cells.n).x)
     limit = 1.0 / (cells.total + 2)
     y = np.clip(steps, limit, 1 - limit)
     corner = np.ones(len(y), dtype=bool)

@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dct, idct
-from scipy.optimize import brentq
+import scipy  # a part of it loads when it is first used
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
@@ -153,13 +152,16 @@ def smooth_calibration_error(cells: Cells, grid: int = SMECE_GRID) -> tuple[floa
     left = np.minimum(at.astype(np.int64), grid - 2)
     share = at - left
     mass = np.bincount(left, residual * (1 - share), grid) + np.bincount(left + 1, residual * share, grid)
-    spectrum, frequency = dct(mass, norm="ortho"), np.pi * np.arange(grid)
+    spectrum, frequency = scipy.fft.dct(mass, norm="ortho"), np.pi * np.arange(grid)
 
     def excess(width: float) -> float:
-        return float(np.abs(idct(spectrum * np.exp(-0.5 * (frequency * width) ** 2), norm="ortho")).sum()) - width
+        return (
+            float(np.abs(scipy.fft.idct(spectrum * np.exp(-0.5 * (frequency * width) ** 2), norm="ortho")).sum())
+            - width
+        )
 
     narrow = 0.5 / grid
-    width = narrow if excess(narrow) <= 0 else float(brentq(excess, narrow, 1.0, xtol=1e-9))
+    width = narrow if excess(narrow) <= 0 else float(scipy.optimize.brentq(excess, narrow, 1.0, xtol=1e-9))
     return excess(width) + width, width
 
 

@@ -15,8 +15,8 @@ from pipeline.demo import weights
 from pipeline.demo.model_process import ASKED, REPLIED
 from pipeline.demo.replies import Replies
 
-ANSWERED_HERE = 500
-"""So many requests are answered before processes are started: they take longer to start than that."""
+ANSWERED_HERE = 200
+"""So many requests are answered before processes are started: for fewer they take longer to start than they save."""
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # The folder of this very code comes first: the current folder may hold another package of the same name.

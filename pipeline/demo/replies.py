@@ -17,6 +17,8 @@ from pipeline.demo.linear_lm import PromptNotUnderstoodError
 from pipeline.demo.tiny_lm import Generated, PromptTooLongError
 from pipeline.demo.weights import Model
 
+HOST = "embedded.invalid"
+"""The host that these models stand behind: a name that no network resolves."""
 DEFAULT_MAX_TOKENS = 16
 MOST_ALTERNATIVES = 20
 # Value that means "not asked for"; anything else would change the answer, and these models cannot do it.

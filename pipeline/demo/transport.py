@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import httpx
 from together import AsyncTogether
 
-from pipeline.demo.replies import Replies
+from pipeline.demo.replies import HOST, Replies
 from pipeline.demo.weights import Model
 
-BASE_URL = "http://embedded.invalid"
+BASE_URL = f"http://{HOST}"
 PLACEHOLDER_KEY = "embedded"
 
 

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from conftest import ROOT
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import measure
 from pipeline.collect.providers.chat_api import ChatApi
+from pipeline.collect.providers.embedded import Embedded
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request, lettered, messages
 from pipeline.config.yaml_file import load as read_config
 from pipeline.demo.processes import Processes
 from pipeline.demo.transport import BASE_URL, EmbeddedTransport, client
 from pipeline.demo.weights import Model, load
+from pipeline.run.libraries import loading
 
 TASK = ROOT / "datasets" / "email_triage"
 MODELS = {role: load(TASK / "models" / f"{role}.npz") for role in ("cheap", "strong")}
@@ -118,13 +121,41 @@ def test_without_the_sdk_in_between_the_same_reply_arrives(content: str) -> None
 
     async def both() -> tuple[Attempt, Attempt]:
         here = Processes(TASK / "models" / "cheap.npz", CHEAP, count=1)
-        straight = ChatApi(client([CHEAP]), answers=here, service="embedded", paid=False, timed=False)
+        straight = Embedded("embedded", here)
         through = ChatApi(client([CHEAP]), service="embedded", paid=False, timed=False)
         return await straight.complete(request), await through.complete(request)
 
     mine, theirs = asyncio.run(both())
     assert mine == theirs
     assert mine.http_status == (400 if len(content) > 5000 else 200)
+
+
+def test_collecting_from_embedded_models_loads_neither_an_http_client_nor_what_later_stages_need(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+import sys
+from pipeline.__main__ import main
+assert main(["collect", "email_triage", "--limit", "5", "--quiet", "--runs-dir", {str(tmp_path)!r}]) == 0
+print(*{{"together", "httpx", "aiohttp", "sklearn", "matplotlib", "scipy.stats", "scipy.optimize"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "")
+
+
+def test_libraries_load_beside_the_work_and_one_that_is_missing_is_no_error_yet(tmp_path: Path) -> None:
+    """The work within waits for the first of them, so it can only end if they load at the same time."""
+    (tmp_path / "loaded_meanwhile.py").write_text("import threading\nHERE = threading.get_ident()\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with loading("no_such_library", "loaded_meanwhile"):
+            deadline = time.monotonic() + 30
+            while not hasattr(sys.modules.get("loaded_meanwhile"), "HERE"):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        assert threading.get_ident() != sys.modules.pop("loaded_meanwhile").HERE
+    finally:
+        sys.path.remove(str(tmp_path))
 
 
 def through(processes: Processes, bodies: list[bytes]) -> list[tuple[int, bytes]]:

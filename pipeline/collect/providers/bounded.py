@@ -7,8 +7,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import httpx
-
 MOST_BYTES = 16_000_000
 """Of one reply after decompression; a label with its logprobs takes a few thousand."""
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -61,49 +59,15 @@ async def unpacked(parts: AsyncIterable[bytes], encoding: str, most: int) -> Asy
             raise TooLargeError
 
 
-_most: ContextVar[int] = ContextVar("most", default=MOST_BYTES)
+most_now: ContextVar[int] = ContextVar("most", default=MOST_BYTES)
+"""Bytes of the bodies that a `BoundedTransport` gives."""
 
 
 @contextmanager
 def at_most(size: int) -> Iterator[None]:
-    """Within it, a `Transport` gives bodies of up to so many bytes."""
-    token = _most.set(size)
+    """Within it, a `BoundedTransport` gives bodies of up to so many bytes."""
+    token = most_now.set(size)
     try:
         yield
     finally:
-        _most.reset(token)
-
-
-class Transport(httpx.AsyncBaseTransport):
-    """What another transport fetches, each body within the limit: of MOST_BYTES, or as `at_most` says."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
-        self._inner = inner
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The inner transport's response, whose body is decompressed here: httpx itself would unpack a bomb."""
-        response = await self._inner.handle_async_request(request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        headers = [(k, v) for k, v in response.headers.raw if k.lower() != b"content-encoding"]
-        encoding = response.headers.get("content-encoding", "")
-        stream = _Body(response.stream, encoding, _most.get())
-        return httpx.Response(response.status_code, headers=headers, stream=stream, extensions=response.extensions)
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self._inner.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, encoding: str, most: int) -> None:
-        self._inner, self._encoding, self._most = inner, encoding, most
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in unpacked(self._inner, self._encoding, self._most):
-                yield piece
-        except zlib.error as error:
-            raise httpx.DecodingError(f"the body is not {self._encoding} ({error})") from None
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+        most_now.reset(token)

@@ -1,6 +1,6 @@
 """Chat API: asks an OpenAI-style chat API through the Together SDK's client.
 
-The same code serves Together itself, any other server of that wire format, and the embedded models, which answer on this machine.
+The same code serves Together itself and any other server of that wire format.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 import httpx
@@ -23,7 +23,7 @@ from together import AsyncTogether
 from pipeline.collect.providers import bounded
 from pipeline.collect.providers.provider import KEPT_HEADERS, Attempt, Origin
 from pipeline.collect.providers.proxy import SOCKS, VARIABLES, shown, usable_proxy
-from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt
+from pipeline.collect.providers.wire_form import INTEGER, WireForm, adapt, encoded
 from pipeline.collect.request import Request
 from pipeline.redact import redact, redact_bytes
 
@@ -36,26 +36,13 @@ READ_TIMEOUT_S, CONNECT_TIMEOUT_S = 600.0, 10.0
 LARGE = 1 << 20
 """Bytes of a body beyond which aiohttp wants a file."""
 
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-"""Encodes a body as the SDK does."""
-
-
-class Answers(Protocol):
-    """What answers on this machine, without a connection."""
-
-    async def answer(self, raw: bytes) -> tuple[int, bytes]:
-        """Status and body of the reply to the body of a chat completion."""
-
-    async def aclose(self) -> None:
-        """End whatever was started to answer."""
-
 
 class ChatApi:
     """Asks with an AsyncTogether client's key, address and headers; `max_retries` must be 0, since every try is recorded.
 
     With `direct`, requests go straight to aiohttp: the SDK's building of a request and of a response costs several times
     what sending costs. What arrives at the service is the same, byte for byte (tested). Otherwise the client's own `post`
-    is used, over whatever transport it was made with. `answers` takes the place of both: it gets the same bytes.
+    is used, over whatever transport it was made with.
     `forms` says which request form a model understands (see wire_form); models not named start with `first` for their
     logprobs and switch once for each thing that the service wants said differently. `keyless`: no key is sent at all.
     """
@@ -65,7 +52,6 @@ class ChatApi:
         client: AsyncTogether,
         *,
         direct: bool = False,
-        answers: Answers | None = None,
         service: str = "together",
         paid: bool = True,
         timed: bool = True,
@@ -80,7 +66,7 @@ class ChatApi:
         self.address, self.host = str(url), url.netloc.decode()
         self.forms, self._first, self._keyless = dict(forms or {}), first, keyless
         self._secret = client.api_key if paid and not keyless else None
-        self._origin, self._answers = origin or Origin(), answers
+        self._origin = origin or Origin()
         self._session: aiohttp.ClientSession | None = None
         # looked up now, since one that cannot be used is to be told before anything is sent
         self._proxy = usable_proxy(self.address) if direct else None
@@ -128,9 +114,6 @@ class ChatApi:
         )
 
     async def _send(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        if self._answers is not None:
-            status, content = await self._answers.answer(_JSON.encode(body).encode())
-            return status, {}, content
         return await (self._ask(body) if self._direct else self._post(body))
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
@@ -143,7 +126,7 @@ class ChatApi:
     async def _ask(self, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:
             self._session = self._open()
-        raw = _JSON.encode(body).encode()
+        raw = encoded(body)
         data = (
             raw if len(raw) <= LARGE else io.BytesIO(raw)
         )  # which leaves in parts, and others' replies are read meanwhile
@@ -220,8 +203,6 @@ class ChatApi:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._answers is not None:
-            await self._answers.aclose()
         if self._session is not None:
             await self._session.close()
         await self.client.close()

@@ -5,14 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.collect.providers.chat_api import ChatApi
+from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.service import Service
+from pipeline.collect.providers.wire_form import WireForm, encoded
+from pipeline.collect.request import Request
 from pipeline.config.task import Model, TaskConfig
 from pipeline.demo import weights
 from pipeline.demo.processes import Processes
-from pipeline.demo.transport import client
+from pipeline.demo.replies import HOST
 from pipeline.errors import ConfigError
+from pipeline.redact import redact_bytes
 from pipeline.run.processors import processors
+
+
+class Embedded:
+    """Asks a model on this machine with the bytes that the SDK's client would send it; neither the SDK nor an HTTP client is loaded."""
+
+    paid = False
+    address = HOST
+
+    def __init__(self, service: str, answers: Processes) -> None:
+        self.service, self._answers = service, answers
+
+    async def complete(self, request: Request) -> Attempt:
+        """Ask once."""
+        asked = WireForm()
+        form = asked.named(request)
+        try:
+            raw = encoded(asked.body(request))
+        except (ValueError, TypeError) as error:
+            detail = f"{type(error).__name__}: {error}"[:300]
+            return Attempt("not_sent", wire_form=form, host=HOST, problem="malformed", detail=detail)
+        status, content = await self._answers.answer(raw)
+        content = redact_bytes(content, None, patterns=status != 200)
+        return Attempt("reply", status, content, wire_form=form, host=HOST)
+
+    async def aclose(self) -> None:
+        """End the processes that answer."""
+        await self._answers.aclose()
 
 
 def service(config: TaskConfig, role: str, settings: Model) -> Service:
@@ -34,8 +64,7 @@ def service(config: TaskConfig, role: str, settings: Model) -> Service:
     return Service("embedded", model.name, settings.model, (path, model), "embedded", role=role)
 
 
-def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> ChatApi:
-    """The model, asked with the bytes that the SDK's client would send it."""
+def connect(found: Service, *, concurrency: int, allow_insecure: bool, forms: Mapping[str, str]) -> Embedded:
+    """The model, in as many processes as the machine has processors."""
     path, model = found.source
-    answers = Processes(path, model, count=min(concurrency, processors()))
-    return ChatApi(client([model]), answers=answers, service=found.name, paid=False, timed=False)
+    return Embedded(found.name, Processes(path, model, count=min(concurrency, processors())))

@@ -13,6 +13,7 @@ import together
 from together import AsyncTogether
 
 from pipeline.collect.providers import address, batch_result, bounded
+from pipeline.collect.providers.bounded_transport import BoundedTransport
 from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, tls
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.proxy import VARIABLES, shown, usable_proxy
@@ -257,7 +258,7 @@ def connect_batch(found: Service, *, allow_insecure: bool, forms: Mapping[str, s
     proxy = usable_proxy(base, batch=True)
     inner = httpx.AsyncHTTPTransport(verify=tls(), proxy=None if proxy is None else httpx.Proxy(proxy))
     http = httpx.AsyncClient(
-        transport=bounded.Transport(inner),
+        transport=BoundedTransport(inner),
         timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         headers={"accept-encoding": "gzip, deflate"},
         follow_redirects=True,

@@ -7,6 +7,7 @@ constraint   a regex, or a JSON schema
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -19,6 +20,14 @@ INTEGER, BOOLEAN, NONE = "integer", "boolean", "none"
 MAX_TOKENS, MAX_COMPLETION_TOKENS = LENGTHS
 REFUSED = (400, 422, 500)
 """Statuses that a request in a form unknown to the server gets: llama-cpp-python answers 500."""
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """The bytes of a request's body, as the SDK writes them. Raises ValueError or TypeError for what cannot be written."""
+    return _JSON.encode(body).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,12 @@ def _counts(texts: Sequence[str], learnt: Ints) -> csr_matrix | None:
     often = np.bincount(table.indices, minlength=table.shape[1]) >= FEWEST_TEXTS
     if not often.any():
         return None
-    names = known.get_feature_names_out()[often].tolist()
-    counts: csr_matrix = CountVectorizer(analyzer=_terms, vocabulary=names).transform(texts)
+    counts: csr_matrix
+    if len(learnt) == len(texts):
+        counts = table[:, often]
+    else:
+        names = known.get_feature_names_out()[often].tolist()
+        counts = CountVectorizer(analyzer=_terms, vocabulary=names).transform(texts)
     return counts
 
 

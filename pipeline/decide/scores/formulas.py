@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+import scipy  # a part of it loads when it is first used
 from scipy.special import xlogy
 
 from pipeline.decide.arrays import Floats, Ints
@@ -130,7 +130,7 @@ def corp(value: Floats, n: Floats, right: Floats) -> dict[str, Floats]:
         if not used.any():
             continue
         v, m, k = value[used], n[i, used], right[i, used]
-        fitted = np.asarray(isotonic_regression(k / m, weights=m).x)
+        fitted = np.asarray(scipy.optimize.isotonic_regression(k / m, weights=m).x)
         base = np.full(len(v), k.sum() / m.sum())
         for score, loss in (("brier", _brier), ("logloss", _log_loss)):
             raw, recalibrated, constant = (loss(q, m, k) for q in (v, fitted, base))

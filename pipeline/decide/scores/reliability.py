@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import isotonic_regression
+import scipy  # a part of it loads when it is first used
 from scipy.special import ndtri
 
 from pipeline.decide.arrays import Floats
@@ -77,7 +77,7 @@ def reliability(
 
 
 def _steps(cells: Cells) -> Bins:
-    fit = isotonic_regression(cells.right / cells.n, weights=cells.n)
+    fit = scipy.optimize.isotonic_regression(cells.right / cells.n, weights=cells.n)
     return Bins(np.asarray(fit.blocks[:-1], dtype=np.int64))
 
 
@@ -103,7 +103,7 @@ def _simulate(
     at = corp_table["mean_confidence"]
     curves = np.empty((SIMULATIONS, len(at)))
     for i, drawn in enumerate(right / cells.n):
-        curves[i] = np.interp(at, cells.value, isotonic_regression(drawn, weights=cells.n).x)
+        curves[i] = np.interp(at, cells.value, scipy.optimize.isotonic_regression(drawn, weights=cells.n).x)
     size = bin_table["n"].astype(np.int64)
     binned = rng.binomial(size, np.clip(bin_table["mean_confidence"], 0, 1), size=(SIMULATIONS, len(size))) / size
     return np.quantile(binned, tails, axis=0), np.quantile(curves, tails, axis=0)
