@@ -103,13 +103,7 @@ def _run(arguments: list[str]) -> int:
         terminal.flush()
         return 0
     except CascadeError as error:
-        again = f"; resume with: {args.line}" if isinstance(error, Interrupted) and args.line not in str(error) else ""
-        _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}{again}")
-        if args.json and not isinstance(
-            error, PromiseBroken | NothingTested
-        ):  # the monitor has printed its whole report
-            message = terminal.shown(redacted(str(error)))
-            terminal.say_json({"error": type(error).__name__, "message": message, "exit_code": error.exit_code})
+        _tell(error, args)
         return error.exit_code
     except KeyboardInterrupt as error:
         _say(f"stopped: interrupted, nothing is lost; resume with: {args.line}")
@@ -118,19 +112,34 @@ def _run(arguments: list[str]) -> int:
         terminal.discard()
         return 0
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
-            terminal.discard()
-            _say("stopped: no space left where standard output goes; nothing else is lost")
-            return Stopped.exit_code
-        if isinstance(error, OSError) and error.errno in NO_PATH and error.filename is not None:
-            _say(f"error: {os.fsdecode(error.filename)[:200]}: {error.strerror}; check the path")
-            return UsageError.exit_code
-        missing = _missing_library(error)
-        if missing is not None:
-            _say(f"error: the evaluation needs {missing}, which is not installed: {INSTALL}; {RUNTIME_ONLY}")
-            return UsageError.exit_code
-        _say(traceback.format_exc() + "\nThis is a bug in cascade-threshold; what was collected is kept.")
-        return 1
+        return _unforeseen(error)
+
+
+def _tell(error: CascadeError, args: argparse.Namespace) -> None:
+    """Say why a command ended, and how to resume it where it can be."""
+    again = f"; resume with: {args.line}" if isinstance(error, Interrupted) and args.line not in str(error) else ""
+    _say(f"{'stopped' if error.exit_code in (3, 130, 143) else 'error'}: {error}{again}")
+    if args.json and not isinstance(error, PromiseBroken | NothingTested):  # the monitor has printed its whole report
+        message = terminal.shown(redacted(str(error)))
+        terminal.say_json({"error": type(error).__name__, "message": message, "exit_code": error.exit_code})
+
+
+def _unforeseen(error: Exception) -> int:
+    """The exit code of what no command raises by itself: the machine's doing, or a bug."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+        terminal.discard()
+        _say("stopped: no space left where standard output goes; nothing else is lost")
+        return Stopped.exit_code
+    if isinstance(error, OSError) and error.errno in NO_PATH and error.filename is not None:
+        _say(f"error: {os.fsdecode(error.filename)[:200]}: {error.strerror}; check the path")
+        return UsageError.exit_code
+    if (missing := _missing_library(error)) is not None:
+        _say(f"error: the evaluation needs {missing}, which is not installed: {INSTALL}; {RUNTIME_ONLY}")
+        return UsageError.exit_code
+    _say(
+        "".join(traceback.format_exception(error)) + "\nThis is a bug in cascade-threshold; what was collected is kept."
+    )
+    return 1
 
 
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,15 +150,12 @@ def certify(
     if len(rows) and (fault := parts.absent_segment(list(rows.segment), ["certify"] * len(rows), goal)) is not None:
         raise UsageError(fault)
     if len(rows) == 0:
-        reason = "there are no rows to certify with"
-        return Certificate(None, 1.0, None, None, 0, 0, "none", reason, goal.to_json(), goal.delta)
+        return _untested(goal, 0, "there are no rows to certify with")
     if goal.paired and not human:
         seen = Unreadable.of(rows) if unread is None else unread
         if seen.beyond(max_unreadable):
-            return Certificate(
-                None, 1.0, None, None, len(rows), 0, "none", f"{seen.words()}; max_unreadable allows {limit(max_unreadable)}",
-                goal.to_json(), goal.delta, details={"unreadable": seen.to_json()},
-            )  # fmt: skip
+            reason = f"{seen.words()}; max_unreadable allows {limit(max_unreadable)}"
+            return _untested(goal, len(rows), reason, unreadable=seen.to_json())
         if goal.kind == "agree_with_strong" and np.isnan(rows.agree).all():
             raise UsageError(
                 "target agree_with_strong compares the two models' answers, and no certify row has both: a table of predictions "
@@ -177,16 +175,30 @@ def certify(
         weight = None if sampling is None or sampling.q == 0 else 1 / sampling.q
         found = threshold_search.of_sample(drawn, goal, levels=levels, fit=fit, weight=weight).certificate()
     if goal.paired and found.threshold is not None and found.n_accepted <= goal.limit * found.n:
+        reason = (
+            f"what passed keeps {found.n_accepted:,} of {found.n:,} rows, no more than the {limit(goal.limit)} that may be lost: "
+            "all of these might be wrong, so it says nothing"
+        )
         found = replace(
-            found, threshold=None, escalation_rate=1.0, n_accepted=0, p_value=None, statistic=None, details={},
-            reason=f"what passed keeps {found.n_accepted:,} of {found.n:,} rows, no more than the {limit(goal.limit)} that may be lost: "
-            "all of these might be wrong, so it says nothing",
-        )  # fmt: skip
+            found,
+            threshold=None,
+            escalation_rate=1.0,
+            n_accepted=0,
+            p_value=None,
+            statistic=None,
+            details={},
+            reason=reason,
+        )
     if sampling is not None and rows.sampled:
         found = replace(found, details={**found.details, **counts(drawn.rows, found.threshold, sampling, goal)})
     if drawn.plan.way is not None:
         found = replace(found, n=drawn.plan.n, unit="groups", method=f"{found.method}, {drawn.plan.way}")
     return found
+
+
+def _untested(goal: Goal, n: int, reason: str, **details: Any) -> Certificate:
+    """No threshold, as nothing was tested."""
+    return Certificate(None, 1.0, None, None, n, 0, "none", reason, goal.to_json(), goal.delta, details=details)
 
 
 def _budget(rows: Rows, goal: Goal, levels: npt.ArrayLike | None, strong: Floats, seed: int) -> Certificate:
@@ -195,9 +207,8 @@ def _budget(rows: Rows, goal: Goal, levels: npt.ArrayLike | None, strong: Floats
             rows.confidence, rows.cheap_correct, strong, at_most=goal.escalation_rate, delta=goal.delta
         )
     assert goal.usd_per_1000 is not None
-    return budget.within_dollars(
-        rows.confidence, rows.cheap_usd, rows.strong_usd, usd_per_1000=goal.usd_per_1000, delta=goal.delta, levels=levels, seed=seed
-    )  # fmt: skip
+    dollars = (rows.confidence, rows.cheap_usd, rows.strong_usd)
+    return budget.within_dollars(*dollars, usd_per_1000=goal.usd_per_1000, delta=goal.delta, levels=levels, seed=seed)
 
 
 def _checked(confidence: npt.ArrayLike, *correct: npt.ArrayLike) -> list[Floats]:

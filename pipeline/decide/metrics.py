@@ -109,25 +109,8 @@ def with_intervals(
     widen = 1.0 if blocks is None else float(student_factor(number, level)) * (number / max(number - 1, 1)) ** 0.5
     drawn = _replicates(small, bins, replicates, draw)
     for name, entry in out.items():
-        if entry["value"] is None or name.startswith(NO_INTERVAL):
-            continue
-        usable = drawn[name][~np.isnan(drawn[name])]
-        if len(usable) < replicates / 2 or centre[name] is None:
-            continue
-        if (
-            np.ptp(usable) <= 1e-12
-        ):  # too few rows, or all alike: no variation among replicates does not make the value certain
-            continue
-        lower, upper = (
-            widen * (float(q) - centre[name]) for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
-        )
-        entry["method"] = "bootstrap percentile"
-        if name.startswith(PLUG_IN):
-            lower, upper = min(-upper, 0.0), max(-lower, 0.0)
-            entry["method"] = "bootstrap reflected"
-        floor, ceiling = _RANGE.get(name, (0.0, 1.0))
-        entry["lower"] = max(entry["value"] + lower, floor)
-        entry["upper"] = min(entry["value"] + upper, ceiling)
+        if entry["value"] is not None and not name.startswith(NO_INTERVAL) and centre[name] is not None:
+            entry |= _bootstrapped(name, entry["value"], drawn[name], centre[name], widen, level)
     if blocks is not None:
         _, right = known(confidence, correct)
         every = np.ones(len(right), dtype=bool)
@@ -137,6 +120,22 @@ def with_intervals(
         exact = clopper_pearson(cells.right.sum(), cells.total, level)
         out["accuracy"] |= {"lower": float(exact[0]), "upper": float(exact[1]), "method": "Clopper-Pearson"}
     return out
+
+
+def _bootstrapped(
+    name: str, value: float, drawn: Floats, centre: float, widen: float, level: float
+) -> dict[str, float | str]:
+    """The interval of a metric from how far its replicates lie from the centre; nothing where they tell too little."""
+    usable = drawn[~np.isnan(drawn)]
+    # too few rows, or all alike: no variation among replicates does not make the value certain
+    if len(usable) < len(drawn) / 2 or np.ptp(usable) <= 1e-12:
+        return {}
+    lower, upper = (widen * (float(q) - centre) for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
+    method = "bootstrap percentile"
+    if name.startswith(PLUG_IN):
+        lower, upper, method = min(-upper, 0.0), max(-lower, 0.0), "bootstrap reflected"
+    floor, ceiling = _RANGE.get(name, (0.0, 1.0))
+    return {"lower": max(value + lower, floor), "upper": min(value + upper, ceiling), "method": method}
 
 
 def smooth_calibration_error(cells: Cells, grid: int = SMECE_GRID) -> tuple[float | None, float | None]:

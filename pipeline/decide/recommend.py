@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from pipeline.decide.advice.warnings import (
     row_warnings,
     speaks_of_data,
 )
-from pipeline.decide.arrays import Flags, Floats
+from pipeline.decide.arrays import Floats
 from pipeline.decide.curves.at_threshold import Estimate, Expectation, mix_weights, waiting
 from pipeline.decide.curves.bootstrap import blocks_of
 from pipeline.decide.curves.cost_comparison import cost_against_strong
@@ -137,28 +136,17 @@ def recommend(
     weights = None if prevalence is None else mix_weights(part.label, prevalence)
     ahead = outlook(rows, goal, certificate, human=human, seed=seed)
     verdict, why = _verdict(rows.of("certify"), goal, certificate, human, ahead)
-    alone = verdict in ("uncertified", "strong_only")
+    alone, grouped = verdict in ("uncertified", "strong_only"), certificate.unit == "groups"
     threshold = None if alone else certificate.threshold
-    figures = partial(
-        Expectation,
-        threshold=threshold,
-        split=split,
-        human=human,
-        weights=weights,
-        alone=alone,
-        seed=seed,
-        level=level_of(split),
-    )
-    shown = figures(part)
-    expected, partly = shown.all(), not bool(shown.compared.all())
+    shown = _Shown(part, split, threshold, human, grouped, weights, alone, seed)
+    figures = shown.figures(part)
+    expected, partly = figures.all(), not bool(figures.compared.all())
     unread = Unreadable.of(rows, () if replies is None else replies.strong_unreadable)
     found = _outcome(rows, goal, certificate, threshold, human)
-    grouped = certificate.unit == "groups"
-    blurred = None if human or not unread.n else _both_ends(part, split, threshold, figures, grouped=grouped)
+    blurred = None if human or not unread.n else shown.both_ends()
+    beyond = unread.beyond(max_unreadable)
     warnings = gravest_first(
-        ()
-        if human
-        else of_unreadable(unread, beyond=unread.beyond(max_unreadable), paired=goal.paired, both_ends=blurred),
+        () if human else of_unreadable(unread, beyond=beyond, paired=goal.paired, both_ends=blurred),
         row_warnings(
             rows,
             certificate,
@@ -173,12 +161,10 @@ def recommend(
         findings(rows, goal, threshold, human=human, grouped=grouped),
         () if replies is None else reply_warnings(replies),
     )
-    check = (
-        next((w.text for w in warnings if speaks_of_data(w.code, w.gravity)), "") if verdict == "uncertified" else ""
-    )
-    story = Story(
-        verdict, threshold, expected, certificate, human, data, why, check, 0.0 if human else unread.share, partly
-    )
+    of_data = [w.text for w in warnings if verdict == "uncertified" and speaks_of_data(w.code, w.gravity)]
+    share = 0.0 if human else unread.share
+    story = Story(verdict, threshold, expected, certificate, human, data, why, "".join(of_data[:1]), share, partly)
+    costs = goal.usd_per_error
     return Recommendation(
         verdict=verdict,
         threshold=threshold,
@@ -188,36 +174,101 @@ def recommend(
         warnings=warnings,
         certificate=certificate,
         expected=expected,
-        ends=_ends(part, expected, split),
+        ends=shown.ends(expected),
         optimism=_optimism(sweep if split == "test" else None, certificate),
-        intervals={"split": split, "level": level_of(split), "note": None if split == "test" else NOT_HELD_OUT},
+        intervals={"split": split, "level": shown.level, "note": None if split == "test" else NOT_HELD_OUT},
         labels_needed=ahead.labels_needed,
         tightest=ahead.tightest,
         tighter=ahead.tighter,
-        label_rates=_label_rates(part, threshold, goal, split, human, weights),
-        totals=None
-        if goal.usd_per_error is None
-        else figures(part).totals(total_cost.costs(part, goal.usd_per_error, human=human)),
+        label_rates=shown.label_rates(goal),
+        totals=None if costs is None else figures.totals(total_cost.costs(part, costs, human=human)),
         unreadable=None if blurred is None else _unreadable(unread, max_unreadable, blurred),
         outcome=found,
-        mix_difference=None if weights is None or threshold is None else figures(part).against_strong(),
-        difference=_difference(part, split, found, threshold, human=human, grouped=grouped),
+        mix_difference=None if weights is None or threshold is None else figures.against_strong(),
+        # the promise's own figure, where it is the difference
+        difference=found.figure if found is not None and goal.kind == "match_strong" else shown.difference(part),
     )
 
 
-def _both_ends(
-    part: Rows, split: str, threshold: float | None, figures: Callable[[Rows], Expectation], *, grouped: bool
-) -> dict[str, dict[str, Estimate | None]]:
-    """The figures that unreadable strong replies blur, as if all of these were wrong, and as if all were right."""
-    found: dict[str, dict[str, Estimate | None]] = {}
-    for end, right in (("all_wrong", False), ("all_right", True)):
-        as_if = part.with_unreadable(right)
-        estimates = figures(as_if).all()
-        told = {name: estimates[name] for name in ("strong_accuracy", "system_accuracy")}
-        difference = _paired(as_if, split, threshold, human=False, grouped=grouped)
-        for name, estimate in (told | {"difference": difference}).items():
-            found.setdefault(name, {})[end] = estimate
-    return found
+@dataclass(frozen=True)
+class _Shown:
+    """The rows that figures are read on, and the threshold that they are read at."""
+
+    part: Rows
+    split: str
+    threshold: float | None
+    human: bool
+    grouped: bool
+    weights: Floats | None
+    """Of each row (n,), where production's label mix is another; None: all count alike."""
+    alone: bool
+    """Whether everything goes straight to the strong side."""
+    seed: int
+
+    @property
+    def level(self) -> float:
+        """Of all intervals."""
+        return level_of(self.split)
+
+    def figures(self, part: Rows) -> Expectation:
+        """The estimates on these rows, or on the same ones with other strong answers."""
+        return Expectation(
+            part,
+            self.threshold,
+            split=self.split,
+            human=self.human,
+            weights=self.weights,
+            alone=self.alone,
+            seed=self.seed,
+            level=self.level,
+        )
+
+    def both_ends(self) -> dict[str, dict[str, Estimate | None]]:
+        """The figures that unreadable strong replies blur, as if all of these were wrong, and as if all were right."""
+        found: dict[str, dict[str, Estimate | None]] = {}
+        for end, right in (("all_wrong", False), ("all_right", True)):
+            as_if = self.part.with_unreadable(right)
+            estimates = self.figures(as_if).all()
+            told = {name: estimates[name] for name in ("strong_accuracy", "system_accuracy")}
+            for name, estimate in (told | {"difference": self.difference(as_if)}).items():
+                found.setdefault(name, {})[end] = estimate
+        return found
+
+    def difference(self, part: Rows) -> Estimate | None:
+        """Accuracy of the cascade minus that of the strong side on the same rows; None where there is no cascade."""
+        if self.threshold is None:
+            return None
+        kept, group = accepted(part.confidence, self.threshold), part.group if self.grouped else None
+        if part.sampled and not self.human:
+            return sampled_difference(part, kept, level=self.level, split=self.split, group=group)
+        strong = np.ones(len(part)) if self.human else part.strong_correct
+        cascade = np.where(kept, part.cheap_correct, strong)
+        return paired_difference(cascade, strong, level=self.level, split=self.split, group=group)
+
+    def label_rates(self, goal: Goal) -> tuple[dict[str, Any], ...]:
+        """Precision, recall and flag rate; a sampled answer counts for the rows that it stands for."""
+        kept, weights = accepted(self.part.confidence, self.threshold), self.weights
+        if self.part.sampled:
+            weights = np.where(kept, 1.0, self.part.strong_weight) * (1.0 if weights is None else weights)
+        rates = label_rates(
+            self.part, kept, split=self.split, human=self.human, weights=weights, groups=goal.label_groups
+        )
+        return tuple(rates)
+
+    def ends(self, expected: Mapping[str, Estimate]) -> dict[str, dict[str, Estimate]]:
+        """Each model alone on the same rows: accuracy, dollars, seconds."""
+        part, level = self.part, expected["cheap_accuracy"].level
+        group = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
+        strong_s = np.full(len(part), np.nan) if part.sampled else part.strong_s  # a time never represents another row
+        seconds = {"cheap": part.cheap_s, "strong": strong_s}
+        return {
+            f"{role}_only": {
+                "accuracy": expected[f"{role}_accuracy"],
+                "usd_per_1000": expected[f"{role}_usd_per_1000"],
+                **waiting(seconds[role], self.split, group, level),
+            }
+            for role in ROLES
+        }
 
 
 def _unreadable(
@@ -228,14 +279,6 @@ def _unreadable(
         name: {end: None if e is None else e.to_json() for end, e in ends.items()} for name, ends in both_ends.items()
     }
     return {**unread.to_json(), "limit": most, **blurred}
-
-
-def _label_rates(
-    part: Rows, threshold: float | None, goal: Goal, split: str, human: bool, weights: Floats | None
-) -> tuple[dict[str, Any], ...]:
-    kept = accepted(part.confidence, threshold)
-    mine = _of_answers(part, kept, weights)
-    return tuple(label_rates(part, kept, split=split, human=human, weights=mine, groups=goal.label_groups))
 
 
 def _verdict(held: Rows, goal: Goal, certificate: Certificate, human: bool, ahead: Outlook) -> tuple[str, str]:
@@ -284,39 +327,6 @@ def _outcome(rows: Rows, goal: Goal, certificate: Certificate, threshold: float 
     return outcome(part, goal, threshold, human=human, grouped=certificate.unit == "groups", split=split)
 
 
-def _difference(
-    part: Rows, split: str, found: Outcome | None, threshold: float | None, *, human: bool, grouped: bool
-) -> Estimate | None:
-    """Accuracy of the cascade minus that of the strong side on the same rows; the promise's own figure where it is that."""
-    if found is not None and found.goal.kind == "match_strong":
-        return found.figure
-    return _paired(part, split, threshold, human=human, grouped=grouped)
-
-
-def _paired(part: Rows, split: str, threshold: float | None, *, human: bool, grouped: bool) -> Estimate | None:
-    if threshold is None:
-        return None
-    strong = np.ones(len(part)) if human else part.strong_correct
-    if part.sampled and not human:
-        return sampled_difference(
-            part,
-            accepted(part.confidence, threshold),
-            level=level_of(split),
-            split=split,
-            group=part.group if grouped else None,
-        )
-    cascade = np.where(accepted(part.confidence, threshold), part.cheap_correct, strong)
-    group = part.group if grouped else None
-    return paired_difference(cascade, strong, level=level_of(split), split=split, group=group)
-
-
-def _of_answers(part: Rows, kept: Flags, weights: Floats | None) -> Floats | None:
-    """How much a row's final answer counts (n,): one that was sampled, for the rows that it stands for; None: all alike."""
-    if not part.sampled:
-        return weights
-    return np.where(kept, 1.0, part.strong_weight) * (1.0 if weights is None else weights)
-
-
 def _never_right(held: Rows) -> bool:
     known = held.cheap_correct[~np.isnan(held.cheap_correct)]
     return len(known) > 0 and not known.any()
@@ -332,22 +342,6 @@ def _strong_may_answer_all(held: Rows, goal: Goal, human: bool) -> bool:
     if human or (goal.kind != "system_accuracy" and not goal.floored):
         return True
     return goal.kind == "system_accuracy" and not goal.floored and _strong_reaches(held, goal)
-
-
-def _ends(part: Rows, expected: Mapping[str, Estimate], split: str) -> dict[str, dict[str, Estimate]]:
-    """Each model alone on the same rows: accuracy, dollars, seconds."""
-    group = blocks_of(part.group, seed=0, at_most=max(1, len(part)))
-    level = expected["cheap_accuracy"].level
-    strong_s = np.full(len(part), np.nan) if part.sampled else part.strong_s  # a time never represents another row
-    waits = {"cheap": waiting(part.cheap_s, split, group, level), "strong": waiting(strong_s, split, group, level)}
-    return {
-        f"{role}_only": {
-            "accuracy": expected[f"{role}_accuracy"],
-            "usd_per_1000": expected[f"{role}_usd_per_1000"],
-            **waits[role],
-        }
-        for role in ROLES
-    }
 
 
 def _optimism(sweep: pd.DataFrame | None, certificate: Certificate) -> dict[str, Any] | None:

@@ -174,21 +174,13 @@ def _of_categories(
 ) -> Proposal:
     """One yes/no row per text and category, with the text as group; `said` is how the table tells the categories."""
     left = [c for c in columns if c.name not in labels]
-    identity, group = named(left, ID_NAMES, set()), named(left, GROUP_NAMES, set())
-    identity = identity if identity is not None and identity.unique else None
-    known = {c.name for c in (identity, group) if c is not None}
-    prose = [c for c in left if c.name not in known and not c.is_list and c.length >= 3 and not kept_out(c)]
-    longest = max((c.length for c in prose), default=0)
-    shown = list(texts) or [c.name for c in prose if c.length >= 0.05 * longest]
+    ids, group = named(left, ID_NAMES, set()), named(left, GROUP_NAMES, set())
+    identity = ids.name if ids is not None and ids.unique else None
+    of = None if group is None else group.name
+    shown = list(texts) or _prose([c for c in left if c.name not in (identity, of)])
     if not shown:
         raise DataError(f"{said}, and no other column holds a text: name it with --text{_or_predictions(left, labels)}")
-    made = category_rows(
-        table,
-        told,
-        labels,
-        identity=None if identity is None else identity.name,
-        group=None if group is None else group.name,
-    )
+    made = category_rows(table, told, labels, identity=identity, group=of)
     rows = [column_of(column, [row.get(column) for row in made.rows]) for column in made.rows[0]]
     by_name = {c.name: c for c in rows}
     what = "\n\n".join(f"{{{c}}}" for c in shown)
@@ -221,6 +213,13 @@ def _of_categories(
             f"too few texts to say anything about the category one by one, fewer than 20: {', '.join(rare[:6])}"
         )
     return Proposal(config, checks, made.file())
+
+
+def _prose(columns: list[Column]) -> list[str]:
+    """The columns that hold texts, without those that are short beside the longest."""
+    prose = [c for c in columns if not c.is_list and c.length >= 3 and not kept_out(c)]
+    longest = max((c.length for c in prose), default=0)
+    return [c.name for c in prose if c.length >= 0.05 * longest]
 
 
 def _or_predictions(columns: Sequence[Column], flags: Sequence[str]) -> str:
@@ -274,11 +273,30 @@ def _placed(column: str) -> str:
     return f"{{{column}{AS_JSON if column.endswith(AS_JSON) else ''}}}"
 
 
+def _prompt(kind: str, labels: list[str], roles: dict[str, Any]) -> tuple[str, str]:
+    """What the model is told, and what it is asked about each row."""
+    asks = {
+        "classify": f"Answer with exactly one of these labels: {', '.join(labels)}.",
+        "choose": "Choose the best option. Answer with its letter.",
+        "judge": "Does the passage answer the query? Answer yes or no.",
+    }
+    texts = roles["texts"]
+    shown = [
+        _placed(c.name)
+        if len(texts) == 1
+        else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {_placed(c.name)}"
+        for c in texts
+    ]
+    if kind == "choose":
+        shown.append(f"{{{roles['options'].name}}}")
+    return roles.get("asks") or asks[kind], roles.get("user") or "\n\n".join(shown)
+
+
 def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any], within: float) -> str:
     quote = json.dumps
     longest = max((len(v.encode()) for v in roles["label"].distinct), default=0) if roles["kind"] == "classify" else 0
     params = f"{{temperature: 0, max_tokens: {max(8, longest // 3 + 4)}, reasoning: {{enabled: false}}}}"
-    kind, texts = roles["kind"], roles["texts"]
+    kind = roles["kind"]
     labels = list(_spellings(roles["label"]))
     lines = [
         f"# Proposed from {Path(path).name}. Check every line marked CHECK, then: python -m pipeline estimate {name}",
@@ -302,23 +320,7 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any], 
     if "grades" in roles:
         gains = ", ".join(f'"{grade}": {grade}' for grade in roles["grades"])
         lines.append(f"judge: {{grades: {{{gains}}}}}   # CHECK what each grade is worth; the largest means yes")
-    asks = (
-        roles.get("asks")
-        or {
-            "classify": f"Answer with exactly one of these labels: {', '.join(labels)}.",
-            "choose": "Choose the best option. Answer with its letter.",
-            "judge": "Does the passage answer the query? Answer yes or no.",
-        }[kind]
-    )
-    shown = [
-        _placed(c.name)
-        if len(texts) == 1
-        else f"{c.name[:1].upper() + c.name[1:].replace('_', ' ')}: {_placed(c.name)}"
-        for c in texts
-    ]
-    if kind == "choose":
-        shown.append(f"{{{roles['options'].name}}}")
-    user = roles.get("user") or "\n\n".join(shown)
+    asks, user = _prompt(kind, labels, roles)
     lines += [
         "prompt:                            # CHECK {column} is replaced by the row's text; double literal braces",
         f"  system: {quote(asks.replace('{', '{{').replace('}', '}}'), ensure_ascii=False)}",

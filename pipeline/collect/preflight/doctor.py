@@ -48,18 +48,9 @@ def doctor(
     """
     checks: list[dict[str, Any]] = []
 
-    def add(
-        name: str, state: str, text: str, remedy: str | None = None, *, exit_code: int = UsageError.exit_code
-    ) -> None:
-        checks.append(
-            {
-                "name": name,
-                "state": state,
-                "text": text,
-                "remedy": remedy,
-                "exit_code": exit_code if state == "fail" else 0,
-            }
-        )
+    def add(name: str, state: str, text: str, remedy: str | None = None, exit_code: int = UsageError.exit_code) -> None:
+        code = exit_code if state == "fail" else 0
+        checks.append({"name": name, "state": state, "text": text, "remedy": remedy, "exit_code": code})
 
     for role, price in prices.items():
         _check_price(add, role, price, today or dt.datetime.now(dt.UTC).date(), paid=paid)
@@ -83,9 +74,7 @@ def doctor(
         _check_list_price(add, role, record, prices.get(role))
         _check_model(add, record)
         if record["usable"] and record["answer"] is None and read is not None:
-            text = f"the answer of {record['model']} to row {record['example_id']}, {record['shown']}, is none of the labels"
-            remedy = "make sure that the prompt asks for exactly one of the labels and nothing else, that reasoning is switched off and that max_tokens suffices"
-            add(f"{role} answer", "warn" if may_be_unreadable else "fail", text, remedy)
+            add(f"{role} answer", "warn" if may_be_unreadable else "fail", *_of_no_label(record))
     return {
         "task": task,
         "ok": all(c["state"] != "fail" for c in checks),
@@ -190,6 +179,14 @@ def _check_disk(add: Callable[..., None], store: ResponseStore, to_send: int) ->
         "ok" if free > need else "fail",
         text,
         None if free > need else "free some, or choose another folder with --runs-dir",
+    )
+
+
+def _of_no_label(record: Mapping[str, Any]) -> tuple[str, str]:
+    """What an answer says that is no label, and the remedy."""
+    return (
+        f"the answer of {record['model']} to row {record['example_id']}, {record['shown']}, is none of the labels",
+        "make sure that the prompt asks for exactly one of the labels and nothing else, that reasoning is switched off and that max_tokens suffices",
     )
 
 

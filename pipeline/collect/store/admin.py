@@ -26,6 +26,8 @@ ALL = """(SELECT id, request_id, task, role, service, model, state, reason, sent
 BYTES_REMAIN = "purge:bytes_remain"
 """The fact that a purge could not rewrite the file."""
 COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
+Groups = dict[tuple[str, ...], dict[str, Any]]
+"""Records of `summary` by task, role, service and model."""
 
 
 def _remembered_price(store: ResponseStore, service: str, model: str) -> dict[str, Any] | None:
@@ -45,7 +47,19 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
     are known, at the last known price; None when either is not), price (as `price_of` reads it), first, last (UTC times).
     """
     where, values = ("WHERE task=?", [task]) if task else ("", [])
-    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    groups = _attempts(store, where, values)
+    _count_outcomes(store, where, values, groups)
+    _count_usage(store, where, values, groups)
+    for group in groups.values():
+        if group["replies_without_usage"] and not group["input_tokens"]:  # none tells, so nothing is known
+            group.update(dict.fromkeys(COUNTS))
+            group["usd"] = None if group["usd_untold"] else group["usd"]
+    return [{**group, "failed": dict(group["failed"])} for group in groups.values()]
+
+
+def _attempts(store: ResponseStore, where: str, values: list[str]) -> Groups:
+    """What was sent, by task, role, service and model; nothing of what came back is counted yet."""
+    groups: Groups = {}
     for row in store.query(
         f"SELECT task, role, service, model, count(DISTINCT request_id), count(*), sum(state='unknown'), sum(state='open'),"  # noqa: S608
         f" min(sent_at), max(coalesce(received_at, sent_at)) FROM {ALL} {where} GROUP BY task, role, service, model ORDER BY task, role, service, model",
@@ -58,6 +72,11 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             "attempts": row[5], "maybe_paid": row[6], "in_flight": row[7], "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0,
             "replies_without_usage": 0, "usd_untold": 0, "usd": 0.0 if price else None, "price": price, "first": _utc(row[8]), "last": _utc(row[9]),
         }  # fmt: skip
+    return groups
+
+
+def _count_outcomes(store: ResponseStore, where: str, values: list[str], groups: Groups) -> None:
+    """Count requests that are kept, purged, or failed and why."""
     # the last attempt of a request tells why it failed; its kept attempts, if any, tell that it did not
     for *key, state, reason, n, settled_ok, purged in store.query(
         f"""WITH mine AS (SELECT id, request_id, task, role, service, model, state, reason FROM {ALL} {where}),
@@ -73,6 +92,10 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             group["purged"] += n
         elif state != "open":
             group["failed"][reason or state] += n
+
+
+def _count_usage(store: ResponseStore, where: str, values: list[str], groups: Groups) -> None:
+    """Count tokens and dollars of what came back."""
     for *key, batch, n, input_tokens, output_tokens, cached_tokens in store.query(
         f"""SELECT task, role, service, model, wire_form IS 'batch' AS batch, count(*), sum(input_tokens), sum(output_tokens), sum(cached_tokens) FROM
             (SELECT * FROM attempt {where}) WHERE state IN ('ok', 'purged', 'invalid') GROUP BY task, role, service, model,
@@ -89,11 +112,6 @@ def summary(store: ResponseStore, task: str | None = None) -> list[dict[str, Any
             continue
         for name in COUNTS:
             group[name] += getattr(used, name) or 0
-    for group in groups.values():
-        if group["replies_without_usage"] and not group["input_tokens"]:  # none tells, so nothing is known
-            group.update(dict.fromkeys(COUNTS))
-            group["usd"] = None if group["usd_untold"] else group["usd"]
-    return [{**group, "failed": dict(group["failed"])} for group in groups.values()]
 
 
 def _names(values: Sequence[Any]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,45 +52,17 @@ def price_parts(
     """
     inside = rows.of(split)
     cheap, strong = rows.numbers["cheap_usd"][inside], rows.numbers["strong_usd"][inside]
-    stands_for = rows.stands_for[inside]
-    n = len(cheap)
     if not np.isfinite(cheap).any() or not np.isfinite(strong).any():
         return None
-    confidence = rows.numbers["confidence"][inside]
-    surest_last = np.where(np.isnan(confidence), -np.inf, confidence)
-    order = np.argsort(surest_last, kind="stable")
-    ranked = surest_last[order]
-    cut = np.array([n if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
-    asked = np.array([0.0 if t is None else 1.0 for t in thresholds])
-
-    weights = rows.weights(split, prevalence)
-    share = np.concatenate([[0.0], np.cumsum(weights[order])])[cut] / weights.sum()
-
-    def per_request(role: str, amounts: Floats) -> Floats:
-        """Mean amount per request at each threshold, over the rows where it is known, as the sweep's dollars are."""
-        known = ~np.isnan(amounts)
-        if role == "cheap":
-            return np.asarray(asked * np.average(amounts[known], weights=weights[known]))
-        each = weights * stands_for
-        parts = (np.where(known, each * amounts, 0.0), np.where(known, each, 0.0))
-        sums, counts = (np.concatenate([[0.0], np.cumsum(v[order])])[cut] for v in parts)
-        return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
-
+    per_request = _per_request(rows, split, thresholds, prevalence)
     tokens = _tokens(replies, rows, inside)
     found: list[PricePart] = []
     for role, usd in (("cheap", cheap), ("strong", strong)):
         parts = _parts(prices[role], tokens.get(role), usd)
         if parts is not None:
-            found += [
-                PricePart(
-                    role,
-                    f"{what} tokens",
-                    "USD per million tokens",
-                    dollars,
-                    (per_request(role, amount) / 1000).tolist(),
-                )
-                for what, dollars, amount in parts
-            ]
+            for what, dollars, amount in parts:
+                quantity = (per_request(role, amount) / 1000).tolist()
+                found.append(PricePart(role, f"{what} tokens", "USD per million tokens", dollars, quantity))
             continue
         mean = float(f"{1000 * np.nanmean(usd):.6g}")  # a price that fits into a field
         if mean <= 0:
@@ -98,6 +70,37 @@ def price_parts(
         calls = (1000 * per_request(role, usd) / mean).tolist()
         found.append(PricePart(role, "1,000 calls", "USD per 1,000 calls", mean, calls))
     return None if any(not np.isfinite(part.quantity).all() for part in found) else found
+
+
+def _per_request(
+    rows: CodedRows, split: str, thresholds: Sequence[float | None], prevalence: Mapping[str, float] | None
+) -> Callable[[str, Floats], Floats]:
+    """What turns amounts of a role's calls, one a row, into means per request, one a threshold.
+
+    Over the rows where an amount is known, as the sweep's dollars are.
+    """
+    inside, weights = rows.of(split), rows.weights(split, prevalence)
+    stands_for, confidence = rows.stands_for[inside], rows.numbers["confidence"][inside]
+    surest_last = np.where(np.isnan(confidence), -np.inf, confidence)
+    order = np.argsort(surest_last, kind="stable")
+    ranked = surest_last[order]
+    cut = np.array([len(ranked) if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
+    asked = np.array([0.0 if t is None else 1.0 for t in thresholds])
+
+    def below(values: Floats) -> Floats:
+        return np.asarray(np.concatenate([[0.0], np.cumsum(values[order])])[cut])
+
+    share = below(weights) / weights.sum()
+
+    def per_request(role: str, amounts: Floats) -> Floats:
+        known = ~np.isnan(amounts)
+        if role == "cheap":
+            return np.asarray(asked * np.average(amounts[known], weights=weights[known]))
+        each = weights * stands_for
+        sums, counts = below(np.where(known, each * amounts, 0.0)), below(np.where(known, each, 0.0))
+        return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
+
+    return per_request
 
 
 def _parts(

@@ -130,31 +130,31 @@ def passages(
     verdict = strong_says if strong_score is None or not told else np.where(silent, np.nan, strong_score)
     orders: dict[str, tuple[Floats, ...]] = {"cheap": (score,)}
     if not silent.all():
-        joined = np.where(
-            kept | silent,
-            relevance,
-            _joined(code, relevant, score, verdict, strong_says, ~kept & ~silent, strong_share),
-        )
+        asked = _joined(code, relevant, score, verdict, strong_says, ~kept & ~silent, strong_share)
         # a missing verdict ranks between yes and no, in the cheap model's order
         orders |= {
-            "cascade": (joined, score),
+            "cascade": (np.where(kept | silent, relevance, asked), score),
             "strong": (np.where(silent, 0.5, verdict), np.where(silent, score, 0.0)),
         }
     queries = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
     measures: dict[str, Callable[[Ranked], float]] = {"ndcg_at_10": ndcg, "map": average_precision}
     measures |= {f"precision_at_{k}": partial(precision_at, k=k) for k in PRECISION_AT}
     out: dict[str, Any] = {
-        "kind": "passages", "queries": len(queries), "without_relevant": sum(not (value[q] > 0).any() for q in queries),
-        "null_scores": int(np.isnan(score).sum()), "strong_missing": int((~kept & silent).sum()), "ties": TIES,
-        "strong_is": BY_PROBABILITY if told else BARE_VERDICT, "difference": None, "sentence": None,
-    }  # fmt: skip
+        "kind": "passages",
+        "queries": len(queries),
+        "without_relevant": sum(not (value[q] > 0).any() for q in queries),
+        "null_scores": int(np.isnan(score).sum()),
+        "strong_missing": int((~kept & silent).sum()),
+        "ties": TIES,
+        "strong_is": BY_PROBABILITY if told else BARE_VERDICT,
+        "difference": None,
+        "sentence": None,
+        **dict.fromkeys(("cheap", "cascade", "strong")),
+    }
     found: dict[str, dict[str, Floats]] = {}
-    for who in ("cheap", "cascade", "strong"):
-        if who not in orders:
-            out[who] = None
-            continue
+    for who, scores in orders.items():
         answered = [q for q in queries if who != "strong" or not silent[q].all()]
-        ranked = [Ranked.of(value[q], *(s[q] for s in orders[who])) for q in answered]
+        ranked = [Ranked.of(value[q], *(s[q] for s in scores)) for q in answered]
         found[who] = {name: np.array([f(r) for r in ranked]) for name, f in measures.items()}
         out[who] = {name: _mean(values, level) for name, values in found[who].items()}
     if "cascade" in found:
@@ -373,7 +373,14 @@ def ranked_rows(frame: pd.DataFrame, threshold: float | None, reading: Floats, s
     sure = reading[mine]
     label, known = says(part.label), says(held.label)
     return passages(
-        part.group, (label > 0).astype(np.float64), score, says(part.strong_answer), kept, level=level, gain=label * most,
+        part.group,
+        (label > 0).astype(np.float64),
+        score,
+        says(part.strong_answer),
+        kept,
         relevance=np.where(part.cheap_answer == yes, sure, 1 - sure) if grades is None else np.nan_to_num(score),
-        strong_score=strong_score, strong_share=share_relevant((known > 0).astype(np.float64), says(held.strong_answer)),
-    )  # fmt: skip
+        strong_share=share_relevant((known > 0).astype(np.float64), says(held.strong_answer)),
+        gain=label * most,
+        strong_score=strong_score,
+        level=level,
+    )

@@ -150,8 +150,7 @@ def fit_learned(
     read = read if isinstance(read, Inputs) else Inputs({k: np.asarray(v, dtype=np.float64) for k, v in read.items()})
     y = np.asarray(correct, dtype=np.float64)
     graded = ~np.isnan(y)
-    names = [k for k, v in read.features.items() if graded.any() and np.isnan(v[graded]).mean() <= MOST_NULL]
-    names = [k for k in names if np.nanstd(read.features[k][graded]) > 1e-9]
+    names = _telling(read.features, graded)
     if not names:
         return None
     x = np.column_stack([read.features[k] for k in names])
@@ -161,12 +160,8 @@ def fit_learned(
         return None
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    columns, labels, parts, words = (
-        [(x - mean) / scale],
-        _common(read.answers, rows),
-        _common(read.segments, rows),
-        None,
-    )
+    labels, parts, words = _common(read.answers, rows), _common(read.segments, rows), None
+    columns = [(x - mean) / scale]
     columns += [
         np.asarray(names_of[rows][:, None] == np.array(names, dtype=object), dtype=np.float64)
         for names, names_of in ((labels, read.answers), (parts, read.segments))
@@ -197,6 +192,12 @@ def fit_learned(
         weights, constant = words.unfolded(of_words)
         found |= {"text": weights.tolist(), "intercept": found["intercept"] + constant}
     return found
+
+
+def _telling(features: Mapping[str, Floats], graded: Flags) -> list[str]:
+    """The features that vary on the graded rows and are null on few of them."""
+    names = [k for k, v in features.items() if graded.any() and np.isnan(v[graded]).mean() <= MOST_NULL]
+    return [k for k in names if np.nanstd(features[k][graded]) > 1e-9]
 
 
 def _common(names: Texts | None, rows: Flags) -> list[str]:

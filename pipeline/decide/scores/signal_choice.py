@@ -60,30 +60,39 @@ def select_signal(
         [[rank_figure("aurc_mean", values[k][fold == f], y[fold == f]) for f in range(FOLDS)] for k in usable]
     )
     per_fold = per_fold[:, ~np.isnan(per_fold).any(axis=0)]
-    table = [_entry(k, values[k], y) for k in sorted(values, key=_rank)]
-    chosen = usable[0] if named is None else named
-    if per_fold.shape[1] > 1:
-        root = np.sqrt(per_fold.shape[1])
-        mean = per_fold.mean(axis=1)
-        difference = per_fold - per_fold[np.argmin(mean)]
-        gap, gap_se = difference.mean(axis=1), difference.std(axis=1, ddof=1) / root
-        chosen = named or next(k for k, g, se in zip(usable, gap, gap_se, strict=True) if g <= se)
-        spread = per_fold.std(axis=1, ddof=1) / root
-        beyond = per_fold - (per_fold[usable.index(chosen)] if chosen in usable else np.nan)
-        behind, behind_se = beyond.mean(axis=1), beyond.std(axis=1, ddof=1) / root
-        for i, k in enumerate(usable):
-            entry = next(e for e in table if e["signal"] == k)
-            entry |= {
-                "aurc": float(mean[i]),
-                "aurc_se": float(spread[i]),
-                "gap": float(gap[i]),
-                "gap_se": float(gap_se[i]),
-                "difference": float(behind[i]) if chosen in usable else None,
-                "difference_se": float(behind_se[i]) if chosen in usable else None,
-            }
-    for entry in table:
-        entry["chosen"] = entry["signal"] == chosen
+    chosen, compared = _compared(usable, per_fold, named)
+    unknown = dict.fromkeys(("aurc", "aurc_se", "gap", "gap_se", "difference", "difference_se"))
+    table = [
+        {"signal": k, **unknown, **compared.get(k, {}), **_told(values[k], y), "chosen": k == chosen}
+        for k in sorted(values, key=_rank)
+    ]
     return chosen, table
+
+
+def _compared(usable: list[str], per_fold: Floats, named: str | None) -> tuple[str, dict[str, dict[str, float | None]]]:
+    """The chosen signal, and by name each one's AURC and its differences to the best and to the chosen one; none with one fold."""
+    if per_fold.shape[1] < 2:
+        return usable[0] if named is None else named, {}
+
+    def over_folds(x: Floats) -> tuple[Floats, Floats]:
+        return x.mean(axis=1), x.std(axis=1, ddof=1) / np.sqrt(x.shape[1])
+
+    mean, spread = over_folds(per_fold)
+    gap, gap_se = over_folds(per_fold - per_fold[np.argmin(mean)])
+    chosen = named or next(k for k, g, se in zip(usable, gap, gap_se, strict=True) if g <= se)
+    behind, behind_se = over_folds(per_fold - (per_fold[usable.index(chosen)] if chosen in usable else np.nan))
+    found = {
+        k: {
+            "aurc": float(mean[i]),
+            "aurc_se": float(spread[i]),
+            "gap": float(gap[i]),
+            "gap_se": float(gap_se[i]),
+            "difference": float(behind[i]) if chosen in usable else None,
+            "difference_se": float(behind_se[i]) if chosen in usable else None,
+        }
+        for i, k in enumerate(usable)
+    }
+    return chosen, found
 
 
 def folds(n: int, seed: int) -> Ints:
@@ -95,18 +104,11 @@ def _rank(name: str) -> tuple[int, str]:
     return (SIMPLICITY.index(name) if name in SIMPLICITY else len(SIMPLICITY), name)
 
 
-def _entry(name: str, values: Floats, y: Floats) -> dict[str, Any]:
+def _told(values: Floats, y: Floats) -> dict[str, Any]:
+    """What a signal tells by itself: AUROC, rows, share of nulls."""
     auroc = float("nan") if np.isnan(values).all() else rank_figure("auroc", values, y)
     return {
-        "signal": name,
-        "aurc": None,
-        "aurc_se": None,
-        "gap": None,
-        "gap_se": None,
-        "difference": None,
-        "difference_se": None,
         "auroc": None if np.isnan(auroc) else auroc,
         "n": len(y),
         "null_rate": float(np.isnan(values).mean()) if len(y) else None,
-        "chosen": False,
     }
