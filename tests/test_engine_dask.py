@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 from shard_work import Part, refuse, work
@@ -167,6 +168,7 @@ def test_shards_on_a_real_s3_server_are_read_by_both_workers(task: TaskInput, mo
         with pytest.raises(DataError, match="s3://absent/folder"):
             again(task, shards_dir="s3://absent/folder")
     finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # which remembers this server
         server.stop()
 
 

@@ -6,8 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipeline import stages
@@ -16,6 +18,7 @@ from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.engine import shards
+from pipeline.errors import DataError
 
 ROWS, SHARD = 230, 50
 PRICE = "usd_per_million_tokens: {{input: {}, output: 8, as_of: 2026-11-01, source: invented}}"
@@ -48,8 +51,9 @@ def recorded(folder: Path, *, price: float = 2.0) -> Path:
     return path
 
 
-def task(config: Path, runs: Path) -> TaskInput:
-    return TaskInput(yaml_file.load(config), Options(runs_dir=runs, reports_dir=runs, quiet=True, workers=1))
+def task(config: Path, runs: Path, shards_dir: str | None = None) -> TaskInput:
+    options = Options(runs_dir=runs, reports_dir=runs, quiet=True, workers=1, shards_dir=shards_dir)
+    return TaskInput(yaml_file.load(config), options)
 
 
 def collected(of: TaskInput) -> dict[str, bytes]:
@@ -97,9 +101,9 @@ def test_what_was_left_is_read_anew_where_it_would_not_be_the_same(tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         stages.collect(task(config, tmp_path / "runs"), Allowance())
     left = next((tmp_path / "runs" / "t").glob("*/.shards.*.tmp"))
-    part = left / "00001-graded.parquet"
+    (part,) = left.glob("00001-*-graded.parquet")
     part.write_bytes(part.read_bytes()[:-9])
-    manifest = left / "00002-manifest.json"
+    (manifest,) = left.glob("00002-*-manifest.json")
     manifest.write_bytes(manifest.read_bytes()[:-1])
     read.clear()
     told = collected(task(config, tmp_path / "runs"))
@@ -117,6 +121,70 @@ def test_what_was_left_is_read_anew_where_it_would_not_be_the_same(tmp_path: Pat
     assert dearer["replies.parquet"] != told["replies.parquet"]
 
 
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """An empty folder of a file system that is none of this machine's."""
+    folder = "memory://resumed"
+    yield folder
+    fsspec.filesystem("memory").rm("/resumed", recursive=True)
+
+
+def lying_at(folder: str) -> list[str]:
+    fs, place = fsspec.core.url_to_fs(folder)
+    return sorted(fs.find(place))
+
+
+def test_an_interrupted_reading_at_a_remote_address_goes_on_and_leaves_nothing(
+    tmp_path: Path, read: list[int], memory: str
+) -> None:
+    config, runs = recorded(tmp_path), tmp_path / "runs"
+    straight = collected(task(config, tmp_path / "straight"))
+    read[:] = [-3]
+    with pytest.raises(KeyboardInterrupt):
+        stages.collect(task(config, runs, memory), Allowance())
+    assert read[1:] == [0, 1, 2]
+    left = lying_at(memory)
+    assert len(left) == 4 + 3 * 4, "rows of four shards; three tables and a manifest of three"
+    damaged = next(path for path in left if "/00001-" in path and path.endswith("graded.parquet"))
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file(damaged, fs.cat_file(damaged)[:-9])
+    # replies that another folder's store holds may be others, and another price makes other figures
+    read.clear()
+    assert collected(task(config, tmp_path / "elsewhere", memory)) == straight
+    assert read == [0, 1, 2, 3, 4]
+    assert lying_at(memory) == left
+    read.clear()
+    assert collected(task(config, runs, memory)) == straight
+    assert read == [1, 3, 4]
+    assert not lying_at(memory)
+
+
+def test_shards_at_a_remote_address_are_read_anew_at_another_price(
+    tmp_path: Path, read: list[int], memory: str
+) -> None:
+    config, runs = recorded(tmp_path), tmp_path / "runs"
+    read[:] = [-4]
+    with pytest.raises(KeyboardInterrupt):
+        stages.collect(task(config, runs, memory), Allowance())
+    read.clear()
+    dearer = collected(task(recorded(tmp_path, price=3.0), runs, memory))
+    assert read == [0, 1, 2, 3, 4]
+    assert dearer == collected(task(config, tmp_path / "straight"))
+
+
+def test_shards_at_a_remote_address_are_removed_when_reading_fails(
+    tmp_path: Path, read: list[int], memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(shard: shards.Shard) -> shards.Manifest:
+        raise DataError("no luck")
+
+    config = recorded(tmp_path)
+    monkeypatch.setattr(shards, "_read", failing)
+    with pytest.raises(DataError, match="no luck"):
+        stages.collect(task(config, tmp_path / "runs", memory), Allowance())
+    assert not lying_at(memory)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -128,7 +196,7 @@ def dying(shard):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(shard)
 shards._read = dying
-stages.collect(task(Path({config!r}), Path({runs!r})), Allowance())
+stages.collect(task(Path({config!r}), Path({runs!r}), {shards_dir!r}), Allowance())
 """
 
 
@@ -136,8 +204,46 @@ stages.collect(task(Path({config!r}), Path({runs!r})), Allowance())
 def test_a_killed_process_is_taken_over_by_the_next(tmp_path: Path, read: list[int]) -> None:
     config, runs = recorded(tmp_path), tmp_path / "runs"
     straight = collected(task(config, tmp_path / "straight"))
-    script = KILLED.format(tests=str(Path(__file__).parent), config=str(config), runs=str(runs))
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    killed(config, runs, None)
     read.clear()
     assert collected(task(config, runs)) == straight
     assert read == [3, 4]
+
+
+def killed(config: Path, runs: Path, shards_dir: str | None) -> None:
+    """Collect in a process that is killed when it comes to the fourth shard."""
+    script = KILLED.format(tests=str(Path(__file__).parent), config=str(config), runs=str(runs), shards_dir=shards_dir)
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_killed_process_whose_shards_lie_on_s3_is_taken_over_by_the_next(
+    tmp_path: Path, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3  # only here: both take a second to load
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="shards")
+        config, runs, where = recorded(tmp_path), tmp_path / "runs", "s3://shards/of/a/team"
+        straight = collected(task(config, tmp_path / "straight"))
+        killed(config, runs, where)
+        assert s3.list_objects_v2(Bucket="shards")["KeyCount"] == 4 + 3 * 4
+        read.clear()
+        assert collected(task(config, runs, where)) == straight
+        assert read == [3, 4]
+        assert s3.list_objects_v2(Bucket="shards")["KeyCount"] == 0
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # which remembers this server
+        server.stop()

@@ -14,7 +14,6 @@ from cascade_threshold import json_text
 from pipeline.engine.manifest import Manifest
 from pipeline.errors import DataError
 from pipeline.run import address
-from pipeline.run.atomic import write_bytes
 from pipeline.run.digests import digest
 
 PACKAGES = (Path(str(cascade_threshold.__file__)).parent, Path(__file__).parent.parent)
@@ -22,17 +21,15 @@ PACKAGES = (Path(str(cascade_threshold.__file__)).parent, Path(__file__).parent.
 
 def question(shard: Any) -> str:
     """Digest of all that decides what comes of a shard: how and from what it is read, and the code that reads it."""
-    asked = asdict(replace(shard, source="", out=""))
-    return digest([json.loads(json.dumps(asked, default=str)), address.digest(shard.source), _code()])
+    rows = shard.source.rpartition("/")[2]  # the name holds their digest
+    asked = asdict(replace(shard, source=rows, out=""))
+    return digest([json.loads(json.dumps(asked, default=str)), _code()])
 
 
 def kept(shard: Any, asked: str, artefacts: tuple[str, ...]) -> Manifest | None:
     """The manifest that an earlier process left for the same question; None where there is none, or a part is not what it wrote."""
-    place = _place(shard)
-    if place is None or not place.is_file():
-        return None
     try:
-        told = json_text.parse(place.read_bytes())
+        told = json_text.parse(address.content(_place(shard)))
         if told["question"] != asked:
             return None
         sha256 = {shard.result(name): told["sha256"][name] for name in artefacts}
@@ -44,15 +41,14 @@ def kept(shard: Any, asked: str, artefacts: tuple[str, ...]) -> Manifest | None:
 
 
 def keep(shard: Any, asked: str, found: Manifest, artefacts: tuple[str, ...]) -> None:
-    """Write the manifest down. Shards at a remote address are read anew: their folder is each run's own."""
-    if (place := _place(shard)) is not None:
-        sha256 = {name: found.sha256[shard.result(name)] for name in artefacts}
-        told = {"question": asked, "sha256": sha256, "rows": found.rows, "facts": found.facts}
-        write_bytes(place, json.dumps(told).encode())
+    """Write the manifest down."""
+    sha256 = {name: found.sha256[shard.result(name)] for name in artefacts}
+    told = {"question": asked, "sha256": sha256, "rows": found.rows, "facts": found.facts}
+    address.write(_place(shard), json.dumps(told).encode())
 
 
-def _place(shard: Any) -> Path | None:
-    return None if address.is_remote(shard.out) else Path(f"{shard.out}-manifest.json")
+def _place(shard: Any) -> str:
+    return f"{shard.out}-manifest.json"
 
 
 @lru_cache(maxsize=1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from pipeline.collect.providers.recorded import Recorded
 from pipeline.collect.store.response_store import ResponseStore, chunks
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.vocabulary import ROLES
-from pipeline.engine import raw_reply, shards
+from pipeline.engine import kept_manifest, raw_reply, shards
 from pipeline.engine.raw_reply import NONE, RawReply
 from pipeline.engine.shards import Asked, Shard
+from pipeline.errors import DataError
 from pipeline.run import address, schemas
 from pipeline.run.atomic import scratch
+from pipeline.run.digests import digest
 from pipeline.run.directory import Run
 
 PIECE = 512
@@ -56,25 +58,29 @@ class ShardPlan:
             if not examples:
                 continue
             keys, number = self._keys(roles, examples, strong), len(self.made)
-            source = address.joined(self.folder, f"rows-{number:05d}.parquet")
-            with address.written(source) as path, schemas.table_writer(path, schemas.SHARD, level=1) as table:
-                held = 0
-                for piece in chunks(examples, PIECE):
-                    held += self._write(table, piece, keys)
-                    if held >= HELD_BYTES:
-                        table.flush()
-                        held = 0
             shard = Shard(
-                source,
-                address.joined(self.folder, f"{number:05d}"),
+                address.stored(self.folder, f"rows-{number:05d}", partial(self._write_rows, examples, keys)),
+                "",
                 place,
                 self.task.config.kind,
                 self._answers,
                 asked,
                 None if human is None else float(human.usd_per_request),
             )
+            # another price or version finds nothing of this one's in its way, in a folder that more than one run writes to
+            name = f"{number:05d}-{kept_manifest.question(shard)[: address.DIGITS]}"
+            shard = replace(shard, out=address.joined(self.folder, name))
             self.made.append(shard)
             yield shard
+
+    def _write_rows(self, examples: list[Example], keys: dict[str, dict[str, str]], path: Path) -> None:
+        with schemas.table_writer(path, schemas.SHARD, level=1) as table:
+            held = 0
+            for piece in chunks(examples, PIECE):
+                held += self._write(table, piece, keys)
+                if held >= HELD_BYTES:
+                    table.flush()
+                    held = 0
 
     def _keys(
         self, roles: Iterable[str], examples: list[Example], strong: Collection[str] | None
@@ -127,14 +133,21 @@ def planned(task: TaskInput, run: Run) -> Iterator[ShardPlan]:
 
 @contextmanager
 def _folder(task: TaskInput, run: Run) -> Iterator[str]:
-    """The folder of a run's shards while they are read: in the run's own, or where --shards-dir says."""
+    """The folder of a run's shards while they are read: in the run's own, or where --shards-dir says.
+
+    A run that is killed or interrupted leaves it, and the next one of the same rows goes on with what is in it.
+    """
     where = task.options.shards_dir
     if where is not None and address.is_remote(where):
-        folder = address.joined(where, f"{run.task}-{run.run_id}-{secrets.token_hex(4)}")
+        store = digest([str(task.options.runs_dir.resolve())])[:8]  # replies that are kept elsewhere may be others
+        folder = address.joined(where, f"{run.task}-{run.run_id}-{store}")
         try:
             yield folder
-        finally:
-            address.removed(folder)
+        except Exception:
+            with suppress(DataError):  # the first reason matters more
+                address.removed(folder)
+            raise
+        address.removed(folder)
         return
     with scratch(run.path("shards") if where is None else Path(where) / f"{run.task}-{run.run_id}") as local:
         yield str(local.resolve())

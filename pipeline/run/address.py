@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, UsageError
 from pipeline.redact import bare_address, keep_address_secret, redact
 from pipeline.run import footer
+from pipeline.run.atomic import write_bytes
 
 PIECE = 1 << 20
+DIGITS = 16
+"""Hex digits of a digest in a name."""
 
 
 def is_remote(address: str) -> bool:
@@ -38,9 +41,24 @@ def written(address: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part"
         yield path
-        with _errors(address):
-            fs, place = _located(address)
-            fs.put_file(str(path), place)
+        _put(path, address)
+
+
+def stored(folder: str, stem: str, write: Callable[[Path], None]) -> str:
+    """The address, in a folder, of what `write` puts into the path that it is given.
+
+    The name ends in a digest of the content, so no other content is ever found at the address, whoever else writes to the folder.
+    """
+    remote = is_remote(folder)
+    with tempfile.TemporaryDirectory(dir=None if remote else folder) as own:
+        path = Path(own) / "part"
+        write(path)
+        where = joined(folder, f"{stem}-{digest(str(path))[:DIGITS]}.parquet")
+        if remote:
+            _put(path, where)
+        else:
+            path.replace(where)
+    return where
 
 
 @contextmanager
@@ -50,6 +68,25 @@ def parquet(address: str) -> Iterator[pq.ParquetFile]:
         footer.check(handle)
         with pq.ParquetFile(handle, page_checksum_verification=True) as file:
             yield file
+
+
+def content(address: str) -> bytes:
+    """The bytes at the address. Raises DataError where there are none."""
+    with _errors(address):
+        if not is_remote(address):
+            return Path(address).read_bytes()
+        fs, place = _located(address)
+        return bytes(fs.cat_file(place))
+
+
+def write(address: str, data: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    if not is_remote(address):
+        write_bytes(Path(address), data)
+        return
+    with _errors(address):
+        fs, place = _located(address)
+        fs.pipe_file(place, data)
 
 
 def digest(address: str) -> str:
@@ -67,6 +104,12 @@ def removed(folder: str) -> None:
         fs, place = _located(folder)
         if fs.exists(place):
             fs.rm(place, recursive=True)
+
+
+def _put(path: Path, address: str) -> None:
+    with _errors(address):
+        fs, place = _located(address)
+        fs.put_file(str(path), place)
 
 
 def _opened(address: str) -> Any:
