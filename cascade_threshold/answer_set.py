@@ -52,8 +52,18 @@ class AnswerSet:
     """
 
     __slots__ = (
-        "_answers", "_folded", "_keys", "_numbers", "_reached", "_split_keys", "fold_level", "kind", "labels", "options", "positive",
-    )  # fmt: skip
+        "_answers",
+        "_folded",
+        "_keys",
+        "_numbers",
+        "_reached",
+        "_split_keys",
+        "fold_level",
+        "kind",
+        "labels",
+        "options",
+        "positive",
+    )
 
     def __init__(self, labels: Sequence[str], kind: str, positive: str | None = None) -> None:
         if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):

@@ -63,8 +63,17 @@ __all__ = (
 
 _new = tuple.__new__  # what the constructor of a NamedTuple calls, at half the cost
 STATUSES = (
-    "ok", "out_of_set", "no_logprobs", "no_text", "no_segment", "unaligned", "truncated", "empty", "filtered", "failed",
-)  # fmt: skip
+    "ok",
+    "out_of_set",
+    "no_logprobs",
+    "no_text",
+    "no_segment",
+    "unaligned",
+    "truncated",
+    "empty",
+    "filtered",
+    "failed",
+)
 """`no_text` and `no_segment` are given by a policy whose confidence reads the text or the segment of the request, which was not
 given or, of a segment, is unknown."""
 NO_WHOLE_ANSWER = ("out_of_set", "truncated", "empty", "filtered")

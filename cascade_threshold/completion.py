@@ -213,11 +213,22 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
     model = body.get("model")
     has_reasoning = bool(message.get("reasoning") or message.get("reasoning_content") or message.get("thinking"))
     usage = usage_in(body, text)
-    return _new(Reply, (
-        text, tokens, shape, finish, model if isinstance(model, str) else None,
-        usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, problem,
-        has_reasoning or bool(usage.reasoning_tokens), usage.cached_tokens,
-    ))  # fmt: skip
+    return _new(
+        Reply,
+        (
+            text,
+            tokens,
+            shape,
+            finish,
+            model if isinstance(model, str) else None,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+            problem,
+            has_reasoning or bool(usage.reasoning_tokens),
+            usage.cached_tokens,
+        ),
+    )
 
 
 def _plain(body: dict[str, Any], choice: dict[str, Any]) -> bool:

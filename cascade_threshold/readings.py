@@ -251,8 +251,12 @@ def _named(first: str, second: str) -> AnswerSet:
 
 
 _VERDICTS = (
-    ("yes", "no"), ("relevant", "not relevant"), ("relevant", "irrelevant"), ("relevant", "not_relevant"),
-    ("relevant", "non-relevant"), ("1", "0"),
-)  # fmt: skip
+    ("yes", "no"),
+    ("relevant", "not relevant"),
+    ("relevant", "irrelevant"),
+    ("relevant", "not_relevant"),
+    ("relevant", "non-relevant"),
+    ("1", "0"),
+)
 """Names of yes and no that `AnswerSet.label_of` knows in tables, too."""
 _BOOLEANS = (AnswerSet.classify(("true", "false")), AnswerSet.classify(("false", "true")))

@@ -146,10 +146,23 @@ def measure(
     if found.status != "ok" or role != "cheap" or found.span is None or found.label is None:
         names = SIGNALS if only is None else (only,)
         reason = f"status {found.status}" if found.status != "ok" else "not measured for this role"
-        return _new(Measurement, (
-            found.answer, found.status, dict.fromkeys(names), dict.fromkeys(names, reason), found.span,
-            _ranking_of_strong(reply, found, answers), None, None, reply, found.detail, None, found.reading,
-        ))  # fmt: skip
+        return _new(
+            Measurement,
+            (
+                found.answer,
+                found.status,
+                dict.fromkeys(names),
+                dict.fromkeys(names, reason),
+                found.span,
+                _ranking_of_strong(reply, found, answers),
+                None,
+                None,
+                reply,
+                found.detail,
+                None,
+                found.reading,
+            ),
+        )
     return _measured(
         reply, found.span, found.label, answers, learned, only, found.spelled or answers, found.reading, text, segment
     )
@@ -216,11 +229,23 @@ def _measured(
         reasons = {only: reasons[only]} if only in reasons else {}
     if shares is None and captured is None and answers.kind == "judge" and len(answers.labels) == 2:
         shares = _from_one(tokens, span, label)
-    return _new(Measurement, (
-        answers.labels[label], "ok", signals, reasons, span,
-        dict(zip(answers.labels, shares)) if shares else None, captured,
-        _exact_zero(tokens, span, spelled), reply, "", missing, reading,
-    ))  # fmt: skip
+    return _new(
+        Measurement,
+        (
+            answers.labels[label],
+            "ok",
+            signals,
+            reasons,
+            span,
+            dict(zip(answers.labels, shares)) if shares else None,
+            captured,
+            _exact_zero(tokens, span, spelled),
+            reply,
+            "",
+            missing,
+            reading,
+        ),
+    )
 
 
 def _from_one(tokens: tuple[Token, ...], span: Span, label: int) -> list[float]:

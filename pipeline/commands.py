@@ -61,9 +61,15 @@ def evaluate(args: Args) -> Any:
 def _outcome(task: TaskInput, page: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     policy = page.with_name(POLICY)
     result = {
-        "task": task.config.task, "run_id": task.run_id, "decision_id": found["decision_id"], "verdict": found["verdict"], "threshold": found["threshold"],
-        "sentence": found["sentence"], "report": str(page), "policy": str(policy),
-    }  # fmt: skip
+        "task": task.config.task,
+        "run_id": task.run_id,
+        "decision_id": found["decision_id"],
+        "verdict": found["verdict"],
+        "threshold": found["threshold"],
+        "sentence": found["sentence"],
+        "report": str(page),
+        "policy": str(policy),
+    }
     notes = [w["text"] for w in found["warnings"][:3]] + [note for note in [found["intervals"]["note"]] if note]
     _print(
         task,

@@ -211,11 +211,26 @@ def differing(first: Side, second: Side, draws: int | None = None) -> dict[str, 
     }
     estimates = {name: asdict(getattr(result, name)) for name, _, _ in FIGURES}
     return {
-        "threshold": threshold, "rows": "same", "why": None, "labeled": labeled, "level": level_of(which),
-        "paired": {"rows": len(mine), "split": which, "in_common": len(left), "first": len(a), "second": len(b), "other_label": other},
-        "figures": {name: {"first": result.first[name], "second": result.second[name], "difference": estimates[name]} for name in estimates},
-        "p_value": result.p_value, "hands": hands,
-    }  # fmt: skip
+        "threshold": threshold,
+        "rows": "same",
+        "why": None,
+        "labeled": labeled,
+        "level": level_of(which),
+        "paired": {
+            "rows": len(mine),
+            "split": which,
+            "in_common": len(left),
+            "first": len(a),
+            "second": len(b),
+            "other_label": other,
+        },
+        "figures": {
+            name: {"first": result.first[name], "second": result.second[name], "difference": estimates[name]}
+            for name in estimates
+        },
+        "p_value": result.p_value,
+        "hands": hands,
+    }
 
 
 def changed_hands(mine: Rows, its: Rows, which: Flags, result: comparison.Paired, listed: int) -> dict[str, Any]:
@@ -269,14 +284,26 @@ def _apart(first: Side, second: Side, why: str) -> dict[str, Any]:
         figures[name] = {"first": a["value"], "second": b["value"], "difference": comparison.of_independent(a, b)}
     level = min(levels, default=LEVEL)  # of intervals at two levels together, at least the lower one
     return {
-        "rows": "different", "why": why, "level": level, "paired": None, "figures": figures, "p_value": None, "hands": None
-    }  # fmt: skip
+        "rows": "different",
+        "why": why,
+        "level": level,
+        "paired": None,
+        "figures": figures,
+        "p_value": None,
+        "hands": None,
+    }
 
 
 def _named(side: Side) -> dict[str, Any]:
     document = side.policy.document
-    return {"name": side.name, "task": side.policy.task, "decision_id": document.get("decision_id"), "verdict": side.policy.verdict,
-            "target": document["certificate"]["target"], "digest": document["digest"]}  # fmt: skip
+    return {
+        "name": side.name,
+        "task": side.policy.task,
+        "decision_id": document.get("decision_id"),
+        "verdict": side.policy.verdict,
+        "target": document["certificate"]["target"],
+        "digest": document["digest"],
+    }
 
 
 def _value(name: str, value: float | None, *, sign: bool = False) -> str:

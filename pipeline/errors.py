@@ -29,10 +29,25 @@ import signal
 from cascade_threshold.errors import CascadeError, DataError, UsageError
 
 __all__ = [
-    "AccessError", "CapReached", "CascadeError", "ConfigError", "CreditExhausted", "DataError", "DiskFull", "Interrupted",
-    "KeyRefused", "NotExportable", "NothingTested", "PromiseBroken", "ProviderDown", "RunLocked", "SpendingRefused", "Stopped", "TooManyFailures",
+    "AccessError",
+    "CapReached",
+    "CascadeError",
+    "ConfigError",
+    "CreditExhausted",
+    "DataError",
+    "DiskFull",
+    "Interrupted",
+    "KeyRefused",
+    "NotExportable",
+    "NothingTested",
+    "PromiseBroken",
+    "ProviderDown",
+    "RunLocked",
+    "SpendingRefused",
+    "Stopped",
+    "TooManyFailures",
     "UsageError",
-]  # fmt: skip
+]
 
 
 class ConfigError(UsageError):

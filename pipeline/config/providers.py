@@ -24,11 +24,17 @@ class ProviderFacts:
 
 PROVIDERS: dict[str, ProviderFacts] = {
     "embedded": ProviderFacts("embedded"),
-    "together": ProviderFacts("together", True, False, "https://api.together.ai/v1", "TOGETHER_BASE_URL", "TOGETHER_API_KEY"),
-    "together-batch": ProviderFacts("together_batch", True, True, "https://api.together.ai/v1", "TOGETHER_BASE_URL", "TOGETHER_API_KEY"),
-    "openai-compatible": ProviderFacts("openai_compatible", True, False, "https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+    "together": ProviderFacts(
+        "together", True, False, "https://api.together.ai/v1", "TOGETHER_BASE_URL", "TOGETHER_API_KEY"
+    ),
+    "together-batch": ProviderFacts(
+        "together_batch", True, True, "https://api.together.ai/v1", "TOGETHER_BASE_URL", "TOGETHER_API_KEY"
+    ),
+    "openai-compatible": ProviderFacts(
+        "openai_compatible", True, False, "https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY"
+    ),
     "recorded": ProviderFacts("recorded"),
-}  # fmt: skip
+}
 
 
 def known(name: str) -> str:

@@ -9,8 +9,15 @@ from typing import Any, Protocol
 from pipeline.config.target_rules import require_fields, require_range
 
 _FIELDS = (
-    "within", "at_least", "escalation_rate", "usd_per_1000", "usd_per_error", "label_floors", "label_groups", "segment_floors",
-)  # fmt: skip
+    "within",
+    "at_least",
+    "escalation_rate",
+    "usd_per_1000",
+    "usd_per_error",
+    "label_floors",
+    "label_groups",
+    "segment_floors",
+)
 ErrorCosts = float | Mapping[str, float | Mapping[str, float]]
 
 

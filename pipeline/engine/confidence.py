@@ -24,7 +24,12 @@ def with_signal(task: TaskInput, rows: Graded) -> Predictions:
     if not len(fit):
         fit = frame  # nothing is chosen from them: they only fill the table of signals
     signal, table = chosen_signal(
-        fit, Rows.from_frame(fit).outcome(task.labeled), task=config.task, wanted=wanted, reasons=facts.reasons, seed=config.seed,
+        fit,
+        Rows.from_frame(fit).outcome(task.labeled),
+        task=config.task,
+        wanted=wanted,
+        reasons=facts.reasons,
+        seed=config.seed,
         texts=task.texts,
-    )  # fmt: skip
+    )
     return Predictions.of(with_confidence(frame, signal, task.texts), signal, table)

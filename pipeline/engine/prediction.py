@@ -10,13 +10,26 @@ from cascade_threshold.signals import Measurement
 from pipeline.config.vocabulary import LENGTHS, SIGNALS
 
 CHEAP = (
-    "cheap_answer", "cheap_status", "cheap_correct", "cheap_usd", "cheap_cached_tokens", "cheap_s", "label_probabilities",
-    *LENGTHS, *(f"signal_{name}" for name in SIGNALS),
-)  # fmt: skip
+    "cheap_answer",
+    "cheap_status",
+    "cheap_correct",
+    "cheap_usd",
+    "cheap_cached_tokens",
+    "cheap_s",
+    "label_probabilities",
+    *LENGTHS,
+    *(f"signal_{name}" for name in SIGNALS),
+)
 """Columns of the cheap model's half of a graded row."""
 STRONG = (
-    "strong_answer", "strong_status", "strong_correct", "strong_usd", "strong_cached_tokens", "strong_s", "strong_probabilities",
-)  # fmt: skip
+    "strong_answer",
+    "strong_status",
+    "strong_correct",
+    "strong_usd",
+    "strong_cached_tokens",
+    "strong_s",
+    "strong_probabilities",
+)
 """Columns of the reference's half."""
 _signals = itemgetter(*SIGNALS)
 
@@ -38,10 +51,17 @@ def cheap_half(
     usable = m.status == "ok"
     probabilities = m.label_probabilities if usable and ranked else None
     return (
-        m.answer, m.status, correctness(m.answer, m.status, label), usd, m.reply.cached_tokens, seconds,
+        m.answer,
+        m.status,
+        correctness(m.answer, m.status, label),
+        usd,
+        m.reply.cached_tokens,
+        seconds,
         None if probabilities is None else list(probabilities.items()),
-        m.answer_tokens if usable else None, len(m.reply.tokens or ()) if usable else None, *_signals(m.signals),
-    )  # fmt: skip
+        m.answer_tokens if usable else None,
+        len(m.reply.tokens or ()) if usable else None,
+        *_signals(m.signals),
+    )
 
 
 def strong_half(
@@ -55,6 +75,11 @@ def strong_half(
 ) -> tuple[Any, ...]:
     """The values of STRONG. People's answer is the label itself. `probabilities` of the labels, where told."""
     return (
-        answer, status, correctness(answer, status, label), usd, cached_tokens, seconds,
+        answer,
+        status,
+        correctness(answer, status, label),
+        usd,
+        cached_tokens,
+        seconds,
         None if probabilities is None else list(probabilities.items()),
-    )  # fmt: skip
+    )

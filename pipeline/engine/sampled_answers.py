@@ -61,13 +61,20 @@ class SampledAnswers:
         bought = int((status & np.array([why is not None for why in done.wanted])).sum())
         rows = int((split != "fit").sum())
         record: dict[str, Any] = {
-            "q": self.sampling.q, "q_e": self.sampling.q_e, "rule": self.sampling.rule, "n": int((split == "certify").sum()),
-            "block": BLOCK, "stopped_at": done.stopped_at, "bought": bought, "saved": rows - bought,
+            "q": self.sampling.q,
+            "q_e": self.sampling.q_e,
+            "rule": self.sampling.rule,
+            "n": int((split == "certify").sum()),
+            "block": BLOCK,
+            "stopped_at": done.stopped_at,
+            "bought": bought,
+            "saved": rows - bought,
             "drawn_up_to": {
                 str(name): float(coin[drawn & (split == name)].max())
-                for name in ("certify", "test") if (drawn & (split == name)).any()
+                for name in ("certify", "test")
+                if (drawn & (split == name)).any()
             },
-        }  # fmt: skip
+        }
         return found.sampled(coin, done.wanted, done.weight, record)
 
 

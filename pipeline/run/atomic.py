@@ -196,9 +196,18 @@ def _alive(pid: int) -> bool:
 
 
 CANNOT = (
-    errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
-    errno.ELOOP, errno.ENXIO, errno.EBADF,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.EBADF,
+)
 """Errors fixed by another output path."""
 
 

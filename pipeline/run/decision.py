@@ -55,15 +55,25 @@ def decision_id(
     prices = ("usd_per_million_tokens", "usd_per_request", "usd_per_hour")
     return digest(
         {
-            "run_id": run_id, "graded": graded, **{k: said[k] for k in ("target", "signal", "calibration", "seed", "looks",
-                                                     "max_unreadable", "max_failure_rate")},
-            "layout": dict(layout), "prevalence": data.get("prevalence"),
+            "run_id": run_id,
+            "graded": graded,
+            **{
+                k: said[k]
+                for k in ("target", "signal", "calibration", "seed", "looks", "max_unreadable", "max_failure_rate")
+            },
+            "layout": dict(layout),
+            "prevalence": data.get("prevalence"),
             "prices": {role: [side.get(name) for name in prices] for role, side in sides.items()},
-            "sampling": [sides["strong"].get("sample"), config.strong_splits,
-                         config.requests_per_year if sides["strong"].get("sample") == "auto" else None],
-            "positive": None if said["judge"] is None else said["judge"]["positive"], "signals": dict(signals), "tests": TESTS_VERSION,
+            "sampling": [
+                sides["strong"].get("sample"),
+                config.strong_splits,
+                config.requests_per_year if sides["strong"].get("sample") == "auto" else None,
+            ],
+            "positive": None if said["judge"] is None else said["judge"]["positive"],
+            "signals": dict(signals),
+            "tests": TESTS_VERSION,
         }
-    )[:8]  # fmt: skip
+    )[:8]
 
 
 class Decision(Folder):

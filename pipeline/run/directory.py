@@ -101,8 +101,17 @@ class Folder:
         """Path of an artefact that must be there. Raises UsageError with the stage that writes it."""
         path = self.directory / name
         if not path.is_file():
-            stage = {REPLIES: "collect", TOKENS: "collect", GRADED: "collect", PREDICTIONS: "measure", CALIBRATION: "calibrate", RELIABILITY: "calibrate",
-                     SWEEP: "sweep", RECOMMENDATION: "recommend", POLICY: "recommend"}.get(name, "evaluate")  # fmt: skip
+            stage = {
+                REPLIES: "collect",
+                TOKENS: "collect",
+                GRADED: "collect",
+                PREDICTIONS: "measure",
+                CALIBRATION: "calibrate",
+                RELIABILITY: "calibrate",
+                SWEEP: "sweep",
+                RECOMMENDATION: "recommend",
+                POLICY: "recommend",
+            }.get(name, "evaluate")
             raise UsageError(f"{path}: does not exist yet; run the stage `{stage}` first, with the same options")
         return path
 

@@ -101,9 +101,15 @@ GRADED = pa.schema(
 """A row's answers, graded, with its dollars, its seconds, every signal and the lengths that a learned one may read."""
 
 _REPLY = (
-    ("request_id", pa.string()), ("state", pa.string()), ("http_status", pa.int32()), ("seconds", pa.float64()),
-    ("attempts", pa.int32()), ("received_at", pa.string()), ("form", pa.string()), ("body", pa.binary()),
-)  # fmt: skip
+    ("request_id", pa.string()),
+    ("state", pa.string()),
+    ("http_status", pa.int32()),
+    ("seconds", pa.float64()),
+    ("attempts", pa.int32()),
+    ("received_at", pa.string()),
+    ("form", pa.string()),
+    ("body", pa.binary()),
+)
 
 SHARD = pa.schema(
     [

@@ -298,16 +298,25 @@ def _config(name: str, path: str, columns: list[Column], roles: dict[str, Any], 
     params = f"{{temperature: 0, max_tokens: {max(8, longest // 3 + 4)}, reasoning: {{enabled: false}}}}"
     kind = roles["kind"]
     labels = list(_spellings(roles["label"]))
+    notes = {
+        "classify": "one of a fixed set of labels",
+        "choose": "options differ per row",
+        "judge": "does the passage answer the query, yes or no",
+    }
+    if kind == "judge" and ("grades" in roles or "asks" in roles):
+        notes["judge"] = (
+            "how well the passage answers the query" if "grades" in roles else "does the category apply, yes or no"
+        )
+    columns_told = ("id", "label", "options", "group", "segment")
     lines = [
         f"# Proposed from {Path(path).name}. Check every line marked CHECK, then: python -m pipeline estimate {name}",
         f"task: {name}",
-        f"kind: {kind}" + {"classify": "                     # one of a fixed set of labels", "choose": "                       # options differ per row",
-                            "judge": "                        # " + ("how well the passage answers the query" if "grades" in roles else "does the category apply, yes or no" if "asks" in roles else "does the passage answer the query, yes or no")}[kind],
+        f"{f'kind: {kind}':<35}# {notes[kind]}",
         "description: CHECK say in one sentence what is decided",
         "dataset:",
         f"  path: {quote(path, ensure_ascii=False)}",
-        *[f"  {role}: {quote(roles[role].name, ensure_ascii=False)}" for role in ("id", "label", "options", "group", "segment") if role in roles],
-    ]  # fmt: skip
+        *[f"  {role}: {quote(roles[role].name, ensure_ascii=False)}" for role in columns_told if role in roles],
+    ]
     if "group" not in roles:
         lines.append(
             "  # group: column        # rows of one user or thread belong together; the promise is then about groups"

@@ -86,8 +86,14 @@ def read(config: TaskConfig, canonical: Canonical) -> Dataset:
     text_columns = (
         tuple(c for c in config.prompt.columns if c != spec.options) if spec.options else config.prompt.columns
     )
-    named = {"dataset.id": spec.id, "dataset.label": spec.label, "dataset.options": spec.options, "dataset.group": spec.group,
-             "dataset.segment": spec.segment, **{f"prompt: {{{c}}}": c for c in text_columns}}  # fmt: skip
+    named = {
+        "dataset.id": spec.id,
+        "dataset.label": spec.label,
+        "dataset.options": spec.options,
+        "dataset.group": spec.group,
+        "dataset.segment": spec.segment,
+        **{f"prompt: {{{c}}}": c for c in text_columns},
+    }
     wanted = {where: column for where, column in named.items() if column}
     reader = _Reader(config, table, text_columns, canonical)
     with no_garbage_search():
@@ -295,12 +301,19 @@ class _Reader:
             raise DataError(f"{self.table.path}: no rows; a dataset needs labeled rows below its header")
         n = len(self.examples)
         health = {
-            "rows": n, "used": n, "excluded": {},
+            "rows": n,
+            "used": n,
+            "excluded": {},
             "splits": {s: sum(e.split == s for e in self.examples) for s in SPLITS},
-            "duplicate_texts": self.copies, "duplicate_texts_normalised": n - len(self.label_of),
-            "conflicting_labels": len(self.conflicting), "leaked_between_splits": len(self.leaked),
-            "blank_texts": self.blank, "long_texts": self.long, "repeated_options": self.repeated_options,
-            "groups": len({e.group for e in self.examples}), "grouped_by": self.spec.group or "content",
+            "duplicate_texts": self.copies,
+            "duplicate_texts_normalised": n - len(self.label_of),
+            "conflicting_labels": len(self.conflicting),
+            "leaked_between_splits": len(self.leaked),
+            "blank_texts": self.blank,
+            "long_texts": self.long,
+            "repeated_options": self.repeated_options,
+            "groups": len({e.group for e in self.examples}),
+            "grouped_by": self.spec.group or "content",
             "labels": dict(sorted(Counter(e.label or "(none)" for e in self.examples).items())),
-        }  # fmt: skip
+        }
         return Dataset(self.examples, self.columns, _digest_of(self.examples), health)

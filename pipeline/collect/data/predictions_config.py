@@ -15,8 +15,14 @@ GIVEN_NAMES = {
     "cheap_correct": ("correct", "ok", "is_correct", "right"),
     "cheap_answer": ("answer", "prediction", "predicted", "pred", "output"),
     "label": ("gold", "target", "expected", "truth", "y"),
-    "strong_correct": (), "strong_answer": (), "cheap_usd": (), "strong_usd": (), "example_id": ("id",), "group": (), "segment": (),
-}  # fmt: skip
+    "strong_correct": (),
+    "strong_answer": (),
+    "cheap_usd": (),
+    "strong_usd": (),
+    "example_id": ("id",),
+    "group": (),
+    "segment": (),
+}
 """Names under which columns of a table of predictions go."""
 
 

@@ -22,9 +22,19 @@ from pipeline.run.csv_text import unguarded
 
 SIGNAL: dict[str, Any] = {"name": "given", "version": None, "params": {}}
 COLUMNS = (
-    "example_id", "confidence", "cheap_correct", "cheap_answer", "label", "strong_correct", "strong_answer", "cheap_usd", "strong_usd",
-    "group", "segment", "split",
-)  # fmt: skip
+    "example_id",
+    "confidence",
+    "cheap_correct",
+    "cheap_answer",
+    "label",
+    "strong_correct",
+    "strong_answer",
+    "cheap_usd",
+    "strong_usd",
+    "group",
+    "segment",
+    "split",
+)
 """Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
 PARTS = ("certify", "fit", "test")
 MISSING = {"nan", "<na>"}

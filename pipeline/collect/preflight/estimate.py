@@ -103,11 +103,22 @@ def _estimate_role(
     used = Usage(round(input_tokens), round(output_tokens), round(input_tokens * kept.cached_share))
     usd = price.usd(used, batch=batch, replies=to_send) or 0.0
     return {
-        "model": first.model if first else None, "rows": rows, "requests": len(seen), "identical": identical, "from_store": from_store,
-        "in_batch": in_batch, "to_send": to_send, "input_tokens": round(input_tokens), "output_tokens": round(output_tokens), "basis": basis,
-        "usd": usd, "usd_at_most": usd_at_most, **price.public(), "price": text_of(price),
+        "model": first.model if first else None,
+        "rows": rows,
+        "requests": len(seen),
+        "identical": identical,
+        "from_store": from_store,
+        "in_batch": in_batch,
+        "to_send": to_send,
+        "input_tokens": round(input_tokens),
+        "output_tokens": round(output_tokens),
+        "basis": basis,
+        "usd": usd,
+        "usd_at_most": usd_at_most,
+        **price.public(),
+        "price": text_of(price),
         "as_of": None if price.as_of is None else price.as_of.isoformat(),
-    }  # fmt: skip
+    }
 
 
 def sampled(report: Mapping[str, Any], rates: Sequence[Mapping[str, float]], rate: float) -> dict[str, Any]:

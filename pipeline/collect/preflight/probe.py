@@ -243,16 +243,34 @@ def examine(request: Request, attempt: Attempt, outcome: Outcome, read: Reader |
     answer, shown = (None, "") if read is None or not attempt.body else read(request, attempt.body)
     problem, remedy = _verdict(request, reply, outcome, tokens, min(counts, default=0))
     return {
-        "example_id": request.example_id, "answer": answer, "shown": shown, "role": request.role, "model": request.model, "service": request.service, "host": attempt.host,
-        "usable": problem is None, "problem": problem, "remedy": remedy, "state": outcome.state,
-        "form": attempt.wire_form, "shape": reply.shape if wants else "none", "tokens": len(tokens),
-        "alternatives_wanted": request.top_logprobs, "alternatives": min(counts, default=0) if wants else None,
+        "example_id": request.example_id,
+        "answer": answer,
+        "shown": shown,
+        "role": request.role,
+        "model": request.model,
+        "service": request.service,
+        "host": attempt.host,
+        "usable": problem is None,
+        "problem": problem,
+        "remedy": remedy,
+        "state": outcome.state,
+        "form": attempt.wire_form,
+        "shape": reply.shape if wants else "none",
+        "tokens": len(tokens),
+        "alternatives_wanted": request.top_logprobs,
+        "alternatives": min(counts, default=0) if wants else None,
         "exact_zero_share": sum(t.logprob == 0 for t in tokens) / len(tokens) if tokens else None,
-        "reasoning_in_logprobs": bool(tokens) and reply.has_reasoning and len(_joined(tokens)) > len((reply.text or "").encode()),
-        "reasoning_tokens": reply.reasoning_tokens, "response_model": reply.model, "finish_reason": reply.finish_reason, "text": reply.text,
-        "usage": outcome.usage.known, "seconds": attempt.seconds,
+        "reasoning_in_logprobs": bool(tokens)
+        and reply.has_reasoning
+        and len(_joined(tokens)) > len((reply.text or "").encode()),
+        "reasoning_tokens": reply.reasoning_tokens,
+        "response_model": reply.model,
+        "finish_reason": reply.finish_reason,
+        "text": reply.text,
+        "usage": outcome.usage.known,
+        "seconds": attempt.seconds,
         "checked_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    }
 
 
 def _joined(tokens: tuple[Token, ...]) -> bytes:

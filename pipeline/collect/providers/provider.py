@@ -8,10 +8,20 @@ from typing import Protocol
 
 from pipeline.collect.request import Request
 
-KEPT_HEADERS = frozenset({
-    "x-request-id", "cf-ray", "retry-after", "retry-after-ms", "location",
-    "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-tokenlimit-limit", "x-tokenlimit-remaining",
-})  # fmt: skip
+KEPT_HEADERS = frozenset(
+    {
+        "x-request-id",
+        "cf-ray",
+        "retry-after",
+        "retry-after-ms",
+        "location",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "x-tokenlimit-limit",
+        "x-tokenlimit-remaining",
+    }
+)
 """Headers of a reply that matter; none of them can carry a key."""
 
 

@@ -68,10 +68,27 @@ def _attempts(store: ResponseStore, where: str, values: list[str]) -> Groups:
         row = (*_names(row[:4]), *row[4:])
         price = _remembered_price(store, row[2], row[3])
         groups[row[:4]] = {
-            "task": row[0], "role": row[1], "service": row[2], "model": row[3], "requests": row[4], "kept": 0, "purged": 0, "failed": Counter(),
-            "attempts": row[5], "maybe_paid": row[6], "in_flight": row[7], "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0,
-            "replies_without_usage": 0, "usd_untold": 0, "usd": 0.0 if price else None, "price": price, "first": _utc(row[8]), "last": _utc(row[9]),
-        }  # fmt: skip
+            "task": row[0],
+            "role": row[1],
+            "service": row[2],
+            "model": row[3],
+            "requests": row[4],
+            "kept": 0,
+            "purged": 0,
+            "failed": Counter(),
+            "attempts": row[5],
+            "maybe_paid": row[6],
+            "in_flight": row[7],
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "cached_tokens": 0,
+            "replies_without_usage": 0,
+            "usd_untold": 0,
+            "usd": 0.0 if price else None,
+            "price": price,
+            "first": _utc(row[8]),
+            "last": _utc(row[9]),
+        }
     return groups
 
 

@@ -79,9 +79,22 @@ def ending(opened: Row, attempt: Attempt, outcome: Outcome) -> Row:
     headers = {k: v for k, v in attempt.headers.items() if k in KEPT_HEADERS}
     usage = outcome.usage
     return (
-        *opened, outcome.state, outcome.reason or None, attempt.http_status, time.time(), attempt.seconds, json.dumps(headers) if headers else None,
-        attempt.host, attempt.wire_form, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, zlib.compress(body, 1), checksum_of(body), usage.cached_tokens,
-    )  # fmt: skip
+        *opened,
+        outcome.state,
+        outcome.reason or None,
+        attempt.http_status,
+        time.time(),
+        attempt.seconds,
+        json.dumps(headers) if headers else None,
+        attempt.host,
+        attempt.wire_form,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        zlib.compress(body, 1),
+        checksum_of(body),
+        usage.cached_tokens,
+    )
 
 
 def checksum_of(body: bytes) -> bytes:

@@ -70,7 +70,13 @@ def groups(
     for g in order[:MOST_GROUPS]:
         name, floor, here = column.values[g], (floors or {}).get(column.values[g]), codes == g
         mine = None if cluster is None else cluster[here]
-        figures = {"cheap_accuracy": cheap, "strong_accuracy": strong, "cascade_accuracy": cascade, "escalation_rate": (~kept).astype(float), "accepted_error": kept_wrong}  # fmt: skip
+        figures = {
+            "cheap_accuracy": cheap,
+            "strong_accuracy": strong,
+            "cascade_accuracy": cascade,
+            "escalation_rate": (~kept).astype(float),
+            "accepted_error": kept_wrong,
+        }
         entry: dict[str, Any] = {"name": name, "n": int(n[g]), "floor": floor, "accepted": int(kept[here].sum())}
         entry |= {key: share(x[here], mine, split).to_json() for key, x in figures.items()}
         entry["accepted_wrong"] = int(np.nansum(kept_wrong[here]))

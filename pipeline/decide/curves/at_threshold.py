@@ -176,11 +176,15 @@ class Expectation:
         few = never.sum() <= MOST_MISSING * among.sum()
         lower, upper = (
             share_interval(
-                np.where(never, end, x), among, weights=self._weights, seen=seen(~np.isnan(x) | (never & few)),
-                group=self._group, level=self._level,
+                np.where(never, end, x),
+                among,
+                weights=self._weights,
+                seen=seen(~np.isnan(x) | (never & few)),
+                group=self._group,
+                level=self._level,
             )[i]
             for i, end in enumerate((0.0, 1.0))
-        )  # fmt: skip
+        )
         value = min(max(value, 0.0), 1.0)
         n = int((among & ~never).sum())
         return Estimate(value, min(lower, value), max(upper, value), self._level, n, self._split)

@@ -46,8 +46,14 @@ def calibration_record(
                 values[part], rows.cheap_correct[part], level=level, seed=seed, group=rows.group[part]
             )
     return {
-        "schema": "cascade-calibration/1", "signal": dict(signal), "signal_table": table,
-        "calibrator": calibrator.to_numbers(), "selection": list(calibrator.selection), "reason": calibrator.reason,
-        "metrics": measured, "clipped": calibration.clipped(rows.confidence),
-        "level": level, "cross_fitted": not (rows.split == "fit").any(),
-    }  # fmt: skip
+        "schema": "cascade-calibration/1",
+        "signal": dict(signal),
+        "signal_table": table,
+        "calibrator": calibrator.to_numbers(),
+        "selection": list(calibrator.selection),
+        "reason": calibrator.reason,
+        "metrics": measured,
+        "clipped": calibration.clipped(rows.confidence),
+        "level": level,
+        "cross_fitted": not (rows.split == "fit").any(),
+    }

@@ -13,8 +13,21 @@ from pipeline.deliver.formats.export_format import ExportFormat
 from pipeline.errors import NotExportable, UsageError
 
 PROMISES = ("certified", "cheap_only", "strong_only")
-CARRIES_THE_PROMISE = ("task", "kind", "verdict", "threshold", "comparator", "signal", "labels", "cheap", "strong",
-                       "prompt_sha256", "dataset_sha256", "certificate", "something")  # fmt: skip
+CARRIES_THE_PROMISE = (
+    "task",
+    "kind",
+    "verdict",
+    "threshold",
+    "comparator",
+    "signal",
+    "labels",
+    "cheap",
+    "strong",
+    "prompt_sha256",
+    "dataset_sha256",
+    "certificate",
+    "something",
+)
 
 
 def export(

@@ -72,8 +72,22 @@ def _service(document: Mapping[str, Any], side: Mapping[str, Any]) -> tuple[str,
 
 def _params(policy: Policy, role: str) -> dict[str, Any]:
     side = policy.document[role]
-    known = {"temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "seed", "stop", "response_format",
-             "frequency_penalty", "presence_penalty", "logit_bias", "tools", "tool_choice", "reasoning_effort"}  # fmt: skip
+    known = {
+        "temperature",
+        "max_tokens",
+        "max_completion_tokens",
+        "top_p",
+        "top_k",
+        "seed",
+        "stop",
+        "response_format",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "tools",
+        "tool_choice",
+        "reasoning_effort",
+    }
     params = {name: value for name, value in side["params"].items() if name in known}
     extra = {name: value for name, value in side["params"].items() if name not in known}
     if role == "cheap":

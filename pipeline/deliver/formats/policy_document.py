@@ -14,9 +14,16 @@ from pipeline.decide.monitor_facts import MonitorFacts
 from pipeline.run.directory import finite
 
 EXPECTED = (
-    "coverage", "escalation_rate", "accepted_accuracy", "system_accuracy", "strong_accuracy",
-    "usd_per_1000", "strong_usd_per_1000", "latency_p50_s", "latency_p95_s",
-)  # fmt: skip
+    "coverage",
+    "escalation_rate",
+    "accepted_accuracy",
+    "system_accuracy",
+    "strong_accuracy",
+    "usd_per_1000",
+    "strong_usd_per_1000",
+    "latency_p50_s",
+    "latency_p95_s",
+)
 CERTIFICATE = ("target", "delta", "method", "n", "statistic", "p_value", "look", "reason")
 _ESTIMATE = {"value": None, "lower": None, "upper": None, "level": None, "n": None, "split": None}
 

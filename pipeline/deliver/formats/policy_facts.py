@@ -36,13 +36,26 @@ def policy(
     newest_reply = None if measured is None else measured.newest_reply
     newest = dt.date.fromisoformat((newest_reply or decided_on)[:10])
     return policy_document(
-        task=config.task, kind=config.kind, provider=provider, verdict=advice["verdict"], threshold=advice["threshold"],
-        signal=fitted["signal"] | {"whole_output": None if measured is None else measured.whole_output}, calibrator=fitted["calibrator"],
-        labels=config.answers, cheap=_side(config, models, measured, forms, "cheap"), strong=_side(config, models, measured, forms, "strong"),
-        prompt_sha256=digests.prompt, dataset_sha256=digests.dataset, expected=advice["expected"],
-        certificate=advice["certificate"], label_rates=advice["label_rates"], monitor=monitor, versions=versions,
-        decision_id=decision_id, review_by=(newest + dt.timedelta(days=config.review_after_days)).isoformat(),
-    )  # fmt: skip
+        task=config.task,
+        kind=config.kind,
+        provider=provider,
+        verdict=advice["verdict"],
+        threshold=advice["threshold"],
+        signal=fitted["signal"] | {"whole_output": None if measured is None else measured.whole_output},
+        calibrator=fitted["calibrator"],
+        labels=config.answers,
+        cheap=_side(config, models, measured, forms, "cheap"),
+        strong=_side(config, models, measured, forms, "strong"),
+        prompt_sha256=digests.prompt,
+        dataset_sha256=digests.dataset,
+        expected=advice["expected"],
+        certificate=advice["certificate"],
+        label_rates=advice["label_rates"],
+        monitor=monitor,
+        versions=versions,
+        decision_id=decision_id,
+        review_by=(newest + dt.timedelta(days=config.review_after_days)).isoformat(),
+    )
 
 
 def _side(

@@ -40,8 +40,13 @@ def _router_config(policy: Policy, heading: str) -> tuple[dict[str, Any], str]:
     notes = []
     if policy.threshold is not None:
         threshold = router_threshold(policy)
-        settings = {"confidence_method": "avg_logprob", "threshold": threshold, "escalation_order": "declared",
-                    "token_filter": "all", "on_error": "skip"}  # fmt: skip
+        settings = {
+            "confidence_method": "avg_logprob",
+            "threshold": threshold,
+            "escalation_order": "declared",
+            "token_filter": "all",
+            "on_error": "skip",
+        }
         if threshold is None:
             del settings["threshold"]
             notes.append("No threshold: every reply with logprobs is accepted, which is what threshold 0 means here.")

@@ -113,16 +113,41 @@ def _drift(policy: Policy, entries: Sequence[Entry]) -> list[Check]:
     confidences = [entry.confidence for entry in entries if entry.confidence is not None]
     checks = [
         confidence_check(confidences, facts["confidence_quantiles"], facts.get("n_confidence") or n),
-        share_check("escalation rate", sum(not e.accepted for e in entries), m, escalated, n, what="Escalated", two_sided=True),
-        share_check("answers out of the set", statuses.count("out_of_set"), m, facts["out_of_set_rate"], n,
-                    what="Answers out of the set", two_sided=False),
-        share_check("missing logprobs", statuses.count("no_logprobs") + statuses.count("unaligned"), m,
-                    facts["no_logprobs_rate"], n, what="Replies without usable logprobs", two_sided=False),
-    ]  # fmt: skip
+        share_check(
+            "escalation rate", sum(not e.accepted for e in entries), m, escalated, n, what="Escalated", two_sided=True
+        ),
+        share_check(
+            "answers out of the set",
+            statuses.count("out_of_set"),
+            m,
+            facts["out_of_set_rate"],
+            n,
+            what="Answers out of the set",
+            two_sided=False,
+        ),
+        share_check(
+            "missing logprobs",
+            statuses.count("no_logprobs") + statuses.count("unaligned"),
+            m,
+            facts["no_logprobs_rate"],
+            n,
+            what="Replies without usable logprobs",
+            two_sided=False,
+        ),
+    ]
     if policy.reads_text or policy.reads_segment:
         untold = sum(statuses.count(status) for status in ("no_text", "no_segment"))
-        checks.append(share_check("requests without what is read", untold, m, _null_though_usable(facts), n,
-                                  what="Requests without the text or a known segment that the signal reads", two_sided=False))  # fmt: skip
+        checks.append(
+            share_check(
+                "requests without what is read",
+                untold,
+                m,
+                _null_though_usable(facts),
+                n,
+                what="Requests without the text or a known segment that the signal reads",
+                two_sided=False,
+            )
+        )
     return checks
 
 
@@ -174,8 +199,20 @@ def _finding(
     found: Evidence = watch([x for x, _ in values], bound, level=level, lowest=lowest)
     when = None if found.alarm_at is None else values[found.alarm_at - 1][1]
     day = None if when is None else dt.datetime.fromtimestamp(when, dt.UTC).isoformat(timespec="seconds")
-    return Finding(kind, bound, len(values), total, True, found.alarm_at is not None, found.value, found.largest, 1 / level,
-                   found.alarm_at, day, say.evidence(kind, found, level, day))  # fmt: skip
+    return Finding(
+        kind,
+        bound,
+        len(values),
+        total,
+        True,
+        found.alarm_at is not None,
+        found.value,
+        found.largest,
+        1 / level,
+        found.alarm_at,
+        day,
+        say.evidence(kind, found, level, day),
+    )
 
 
 def _overdue(policy: Policy, today: dt.date | None) -> str | None:
@@ -208,11 +245,16 @@ def _weeks(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         assert e.time is not None
         weeks.setdefault(int((last - e.time) // WEEK), []).append(e)
     return [
-        {"ends": dt.datetime.fromtimestamp(last - back * WEEK, dt.UTC).isoformat(timespec="seconds"), "judged": len(part),
-         "escalated": sum(not e.accepted for e in part), "labels": sum(e.accepted and e.wrong is not None for e in part),
-         "errors": sum(e.accepted and bool(e.wrong) for e in part)}
-        for back, part in sorted(weeks.items()) if back < WEEKS
-    ]  # fmt: skip
+        {
+            "ends": dt.datetime.fromtimestamp(last - back * WEEK, dt.UTC).isoformat(timespec="seconds"),
+            "judged": len(part),
+            "escalated": sum(not e.accepted for e in part),
+            "labels": sum(e.accepted and e.wrong is not None for e in part),
+            "errors": sum(e.accepted and bool(e.wrong) for e in part),
+        }
+        for back, part in sorted(weeks.items())
+        if back < WEEKS
+    ]
 
 
 def _fate(fate: str, lines: int) -> str:
@@ -241,10 +283,21 @@ def _report(
     if overdue:
         changed.append(f"the policy was due for review by {overdue}")
     tested = any(e.tested for e in evidence) and not lost
-    verdict = "broken" if stray or alarms else "untested" if lost or not counts[log.JUDGED] else "drift" if changed else "holds" if tested else "untested"  # fmt: skip
+    states = (("broken", stray or alarms), ("untested", lost or not counts[log.JUDGED]), ("drift", changed))
+    verdict = next((name for name, so in states if so), "holds" if tested else "untested")
     readable = None if not counts["read"] else 1 - (counts[log.BAD] + counts[log.TORN]) / counts["read"]
-    found = say.Found(reader.policy.task, verdict, tested, lost, readable, counts["read"], counts[log.JUDGED], stray, changed,
-                      [e.kind for e in alarms])  # fmt: skip
+    found = say.Found(
+        reader.policy.task,
+        verdict,
+        tested,
+        lost,
+        readable,
+        counts["read"],
+        counts[log.JUDGED],
+        stray,
+        changed,
+        [e.kind for e in alarms],
+    )
     text = [say.verdict(found)]
     if counts[log.OTHER_MODEL]:
         text.append(say.others(reader.models, reader.policy.document["cheap"]["response_models_seen"], stray))
