@@ -215,8 +215,7 @@ class Policy:
 
     def _allowed(self, options: int | Sequence[Any] | None) -> Sequence[str]:
         if self.document["labels"] is not None:
-            labels: Sequence[str] = self.document["labels"]
-            return labels
+            return list(self.document["labels"])
         try:
             return self.answer_set(options).labels
         except (TypeError, ValueError):

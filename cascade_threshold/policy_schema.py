@@ -38,8 +38,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def schema() -> dict[str, Any]:
     """The JSON Schema of a policy, as shipped in the package."""
     text = (Path(__file__).parent / "schemas" / "policy.schema.json").read_text("utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return dict(json.loads(text))
 
 
 def canonical(value: Any) -> bytes:

@@ -37,13 +37,9 @@ from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.bootstrap import blocks_of, draw_blocks
 from pipeline.decide.scores.formulas import Bins, corp, estimates
-from pipeline.decide.scores.reliability import reliability
 from pipeline.decide.scores.value_counts import Cells, known
 from pipeline.decide.testing.intervals import clopper_pearson
 from pipeline.decide.testing.share_interval import share_interval, student_factor
-
-__all__ = ["reliability", "smooth_calibration_error", "summary", "with_intervals"]
-
 
 BIN_COUNTS = (10, 15)
 REPLICATE_CELLS = 2000

@@ -36,10 +36,6 @@ class MonitorFacts:
     accepted_error_bound: float | None = None
     accepted_disagreement_bound: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
-
 
 def certify_facts(
     rows: Rows,
@@ -173,8 +169,7 @@ def quantiles(ordered: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> l
     below = np.cumsum(np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64))
     # the cumulative sum may end slightly below the total
     shares = np.arange(QUANTILES + 1) * below[-1] / QUANTILES * (1 - 1e-12)
-    found: list[float] = values[np.minimum(np.searchsorted(below, shares), len(values) - 1)].tolist()
-    return found
+    return list(values[np.minimum(np.searchsorted(below, shares), len(values) - 1)].tolist())
 
 
 def _effective(weights: Floats) -> float:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 END_OF_TEXT, MESSAGE_START, MESSAGE_END = 0, 1, 2
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 FIRST_BYTE = len(SPECIAL)
-FIRST_MERGE = FIRST_BYTE + 256
 
 # Letters, digits, signs, white space: every character falls into exactly one class, so the pieces join to the text.
 # A space belongs to the word after it. Lengths are bounded because merging a piece is quadratic in its length.

@@ -237,5 +237,4 @@ def top(logprobs: NDArray[np.float64], count: int) -> list[int]:
     if count <= 0:
         return []
     best = np.argpartition(-logprobs, min(count, len(logprobs) - 1))[:count]
-    ordered: list[int] = best[np.lexsort((best, -logprobs[best]))].tolist()
-    return ordered
+    return list(best[np.lexsort((best, -logprobs[best]))].tolist())

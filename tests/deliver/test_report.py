@@ -22,10 +22,11 @@ from deliver.page import Node, Page, figures
 from deliver.runs import HOSTILE, SCENES, Made
 
 from pipeline.deliver.report import data as report_data
-from pipeline.deliver.report import downloads, first_screen, records, tokens
+from pipeline.deliver.report import first_screen, records, tokens
 from pipeline.deliver.report import page as report
 from pipeline.deliver.report.figures import Drawing
 from pipeline.errors import DataError
+from pipeline.run import csv_text
 from pipeline.run.record import Record, RunRecord, checked
 
 Recorded = Callable[[str], Made]
@@ -296,9 +297,9 @@ def test_a_table_that_is_taken_away_runs_no_formula(recorded: Recorded) -> None:
     assert len(rows) == len(made.data["failures"]["mistakes"])
     assert any(HOSTILE[-1] in value for row in rows for value in row.values())
     assert not [v for row in rows for k, v in row.items() if k != "confidence" and v[:1] in set("=+-@\t\r")]
-    for start in downloads.FORMULA:
-        assert downloads.guarded(f"{start}1") == f"'{start}1"
-    assert downloads.guarded(-1.5) == -1.5
+    for start in csv_text.FORMULA:
+        assert csv_text.guarded(f"{start}1") == f"'{start}1"
+    assert csv_text.guarded(-1.5) == -1.5
 
 
 def test_the_sweep_that_is_taken_away_is_the_whole_sweep(recorded: Recorded) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.decide.advice.number_text import MINUS, counted, p_value, percent, points, short, shortened
 from pipeline.decide.advice.warnings import ResultWarning
@@ -16,8 +15,6 @@ from pipeline.decide.target import Goal
 from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.testing.sampled_interval import sampled_difference
 from pipeline.decide.thresholds import accepted
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST = 30
 """With fewer rows, a group or the top of the confidences gets no sentence."""

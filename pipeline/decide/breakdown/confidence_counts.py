@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,10 +45,6 @@ class Histogram:
     null: int
     n: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class Density:
@@ -70,10 +65,6 @@ class ConfidenceSummary:
     largest_tie_at: float | None
     exactly_one: Estimate
     quantiles: list[dict[str, float]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**vars(self), "exactly_one": self.exactly_one.to_json()}
 
 
 def histogram(rows: CodedRows, split: str, threshold: float | None) -> Histogram:

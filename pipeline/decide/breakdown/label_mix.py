@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.decide.breakdown.coded_rows import CodedRows
 
@@ -19,10 +18,6 @@ class LabelShare:
     n: int
     share: float
     previous_share: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
 
 
 def label_mix(rows: CodedRows, before: Mapping[str, int]) -> list[LabelShare]:

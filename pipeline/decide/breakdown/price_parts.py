@@ -28,10 +28,6 @@ class PricePart:
     quantity: list[float]
     """Per 1,000 requests, one number for each threshold."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
-
 
 def price_parts(
     rows: CodedRows,

@@ -6,6 +6,7 @@ Written once, by `recommend`; read by `cascade_threshold.policy`, which never im
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from cascade_threshold.calibrator import Calibrator
@@ -90,7 +91,7 @@ def policy_document(
         "expected": {name: _ESTIMATE | dict({} if expected is None else expected[name]) for name in EXPECTED},
         "certificate": dict.fromkeys(CERTIFICATE) | dict(certificate or {}),
         "label_rates": [dict(entry) for entry in label_rates],
-        "monitor": (MonitorFacts() if monitor is None else monitor).to_json(),
+        "monitor": asdict(MonitorFacts() if monitor is None else monitor),
         "versions": dict(versions),
         "decision_id": decision_id,
         "review_by": review_by,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.config.task import TaskConfig
@@ -247,7 +248,7 @@ def _decide(
         "ranking": found.advice.ranking,
         "usual_rules": [rule.model_dump() for rule in found.advice.usual_rules],
         "passed": passed,
-        "prices": None if parts is None else {"split": split, "components": [part.to_json() for part in parts]},
+        "prices": None if parts is None else {"split": split, "components": [asdict(part) for part in parts]},
     }
 
 

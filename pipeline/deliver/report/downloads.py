@@ -7,9 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.run.csv_text import FORMULA, encoded, guarded
-
-__all__ = ["FORMULA", "guarded", "mistakes_csv", "sweep_csv"]
+from pipeline.run.csv_text import encoded
 
 
 def sweep_csv(sweep: pd.DataFrame) -> bytes:

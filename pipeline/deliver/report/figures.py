@@ -64,15 +64,12 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn figure: inline SVG for the page, SVG and PNG files, and for the explorer the map from data to drawing."""
+    """A drawn figure: inline SVG for the page, SVG and PNG files."""
 
     name: str
     inline: str
     svg: bytes
     png: bytes
-    to_x: tuple[float, float]
-    """x in the drawing = to_x[0] + to_x[1] * value, in the units of the viewBox."""
-    to_y: tuple[float, float]
 
 
 def draw(report: Mapping[str, Any], *, png: bool = True) -> dict[str, Drawing]:
@@ -123,15 +120,7 @@ def _finish(name: str, paint: Callable[[Axes], None], png: bool) -> Drawing:
         figure.dpi = 144  # drawing SVG leaves it at 72
         if png:
             FigureCanvasAgg(figure).print_png(raster, metadata={"Software": None})  # type: ignore[no-untyped-call]
-        (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)]) * 72 / figure.dpi
-    return Drawing(
-        name,
-        _inline(svg.getvalue().decode(), name),
-        svg.getvalue(),
-        raster.getvalue(),
-        (float(x0), float(x1 - x0)),
-        (float(height * 72 - y0), float(y0 - y1)),
-    )
+    return Drawing(name, _inline(svg.getvalue().decode(), name), svg.getvalue(), raster.getvalue())
 
 
 def _inline(svg: str, name: str) -> str:

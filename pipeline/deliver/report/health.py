@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.config.vocabulary import ROLES
@@ -44,10 +45,10 @@ def health(record: RunRecord, rows: CodedRows, previous: Report | None) -> dict[
         "readings": {} if measured is None else {role: found for role, found in measured.readings.items() if found},
     }
     before = None if previous is None else previous.health
-    out["confidence"] = confidence_summary(rows).to_json()
+    out["confidence"] = asdict(confidence_summary(rows))
     out["previous_confidence"] = None if before is None else before.confidence
     counted = {} if before is None or before.labels is None else {entry.label: entry.n for entry in before.labels}
-    out["labels"] = [share.to_json() for share in label_mix(rows, counted)] or None
+    out["labels"] = [asdict(share) for share in label_mix(rows, counted)] or None
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def trust(
         "cross_fitted": found.cross_fitted,
         "clipped": found.clipped,
         "reliability": _reliability(reliability, split, rows, found.calibrator),
-        "histogram": histogram(rows, split, threshold).to_json(),
+        "histogram": asdict(histogram(rows, split, threshold)),
         "risk": _risk(sweep, split, threshold),
         "optimism": None if split != "test" else _optimism(sweep, threshold, shown, optimism or {}),
     }
