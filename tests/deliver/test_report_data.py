@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -205,7 +206,7 @@ def test_a_bin_of_the_histogram_begins_at_the_threshold(made: Made, crowded: boo
         frame["confidence"] = 1 - (1 - frame["confidence"]) ** 3
     threshold = float(frame["confidence"].quantile(0.3))
     rows = CodedRows.of_table(pa.Table.from_pandas(frame))
-    found = histogram(rows, "test", threshold).to_json()
+    found = asdict(histogram(rows, "test", threshold))
     assert found["scale"] == ("nines" if crowded else found["scale"])
     assert threshold in found["edges"]
     assert found["edges"] == sorted(found["edges"])
