@@ -75,7 +75,7 @@ from pipeline.run.directory import (
 from pipeline.run.garbage import trim
 from pipeline.run.libraries import LATER, loading
 from pipeline.run.lock import locked
-from pipeline.run.looks import Look, look, sketch
+from pipeline.run.looks import Look, look, sketch, sketch_of
 from pipeline.run.predictions import Predictions
 from pipeline.run.record import Measured
 
@@ -109,10 +109,10 @@ def require_parts(task: TaskInput) -> None:
     if task.table is not None or task.options.limit is not None:
         return
     examples, goal = task.dataset.examples, Goal.of(task.config.tested_target)
-    split, segment = [e.split for e in examples], [e.segment for e in examples]
+    split, segment = examples.splits, examples.segments
     found = parts.fault(
         split,
-        [e.group for e in examples],
+        examples.group_codes,
         task.split.model_dump(),
         goal,
         human=task.human is not None,
@@ -120,7 +120,7 @@ def require_parts(task: TaskInput) -> None:
         rate=_bought(task, split.count("certify")),
     ) or parts.absent_segment(segment, split, goal)
     if found is None and task.costs_money:
-        found = parts.rare_floor([e.label for e in examples], segment, split, goal)
+        found = parts.rare_floor(examples.labels, segment, split, goal)
     if found is not None:
         raise DataError(f"{task.config.source}: {found}; nothing was spent")
 
@@ -171,7 +171,7 @@ def measure(task: TaskInput, rows: Graded) -> Predictions:
     found.write(task.decision)
     task.run.update(measured=None if rows.facts is None else rows.facts.model_dump())
     refuse_failures(task, found)
-    return found
+    return found.decided
 
 
 def refuse_failures(task: TaskInput, found: Predictions) -> None:
@@ -343,19 +343,21 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, dict[str, Any
         with loading(*LATER) if task.provider == "embedded" else nullcontext():
             rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
         found = timed(task, measure, task, rows)
+        given, replies, stopped = rows.frame if found.strong_sampling else None, rows.replies, rows.stopped
+        del rows  # with the columns that chose the confidence
         fitted = timed(task, calibrate, task, found)
-        certificate = certified(task, found, rows.frame)
+        certificate = certified(task, found, given)
         swept = timed(task, sweep, task, found, certificate)
         advice = timed(task, recommend, task, found, fitted.record, swept, certificate)
         document = conclude(task, found, fitted.record, advice)
         record = task.run.update(finished=provenance.now())
         tokens = task.run.path(TOKENS) if task.run.has(TOKENS) else None
         made = (advice.record, fitted.record, document, advice.sweep, fitted.reliability)
-        at_hand = Artefacts.of_values(record, *made, found.table(COLUMNS), rows.replies, tokens)
+        at_hand = Artefacts.of_values(record, *made, found.table(COLUMNS), replies, tokens)
         page = report(task, at_hand)
-        if rows.stopped is not None:
-            raise type(rows.stopped)(
-                f"{rows.stopped}; the answers that were bought until then are evaluated in {page}: what was not bought counts against the promise"
+        if stopped is not None:
+            raise type(stopped)(
+                f"{stopped}; the answers that were bought until then are evaluated in {page}: what was not bought counts against the promise"
             )
         return page, advice.record
 
@@ -391,5 +393,5 @@ def looked(task: TaskInput, held: Rows, found: Predictions, rows_as_given: pd.Da
         given = task.run.read_table(GRADED) if rows_as_given is None else rows_as_given
         whole = given.set_index("example_id").loc[list(held.example_id)].reset_index()
         held = replace(held, strong_correct=Rows.from_frame(whole).strong_correct)
-    contents = held.contents() if task.table is not None else task.contents(held.example_id)
-    return look(task.options.runs_dir, sketch(contents), question, target.delta)
+    seen = sketch(held.contents()) if task.table is not None else sketch_of(task.content_digests(held.example_id))
+    return look(task.options.runs_dir, seen, question, target.delta)

@@ -64,8 +64,9 @@ def _export_from_files(args: Args) -> None:
     for role in [role for role in task.roles if task.is_read_from_file(role)]:
         path, file, written = args.export_replies / f"{role}.jsonl", Recorded(task.services[role].source), 0
         with closing(file), atomic(path) as temporary, temporary.open("wb") as out:
-            for example in task.dataset.examples:
-                if task.wants(role, example) and (line := file.line(example.id)) is not None:
+            rows = task.dataset.examples
+            for name, split in zip(rows.ids(), rows.splits, strict=True):
+                if task.wants(role, split) and (line := file.line(name)) is not None:
                     out.write(line.rstrip(b"\r\n") + b"\n")
                     written += 1
         _out(args, f"wrote {written:,} replies to {path}")

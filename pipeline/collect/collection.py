@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -235,11 +236,11 @@ def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
         batch=[role for role, service in task.services.items() if service.batch],
         answer_bytes=_answer_bytes(task),
     )
-    said, certify = task.config.strong, sum(e.split == "certify" for e in task.dataset.examples)
+    said, certify = task.config.strong, task.dataset.examples.split_counts["certify"]
     if not isinstance(said, StrongAnswers) or task.config.target.kind in ("system_accuracy", "total_cost"):
         return found
     rate = said.rate(certify, task.config.requests_per_year)
-    asked = sum(e.split != "fit" for e in task.dataset.examples)
+    asked = len(task.dataset) - task.dataset.examples.split_counts["fit"]
     return estimates.sampled(found, sampled_calls.every_rate(certify, asked), rate)
 
 
@@ -250,9 +251,10 @@ def questions(task: TaskInput) -> list[Advice]:
 
 def _answer_bytes(task: TaskInput) -> float:
     """Length of a right answer, on average over the rows, or over the labels where rows have none: of kind choose, of one letter."""
-    told = [] if task.config.kind == "choose" else [e.label for e in task.dataset.examples if e.label is not None]
-    labels = told or task.config.answers or ("A",)
-    return sum(len(label.encode()) for label in labels) / len(labels)
+    counts = Counter() if task.config.kind == "choose" else task.dataset.examples.label_counts
+    told = {label: n for label, n in counts.items() if label is not None}
+    told = told or dict.fromkeys(task.config.answers or ("A",), 1)
+    return sum(n * len(label.encode()) for label, n in told.items()) / sum(told.values())
 
 
 def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[str, Any]:

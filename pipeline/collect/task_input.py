@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from cascade_threshold.answers import AnswerSet
 from cascade_threshold.signals import SIGNALS
 from pipeline import terminal
 from pipeline.collect.data import dataset as datasets
-from pipeline.collect.data.dataset import Dataset, Example
+from pipeline.collect.data.dataset import Dataset
+from pipeline.collect.data.examples import Example, TextsById
+from pipeline.collect.data.text_column import PIECE
 from pipeline.collect.providers import services
 from pipeline.collect.providers.service import Service
 from pipeline.collect.request import Request, letters, prompt_digest, request_for
@@ -136,9 +139,9 @@ class TaskInput:
         """Whether a role's replies are read from a file as they are needed: the store keeps what would have to be paid again."""
         return self.services[role].provider == "recorded" and not self.costs_money
 
-    def wants(self, role: str, example: Example) -> bool:
-        """Whether an answer of this role is wanted for a row, of a model or of people."""
-        return role == "cheap" or example.split in self._strong_splits
+    def wants(self, role: str, split: str) -> bool:
+        """Whether an answer of this role is wanted for the rows of a split, of a model or of people."""
+        return role == "cheap" or split in self._strong_splits
 
     @cached_property
     def _strong_splits(self) -> tuple[str, ...]:
@@ -151,7 +154,8 @@ class TaskInput:
     @cached_property
     def _requests(self) -> dict[str, list[Request]]:
         return {
-            role: [self._request(role, e) for e in self.dataset.examples if self.wants(role, e)] for role in self.roles
+            role: [self._request(role, e) for e in self.dataset.examples if self.wants(role, e.split)]
+            for role in self.roles
         }
 
     def request_ids(self, roles: Iterable[str], examples: Sequence[Example]) -> dict[str, dict[str, str]]:
@@ -165,7 +169,7 @@ class TaskInput:
             options = None if e.options is None else len(e.options)
             messages = next(iter(rendered.values())).messages(self.dataset.fields(e))
             for role, keys in rendered.items():
-                if self.wants(role, e):
+                if self.wants(role, e.split):
                     found[role][e.id] = keys.key(e.id, messages, options)
         return found
 
@@ -191,9 +195,9 @@ class TaskInput:
         )
 
     @property
-    def texts(self) -> dict[str, str] | None:
+    def texts(self) -> TextsById | None:
         """The text of each row by its id; None for a table of predictions, which has none."""
-        return None if self.table is not None else {e.id: "\n".join(e.texts) for e in self.dataset.examples}
+        return None if self.table is not None else TextsById(self.dataset.examples)
 
     @property
     def option_letters(self) -> dict[str, tuple[str, ...]] | None:
@@ -211,6 +215,13 @@ class TaskInput:
         """What tells these rows from others, whatever they are called and however they are written: their normalised texts."""
         texts = {e.id: datasets.normalised(e.texts) for e in self.dataset.examples}
         return [texts[example_id] for example_id in ids]
+
+    def content_digests(self, ids: Iterable[str]) -> Iterator[str]:
+        """sha256 of each of these rows' `contents`, in hex."""
+        examples, rest = self.dataset.examples, iter(ids)
+        while piece := list(islice(rest, PIECE)):
+            for content in examples.contents_at(examples.places.find(piece)).tolist():
+                yield content.hex()
 
     @property
     def asked(self) -> list[Any]:

@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from pipeline.decide.arrays import Flags, Ints
 
+AT_ONCE = 1 << 16
+"""Texts that are Python objects at a time, where they can be."""
+
 
 @dataclass(frozen=True, eq=False)
 class CodedTexts:
@@ -88,12 +91,17 @@ class CodedTexts:
         return CodedTexts(self.codes[which], self.values)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.tolist())
+        for start in range(0, len(self), AT_ONCE):
+            yield from self[start : start + AT_ONCE].tolist()
 
     def __contains__(self, text: object) -> bool:
         return bool(np.any(self == text))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if len(self.values) > len(self.codes):  # taken from more rows: most texts stand on none of these
+            found, known = np.full(len(self.codes), None, dtype=object), self.known
+            found[known] = self._told(self.codes[known])
+            return found.astype(object if dtype is None else dtype, copy=False)
         told = np.empty(len(self.values) + 1, dtype=object)  # None last, where the code -1 points
         told[: len(self.values)] = self._told(np.arange(len(self.values)))
         return told[self.codes].astype(object if dtype is None else dtype, copy=False)
@@ -155,7 +163,7 @@ class CodedTexts:
         number[places] = np.arange(len(places))
         return number[self.codes], places
 
-    def texts_at(self, places: Ints, at_once: int = 1 << 16) -> Iterator[Any]:
+    def texts_at(self, places: Ints, at_once: int = AT_ONCE) -> Iterator[Any]:
         """The texts at some places of `values`, made a part at a time."""
         for start in range(0, len(places), at_once):
             yield from self._told(places[start : start + at_once])

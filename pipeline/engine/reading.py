@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.collect.sending.role import SendReport
 from pipeline.collect.task_input import TaskInput
-from pipeline.config.vocabulary import ROLES
+from pipeline.config.vocabulary import ROLES, SPLITS
 from pipeline.decide.breakdown import reply_totals
 from pipeline.engine import engines, reply_stats, shards
 from pipeline.engine.manifest import Manifest
@@ -24,13 +24,29 @@ from pipeline.run import schemas
 from pipeline.run.directory import GRADED, REPLIES, Run
 from pipeline.run.record import Measured
 
+REPEATING = (
+    "role",
+    "state",
+    "segment",
+    "label",
+    *(f"{role}_{what}" for role in ROLES for what in ("answer", "status")),
+)
+"""Columns of few distinct texts, which are held as codes."""
+ALWAYS = (
+    "example_id",
+    "group",
+    "label",
+    *(f"{role}_{what}" for role in ROLES for what in ("answer", "status", "correct", "usd")),
+)
+"""Columns of graded rows that a frame has even where no row has a value."""
+
 
 @dataclass(frozen=True)
 class Graded:
     """Rows with both answers graded and every signal, and what the replies took."""
 
     frame: pd.DataFrame
-    """The columns of graded.parquet, and `split`."""
+    """The columns of graded.parquet that hold a value, and `split`."""
     facts: Measured | None = None
     """What was counted over the replies; None of a table of predictions."""
     replies: pa.Table | None = None
@@ -72,7 +88,8 @@ class Reading:
     def graded(self) -> Graded:
         """The rows as far as they were read; nothing is written."""
         found = self._results(GRADED)
-        return self._graded(pa.concat_tables([schemas.GRADED.empty_table(), *self._groups(GRADED, found)]))
+        rows = pa.concat_tables([schemas.GRADED.empty_table(), *self._groups(GRADED, found)])
+        return self._graded(rows.to_pandas())
 
     def written(self) -> Graded:
         """The rows and what the replies took; replies.parquet, tokens.parquet and graded.parquet are written."""
@@ -81,7 +98,9 @@ class Reading:
         found = {name: self._results(name) for name in shards.RESULTS}
         needed = {REPLIES: (*reply_totals.COLUMNS, "received_at"), GRADED: schemas.GRADED.names}
         held = {
-            name: schemas.merge(self._groups(name, found[name]), run.path(name), schema, metadata, needed.get(name, ()))
+            name: schemas.merge(
+                self._groups(name, found[name]), run.path(name), schema, metadata, needed.get(name, ()), coded=REPEATING
+            )
             for name, schema in shards.RESULTS.items()
         }
         from_files = {
@@ -89,11 +108,10 @@ class Reading:
         }
         if from_files:
             run.update(spending=from_files)
-        return self._graded(held[GRADED], held[REPLIES])
+        return self._graded(_frame(held.pop(GRADED)), held[REPLIES])
 
-    def _graded(self, rows: pa.Table, replies: pa.Table | None = None) -> Graded:
-        frame = rows.to_pandas()
-        frame["split"] = [e.split for e in self._task.dataset.examples]
+    def _graded(self, frame: pd.DataFrame, replies: pa.Table | None = None) -> Graded:
+        frame["split"] = pd.Categorical.from_codes(self._task.dataset.examples.split_codes, pd.Index(SPLITS))
         newest = None if replies is None else pc.max(replies["received_at"]).as_py()
         facts = reply_stats.total((manifest.facts for manifest in self._done), newest)
         if self._task.config.report.examples == "none":
@@ -110,18 +128,28 @@ class Reading:
 
     def _groups(self, artefact: str, parts: Iterable[list[str]]) -> Iterator[pa.Table]:
         """The artefact's row groups: the same, whether a part's replies were read at once or one after the other."""
-        start = 0
-        for paths in parts:
-            examples = self._task.dataset.examples[start : start + shards.SHARD]
-            start += len(examples)
+        for place, paths in enumerate(parts):
             if len(paths) == 1:
                 yield from schemas.row_groups(paths)
                 continue
             tables = [schemas.read_parts([path], shards.RESULTS[artefact]) for path in paths]
-            ids = pa.array([e.id for e in examples])
+            start = place * shards.SHARD
+            ids = pa.array([e.id for e in self._task.dataset.examples[start : start + shards.SHARD]])
             whole = _with_strong(tables) if artefact == GRADED else _in_order(pa.concat_tables(tables), ids)
             for first in range(0, len(whole), schemas.ROW_GROUP):
                 yield whole.slice(first, schemas.ROW_GROUP)
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """Graded rows as a frame, column by column, so that little is there twice; without columns that are null throughout, which
+    every stage takes as unknown."""
+    columns: dict[str, Any] = {}
+    for name in rows.column_names:
+        column, rows = rows[name], rows.drop_columns([name])
+        if column.null_count < len(column) or name in ALWAYS:
+            whole = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
+            columns[name] = whole.combine_chunks().to_pandas()
+    return pd.DataFrame(columns, copy=False)
 
 
 def _with_strong(tables: Sequence[pa.Table]) -> pa.Table:

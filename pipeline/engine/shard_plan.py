@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.collect.data.dataset import Example
+from pipeline.collect.data.examples import Example
 from pipeline.collect.providers.recorded import Recorded
 from pipeline.collect.store.response_store import ResponseStore, chunks
 from pipeline.collect.task_input import TaskInput
@@ -52,7 +52,9 @@ class ShardPlan:
         """
         roles = ("strong",) if alone else self.task.roles
         asked, human = {role: self._asked(role) for role in roles}, self.task.human
-        for place, examples in enumerate(chunks(self.task.dataset.examples, shards.SHARD)):
+        rows = self.task.dataset.examples
+        for place, start in enumerate(range(0, len(rows), shards.SHARD)):
+            examples = rows[start : start + shards.SHARD]
             if alone:
                 examples = [e for e in examples if e.id in (strong or ())]
             if not examples:
@@ -109,7 +111,7 @@ class ShardPlan:
             [e.segment for e in examples],
             [e.label for e in examples],
             [None if e.options is None else json.dumps(e.options) for e in examples],
-            [self.task.wants("strong", e) for e in examples],
+            [self.task.wants("strong", e.split) for e in examples],
         ]
         size = 0
         for role in ROLES:
@@ -170,7 +172,10 @@ def _fetch(task: TaskInput, role: str, stack: ExitStack) -> Fetch:
 def _from_file(task: TaskInput, role: str, stack: ExitStack) -> Fetch:
     file = Recorded(task.services[role].source)
     stack.callback(file.close)
-    file.require_match((e.id for e in task.dataset.examples if task.wants(role, e)), role)
+    rows = task.dataset.examples
+    file.require_match(
+        (name for name, split in zip(rows.ids(), rows.splits, strict=True) if task.wants(role, split)), role
+    )
     for note in file.notes():
         task.say(note)
-    return lambda examples: [raw_reply.recorded(file.line(e.id)) for e in examples]
+    return lambda examples: list(map(raw_reply.recorded, file.lines([e.id for e in examples])))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.run.directory import LOOKS
 
 SKETCH = 4096
 """Hashes kept of a set; a larger one is known by its smallest."""
+AT_ONCE = 1 << 16
 RELATED = 0.1
 """Share of the smaller set's rows from which on two sets are the same rows, looked at again."""
 UNKNOWN_DELTA = 0.1
@@ -32,7 +34,16 @@ class Look:
 
 def sketch(contents: Iterable[str]) -> list[str]:
     """The smallest hashes of the rows' contents, which tell how much two sets share."""
-    return sorted({hashlib.sha256(c.encode("utf-8", "surrogatepass")).hexdigest()[:16] for c in contents})[:SKETCH]
+    return sketch_of(hashlib.sha256(c.encode("utf-8", "surrogatepass")).hexdigest() for c in contents)
+
+
+def sketch_of(digests: Iterable[str]) -> list[str]:
+    """`sketch` of contents whose sha256 are known, in hex. What is not small is let go at once."""
+    found: list[str] = []
+    rest = iter(digests)
+    while piece := {digest[:16] for digest in islice(rest, AT_ONCE)}:
+        found = sorted(piece.union(found))[:SKETCH]
+    return found
 
 
 def look(runs_dir: Path, rows: list[str], question: str, delta: float) -> Look:

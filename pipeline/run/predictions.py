@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.config.vocabulary import LENGTHS, SIGNALS
 from pipeline.run import schemas
 from pipeline.run.directory import PREDICTIONS, Folder
 
@@ -72,6 +73,12 @@ class Predictions:
             if column in frame:
                 frame[column] = frame[column].astype(object).mask(without, None)
         return replace(self, frame=_with_drawn(frame, record), strong_sampling=dict(record))
+
+    @property
+    def decided(self) -> Predictions:
+        """The rows without the columns that only choose a confidence, which no later stage reads."""
+        names = [f"signal_{name}" for name in SIGNALS if name != "first_token"]
+        return replace(self, frame=self.frame.drop(columns=[*names, *LENGTHS], errors="ignore"))
 
     def write(self, folder: Folder) -> None:
         """Write predictions.parquet, with the signal in its metadata."""

@@ -227,13 +227,26 @@ def merge(
     schema: pa.Schema,
     metadata: Mapping[str, str],
     keep: Sequence[str] = (),
+    *,
+    coded: Sequence[str] = (),
 ) -> pa.Table:
-    """Put row groups of one schema together in a file. Returns the columns `keep`."""
-    kept = pa.schema([schema.field(name) for name in keep])
-    held = [kept.empty_table()]
+    """Put row groups of one schema together in a file. Returns the columns `keep`, of which those that are also in `coded` are
+    codes into their distinct values."""
+    codes = pa.dictionary(pa.int32(), pa.string())
+    kept = pa.schema([schema.field(n).with_type(codes) if n in coded else schema.field(n) for n in keep])
+    held, absent = [kept.empty_table()], dict[pa.DataType, pa.Array]()
     with table_writer(path, schema, metadata) as whole:
         for table in groups:
             whole.writer.write_table(table)
             if keep:
-                held.append(table.select(list(keep)).replace_schema_metadata(None))
+                held.append(pa.Table.from_arrays([_held(table[f.name], f.type, absent) for f in kept], schema=kept))
     return pa.concat_tables(held)
+
+
+def _held(column: pa.ChunkedArray, kind: pa.DataType, absent: dict[pa.DataType, pa.Array]) -> pa.ChunkedArray:
+    """A column of a row group as it is kept: all that are null throughout share their memory, which is in `absent`."""
+    if column.null_count == len(column):
+        if len(absent.get(kind, ())) < len(column):
+            absent[kind] = pa.nulls(max(len(column), ROW_GROUP), type=kind)
+        return pa.chunked_array([absent[kind].slice(0, len(column))])
+    return column.dictionary_encode() if pa.types.is_dictionary(kind) else column

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import heapq
 import json
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cascade_threshold.label_text import label_text
 from cascade_threshold.segment import BLANK
 from pipeline.collect.data.choice_reading import ChoiceReading, options_in
+from pipeline.collect.data.examples import Codes, Example, Examples
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
 from pipeline.collect.request import letters
 from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
-from pipeline.config.vocabulary import SPLITS
 from pipeline.errors import DataError
 from pipeline.run.digests import digest_of_list
 from pipeline.run.garbage import no_garbage_search
@@ -28,25 +33,11 @@ LONG_TEXT = 100_000
 Canonical = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row: what the prompt needs, and what is known about it."""
-
-    id: str
-    texts: tuple[str, ...]
-    """The prompt's columns, in the prompt's order."""
-    label: str | None
-    options: tuple[str, ...] | None
-    group: str
-    segment: str | None
-    split: str
-
-
 @dataclass(frozen=True)
 class Dataset:
     """All rows of a task and what was noticed while reading them."""
 
-    examples: list[Example]
+    examples: Examples
     columns: tuple[str, ...]
     digest: str
     health: dict[str, Any] = field(default_factory=dict)
@@ -60,8 +51,8 @@ class Dataset:
 
     def limited(self, n: int) -> Dataset:
         """The n rows with the smallest hashes, in their old order: the same n whatever else the file holds."""
-        keep = set(sorted((_hash(e.id), e.id) for e in self.examples)[:n])
-        kept = [e for e in self.examples if (_hash(e.id), e.id) in keep]
+        hashed = ((_hash(name), name, place) for place, name in enumerate(self.examples.ids()))
+        kept = self.examples.taken(sorted(place for _, _, place in heapq.nsmallest(n, hashed)))
         used = {
             **self.health,
             "used": len(kept),
@@ -98,7 +89,7 @@ def read(config: TaskConfig, canonical: Canonical) -> Dataset:
     reader = _Reader(config, table, text_columns, canonical)
     with no_garbage_search():
         for number, row in table.rows(list(dict.fromkeys(wanted.values()))):
-            if number == 1 or not reader.seen:
+            if number == 1 or not len(reader.examples):
                 _require_columns(table, number, row, wanted)
             reader.add(number, row)
         return reader.finish()
@@ -119,11 +110,15 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _digest_of(examples: Sequence[Example]) -> str:
+def _digest_of(examples: Iterable[Example]) -> str:
     total = hashlib.sha256()
     for e in examples:
-        total.update(digest_of_list(e.id, e.texts, e.label, e.options, e.group, e.segment).encode())
+        total.update(_digest(e))
     return total.hexdigest()
+
+
+def _digest(e: Example) -> bytes:
+    return digest_of_list(e.id, e.texts, e.label, e.options, e.group, e.segment).encode()
 
 
 def _require_columns(table: TableFile, number: int, row: dict[str, Any], wanted: dict[str, str]) -> None:
@@ -149,18 +144,15 @@ class _Reader:
         self.split = config.split
         self.text_columns, self.columns = text_columns, config.prompt.columns
         self.choices = ChoiceReading.of(table, self.spec.label, self.spec.options)
-        self.repeated_options = 0
-        self.seen: dict[str, int] = {}
-        self.examples: list[Example] = []
+        self.repeated_options = self.blank = self.long = 0
+        self.examples = Examples(len(self.columns), grouped=self.spec.group is not None)
         self.needed = tuple(c for c in (*text_columns, self.spec.label) if c)
-        self.exact: set[tuple[str, ...]] = set()
-        self.copies = self.blank = self.long = 0
-        self.label_of: dict[str, str | None] = {}
-        """The first label of each content; below, the contents that have another too, and those in two splits."""
-        self.conflicting: set[str] = set()
-        self.split_of: dict[str, str] = {}
-        self.leaked: set[str] = set()
-        self.duplicates: list[tuple[str, int, int]] = []
+        self.numbers = array("q")
+        """Line or row number of each row."""
+        self.exact = array("q")
+        """A hash of each row's texts as they stand."""
+        self.total = hashlib.sha256()
+        """Over the digests of the rows, where these name their ids."""
 
     def add(self, number: int, row: dict[str, Any]) -> None:
         for column in self.needed:
@@ -174,20 +166,19 @@ class _Reader:
                 f"{a}. {o}" for a, o in zip(letters(len(options)), options, strict=True)
             )
         texts = tuple([by_name[c] for c in self.columns])
-        self.copies += texts in self.exact
-        self.exact.add(texts)
         self.blank += not all(map(str.strip, texts))
         self.long += max(map(len, texts), default=0) > LONG_TEXT
         label = self._label(number, row, options)
-        key = _hash(normalised(texts))
-        group = self._plain(number, self.spec.group, row) if self.spec.group else key
-        split = split_of(group, self.split)
-        if self.label_of.setdefault(key, label) != label:
-            self.conflicting.add(key)
-        if self.spec.group and self.split_of.setdefault(key, split) != split:
-            self.leaked.add(key)
+        content = hashlib.sha256(normalised(texts).encode("utf-8", "surrogatepass"))
+        group = self._plain(number, self.spec.group, row) if self.spec.group else content.hexdigest()
         segment = self._plain(number, self.spec.segment, row, blank=BLANK) if self.spec.segment else None
-        self.examples.append(Example(self._id(number, row, texts), texts, label, options, group, segment, split))
+        name, split = self._id(number, row, texts), split_of(group, self.split)
+        example = Example(name, texts, label, options, group, segment, split)
+        if self.spec.id:
+            self.total.update(_digest(example))
+        self.examples.add(example, content.digest())
+        self.numbers.append(number)
+        self.exact.append(hash(texts))
 
     def _text(self, number: int, column: str, value: Any) -> str:
         if isinstance(value, str):
@@ -222,17 +213,8 @@ class _Reader:
                 raise DataError(
                     f"{self.table.where(number)}: id {name!r} holds half a character (a lone surrogate), which no database can store; fix the row"
                 )
-            if name in self.seen:
-                self.duplicates.append((name, self.seen[name], number))
-        else:
-            # copies get a number, so that a file of copies still has one id per row
-            name = base = _hash("\x1f".join(texts))[:24]
-            repeat = 1
-            while name in self.seen:
-                repeat += 1
-                name = f"{base}-{repeat}"
-        self.seen.setdefault(name, number)
-        return name
+            return name
+        return _hash("\x1f".join(texts))[:24]
 
     def _options(self, number: int, row: dict[str, Any]) -> tuple[str, ...] | None:
         if not self.spec.options:
@@ -292,28 +274,49 @@ class _Reader:
         return found
 
     def finish(self) -> Dataset:
-        if self.duplicates:
-            shown = "; ".join(f"{n!r} at {self.table.unit}s {a} and {b}" for n, a, b in self.duplicates[:5])
-            raise DataError(
-                f"{self.table.path}: {len(self.duplicates)} duplicate ids: {shown}; ids in column {self.spec.id!r} must be unique"
-            )
-        if not self.examples:
+        rows = self.examples
+        rows.close()
+        if not len(rows):
             raise DataError(f"{self.table.path}: no rows; a dataset needs labeled rows below its header")
-        n = len(self.examples)
+        if self.spec.id:
+            self._require_distinct_ids()
+        else:  # copies get a number, so that a file of copies still has one id per row
+            rows.number_repeated_ids()
+        n, content = len(rows), rows.content_codes
+        contents = int(content.max()) + 1
         health = {
             "rows": n,
             "used": n,
             "excluded": {},
-            "splits": {s: sum(e.split == s for e in self.examples) for s in SPLITS},
-            "duplicate_texts": self.copies,
-            "duplicate_texts_normalised": n - len(self.label_of),
-            "conflicting_labels": len(self.conflicting),
-            "leaked_between_splits": len(self.leaked),
+            "splits": rows.split_counts,
+            "duplicate_texts": self._copies(content),
+            "duplicate_texts_normalised": n - contents,
+            "conflicting_labels": _told_apart(content, rows.label_codes),
+            "leaked_between_splits": _told_apart(content, rows.split_codes) if self.spec.group else 0,
             "blank_texts": self.blank,
             "long_texts": self.long,
             "repeated_options": self.repeated_options,
-            "groups": len({e.group for e in self.examples}),
+            "groups": int(rows.group_codes.max()) + 1 if self.spec.group else contents,
             "grouped_by": self.spec.group or "content",
-            "labels": dict(sorted(Counter(e.label or "(none)" for e in self.examples).items())),
+            "labels": dict(sorted((label or "(none)", count) for label, count in rows.label_counts.items())),
         }
-        return Dataset(self.examples, self.columns, _digest_of(self.examples), health)
+        return Dataset(rows, self.columns, self.total.hexdigest() if self.spec.id else _digest_of(rows), health)
+
+    def _require_distinct_ids(self) -> None:
+        if twice := list(self.examples.places.repeated()):
+            places = ((name, self.numbers[first], self.numbers[again]) for name, first, again in twice[:5])
+            shown = "; ".join(f"{name!r} at {self.table.unit}s {first} and {again}" for name, first, again in places)
+            raise DataError(
+                f"{self.table.path}: {len(twice)} duplicate ids: {shown}; ids in column {self.spec.id!r} must be unique"
+            )
+
+    def _copies(self, content: Codes) -> int:
+        """Rows whose texts are, to the letter, those of an earlier one: of one content and one hash."""
+        pairs = pd.DataFrame({"content": content, "exact": np.frombuffer(self.exact, dtype=np.int64)})
+        return int(pairs.duplicated().sum())
+
+
+def _told_apart(content: Codes, said: Codes) -> int:
+    """Contents of which some rows say another thing than others."""
+    pairs = pd.DataFrame({"content": content, "said": said}).drop_duplicates()
+    return int((pairs["content"].value_counts() > 1).sum())

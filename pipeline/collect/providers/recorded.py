@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cascade_threshold.completion import interruption
+from pipeline.collect.data.id_places import IdPlaces
+from pipeline.collect.data.text_column import PIECE, TextColumn
 from pipeline.collect.providers import recorded_line
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.recorded_line import parsed, row_id
@@ -35,7 +38,7 @@ class Recorded:
 
     The file's lines are {"custom_id": example id, "response": {"status_code": 200, "body": chat completion}}. Of
     two lines with one id a reply goes before an error, and equal ones count once; a line of another shape is a failed row.
-    Only the places of the lines are held in memory. Raises DataError for two different replies of one row, and for a file
+    Only the ids and the places of the lines are held in memory. Raises DataError for two different replies of one row, and for a file
     without any.
     """
 
@@ -44,8 +47,10 @@ class Recorded:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.address = self.path.name
-        self._places: dict[str, int] = {}
-        """By row id, the number of its line, from 0."""
+        self._ids = TextColumn()
+        """The row id of each line; None where it names none."""
+        self._counts: dict[int, int] = {}
+        """Of a row whose first line does not count, the line that does, by the number of the first, from 0."""
         self._offsets = array("Q", [0])
         """Where each line begins, and the end."""
         self.duplicates: list[str] = []
@@ -66,33 +71,38 @@ class Recorded:
         return f"recorded/{file_digest(self.path)[:12]}"
 
     def _read(self) -> None:
-        offset, why = 0, ""
+        offset, why, piece = 0, "", list[str | None]()
         try:
             with self.path.open("rb") as lines:
                 for number, line in enumerate(lines):
                     offset += len(line)
                     self._offsets.append(offset)
-                    if not line.isspace():
-                        custom_id, problem = row_id(line)
-                        if custom_id is None:
-                            self.unreadable.append(number + 1)
-                            why = why or f"line {number + 1}: {problem}"
-                        elif self._places.setdefault(custom_id, number) != number:
-                            self._again(custom_id, number, parsed(line)[1])
+                    custom_id, problem = (None, "") if line.isspace() else row_id(line)
+                    if problem:
+                        self.unreadable.append(number + 1)
+                        why = why or f"line {number + 1}: {problem}"
+                    piece.append(custom_id)
+                    if len(piece) == PIECE:
+                        self._ids.add(piece)
+                        piece = []
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot be read ({error.strerror}); `replies` of the config names the file of recorded replies"
             ) from None
-        if not self._places:
+        self._ids.add(piece)
+        self._places = IdPlaces(self._ids)
+        if not len(self._places):
             raise DataError(
                 f'{self.path}: holds no replies{f" ({why})" if why else ""}; expected lines of {{"custom_id": ..., "response": {{...}}}}'
             )
+        for custom_id, first, number in self._places.repeated():
+            self._again(custom_id, first, number)
 
-    def _again(self, custom_id: str, number: int, response: dict[str, Any]) -> None:
+    def _again(self, custom_id: str, first: int, number: int) -> None:
         """A further line of a row."""
-        known = self._places[custom_id]
+        known = self._counts.get(first, first)
         before, content = _content(parsed(self._line(known))[1])
-        success, mine = _content(response)
+        success, mine = _content(parsed(self._line(number))[1])
         if before and success and content != mine:
             raise DataError(
                 f"{self.path}:{number + 1}: another reply of {custom_id!r} than on line {known + 1}; "
@@ -102,7 +112,7 @@ class Recorded:
         if before != success:
             self.recovered.append(custom_id)
         if success and not before:
-            self._places[custom_id] = number
+            self._counts[first] = number
 
     def notes(self) -> list[str]:
         """Notices about the file, a sentence each."""
@@ -122,27 +132,40 @@ class Recorded:
 
     def require_match(self, example_ids: Iterable[str], role: str) -> None:
         """Raise DataError when the file holds none of the wanted rows: both spellings are shown."""
-        wanted = list(example_ids)
-        if wanted and not any(example_id in self._places for example_id in wanted):
-            mine = ", ".join(map(repr, list(self._places)[:3]))
+        first, rest = list[str](), iter(example_ids)
+        while piece := list(islice(rest, PIECE)):
+            first = first or piece[:3]
+            if (self._places.find(piece) >= 0).any():
+                return
+        if first:
+            mine = ", ".join(map(repr, islice(self._distinct(), 3)))
             raise DataError(
-                f"{self.path}: none of its ids is a row's: the file has {mine}, the dataset has {', '.join(map(repr, wanted[:3]))}; "
+                f"{self.path}: none of its ids is a row's: the file has {mine}, the dataset has {', '.join(map(repr, first))}; "
                 f"name the column with the file's ids as dataset.id, or another file as {role}.replies"
             )
 
-    def missing(self, example_ids: Iterable[str]) -> list[str]:
+    def missing(self, example_ids: Sequence[str]) -> list[str]:
         """Wanted ids that the file lacks."""
-        return [example_id for example_id in example_ids if example_id not in self._places]
+        return [name for name, place in zip(example_ids, self._places.find(example_ids), strict=True) if place < 0]
 
     def unknown(self, example_ids: Iterable[str]) -> list[str]:
         """Ids of the file that no row has."""
         wanted = set(example_ids)
-        return [custom_id for custom_id in self._places if custom_id not in wanted]
+        return [custom_id for custom_id in self._distinct() if custom_id not in wanted]
+
+    def _distinct(self) -> Iterator[str]:
+        again = {number for _, _, number in self._places.repeated()}
+        told = enumerate(custom_id for piece in self._ids.pieces() for custom_id in piece)
+        return (custom_id for number, custom_id in told if custom_id is not None and number not in again)
+
+    def lines(self, example_ids: Sequence[str]) -> list[bytes | None]:
+        """The lines that tell of some rows; None for a row that the file lacks."""
+        places = self._places.find(example_ids).tolist()
+        return [None if place < 0 else self._line(self._counts.get(place, place)) for place in places]
 
     def line(self, example_id: str) -> bytes | None:
         """The line that tells of a row; None when the file lacks it."""
-        number = self._places.get(example_id)
-        return None if number is None else self._line(number)
+        return self.lines([example_id])[0]
 
     def _line(self, number: int) -> bytes:
         if self._handle is None:

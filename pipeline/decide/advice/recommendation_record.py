@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.pricing import Price
+from pipeline.config.vocabulary import ROLES
 from pipeline.decide.advice.findings import of_ranking, of_usual_rules
 from pipeline.decide.advice.reply_warnings import ReplyCounts
 from pipeline.decide.advice.warnings import gravest_first
 from pipeline.decide.arrays import Floats
 from pipeline.decide.calibration import readings
+from pipeline.decide.coded_texts import CodedTexts
 from pipeline.decide.curves.at_threshold import mix_weights
 from pipeline.decide.curves.baselines import baselines
 from pipeline.decide.curves.caching import caching
@@ -120,7 +122,7 @@ def _caching(
     split = told["usd_per_1000"].split or "certify"
     part = rows.of(split)
     return caching(
-        frame[frame["split"] == split],
+        _columns(frame, split, [f"{role}_{what}" for role in ROLES for what in ("usd", "cached_tokens")]),
         escalated=~accepted(part.confidence, found.threshold),
         asks_cheap=found.threshold is not None,
         prices=spending.prices,
@@ -135,9 +137,9 @@ def _routed(rows: Rows, texts: Mapping[str, str], labeled: bool, seed: int) -> F
     """What the text router says of each row that figures are of, (n,), NaN elsewhere; None where there is none."""
     fit, scored = rows.of("fit"), rows.split.isin((shown_split(rows.split), "certify"))
     every, said = rows.take(scored), np.full(len(rows), np.nan)
-    told = [texts[i] for i in every.example_id]
+    told = _Told(every.example_id, texts)
     scores = (
-        router_scores([texts[i] for i in fit.example_id], 1 - fit.outcome(labeled), told, seed=seed)
+        router_scores(_Told(fit.example_id, texts), 1 - fit.outcome(labeled), told, seed=seed)
         if len(fit)
         else cross_fitted_scores(told, 1 - every.outcome(labeled), every.group, seed=seed)
     )
@@ -145,6 +147,24 @@ def _routed(rows: Rows, texts: Mapping[str, str], labeled: bool, seed: int) -> F
         return None
     said[scored] = scores
     return said
+
+
+@dataclass(frozen=True)
+class _Told(Sequence[str]):
+    """The texts of some rows, made as they are asked for."""
+
+    ids: CodedTexts
+    texts: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, which: int) -> str: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[str]: ...
+    def __getitem__(self, which: int | slice) -> str | list[str]:
+        return [self.texts[i] for i in self.ids[which]] if isinstance(which, slice) else self.texts[self.ids[which]]
 
 
 def _usual_rules(
@@ -167,9 +187,15 @@ def _first_token(frame: pd.DataFrame, split: str) -> Floats | None:
     """The first token's probability on the rows of a split; None where it is the confidence itself, or is not known."""
     if "signal_first_token" not in frame:
         return None
-    columns = frame[frame["split"] == split]
+    columns = _columns(frame, split, ["signal_first_token", "confidence"])
     first, confidence = (columns[name].to_numpy(dtype=np.float64) for name in ("signal_first_token", "confidence"))
     return None if np.isnan(first).all() or np.array_equal(first, confidence, equal_nan=True) else first
+
+
+def _columns(frame: pd.DataFrame, split: str, names: Sequence[str]) -> pd.DataFrame:
+    """Those of some columns that there are, on the rows of a split."""
+    there, inside = frame[[name for name in names if name in frame]], (frame["split"] == split).to_numpy()
+    return there if inside.all() else there[inside]
 
 
 def _baselines(

@@ -6,14 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from pipeline.decide.advice.number_text import counted
+from pipeline.decide.arrays import Ints
 from pipeline.decide.target import Goal
 from pipeline.decide.testing.sample_size import fewest_rows
 
 
 def fault(
     split: Sequence[str],
-    group: Sequence[str | None],
+    group: npt.ArrayLike,
     shares: Mapping[str, float],
     goal: Goal,
     *,
@@ -23,16 +28,14 @@ def fault(
 ) -> str | None:
     """Why no promise can come of rows with these splits and groups, with the remedy; None where one can.
 
-    `shares`: of each split, as the config wants them. A split that is wanted must have rows; where groups have several rows
+    `group` (n,): name or number of each row's, None where it is one by itself; `shares`: of each split, as the config wants them. A split that is wanted must have rows; where groups have several rows
     they are what a promise counts, so the certify split must have as many as a flawless set would need. Where answers are
     `paid` for, that holds of single rows too; what costs nothing is evaluated, and says what is missing. `rate`: share of the
     rows whose strong answers are bought.
     """
-    rows = Counter(split)
-    groups = {
-        name: len({g if g is not None else i for i, (g, s) in enumerate(zip(group, split, strict=True)) if s == name})
-        for name in shares
-    }
+    rows, part = Counter(split), np.asarray(split, dtype=object)
+    number = pd.factorize(np.asarray(group))[0]
+    groups = {name: _distinct(number[part == name]) for name in shares}
     several = sum(groups.values()) < len(split)
     for name, share in shares.items():
         if share > 0 and not rows[name]:
@@ -66,6 +69,11 @@ def fault(
         "without a single error: label more rows, ask for less, or try the models without a promise by --limit "
         f"{rows['certify']}"
     )
+
+
+def _distinct(number: Ints) -> int:
+    """Groups of rows with these numbers; each -1 is one by itself."""
+    return len(np.unique(number[number >= 0])) + int((number < 0).sum())
 
 
 def rare_floor(
