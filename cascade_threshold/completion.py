@@ -125,9 +125,9 @@ def parse(body: Mapping[str, Any] | str | bytes) -> Reply:
 
 
 def unwrapped(body: dict[str, Any]) -> dict[str, Any]:
-    """The completion in ``{"result": ...}``, or the body itself."""
+    """The completion in ``{"result": ...}``, or the body itself; of an error beside a result it is the error that counts."""
     inner = body.get("result")
-    return inner if isinstance(inner, dict) and "choices" not in body else body
+    return inner if isinstance(inner, dict) and "choices" not in body and not body.get("error") else body
 
 
 def is_empty(choice: Mapping[str, Any]) -> bool:
@@ -148,9 +148,7 @@ def choice_of(body: dict[str, Any]) -> dict[str, Any] | str:
         return STREAMING
     choices = body.get("choices")
     if not choices and body.get("error"):
-        error = body["error"]
-        filtered = isinstance(error, dict) and error.get("code") == "content_filter"
-        return {"finish_reason": "content_filter"} if filtered else ERROR_BODY
+        return {"finish_reason": "content_filter"} if _is_filter(body["error"]) else ERROR_BODY
     if choices is None and ("choices" not in body or kind == "response"):
         if "output" in body and (kind == "response" or isinstance(body["output"], list)):
             return RESPONSES_API
@@ -164,6 +162,10 @@ def choice_of(body: dict[str, Any]) -> dict[str, Any] | str:
         return body if known else {} if kind in ("chat.completion", "text_completion") else NOT_A_COMPLETION
     first = _first_choice(choices)
     return STREAMING if "delta" in first and "message" not in first else first
+
+
+def _is_filter(error: Any) -> bool:
+    return isinstance(error, dict) and error.get("code") == "content_filter"
 
 
 def _first_choice(choices: Any) -> dict[str, Any]:
@@ -187,10 +189,10 @@ def _read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
     if not text or text.isspace() or finish in TOOL_CALLED:
         text = _tool_answer(message) or text
     problem: str | None = None
-    if finish in WITHHELD or (not text and _was_filtered(choice.get("content_filter_results"))):
-        problem = FILTERED
-    elif choice and (finish in INTERRUPTED or not _plain(body, choice)) and interruption(body):
+    if (finish in INTERRUPTED or not _plain(body, choice)) and interruption(body):
         problem = ERROR_BODY
+    elif finish in WITHHELD or (not text and _was_filtered(choice.get("content_filter_results"))):
+        problem = FILTERED
     elif not choice:
         problem = NO_CHOICES
     elif not text and message.get("refusal"):
@@ -239,10 +241,13 @@ def _plain(body: dict[str, Any], choice: dict[str, Any]) -> bool:
 def interruption(body: Mapping[str, Any]) -> str:
     """Why the body of a completion is not a reply, although it may contain part of one; empty when it is one.
 
-    Causes: an error beside the choices or within one, or a finish_reason that means the service aborted.
+    Causes: an error beside the choices or within one, or a finish_reason that means the service aborted. An answer that was
+    withheld is none: it would be withheld again.
     """
     choice = _first_choice(body.get("choices")) or body
     finish = choice.get("finish_reason")
+    if (isinstance(finish, str) and finish in WITHHELD) or (not body.get("choices") and _is_filter(body.get("error"))):
+        return ""
     for found in (choice.get("error"), body.get("error")):
         if found:
             message = found.get("message") or found.get("code") if isinstance(found, dict) else found

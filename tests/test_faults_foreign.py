@@ -12,8 +12,9 @@ import zlib
 import pytest
 from asking import rows
 from fake_provider import FakeProvider, http, raw
-from foreign_input import altered
-from hypothesis import given
+from foreign_input import ODD, altered
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cascade_threshold import completion
 from pipeline.collect.providers import bounded
@@ -175,7 +176,16 @@ GOOD = {
 }
 
 
-@given(altered(GOOD))
+WITHHELD = {"code": "content_filter", "message": "withheld"}
+BROKEN_OFF = [*ODD, WITHHELD, "content_filter", "abort", "chat.completion.chunk", "response", {"delta": {}}]
+
+
+@example({**GOOD, "choices": True, "error": True})
+@example({**GOOD, "choices": [{**GOOD["choices"][0], "finish_reason": "content_filter"}], "error": "late"})
+@example({"error": WITHHELD})
+@example({"error": WITHHELD, "choices": [3]})
+@example({"result": GOOD, "error": {"message": "late"}})
+@given(st.one_of(altered(GOOD, BROKEN_OFF), altered({"result": GOOD, "error": None}, BROKEN_OFF)))
 def test_rows_08_10_what_is_kept_as_a_reply_is_one_that_can_be_read(value) -> None:
     kept = judge_body(value, "here").state == "ok"
     assert kept == (
@@ -198,6 +208,9 @@ def test_rows_08_10_what_is_kept_as_a_reply_is_one_that_can_be_read(value) -> No
         ({"object": "chat.completion", "usage": {}}, "ok", "empty"),
         ({**GOOD, "choices": []}, "ok", "empty"),
         ({**GOOD, "choices": [{"finish_reason": "SAFETY", "message": {"content": None}}]}, "ok", ""),
+        ({"error": WITHHELD}, "ok", ""),
+        ({**GOOD, "choices": [None], "error": "overloaded"}, "invalid", "interrupted"),
+        ({"result": GOOD, "error": "overloaded"}, "invalid", "error_body"),
         ({**GOOD, "choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "No."}}]}, "ok", ""),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from cascade_threshold import json_text
-from cascade_threshold.completion import choice_of, interruption, is_empty, unwrapped, usage_of
+from cascade_threshold.completion import ERROR_BODY, choice_of, interruption, is_empty, unwrapped, usage_of
 from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request
@@ -108,18 +108,13 @@ def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is not a JSON object")
     kept = KEPT if usage is NO_USAGE else None
     usage = usage_of(value) if usage is None else usage
-    if value.get("error") and not value.get("choices"):
-        return Outcome(
-            Action.RETRY,
-            "invalid",
-            "error_body",
-            f"{message_of(value)} (status 200: is a proxy in the way, or {address} wrong?)",
-            usage,
-        )
     body = unwrapped(value)
+    choice = choice_of(body)
+    if choice == ERROR_BODY:
+        said = f"{message_of(body)} (status 200: is a proxy in the way, or {address} wrong?)"
+        return Outcome(Action.RETRY, "invalid", "error_body", said, usage)
     if broken := interruption(body):
         return Outcome(Action.RETRY, "invalid", "interrupted", f"the service broke off ({broken})", usage)
-    choice = choice_of(body)
     if isinstance(choice, str):
         said = f"the reply is no chat completion ({choice}): is {address} that of such a service?"
         return Outcome(Action.RETRY_ONCE, "invalid", "not_a_completion", said, usage)
