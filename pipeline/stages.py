@@ -151,10 +151,9 @@ def graded(task: TaskInput) -> Graded:
         if not task.run.has(REPLIES) and all(map(task.is_read_from_file, task.roles)):
             raise UsageError(f"{task.config.task}: no reply of the cheap model was read; run the stage `collect` first")
         return lazy_collection.read(task) if lazy_collection.sampled(task) else reading.read(task, task.run)
-    said = task.config.predictions or PredictionsTable()
-    frame = predictions_file.read(
-        task.table, task.split, task.answers, confidence=said.confidence, columns=said.columns
-    )
+    said = (task.config.predictions or PredictionsTable()).model_dump(include={"confidence", "columns"})
+    labeled = task.config.target.kind != "agree_with_strong"
+    frame = predictions_file.read(task.table, task.split, task.answers, **said, labeled=labeled)
     predictions.write(frame, task.run, GRADED, schemas.GRADED)
     return Graded(frame)
 

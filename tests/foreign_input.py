@@ -46,6 +46,7 @@ ODD: list[Any] = [
     10**18,
     10**30,
     10**299,
+    10**400,
     float("nan"),
     float("inf"),
     float("-inf"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -81,14 +82,16 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (CONFIG.replace("temperature: 0", "logit_bias: {5: 1}"), "which is not text; put it in quotes"),
         (
             CONFIG.replace("within: 0.05", "within: little"),
-            "odd.yaml:9: target.within: 'little' is not a number; it must be between 0 and 1",
+            "odd.yaml:9: target.within: 'little' is not a number; it must be between 0.000001 and",
         ),
         (CONFIG.replace("within: 0.05", "within: '0.05'"), "'0.05' is not a number; write it without quotes"),
         (CONFIG + "seed: !!python/object/apply:os.system [echo]\n", "odd.yaml:10: holds a tag"),
         (CONFIG + "labels: [a, b]\n", "found duplicate key"),
         (nested(400), "nested deeper"),
-        ("- a\n- b\n", "a config is a mapping"),
-        ("a: \x07\n", "not valid YAML"),
+        ("- a\n- b\n", "this file holds a list"),
+        ("", "this file holds nothing"),
+        ("some words\n", "this file holds 'some words'"),
+        ("b: 1\na: \x07\n", "odd.yaml:2: holds the character U+0007, which YAML cannot hold"),
         (CONFIG + "description: " + "x" * 600_000, "more than 500,000 bytes"),
     ],
 )
@@ -97,16 +100,33 @@ def test_row_76_a_config_beyond_the_limits_is_refused_by_line_key_and_rule(estim
     assert (code, said in err) == (2, True), err
 
 
+def test_row_76_an_anchor_that_is_set_anew_is_yaml_and_no_warning(estimate) -> None:
+    twice = CONFIG.replace("within: 0.05", "within: &a 0.05") + "seed: &a 5\nmax_failure_rate: 0.05\n"
+    assert estimate(config=twice) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        ("target.within=abc", "target.within: 'abc' is not a number; it must be between 0 and 1 (0 and 1 excluded)"),
-        ("target.within=2", "target.within: 2 is out of range; it must be between 0 and 1"),
-        ("target.certainty=.nan", "nan is not a finite number; it must be between 0.5 and 1 (1 excluded)"),
+        ("target.within=abc", "target.within: 'abc' is not a number; it must be between 0.000001 and 0.999999"),
+        ("target.within=2", "target.within: 2 is out of range; it must be between 0.000001 and 0.999999"),
+        ("target.within=1e-300", "target.within: 1e-300 is out of range"),
+        ("target.certainty=0.9999999999999999", "it must be between 0.5 and 0.999999"),
+        ("cheap.usd_per_request=1e308", "1e+308 is out of range; it must be between 0 and 1,000,000,000"),
+        (
+            "cheap.usd_per_hour={price: 1, requests_per_hour: 1e-300, as_of: 2026-01-01, source: x}",
+            "1e-300 is out of range",
+        ),
+        ("target={kind: total_cost, usd_per_error: {a: {b: 1e300}}}", "usd_per_error.a.b: 1e+300 is out of range"),
+        ("review_after_days=999999", "999999 is out of range"),
+        ("looks.planned=999999", "between 1 and 10,000"),
+        ("seed=-1", "seed: -1 is out of range; it must be at least 0"),
+        ("task=" + "a" * 65, "at most 64 of them"),
+        ("target.certainty=.nan", "nan is not a finite number; it must be between 0.5 and 0.999999"),
         ("seed=1.5", "seed: 1.5 is not a whole number"),
-        ("looks.planned=0", "0 is out of range; it must be at least 1"),
-        ("target.usd_per_error=abc", "target.usd_per_error: 'abc' is not a number; it must be above 0"),
-        ("cheap.usd_per_million_tokens.input=-1", "-1 is out of range; it must be at least 0"),
+        ("looks.planned=0", "0 is out of range; it must be between 1 and 10,000"),
+        ("target.usd_per_error=abc", "target.usd_per_error: 'abc' is not a number; it must be between"),
+        ("cheap.usd_per_million_tokens.input=-1", "-1 is out of range; it must be between 0 and"),
         ("cheap.usd_per_million_tokens.as_of=soon", "'soon' is not a date; write year-month-day, such as 2026-11-22"),
         ("cheap.usd_per_million_tokens.as_of=2026-02-30", "'2026-02-30' is neither a date nor a number"),
         ("cheap=5", "cheap: 5 is not a mapping; write its keys such as model, provider"),
@@ -162,6 +182,11 @@ DATASETS = {
     "wide_csv": ("rows_csv", (",".join(map(str, range(WIDE))) + "\n").encode() * 3, "200,000 columns"),
     "wide_parquet": ("rows_parquet", lambda: parquet(pa.table({str(i): [1] for i in range(20_000)})), "20,000 columns"),
     "parquet_bomb": ("rows_parquet", lambda: bomb(), "column 'text' unpacks to 100,"),
+    "gzip_csv": ("rows_csv", gzip.compress(b"id,text,label\n"), "rows.csv: is compressed (gzip); unpack it"),
+    "gzip_jsonl": ("rows_jsonl", gzip.compress(ROWS.encode()), "rows.jsonl: is compressed (gzip); unpack it"),
+    "sheet": ("rows_csv", b"PK\x03\x04\x14\x00sheet1.xml", "rows.csv: is an archive or a spreadsheet (zip)"),
+    "parquet_csv": ("rows_csv", lambda: parquet(pa.table({"id": ["a"]})), "rows.csv: is a Parquet file; rename it"),
+    "a_nul": ("rows_csv", b"id,text,label\na,b\x00 caf\xe9,spam\n", "rows.csv:2: not UTF-8: byte"),
     "no_parquet": ("rows_parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "damaged, or not a Parquet file"),
 }
 

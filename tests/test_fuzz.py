@@ -89,6 +89,9 @@ TABLE = [
         "strong_answer": "ab"[i % 2],
         "cheap_usd": 0.1,
         "strong_usd": 1.0,
+        "cheap_s": 0.2,
+        "strong_status": "ok",
+        "signal_mean": 0.5,
         "group": f"g{i}",
         "segment": "x",
         "split": ["fit", "certify", "test"][i % 3],
@@ -150,6 +153,32 @@ IMPORTS: dict[str, Any] = {
         ]
     },
 }
+
+NUMBERS = [
+    *(
+        f"target={{kind: {kind}, {name}"
+        for kind, name in (
+            ("match_strong", "within"),
+            ("agree_with_strong", "within"),
+            ("accepted_accuracy", "at_least"),
+            ("system_accuracy", "at_least"),
+            ("budget", "escalation_rate"),
+            ("budget", "usd_per_1000"),
+            ("total_cost", "usd_per_error"),
+        )
+    ),
+    *(
+        "target.certainty",
+        "target.label_floors.a",
+        "looks.planned",
+        "review_after_days",
+        "seed",
+        "dataset.prevalence.a",
+    ),
+    *("volume.requests_per_month", "max_failure_rate", "max_unreadable", "dataset.split.fit", "cheap.usd_per_request"),
+    *("strong.usd_per_million_tokens.output", "strong.usd_per_million_tokens.batch_discount"),
+]
+"""Where a config holds a number; a target, up to its number."""
 
 fuzzed = settings(
     max_examples=max(5, settings.default.max_examples // 10),
@@ -223,6 +252,18 @@ class TestConfig:
     def test_overrides(self, project, key, value) -> None:
         folders = put(project)
         documented(["estimate", str(project / "odd.yaml"), "--set", f"{key}={value}", *folders])
+
+    @settings(fuzzed, max_examples=max(3, fuzzed.max_examples // 4))
+    @given(
+        st.sampled_from(NUMBERS),
+        st.sampled_from([1e-320, 1e-300, 1e-9, 0.999999999999, 1, 7, 10**9, 10**17, 1e200, 1e308, -1e-300, -1]),
+    )
+    def test_numbers_up_to_the_report(self, project, key, value) -> None:
+        folders = put(project, table_jsonl=lines(TABLE))
+        words = ["evaluate", str(project / "odd.yaml"), "--predictions", str(project / "table.jsonl"), "--quiet"]
+        end = "}" if key.startswith("target={") else ""
+        code, _, err = documented([*words, "--set", f"{key}{':' if end else '='} {value}{end}", *folders])
+        assert code or not err, "a report without a number that is none"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ class Judge(Part):
     """The label that means yes; known without it: yes, true, relevant, 1."""
     negative: StrictStr | None = None
     """The other label; needed beside `positive` where `labels` is left out."""
-    grades: dict[StrictStr, Annotated[Number, Field(ge=0)]] | None = None
+    grades: dict[StrictStr, Annotated[Number, Field(ge=0, le=1_000_000)]] | None = None
     """Gain of every label where relevance is graded; the largest means yes unless `positive` says otherwise."""
 
     @field_validator("positive", "negative", mode="before")

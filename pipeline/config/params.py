@@ -28,7 +28,7 @@ def require_params(params: dict[str, Any]) -> None:
         most = params.get(name)
         if most is not None and (type(most) is not int or not 1 <= most < 10**9):
             raise ValueError(
-                f"{name} is {most!r}: it limits the tokens of a reply and must be a whole number of at least 1"
+                f"{name} is {most!r}: it limits the tokens of a reply and must be a whole number of at least 1 and below 1,000,000,000"
             )
 
 

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt
 
+from pipeline.config.limits import MOST_DOLLARS
+
 Number = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
+Dollars = Annotated[StrictInt | StrictFloat, Field(ge=0, le=MOST_DOLLARS, allow_inf_nan=False)]
 Share = Annotated[StrictInt | StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
 
 

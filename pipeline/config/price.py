@@ -6,17 +6,18 @@ from typing import Annotated
 
 from pydantic import Field, StrictStr
 
-from pipeline.config.part import Day, Number, Part
+from pipeline.config.limits import MOST_REQUESTS
+from pipeline.config.part import Day, Dollars, Number, Part
 
 
 class TokenPrice(Part):
     """Dollars per million tokens as of a day. 0 is a price."""
 
-    input: Annotated[Number, Field(ge=0)]
+    input: Dollars
     """Of the prompt's tokens."""
-    output: Annotated[Number, Field(ge=0)]
+    output: Dollars
     """Of the reply's tokens, reasoning included."""
-    cached_input: Annotated[Number, Field(ge=0)] | None = None
+    cached_input: Dollars | None = None
     """Of the part of a prompt that the service had cached; left out: what other input costs."""
     as_of: Day
     """Day on which the price was read."""
@@ -29,9 +30,9 @@ class TokenPrice(Part):
 class HourPrice(Part):
     """Dedicated hardware: dollars of an hour, and how many requests share it."""
 
-    price: Annotated[Number, Field(ge=0)]
+    price: Dollars
     """Dollars of an hour."""
-    requests_per_hour: Annotated[Number, Field(gt=0)]
+    requests_per_hour: Annotated[Number, Field(ge=0.001, le=MOST_REQUESTS)]
     """Requests answered in an hour of production."""
     as_of: Day
     """Day on which the price was read."""

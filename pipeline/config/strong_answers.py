@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictStr, field_validator, model_validator
 
+from pipeline.config.limits import MOST_REQUESTS
 from pipeline.config.names import SplitName
-from pipeline.config.part import Number, Part
+from pipeline.config.part import Dollars, Number, Part
 
 SAMPLES = (0.5, 0.25, 0.1)
 """Rates of the coin by which strong answers may be bought."""
@@ -19,7 +20,7 @@ class StrongAnswers(Part):
 
     sample: StrictStr | Number = "all"
     """all, or the rate of the coin that decides which right cheap answers are looked at for wins: 0.5, 0.25, 0.1, or auto."""
-    requests_per_year: Annotated[Number, Field(gt=0)] | None = None
+    requests_per_year: Annotated[Number, Field(gt=0, le=MOST_REQUESTS)] | None = None
     """What production sends, for sample: auto; left out: 12 x volume.requests_per_month."""
 
     @field_validator("sample")
@@ -77,7 +78,7 @@ class Human(Part):
 
     human: Literal[True]
     """People are the strong side."""
-    usd_per_request: Annotated[Number, Field(ge=0)]
+    usd_per_request: Dollars
     """What one of their answers costs."""
     splits: tuple[SplitName, ...] | None = None
     """Splits whose rows they answer; left out: those of which an answer is read."""

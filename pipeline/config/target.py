@@ -8,9 +8,10 @@ from pydantic import StrictStr, model_validator
 
 from pipeline.config.names import TargetName
 from pipeline.config.part import Number, Part
-from pipeline.config.target_rules import LIMITS, require_fields
+from pipeline.config.target_rules import ERROR_COST, LIMITS, require_fields
 
 Floor = Annotated[Number, LIMITS["label_floors"]]
+_ErrorCost = Annotated[Number, ERROR_COST]
 
 
 class Target(Part):
@@ -27,7 +28,7 @@ class Target(Part):
     usd_per_1000: Annotated[Number, LIMITS["usd_per_1000"]] | None = None
     """budget: most dollars for 1,000 requests."""
     usd_per_error: (
-        Annotated[Number, LIMITS["usd_per_error"]] | dict[StrictStr, Number | dict[StrictStr, Number]] | None
+        Annotated[Number, LIMITS["usd_per_error"]] | dict[StrictStr, _ErrorCost | dict[StrictStr, _ErrorCost]] | None
     ) = None
     """total_cost: what an error costs; one number, or by true label, or by true label and answer given."""
     certainty: Annotated[Number, LIMITS["certainty"]] = 0.9

@@ -7,11 +7,15 @@ from typing import Any
 
 from annotated_types import Interval
 
-from pipeline.config.limits import holds, out_of_range
+from pipeline.config.limits import MOST_DOLLARS, holds, out_of_range
 from pipeline.config.vocabulary import TARGETS
 
-_SHARE = Interval(gt=0, lt=1)
-_PRICE = Interval(gt=0)
+FINEST = 0.000001
+"""No number of rows that anybody has can tell a smaller share from none."""
+_SHARE = Interval(ge=FINEST, le=1 - FINEST)
+_PRICE = Interval(gt=0, le=MOST_DOLLARS)
+ERROR_COST = Interval(ge=-MOST_DOLLARS, le=MOST_DOLLARS)
+"""Of one kind of error among several: some may even be welcome."""
 LIMITS = {
     "within": _SHARE,
     "at_least": _SHARE,
@@ -20,10 +24,10 @@ LIMITS = {
     "usd_per_error": _PRICE,
     "label_floors": _SHARE,
     "segment_floors": _SHARE,
-    "delta": _SHARE,
-    "certainty": Interval(ge=0.5, lt=1),
+    "delta": Interval(gt=0, lt=1),
+    "certainty": Interval(ge=0.5, le=1 - FINEST),
 }
-"""Bounds of a target's numbers; of a mapping, those of each of its numbers. Costs of single errors have none."""
+"""Bounds of a target's numbers; of a mapping, those of each of its numbers. Costs of single errors have `ERROR_COST`."""
 NUMBERS = tuple(dict.fromkeys(name for needed in TARGETS.values() for name in needed))
 """Numbers of which a kind takes exactly one of its own."""
 FLOORED = ("match_strong", "accepted_accuracy", "system_accuracy")
@@ -49,14 +53,15 @@ def require_range(given: Mapping[str, Any]) -> None:
     """Raise ValueError for the first number that lies outside its bounds."""
     for name, limits in LIMITS.items():
         for place, value in _numbers(name, given.get(name)):
-            if not holds(value, limits):
-                raise ValueError(f"{place}: {out_of_range(value, limits)}")
+            bounds = ERROR_COST if "." in place and name == "usd_per_error" else limits
+            if not holds(value, bounds):
+                raise ValueError(f"{place}: {out_of_range(value, bounds)}")
 
 
 def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
     """The numbers that have bounds, each with where it stands."""
     if isinstance(value, Mapping):
-        for key, part in value.items() if not place.startswith("usd") else ():
+        for key, part in value.items():
             yield from _numbers(f"{place}.{key}", part)
     elif value is not None:
         yield place, value

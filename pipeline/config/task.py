@@ -23,9 +23,10 @@ from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price, price_of
 from pipeline.config import providers
 from pipeline.config.judge import Judge
+from pipeline.config.limits import MOST_REQUESTS
 from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName
 from pipeline.config.params import require_params
-from pipeline.config.part import Number, Part, Share
+from pipeline.config.part import Dollars, Part, Share
 from pipeline.config.price import HourPrice, TokenPrice
 from pipeline.config.prompt import Prompt
 from pipeline.config.split import FITTED_SIGNALS, Split, layout, strong_splits
@@ -82,7 +83,7 @@ class Model(Part):
     """Whether the server is told to allow only the row's answers; production then sends the same."""
     usd_per_million_tokens: TokenPrice | None = None
     """One of the three prices must stand; those that stand add up."""
-    usd_per_request: Annotated[Number, Field(ge=0)] | None = None
+    usd_per_request: Dollars | None = None
     """Instead of a price of tokens, or beside it."""
     usd_per_hour: HourPrice | None = None
     """Dedicated hardware."""
@@ -180,14 +181,14 @@ class Report(Part):
 class Looks(Part):
     """How often growing rows will be asked for a certificate: certainty is shared over so many looks."""
 
-    planned: Annotated[StrictInt, Field(ge=1)]
+    planned: Annotated[StrictInt, Field(ge=1, le=10_000)]
     """Each look is tested at its share of the error probability."""
 
 
 class Volume(Part):
     """What production sends, so that the page can speak of dollars a month."""
 
-    requests_per_month: Annotated[StrictInt, Field(gt=0)]
+    requests_per_month: Annotated[StrictInt, Field(gt=0, le=MOST_REQUESTS)]
     """Requests in a month of production."""
 
 
@@ -236,13 +237,13 @@ class TaskConfig(Part):
     """Share of strong replies that may be no answer of the set before nothing that compares with the strong model is promised."""
     looks: Looks | None = None
     """Plan of looks at growing rows."""
-    review_after_days: Annotated[StrictInt, Field(gt=0)] = 90
+    review_after_days: Annotated[StrictInt, Field(gt=0, le=36_500)] = 90
     """After so many days the policy says that it is due for review."""
     volume: Volume | None = None
     """What production sends."""
     report: Report = Report()
     """What the page may contain."""
-    seed: StrictInt = 20
+    seed: Annotated[StrictInt, Field(ge=0)] = 20
     """Seed of everything random."""
 
     _source: Path = PrivateAttr(default=Path("config.yaml"))
@@ -256,7 +257,7 @@ class TaskConfig(Part):
     @classmethod
     def _name(cls, task: str) -> str:
         if not re.fullmatch(r"[a-z0-9_]{1,64}", task):
-            raise ValueError("a task's name is made of a-z, 0-9 and _ only (it names folders)")
+            raise ValueError("a task's name is made of a-z, 0-9 and _ only, at most 64 of them (it names folders)")
         return task
 
     @field_validator("labels")

@@ -61,8 +61,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
     text = _text(path)
     tree = yaml_text.read(text, str(path))
     if not isinstance(tree, CommentedMap):
+        held = "nothing" if tree is None else "a list" if isinstance(tree, list) else f"{str(tree)[:40]!r}"
         raise ConfigError(
-            f"{path}: a config is a mapping of keys such as `task:` and `dataset:`, this file holds {type(tree).__name__}"
+            f"{path}: a config is a mapping of keys such as `task:` and `dataset:`, this file holds {held}"
         )
     plain = yaml_text.plain(tree)
     for item in overrides:

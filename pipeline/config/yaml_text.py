@@ -10,14 +10,16 @@ tags      none: `!!str 01` is written "01"
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+from ruamel.yaml.reader import ReaderError
 
 from pipeline.errors import ConfigError
 
@@ -36,7 +38,9 @@ def read(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: {len(text):,} characters; it may have at most {MOST_BYTES:,}")
     try:
         scalars = _bounded(text, where)
-        return YAML(typ="rt").load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML lets an anchor be set anew
+            return YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         problem = str(error.problem).split(" with value")[0]
@@ -46,6 +50,11 @@ def read(text: str, where: str) -> Any:
         place = f"{where}:{mark.line + 1}" if mark else where
         raise ConfigError(
             f"{place}: not valid YAML: {error.problem or error.context}; check indentation, colons and quotes there"
+        ) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"{where}:{line}: holds the character U+{ord(text[error.position]):04X}, which YAML cannot hold; remove it"
         ) from None
     except YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None

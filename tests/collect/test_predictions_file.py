@@ -101,6 +101,12 @@ def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> N
         ("confidence,cheap_correct\n0.5,1\n-0.2,0\n0.3,1\n", r"t\.csv:3: confidence is -0\.2"),
         ("confidence,cheap_correct,cheap_usd\n0.5,1,0.1\n0.4,1,-0.1\n", r"t\.csv:3: cheap_usd is -0\.1"),
         ("confidence,cheap_correct,strong_usd\n0.5,1,inf\n", r"t\.csv:2: strong_usd is inf"),
+        (
+            "confidence,cheap_correct,strong_usd\n0.5,1,1e200\n",
+            r"t\.csv:2: strong_usd is 1e\+200; dollars .* at most 1,000,000,000",
+        ),
+        ("confidence,cheap_correct,cheap_s\n0.5,1,fast\n", r"t\.csv:2: cheap_s is 'fast', not a number"),
+        ("confidence,cheap_correct,strong_s\n0.5,1,-3\n", r"t\.csv:2: strong_s is -3\.0; seconds are not below 0"),
         ("sep=;\nconfidence;cheap_correct\n0.5;maybe\n", r"t\.csv:3: cheap_correct is 'maybe'"),
         ("confidence,cheap_correct\n0.5,maybe\n", r"t\.csv:2: cheap_correct is 'maybe'"),
         ("score,cheap_correct\n0.5,1\n", r"no column 'confidence'.*score.*predictions: \{columns"),
@@ -112,6 +118,42 @@ def test_row_75_typed_columns_of_parquet_are_read_like_text(tmp_path: Path) -> N
 def test_row_75_what_cannot_be_used_is_named_with_its_remedy(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read(table(tmp_path, text), SPLIT)
+
+
+def test_row_75_columns_that_bear_the_names_of_our_own_are_read_where_they_are_what_these_are(tmp_path: Path) -> None:
+    """Times and statuses are used; another tool's statuses, and whatever else an artefact has columns for, is left out."""
+    text = (
+        "confidence,cheap_correct,cheap_s,strong_s,cheap_status,strong_status,coin,drawn,signal_mean,cheap_cached_tokens\n"
+        "0.5,1,0.25,,success,out_of_set,heads,x,high,many\n0.4,0,1,2,error,,tails,y,low,few\n"
+    )
+    frame = read(table(tmp_path, text), SPLIT)
+    assert frame["cheap_s"].tolist() == [0.25, 1.0]
+    assert math.isnan(frame["strong_s"].iloc[0])
+    assert frame["cheap_status"].tolist() == ["ok", "ok"]
+    assert frame["strong_status"].iloc[0] == "out_of_set"
+    assert not {"coin", "drawn", "signal_mean", "cheap_cached_tokens"} & set(frame)
+
+
+def test_row_75_two_answers_without_a_label_are_enough_for_agreement_alone(tmp_path: Path) -> None:
+    path = table(tmp_path, "confidence,Label,cheap_answer,strong_answer\n0.5,a,a,a\n0.4,b,a,b\n")
+    assert "cheap_correct" not in read(path, SPLIT)
+    with pytest.raises(
+        DataError, match=r"cheap_answer together with label \(for the target agree.*columns here: confidence, Label"
+    ):
+        read(path, SPLIT, labeled=True)
+
+
+def test_row_75_a_number_of_hundreds_of_digits_is_none_that_is_used(tmp_path: Path) -> None:
+    path = table(tmp_path, f'{{"confidence": {"9" * 400}, "cheap_correct": 1}}\n', "t.jsonl")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: .*a whole number of 400 digits"):
+        read(path, SPLIT)
+
+
+def test_row_75_a_column_that_a_parquet_table_has_twice_is_refused_as_in_csv(tmp_path: Path) -> None:
+    twice = pa.table([[0.5, 0.4], [0.6, 0.7], [True, False]], ["confidence", "confidence", "cheap_correct"])
+    pq.write_table(twice, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"column 'confidence' appears twice; rename one"):
+        read(tmp_path / "t.parquet", SPLIT)
 
 
 def test_row_75_per_cents_and_logprobs_are_converted_when_they_are_named(tmp_path: Path) -> None:

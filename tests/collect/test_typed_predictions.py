@@ -75,8 +75,8 @@ def test_both_readers_make_the_same_rows(
     ("more", "said"),
     [
         ({"confidence": 1.5}, "confidence is 1.5"),
-        ({"cheap_usd": -1.0}, "dollars are finite and not below 0"),
-        ({"strong_usd": np.inf}, "dollars are finite"),
+        ({"cheap_usd": -1.0}, "dollars are not below 0"),
+        ({"strong_usd": np.inf}, "dollars are not below 0"),
         ({"example_id": "twice"}, "duplicate ids"),
         ({"example_id": " "}, "example_id is blank"),
         ({"split": "train"}, "split is 'train'"),

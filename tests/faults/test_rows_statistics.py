@@ -59,9 +59,9 @@ class Table:
         places = ["--runs-dir", str(self.folder / "runs"), "--reports-dir", str(self.folder / "reports")]
         return call([command, str(self.config), *places, *options])
 
-    def evaluate(self) -> Table:
-        code, out, err = self("evaluate", "--quiet", "--json")
-        assert code == 0, err
+    def evaluate(self, *options: str) -> Table:
+        code, out, err = self("evaluate", "--quiet", "--json", *options)
+        assert (code, err) == (0, "")
         artefacts_match_their_schemas(self.folder)
         self.printed: dict[str, Any] = json.loads(out)
         self.page = Path(self.printed["report"]).read_text()
@@ -226,6 +226,29 @@ def test_row_50_where_the_strong_model_has_no_answer_both_are_compared_on_the_ro
     full = Table(tmp_path / "full" / "t", SPREAD, cheap.tolist(), filled, target).evaluate()
     for name in ("threshold", "verdict"):
         assert found.json("policy.json")[name] == full.json("policy.json")[name]
+
+
+ENDS_OF_RANGES = [
+    ["target.within=0.000001", "target.certainty=0.999999", "looks.planned=10000", "review_after_days=36500"],
+    ["target.within=0.999999", "target.certainty=0.5", "volume.requests_per_month=1000000000000000", "seed=0"],
+    ["target={kind: accepted_accuracy, at_least: 0.000001}"],
+    ["target={kind: total_cost, usd_per_error: 1000000000}"],
+    ["target={kind: total_cost, usd_per_error: {ham: {spam: -1e9}, spam: 1e9}}"],
+    ["target={kind: budget, escalation_rate: 0.000001}"],
+    ["target={kind: budget, usd_per_1000: 1e-300}"],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ENDS_OF_RANGES, ids=lambda settings: settings[0])
+def test_row_76_numbers_at_the_ends_of_what_a_config_may_say_end_in_a_report(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    rng = np.random.default_rng(8)
+    right = [bool(x) for x in rng.random(N) < 0.9]
+    found = Table(tmp_path / "t", SPREAD, right, [True] * N, WITHIN).evaluate(*(f"--set={s}" for s in settings))
+    assert " nan " not in shown(found.page).lower()
+    assert " inf " not in shown(found.page).lower()
 
 
 # Row 52: what is exported decides as the tables do

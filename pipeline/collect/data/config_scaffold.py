@@ -73,7 +73,7 @@ def propose(
     Raises UsageError for an invalid name, DataError when the table has no closed set of answers.
     """
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
-        raise UsageError(f"{name!r}: a task's name is made of a-z, 0-9 and _ only")
+        raise UsageError(f"{name!r}: a task's name is made of a-z, 0-9 and _ only, at most 64 of them")
     path = _from(source, config_folder)
     if label is None and not text and (given := predictions_config.propose(name, source, path)) is not None:
         return Proposal(*given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import exp, inf, isnan, nan
+from math import exp, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from cascade_threshold.answer_set import AnswerSet
+from cascade_threshold.answers import STATUSES
 from cascade_threshold.label_text import fold, label_text, truth_of
 from pipeline.collect.data import table_answers, typed_predictions
 from pipeline.collect.data.dataset import split_of
 from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
+from pipeline.config.limits import MOST_DOLLARS, MOST_SECONDS
 from pipeline.config.split import Split
 from pipeline.config.vocabulary import ROLES, SPLITS
 from pipeline.errors import DataError
@@ -36,9 +38,18 @@ COLUMNS = (
     "split",
 )
 """Columns that are used where they are there; `predictions.columns` of the config maps other names to them."""
+FURTHER = ("cheap_s", "strong_s", "cheap_status", "strong_status")
+"""Used too: seconds, and statuses where they are ours. Whatever else a table holds is left out."""
 PARTS = ("certify", "fit", "test")
 MISSING = {"nan", "<na>"}
 """Texts that pandas makes of a missing value."""
+AMOUNTS = {
+    "cheap_usd": ("dollars", MOST_DOLLARS),
+    "strong_usd": ("dollars", MOST_DOLLARS),
+    "cheap_s": ("seconds", MOST_SECONDS),
+    "strong_s": ("seconds", MOST_SECONDS),
+}
+"""The unit and the largest value of each column of amounts."""
 ROUNDING = 1e-6
 """A probability at most this far outside [0, 1] is a rounding error, and clipped."""
 SCALE = 10
@@ -54,11 +65,13 @@ def read(
     *,
     confidence: str = "probability",
     columns: Mapping[str, str] | None = None,
+    labeled: bool = False,
 ) -> pd.DataFrame:
-    """Read and check a table of predictions. Needs confidence, and cheap_correct (or cheap_answer and label).
+    """Read and check a table of predictions. Needs confidence, and cheap_correct (or cheap_answer and label); unless it must be
+    `labeled`, both answers do.
 
-    example_id (else the row's number), strong_correct (or strong_answer), cheap_usd, strong_usd, group, segment and split are
-    used where they are there; rows without a split are placed by the hash of their group. `confidence`: how it is
+    example_id (else the row's number), strong_correct (or strong_answer), cheap_usd, strong_usd, cheap_s, strong_s, group, segment
+    and split are used where they are there; rows without a split are placed by the hash of their group. `confidence`: how it is
     written, "probability", "percent" or "logprob"; `columns`: the table's own name of a column, by ours; `answers`: the
     closed set, else the labels that occur. Raises DataError with row, value, rule and remedy.
     """
@@ -68,11 +81,8 @@ def read(
         _check_direction(frame, path)
         return _grouped(frame, split, str(path))
     frame, places, decimal = _table(path, columns or {})
-    if "confidence" not in frame:
-        raise DataError(
-            f"{path}: no column 'confidence'; columns here: {columns_shown(frame.columns, '{}')}; "
-            "name it with predictions: {columns: {confidence: ...}} in the config"
-        )
+    _require_columns(frame, path, labeled)
+    frame = frame[[c for c in frame.columns if c in COLUMNS or (c in FURTHER and _is_ours(c, frame[c]))]].copy()
     if "example_id" not in frame:
         frame.insert(0, "example_id", [f"row-{number}" for number in range(1, len(frame) + 1)])
     frame["example_id"] = [_text(v, "example_id", place) for v, place in zip(frame["example_id"], places, strict=True)]
@@ -81,10 +91,10 @@ def read(
         raise DataError(
             f"{path}: {len(twice)} duplicate ids in example_id, for example {twice.iloc[0]!r}; ids must be unique"
         )
-    for column in ("confidence", "cheap_usd", "strong_usd"):
+    for column in ("confidence", *AMOUNTS):
         if column in frame:
             frame[column] = [number(v, column, place, decimal) for v, place in zip(frame[column], places, strict=True)]
-    _check_dollars(frame, places)
+    _check_amounts(frame, places)
     frame["confidence"] = _probabilities(frame["confidence"].to_numpy(np.float64), confidence, places)
     spelling = _spelled(frame, answers, places, path)
     for role in ROLES:
@@ -111,8 +121,29 @@ def _table(path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[s
             )
     named = {theirs: ours for ours, theirs in columns.items()}
     frame = frame.drop(columns=[ours for ours in columns if ours in frame and ours not in named]).rename(columns=named)
-    frame = frame.drop(columns=[c for c in frame.columns if c == ""])
     return frame, [table.where(number) for number, _ in numbered], table.delimiter == ";"
+
+
+def _require_columns(frame: pd.DataFrame, path: Path, labeled: bool) -> None:
+    here = columns_shown([c for c in frame.columns if c], "{}")
+    if "confidence" not in frame:
+        raise DataError(
+            f"{path}: no column 'confidence'; columns here: {here}; "
+            "name it with predictions: {columns: {confidence: ...}} in the config"
+        )
+    known = frame.columns.intersection(["cheap_correct", "cheap_answer", "label", "strong_answer"])
+    graded = "cheap_correct" in known or {"cheap_answer", "label"} <= set(known)
+    if not graded and (labeled or not {"cheap_answer", "strong_answer"} <= set(known)):
+        agree = " (for the target agree_with_strong the two answers are enough)" if labeled else ""
+        raise DataError(
+            f"{path}: needs a column cheap_correct, or cheap_answer together with label{agree}; columns here: {here}; "
+            "name it with predictions: {columns: ...} in the config"
+        )
+
+
+def _is_ours(column: str, values: pd.Series) -> bool:
+    """Whether a further column is what its name means here: a status that is none of ours is another tool's."""
+    return column.endswith("_s") or all(_blank(value) or value in STATUSES for value in values)
 
 
 def _blank(value: Any, *, label: bool = False) -> bool:
@@ -147,16 +178,16 @@ def number(value: Any, column: str, place: str, decimal_comma: bool) -> float:
             text = text.replace(",", ".")  # no confidence has thousands
     try:
         return float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{place}: {column} is {value!r}, not a number; leave it blank where it is unknown") from None
 
 
-def _check_dollars(frame: pd.DataFrame, places: list[str]) -> None:
-    for column in ("cheap_usd", "strong_usd"):
+def _check_amounts(frame: pd.DataFrame, places: list[str]) -> None:
+    for column, (unit, most) in AMOUNTS.items():
         for value, place in zip(frame.get(column, ()), places, strict=False):
-            if value < 0 or value == inf:
+            if value < 0 or value > most:
                 raise DataError(
-                    f"{place}: {column} is {value!r}; dollars are finite and not below 0, or blank where unknown"
+                    f"{place}: {column} is {value!r}; {unit} are not below 0 and at most {most:,}, or blank where unknown"
                 )
 
 
@@ -246,10 +277,6 @@ def _correct(frame: pd.DataFrame, role: str, places: list[str], path: Path, spel
             else isinstance(a, str) and folded(a) == folded(y)
             for a, y, said in zip(frame[answer], frame["label"], status, strict=True)
         ]
-    elif role == "cheap" and not {"cheap_answer", "strong_answer"} <= set(frame.columns):
-        raise DataError(
-            f"{path}: needs a column cheap_correct, or cheap_answer together with label; columns here: {columns_shown(frame.columns, '{}')}"
-        )
     else:
         return
     frame[name] = pd.array(found, dtype="boolean")

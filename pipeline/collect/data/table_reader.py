@@ -25,6 +25,17 @@ MOST_COLUMNS = 10_000
 """Of a table; a file that is wider was transposed, or is no table of rows."""
 MOST_LINE = 64_000_000
 """Bytes of one row of a .jsonl file."""
+OTHERS = {
+    b"\x1f\x8b": "is compressed (gzip); unpack it",
+    b"BZh": "is compressed (bzip2); unpack it",
+    b"\xfd7zXZ": "is compressed (xz); unpack it",
+    b"\x28\xb5\x2f\xfd": "is compressed (zstd); unpack it",
+    b"PK\x03\x04": "is an archive or a spreadsheet (zip); unpack it, or save the sheet as CSV",
+    b"PAR1": "is a Parquet file; rename it to .parquet",
+    b"ARROW1": "is an Arrow file; write it as Parquet",
+    b"SQLite format 3": "is an SQLite database; write its table as CSV",
+}
+"""How files begin that are taken for text, and what to do with them."""
 MOST_NAMED = 40
 """Columns that a message lists."""
 
@@ -119,11 +130,17 @@ class TableFile:
         except Exception as error:  # each service raises errors of its own, whose texts may repeat the address
             raise DataError(f"{self.path}: cannot be read: {type(error).__name__}: {redact(str(error))}") from None
 
+    def _require_text(self, start: bytes) -> None:
+        for signature, told in OTHERS.items():
+            if start.startswith(signature):
+                raise DataError(f"{self.path}: {told}")
+
     def _text(self, raw: bytes, start: int, line: int) -> str:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in raw[:64] else "not UTF-8"
+            wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff") or 3 * raw[:64].count(0) > len(raw[:64])
+            kind = "UTF-16" if wide else "not UTF-8"
             raise DataError(
                 f"{self.path}:{line}: {kind}: byte {start + error.start} is {raw[error.start]:#04x}; save the file as UTF-8"
             ) from None
@@ -133,6 +150,8 @@ class TableFile:
         # readline of an fsspec file takes no limit, so such a line is measured when it is there
         lines = handle if "://" in self._address else iter(partial(handle.readline, MOST_LINE + 1), b"")
         for number, raw in enumerate(lines, 1):
+            if number == 1:
+                self._require_text(raw)
             if len(raw) > MOST_LINE:
                 raise DataError(
                     f"{self.path}:{number}: a line of more than {MOST_LINE:,} bytes; each line holds one row"
@@ -161,6 +180,7 @@ class TableFile:
     def _csv(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         csv.field_size_limit(sys.maxsize)
         raw = handle.read()
+        self._require_text(raw)
         lines = io.StringIO(self._text(raw, 0, 1).removeprefix("\ufeff"), newline="") if _decodes(raw) else None
         if lines is None:
             good = _valid_prefix(raw)
@@ -243,6 +263,8 @@ class TableFile:
                     f"{self.path}: {said}; write long or repeated texts in smaller row groups, or with a dictionary"
                 )
             names = file.schema_arrow.names
+            if twice := [name for name, n in Counter(names).items() if n > 1]:
+                raise DataError(f"{self.path}: column {twice[0]!r} appears twice; rename one")
             wanted = [c for c in columns if c in names] if columns is not None else names
             binary, classes = self._binary(file.schema_arrow), _class_names(file.schema_arrow)
             number = 0

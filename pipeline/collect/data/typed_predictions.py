@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.config.limits import MOST_DOLLARS
 from pipeline.config.vocabulary import SPLITS
 from pipeline.run import parquet_size
 
@@ -71,7 +72,7 @@ def _is_valid(found: pa.Table) -> bool:
     if "split" in found.column_names and not pc.all(pc.is_in(found["split"], pa.array(SPLITS))).as_py():
         return False
     for name in ("cheap_usd", "strong_usd"):
-        if name in found.column_names and not _within(found[name], 0.0, np.finfo(np.float64).max):
+        if name in found.column_names and not _within(found[name], 0.0, MOST_DOLLARS):
             return False
     return _within(found["confidence"], 0.0, 1.0)
 
