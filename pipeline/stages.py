@@ -118,6 +118,7 @@ def require_parts(task: TaskInput) -> None:
         human=task.human is not None,
         paid=task.costs_money,
         rate=_bought(task, split.count("certify")),
+        named=task.config.dataset is not None and task.config.dataset.group is not None,
     ) or parts.absent_segment(segment, split, goal)
     if found is None and task.costs_money:
         found = parts.rare_floor(examples.labels, segment, split, goal)

@@ -30,6 +30,14 @@ def test_fewer_groups_than_a_flawless_set_would_need():
     assert fault(split, few, SHARES, Goal("total_cost", 0.1, usd_per_error=1.0), human=False) is None
 
 
+def test_groups_that_are_copies_of_a_text_are_called_that():
+    copies = fault(["certify"] * 80, ["same"] * 80, {"certify": 1.0}, GOAL, human=False, named=False)
+    assert "80 rows of 1 different text, and target match_strong needs at least 46 different ones" in copies
+    assert "dataset.group" not in copies
+    empty = fault(["certify"] * 80, ["same"] * 80, {"certify": 0.5, "test": 0.5}, GOAL, human=False, named=False)
+    assert "rows with the same text are one group and stay in one split: label more groups" in empty
+
+
 @pytest.mark.parametrize("delta", [0.1, 0.1 / 12])
 def test_paid_rows_that_could_not_certify_if_all_were_right_are_refused(delta: float):
     """What is refused is never certified, if every row is right; at the usual certainty the next row is enough."""

@@ -53,6 +53,26 @@ REFUSED = {
     "row_38": ("d.jsonl", lines({"id": "x1", "text": "again", "label": "spam"}), "'x1' at lines 1 and 3"),
     "row_40-null": ("d.jsonl", lines({"id": "a", "text": "b", "label": None}), "d.jsonl:1: the label is blank"),
     "row_40-NaN": ("d.jsonl", lines({"id": "a", "text": "b", "label": float("nan")}), "d.jsonl:1"),
+    "row_38-long": (
+        "d.jsonl",
+        lines(*({"id": "z" * 100_000, "text": f"again {i}", "label": "spam"} for i in range(2))),
+        f"'{'z' * 77}...' at lines 1 and 2",
+    ),
+    "row_38-many": (
+        "d.jsonl",
+        lines(*({"id": f"x{i}", "text": f"again {i}", "label": "spam"} for i in range(7))),
+        "7 duplicate ids: " + "; ".join(f"'x{i}' at lines {i + 1} and {i + 8}" for i in range(5)) + "; ids in column",
+    ),
+    "row_39": (
+        "d.jsonl",
+        lines(*({"id": f"m{i}", "text": "one", "label": "spam"} for i in range(60)), then=0),
+        "60 rows of 1 different text",
+    ),
+    "row_41-long": (
+        "d.jsonl",
+        lines({"id": "a", "text": "b", "label": "s" * 1_000_000}),
+        f"label '{'s' * 77}...' is not",
+    ),
     "row_41": ("d.jsonl", lines({"id": "a", "text": "b", "label": "spma"}), "did you mean 'spam'?"),
     "row_44-utf16": ("d.csv", "id,text,label\na,b,spam\n".encode("utf-16"), "UTF-16"),
     "row_44-latin1": ("d.csv", b"id,text,label\na,caf\xe9,spam\n", "byte"),
@@ -79,12 +99,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("row", REFUSED)
-def test_rows_36_38_40_41_44_45_bad_data_ends_before_a_request_leaves(run: FaultRun, row: str) -> None:
+def test_rows_36_38_39_40_41_44_45_bad_data_ends_before_a_request_leaves(run: FaultRun, row: str) -> None:
     name, content, said = REFUSED[row]
     use(run, name, content)
     ended = run(NOWHERE, "collect")
     assert ended.code == 2, ended
     assert said in ended.err
+    assert len(ended.err) < 2_000
     assert name in ended.err or run.config.name in ended.err
     assert "Traceback" not in ended.err
     assert not run.store.exists() or not run.attempts()

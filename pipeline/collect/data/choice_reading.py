@@ -6,7 +6,7 @@ from typing import Any
 
 from cascade_threshold import json_text
 from cascade_threshold.label_text import fold, label_text
-from pipeline.collect.data.table_reader import TableFile
+from pipeline.collect.data.table_reader import TableFile, short
 from pipeline.collect.request import letters
 from pipeline.errors import DataError
 
@@ -83,7 +83,7 @@ class ChoiceReading:
                     if found[one] != found[other]:
                         differ.setdefault(
                             (one, other),
-                            f"{table.where(number)}: label {text!r} is {found[one]} as {_an(one)} and {found[other]} as {_an(other)}",
+                            f"{table.where(number)}: label {short(text)!r} is {found[one]} as {_an(one)} and {found[other]} as {_an(other)}",
                         )
         whole = [reading for reading in READINGS if fits[reading] == rows]
         for i, one in enumerate(whole):

@@ -20,7 +20,7 @@ from cascade_threshold.label_text import label_text
 from cascade_threshold.segment import BLANK
 from pipeline.collect.data.choice_reading import ChoiceReading, options_in
 from pipeline.collect.data.examples import Codes, Example, Examples
-from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable
+from pipeline.collect.data.table_reader import TableFile, columns_shown, is_storable, short
 from pipeline.collect.request import letters
 from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
@@ -203,7 +203,9 @@ class _Reader:
             raise DataError(f"{self.table.where(number)}: column {column!r} is blank; every row needs one")
         if not isinstance(value, str):
             where = self.table.where(number)
-            raise DataError(f"{where}: column {column!r} holds {value!r} ({type(value).__name__}); write it as text")
+            raise DataError(
+                f"{where}: column {column!r} holds {short(str(value))} ({type(value).__name__}); write it as text"
+            )
         return value
 
     def _id(self, number: int, row: dict[str, Any], texts: tuple[str, ...]) -> str:
@@ -211,7 +213,7 @@ class _Reader:
             name = self._plain(number, self.spec.id, row)
             if not is_storable(name):
                 raise DataError(
-                    f"{self.table.where(number)}: id {name!r} holds half a character (a lone surrogate), which no database can store; fix the row"
+                    f"{self.table.where(number)}: id {short(name)!r} holds half a character (a lone surrogate), which no database can store; fix the row"
                 )
             return name
         return _hash("\x1f".join(texts))[:24]
@@ -249,16 +251,16 @@ class _Reader:
         if label is None and self.config.kind == "judge" and self.config.answer_set is not None:
             label = self.config.answer_set.label_of(value)  # yes, true, relevant, 1 and their opposites
         if label is None:
-            known = list(self.config.answers or ())
+            known, text = list(self.config.answers or ()), short(text)
             said = (
                 repr(text)
                 if isinstance(value, str)
-                else f"{value!r} is {type(value).__name__}, which reads {text!r}, and"
+                else f"{short(str(value))} is {type(value).__name__}, which reads {text!r}, and"
             )
             near = difflib.get_close_matches(text, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{self.table.where(number)}: label {said} is not one of the config's labels {known}{hint}; add it to `labels` or fix the row"
+                f"{self.table.where(number)}: label {said} is not one of the config's labels [{columns_shown(known)}]{hint}; add it to `labels` or fix the row"
             )
         return label
 
@@ -268,7 +270,7 @@ class _Reader:
         if found is None:
             names = letters(len(options))
             raise DataError(
-                f"{self.table.where(number)}: label {text!r} is {self.choices.misfit(text, options)}; give the letter of the right option, "
+                f"{self.table.where(number)}: label {short(text)!r} is {self.choices.misfit(text, options)}; give the letter of the right option, "
                 f"{names[0]} to {names[-1]}, in every row"
             )
         return found
@@ -305,7 +307,9 @@ class _Reader:
     def _require_distinct_ids(self) -> None:
         if twice := list(self.examples.places.repeated()):
             places = ((name, self.numbers[first], self.numbers[again]) for name, first, again in twice[:5])
-            shown = "; ".join(f"{name!r} at {self.table.unit}s {first} and {again}" for name, first, again in places)
+            shown = "; ".join(
+                f"{short(name)!r} at {self.table.unit}s {first} and {again}" for name, first, again in places
+            )
             raise DataError(
                 f"{self.table.path}: {len(twice)} duplicate ids: {shown}; ids in column {self.spec.id!r} must be unique"
             )

@@ -40,12 +40,16 @@ MOST_NAMED = 40
 """Columns that a message lists."""
 
 
+def short(text: str) -> str:
+    """The start of a value, for a message."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def columns_shown(columns: Iterable[str], form: str = "{!r}") -> str:
     """The names of columns for a message, the first of them where there are many; `form`: how each is written."""
     names = list(columns)
     rest = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    shown = (name if len(name) <= 80 else f"{name[:77]}..." for name in names[:MOST_NAMED])
-    return ", ".join(form.format(name) for name in shown) + rest
+    return ", ".join(form.format(short(name)) for name in names[:MOST_NAMED]) + rest
 
 
 def is_storable(text: str) -> bool:

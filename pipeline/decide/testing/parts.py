@@ -25,13 +25,14 @@ def fault(
     human: bool,
     paid: bool = False,
     rate: float = 1.0,
+    named: bool = True,
 ) -> str | None:
     """Why no promise can come of rows with these splits and groups, with the remedy; None where one can.
 
     `group` (n,): name or number of each row's, None where it is one by itself; `shares`: of each split, as the config wants them. A split that is wanted must have rows; where groups have several rows
     they are what a promise counts, so the certify split must have as many as a flawless set would need. Where answers are
     `paid` for, that holds of single rows too; what costs nothing is evaluated, and says what is missing. `rate`: share of the
-    rows whose strong answers are bought.
+    rows whose strong answers are bought. `named`: the groups are the user's; otherwise rows of the same text are one.
     """
     rows, part = Counter(split), np.asarray(split, dtype=object)
     number = pd.factorize(np.asarray(group))[0]
@@ -40,12 +41,9 @@ def fault(
     for name, share in shares.items():
         if share > 0 and not rows[name]:
             held = f"{counted(len(split), 'row')} in {counted(sum(groups.values()), 'group')}"
-            why = (
-                "rows of one group stay in one split: leave dataset.group out if rows are independent, or "
-                if several
-                else ""
-            )
-            return f"split {name} is empty ({held}, share {share:g}); {why}label more {'groups' if several else 'rows'}"
+            why = "rows of one group stay in one split: leave dataset.group out if rows are independent, or "
+            why = "rows with the same text are one group and stay in one split: " if several and not named else why
+            return f"split {name} is empty ({held}, share {share:g}); {why * several}label more {'groups' if several else 'rows'}"
     if rows["certify"] == 1:
         return "the certify split has one row, of which nothing can be promised; label more rows"
     needed = fewest_rows(goal, human=human)
@@ -56,6 +54,12 @@ def fault(
     sampled = (
         f", of which {rate:.0%} are asked of the strong model" if goal.kind == "agree_with_strong" and rate < 1 else ""
     )
+    if groups["certify"] < rows["certify"] and not named:
+        return (
+            f"the certify split has {counted(rows['certify'], 'row')} of {counted(groups['certify'], 'different text')}, and target "
+            f"{goal.kind} needs at least {needed:,} different ones{sampled} even without a single error: rows with the same text count "
+            "as one; check the columns that the prompt names, label rows with other texts, or ask for less"
+        )
     if groups["certify"] < rows["certify"]:
         return (
             f"the certify split has {counted(groups['certify'], 'group')} ({counted(rows['certify'], 'row')}), and target {goal.kind} "
