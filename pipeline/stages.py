@@ -277,7 +277,8 @@ def recommend(
     task: TaskInput, found: Predictions, fitted: Mapping[str, Any], swept: pd.DataFrame, certificate: Certificate
 ) -> Advice:
     """What the certificate means, with its figures; write recommendation.json, and sweep.parquet with the same intervals."""
-    config, measured, scale, spending = task.config, measured_facts(task), None, None
+    config, measured, replies = task.config, measured_facts(task), reply_counts(task)
+    scale, spending = None, None
     if config.kind != "classify" and task.table is None and task.labeled and found.strong_sampling is None:
         yes = task.answers.labels[0] if task.answers is not None else "yes"
         scale = RankingScale(yes, task.option_letters, None if config.judge is None else config.judge.grades)
@@ -294,7 +295,7 @@ def recommend(
         prevalence=task.prevalence,
         max_unreadable=config.max_unreadable,
         data=task.data_name,
-        replies=reply_counts(task),
+        replies=replies,
         texts=task.texts,
         scale=scale,
         spending=spending,

@@ -172,12 +172,12 @@ def _send(
 ) -> dict[str, SendReport]:
     """The roles at once, within one limit and one cap."""
     rate, read = float(task.config.max_failure_rate), reader(task)
+    bounds = (float(task.config.max_unreadable), rate * len(task.dataset), rate)
     wanted = {
-        role: ToSend(
-            requests[role], provider(task, role, store), price, read, float(task.config.max_unreadable), rate * len(task.dataset), rate
-        )
-        for role, price in prices(task).items() if role in requests
-    }  # fmt: skip
+        role: ToSend(requests[role], provider(task, role, store), price, read, *bounds)
+        for role, price in prices(task).items()
+        if role in requests
+    }
     for role, sent in wanted.items():
         if isinstance(sent.provider, Recorded):  # beside a role that is paid for
             sent.provider.require_match((request.example_id for request in requests[role]), role)
@@ -263,6 +263,15 @@ def doctor(task: TaskInput, store: ResponseStore, allowance: Allowance) -> dict[
     _adopt(task, store)
     with locked(task.options.runs_dir, task.config.task):
         return preflight.doctor(
-            first_requests(task, store), prices(task), lambda role: provider(task, role), store, task=task.config.task, paid=task.costs_money,
-            allowance=allowance, read=reader(task), may_be_unreadable=task.config.max_unreadable >= 1, questions=questions(task), to_send=sum(role["to_send"] for role in estimate(task, store)["roles"].values()),
-        )  # fmt: skip
+            first_requests(task, store),
+            prices(task),
+            lambda role: provider(task, role),
+            store,
+            task=task.config.task,
+            paid=task.costs_money,
+            allowance=allowance,
+            read=reader(task),
+            may_be_unreadable=task.config.max_unreadable >= 1,
+            questions=questions(task),
+            to_send=sum(role["to_send"] for role in estimate(task, store)["roles"].values()),
+        )

@@ -261,8 +261,14 @@ class TaskInput:
         }
         for role in self.roles:
             settings, service = self.settings(role), self.services[role]
-            identity[role] = [service.name, service.model, settings.params, settings.top_logprobs if role == "cheap" else None,
-                              service.provider, settings.constrain]  # fmt: skip
+            identity[role] = [
+                service.name,
+                service.model,
+                settings.params,
+                settings.top_logprobs if role == "cheap" else None,
+                service.provider,
+                settings.constrain,
+            ]
         return digest(identity)[:12]
 
     @property

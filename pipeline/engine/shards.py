@@ -182,10 +182,26 @@ def _reply_row(
     """A row of replies.parquet, in its order."""
     read = m.reply
     return (
-        request_id, example_id, role, asked.provider, asked.model, read.model, raw.state or "failed",
-        raw.http_status, read.finish_reason, read.shape, read.text, read.input_tokens, read.output_tokens, read.reasoning_tokens, read.cached_tokens,
-        usd, raw.seconds, raw.attempts, raw.received_at,
-    )  # fmt: skip
+        request_id,
+        example_id,
+        role,
+        asked.provider,
+        asked.model,
+        read.model,
+        raw.state or "failed",
+        raw.http_status,
+        read.finish_reason,
+        read.shape,
+        read.text,
+        read.input_tokens,
+        read.output_tokens,
+        read.reasoning_tokens,
+        read.cached_tokens,
+        usd,
+        raw.seconds,
+        raw.attempts,
+        raw.received_at,
+    )
 
 
 def _usd(asked: Asked, m: Measurement) -> float | None:

@@ -119,9 +119,14 @@ class Examples(Sequence[Example]):
         texts = list(told) or [()] * (stop - start)
         options = [None if o is None else tuple(json.loads(o)) for o in self._options.between(start, stop)]
         columns = (
-            self._ids.between(start, stop), texts, self._label.between(start, stop), options, self.groups(start, stop),
-            self._segment.between(start, stop), [SPLITS[code] for code in self._split[start:stop]],
-        )  # fmt: skip
+            self._ids.between(start, stop),
+            texts,
+            self._label.between(start, stop),
+            options,
+            self.groups(start, stop),
+            self._segment.between(start, stop),
+            [SPLITS[code] for code in self._split[start:stop]],
+        )
         return list(map(Example, *columns))
 
     def ids(self) -> Iterator[str]:

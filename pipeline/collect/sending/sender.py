@@ -391,7 +391,6 @@ class _Sender:
     def _show(self, *, last: bool = False) -> None:
         reports = [role.report for role in self.roles]
         failed, kept = sum(r.failed for r in reports), sum(r.kept for r in reports)
-        self.progress.update(
-            done=kept + sum(r.from_store + r.identical for r in reports), sent=kept + failed, failed=failed,
-            in_flight=self.out, usd=self.spending.usd if any(role.paid for role in self.roles) else 0.0, last=last,
-        )  # fmt: skip
+        done = kept + sum(r.from_store + r.identical for r in reports)
+        usd = self.spending.usd if any(role.paid for role in self.roles) else 0.0
+        self.progress.update(done=done, sent=kept + failed, failed=failed, in_flight=self.out, usd=usd, last=last)

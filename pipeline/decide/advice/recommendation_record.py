@@ -121,6 +121,7 @@ def _caching(
     told = {name: found.expected[name] for name in ("usd_per_1000", "strong_usd_per_1000")}
     split = told["usd_per_1000"].split or "certify"
     part = rows.of(split)
+    weights = None if prevalence is None else mix_weights(part.label, prevalence)
     return caching(
         _columns(frame, split, [f"{role}_{what}" for role in ROLES for what in ("usd", "cached_tokens")]),
         escalated=~accepted(part.confidence, found.threshold),
@@ -129,7 +130,7 @@ def _caching(
         batch=spending.batch,
         shares=spending.cached_share,
         measured={name: e.value for name, e in told.items()},
-        weights=None if prevalence is None else mix_weights(part.label, prevalence),
+        weights=weights,
     )
 
 
