@@ -122,12 +122,10 @@ class Policy:
                 f"{self.where}: its confidences came from a table of predictions, so none can be read from a reply; "
                 "use decide_confidence with a confidence computed in the same way"
             )
-        answers = self._answers
-        if answers is None:
-            try:
-                answers = AnswerSet.choose(options if options is not None else 0)
-            except (TypeError, ValueError):
-                return self._escalate("the row's options are not given, or not 2 to 26", status="no_options")
+        try:
+            answers = self.answer_set(options)
+        except (TypeError, ValueError):
+            return self._escalate("the row's options are not given, or not 2 to 26", status="no_options")
         if not isinstance(completion, str | bytes | Mapping):
             completion = _plain(completion)
         found = measure(completion, answers, learned=self._learned, only=self.signal, text=text, segment=segment)
@@ -140,11 +138,10 @@ class Policy:
         if prompt_sha256 is not None and prompt_sha256 != self._prompt:
             return self._escalate(OTHER_PROMPT, found.answer, found.status, model)
         confidence = found.signals[self.signal]
-        if confidence is None and found.status == "ok" and self._learned is not None:
-            lack = lacking(self._learned, text=text, segment=segment)
-            if lack is not None:
-                return self._escalate(f"no confidence: {lack.reason}", found.answer, lack.status, model)
         if confidence is None:
+            asked = self._learned if found.status == "ok" else None
+            if asked is not None and (lack := lacking(asked, text=text, segment=segment)) is not None:
+                return self._escalate(f"no confidence: {lack.reason}", found.answer, lack.status, model)
             why = found.reasons.get(self.signal) or f"status {found.status}"
             reason = f"no confidence: {why}" + (f", {found.detail}" if found.detail else "")
             return self._escalate(reason, found.answer, found.status, model)

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cascade_threshold import policy as policies
 from pipeline import stages, terminal
 from pipeline.chosen_tasks import each, of_each, stdout_taken
 from pipeline.collect import collection
@@ -177,7 +178,6 @@ def report(task: TaskInput, allowance: Allowance) -> dict[str, Any]:
 
 def export(args: Args) -> Any:
     """The policy in another format, on stdout or in a file."""
-    from cascade_threshold import policy as policies
     from pipeline.deliver.formats import release_gate
     from pipeline.deliver.formats.export import export as exported
 
@@ -207,7 +207,6 @@ def export(args: Args) -> Any:
 
 def monitor(args: Args) -> dict[str, Any]:
     """Production replies against the policy; exit 6 when the promise no longer holds, 7 when labels were required and none was tested."""
-    from cascade_threshold import policy as policies
     from pipeline.deliver.monitoring import log_file, monitor_formats
     from pipeline.deliver.monitoring import monitor as watching
 
@@ -237,7 +236,6 @@ def monitor(args: Args) -> dict[str, Any]:
 
 def route(args: Args) -> dict[str, Any]:
     """One production decision."""
-    from cascade_threshold import policy as policies
     from pipeline.deliver.monitoring import log_reader
 
     policy = policies.load(args.policy)

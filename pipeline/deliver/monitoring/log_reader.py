@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from cascade_threshold import json_text
 from cascade_threshold.policy import ACCEPT, ESCALATE, OTHER_PROMPT, Policy, alias, request_digest
 from pipeline.deliver.monitoring.audit import AuditReader
-from pipeline.deliver.monitoring.log_record import LogRecord, records
+from pipeline.deliver.monitoring.log_record import AUDIT, LogRecord, records
 
 # Why a line is not compared with calibration. Each is counted in the report.
 BAD = "bad"
@@ -42,7 +42,6 @@ JUDGED = "judged"
 
 TIMES = ("time", "timestamp", "ts", "@timestamp", "datetime")
 IDS = ("event", "id", "request_id", "custom_id")
-AUDIT = ("label", "correct", "strong_answer")
 
 
 class Entry(NamedTuple):

@@ -59,7 +59,8 @@ _LISTS = (
 )
 """Fields in which an answer of a log service holds many lines."""
 _PAYLOAD = ("action", "choices", "completion", "response")
-_AUDIT = ("label", "correct", "strong_answer")
+AUDIT = ("label", "correct", "strong_answer")
+"""Fields by which a line says what is right, or what the strong model said."""
 _LABELED = re.compile(r"""["'](?:label|correct)\\?["']\s*[:=]\s*(?!null|None)""")
 _PAIR = re.compile(r"""(?<![\w.@-])([\w.@-]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)""")
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) ([PF])(?: (.*))?$", re.DOTALL)
@@ -250,7 +251,7 @@ def _unwrapped(fields: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any]:
             known = _unwrapped(inner, depth + 1)
             if _payload(known):
                 outer = {
-                    k: fields[k] for k in (*_AUDIT, "time", "@timestamp", "timestamp") if k in fields and k not in known
+                    k: fields[k] for k in (*AUDIT, "time", "@timestamp", "timestamp") if k in fields and k not in known
                 }
                 return {**known, **outer}
     return fields
