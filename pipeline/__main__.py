@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import keyword
 import os
 import shlex
@@ -189,6 +190,7 @@ class _Parser(argparse.ArgumentParser):
                 file.write(terminal.shown(redacted(message)))
 
 
+@functools.cache
 def parser() -> argparse.ArgumentParser:
     """The whole command line; commands that are not there yet are not in it."""
     top = _Parser(

@@ -11,6 +11,7 @@ It stands for `python tests/sender.py ...` and `python -m pipeline ...`; `poll`,
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +144,15 @@ def serve() -> None:
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     import sender  # noqa: F401
 
+    import pipeline.collect.providers.together_batch
     import pipeline.commands
+    import pipeline.deliver.report.figures
     import pipeline.stages  # noqa: F401
+    from pipeline.run.libraries import LATER
+
+    for name in LATER:
+        import_module(name)
+    gc.freeze()  # what is here stays, and is not gone through in each fork
 
     for line in sys.stdin:
         message = json.loads(line)

@@ -23,7 +23,13 @@ def now() -> str:
 def versions() -> dict[str, str]:
     """Versions of this package, of Python, and of what computes figures."""
     python = ".".join(map(str, sys.version_info[:3]))
-    return {"cascade-threshold": cascade_threshold.__version__, "python": python} | {n: version(n) for n in PACKAGES}
+    return {"cascade-threshold": cascade_threshold.__version__, "python": python} | _installed()
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Read once: the files that tell them are long."""
+    return {name: version(name) for name in PACKAGES}
 
 
 @cache

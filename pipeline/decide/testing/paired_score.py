@@ -133,8 +133,10 @@ class PairedTest:
             wins_here, losses_here = mass.shape
             table = np.zeros((wins_here, losses_here + 1))
             np.cumsum(mass, axis=1, out=table[:, 1:])
-            column = np.clip(limit[which, first_win : first_win + wins_here] - first_loss + 1, 0, losses_here)
-            return np.asarray(np.take_along_axis(table, column.T, axis=1).sum(axis=0), dtype=np.float64)
+            column = limit[which, first_win : first_win + wins_here].T - (first_loss - 1)
+            np.minimum(np.maximum(column, 0, out=column), losses_here, out=column)
+            column += (losses_here + 1) * np.arange(wins_here)[:, None]  # a row of the table for each number of wins
+            return np.asarray(table.ravel()[column].sum(axis=0), dtype=np.float64)
 
         return below
 
@@ -187,13 +189,21 @@ def trinomial(n: int, win: float, loss: float) -> tuple[int, int, Floats]:
     wins, losses = np.arange(first_win, last_win + 1), np.arange(first_loss, last_loss + 1)
     # three factors: of the losses, of the wins, and of their sum, which may not exceed n
     both = np.arange(first_win + first_loss, last_win + last_loss + 1)
-    ties = np.maximum(n - both, 0)
-    of_both = np.where(both <= n, special.xlogy(ties, max(1 - win - loss, 0.0)) - special.gammaln(ties + 1.0), -np.inf)
-    of_losses = special.xlogy(losses, loss) - special.gammaln(losses + 1.0)
-    of_wins = special.xlogy(wins, win) - special.gammaln(wins + 1.0) + special.gammaln(n + 1.0)
-    mass = np.lib.stride_tricks.sliding_window_view(of_both, len(losses)) + of_losses
+    ties, factorial = np.maximum(n - both, 0), _log_factorials(n)
+    of_both = np.where(both <= n, special.xlogy(ties, max(1 - win - loss, 0.0)) - factorial[ties], -np.inf)
+    of_losses = special.xlogy(losses, loss) - factorial[first_loss : last_loss + 1]
+    of_wins = special.xlogy(wins, win) - factorial[first_win : last_win + 1] + factorial[n]
+    # row by row, the part of `of_both` that begins one further: a view
+    sums = np.ndarray((len(wins), len(losses)), np.float64, of_both, strides=of_both.strides * 2)
+    mass = sums + of_losses
     mass += of_wins[:, None]
     return first_win, first_loss, np.asarray(np.exp(mass, out=mass), dtype=np.float64)
+
+
+@lru_cache(maxsize=8)
+def _log_factorials(n: int) -> Floats:
+    """log k! of k = 0 ... n. Asked for at every nuisance value, and at most for the rows of an exact test."""
+    return np.asarray(special.gammaln(np.arange(n + 1) + 1.0), dtype=np.float64)
 
 
 def window(n: int, rate: float) -> tuple[int, int]:
