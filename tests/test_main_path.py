@@ -37,6 +37,7 @@ from pipeline.run.directory import parquet_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "email_triage.yaml"
+ROWS = 400
 BANDED = ("coverage", "escalation_rate", "accepted_accuracy", "selective_risk", "system_accuracy", "usd_per_1000")
 DECIDED = (
     "predictions.parquet",
@@ -57,11 +58,11 @@ def command(*arguments: str, folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One evaluation of 700 rows: its folder and what it printed."""
+    """One evaluation: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("main")
     kept, sys.stdout = sys.stdout, io.StringIO()
     try:
-        assert command("evaluate", str(CONFIG), "--limit", "700", folder=folder) == 0
+        assert command("evaluate", str(CONFIG), "--limit", str(ROWS), folder=folder) == 0
         printed = sys.stdout.getvalue()
     finally:
         sys.stdout = kept
@@ -122,7 +123,7 @@ def test_tables_have_the_pinned_columns_and_types(job: tuple[Path, dict[str, Any
         *(f"signal_{s}" for s in SIGNALS),
     ):
         assert name in predictions
-    assert len(predictions) == 700
+    assert len(predictions) == ROWS
     assert predictions["example_id"].is_unique
     sweep = pd.read_parquet(run / "sweep.parquet")
     for name in ("split", "threshold", *BANDED, "latency_p50_s", "latency_p95_s"):
@@ -141,7 +142,7 @@ def test_tables_have_the_pinned_columns_and_types(job: tuple[Path, dict[str, Any
 def test_tables_are_packed_by_what_their_columns_hold(job: tuple[Path, dict[str, Any]], name: str) -> None:
     metadata = pq.ParquetFile(run_of(job) / name).metadata
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    assert sum(group.num_rows for group in groups) == metadata.num_rows >= 700
+    assert sum(group.num_rows for group in groups) == metadata.num_rows >= ROWS
     seen: Counter[str] = Counter()
     for group in groups:
         for i in range(metadata.num_columns):
@@ -182,7 +183,7 @@ def test_every_signal_column_is_what_the_stored_reply_measures(job: tuple[Path, 
     answers = AnswerSet.classify(config.answers)
     frame = pd.read_parquet(run / "predictions.parquet").set_index("example_id")
     replies = pd.read_parquet(run / "replies.parquet").query("role == 'cheap'")
-    assert len(replies) == 700
+    assert len(replies) == ROWS
     with ResponseStore(job[0] / "runs" / "responses.sqlite") as store:
         for request_id, example_id in zip(replies["request_id"], replies["example_id"], strict=True):
             reply, row = store.get(request_id), frame.loc[example_id]
@@ -203,14 +204,14 @@ def test_the_signal_is_chosen_and_fitted_on_the_fit_rows_alone(
     job: tuple[Path, dict[str, Any]], wanted: str, tmp_path: Path
 ) -> None:
     shutil.copytree(job[0] / "runs", tmp_path / "runs")
-    options = Options(limit=700, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
+    options = Options(limit=ROWS, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
     made = TaskInput(yaml_file.load(CONFIG, [f"signal={wanted}"]), options)
     rows = stages.graded(made)
     found = stages.measure(made, rows)
     assert bool(found.signal["params"]) == (found.signal["name"] == "learned")
     assert wanted == "auto" or found.signal["name"] == wanted
     elsewhere = rows.frame["split"] != "fit"
-    assert 400 < elsewhere.sum() < 700
+    assert ROWS / 2 < elsewhere.sum() < ROWS
     spoiled, rng = rows.frame.copy(), np.random.default_rng(1)
     spoiled.loc[elsewhere, "cheap_correct"] = rng.random(elsewhere.sum()) < 0.5
     for name in SIGNALS:
@@ -231,7 +232,7 @@ def test_the_demonstration_models_are_named_as_such_and_not_exported(
         assert document[role]["stands_in_for"]
     page = (folder / "reports" / "email_triage" / job[1]["run_id"] / job[1]["decision_id"] / "report.html").read_text()
     assert "demonstration" in page.lower()
-    options = ["--limit", "700", "--allow-uncertified"]
+    options = ["--limit", str(ROWS), "--allow-uncertified"]
     assert command("export", str(CONFIG), *options, folder=folder) == 5
     capsys.readouterr()
     assert command("export", str(CONFIG), *options, "--allow-demo", "--format", "json", folder=folder) == 0
@@ -259,7 +260,7 @@ def test_the_policy_alone_decides_as_the_tables_do_on_every_stored_reply(job: tu
             if accept:
                 assert decision.answer == row["cheap_answer"]
             checked += 1
-    assert checked == 700
+    assert checked == ROWS
 
 
 @pytest.mark.slow
@@ -279,7 +280,7 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
         return of_files | {"decided": decided, "models": made["models"], "prompt": made["digests"]}
 
     before = digests()
-    assert command("evaluate", str(CONFIG), "--limit", "700", folder=folder) == 0
+    assert command("evaluate", str(CONFIG), "--limit", str(ROWS), folder=folder) == 0
     assert json.loads(capsys.readouterr().out) == result
     assert digests() == before
     spending = json.loads((run / "run.json").read_text())["spending"]
@@ -290,11 +291,11 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(
 def test_stages_can_be_run_one_by_one_and_say_what_is_missing(
     job: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("calibrate", str(CONFIG), "--limit", "700", folder=tmp_path) == 2
+    assert command("calibrate", str(CONFIG), "--limit", str(ROWS), folder=tmp_path) == 2
     assert "measure" in capsys.readouterr().err
     folder, _ = job
     for stage in ("measure", "calibrate", "sweep", "recommend", "report"):
-        assert command(stage, str(CONFIG), "--limit", "700", folder=folder) == 0
+        assert command(stage, str(CONFIG), "--limit", str(ROWS), folder=folder) == 0
 
 
 @pytest.mark.slow
@@ -302,7 +303,7 @@ def test_stages_run_one_by_one_from_nothing_end_in_the_same_artefacts(
     job: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     for stage in ("collect", "measure", "calibrate", "sweep", "recommend", "report"):
-        assert command(stage, str(CONFIG), "--limit", "700", folder=tmp_path) == 0, stage
+        assert command(stage, str(CONFIG), "--limit", str(ROWS), folder=tmp_path) == 0, stage
     whole, run = run_of(job), run_of((tmp_path, job[1]))
     for name in {*DECIDED, "tokens.parquet"} - {"predictions.parquet", "decision.json"}:
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
@@ -320,14 +321,14 @@ def test_another_target_on_the_same_rows_is_another_look(
     folder, _ = job
     looks = [json.loads(line) for line in (folder / "runs" / "looks.jsonl").read_text().splitlines()]
     assert len(looks) == 1, "the identical question is not a new look"
-    strict = ("--limit", "700", "--set", "target.within=0.05")
+    strict = ("--limit", str(ROWS), "--set", "target.within=0.05")
     assert command("evaluate", str(CONFIG), *strict, folder=folder) == 0
     other = json.loads(capsys.readouterr().out)
     advice = json.loads((RunFolder(folder / "runs", other) / "recommendation.json").read_text())
     assert advice["certificate"]["look"] == 2
     assert other["run_id"] == job[1]["run_id"]
     assert other["decision_id"] != job[1]["decision_id"], "another question is another document"
-    assert command("recommend", str(CONFIG), "--limit", "700", folder=folder) == 0
+    assert command("recommend", str(CONFIG), "--limit", str(ROWS), folder=folder) == 0
     assert json.loads((run_of(job) / "recommendation.json").read_text())["certificate"]["look"] == 1
 
 
@@ -337,19 +338,19 @@ def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
 ) -> None:
     folder, first = tmp_path, job[1]
     shutil.copytree(job[0] / "runs", folder / "runs")
-    assert command("report", str(CONFIG), "--limit", "700", folder=folder) == 0  # other tests may have decided anew
+    assert command("report", str(CONFIG), "--limit", str(ROWS), folder=folder) == 0  # other tests may have decided anew
     capsys.readouterr()
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and first["decision_id"] in p.parts}
-    loose = ("--limit", "700", "--set", "target.within=0.2")
+    loose = ("--limit", str(ROWS), "--set", "target.within=0.2")
     assert command("export", str(CONFIG), *loose, "--allow-demo", "--allow-uncertified", folder=folder) == 2
     said = capsys.readouterr()
     assert "never computed" in said.err
-    assert "evaluate email_triage --set target.within=0.2 --limit 700" in said.err
+    assert f"evaluate email_triage --set target.within=0.2 --limit {ROWS}" in said.err
     assert command("evaluate", str(CONFIG), *loose, folder=folder) == 0
     capsys.readouterr()
     assert {p: p.read_bytes() for p in before} == before, "the first document is as it was"
     exported = []
-    for options in (("--limit", "700"), loose):
+    for options in (("--limit", str(ROWS)), loose):
         assert command("export", str(CONFIG), *options, "--allow-demo", "--allow-uncertified", folder=folder) == 0
         exported.append(json.loads(json.loads(capsys.readouterr().out)["text"]))
     assert exported[0]["decision_id"] == first["decision_id"] != exported[1]["decision_id"]
@@ -361,7 +362,7 @@ def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
     shutil.move(run / first["decision_id"], folder / "aside")
     shutil.copytree(run / exported[1]["decision_id"], run / first["decision_id"])
     for name in ("export", "report"):
-        assert command(name, str(CONFIG), "--limit", "700", folder=folder) == 2
+        assert command(name, str(CONFIG), "--limit", str(ROWS), folder=folder) == 2
         assert f"that of another decision ({first['task']}/{first['run_id']}/{exported[1]['decision_id']})" in (
             capsys.readouterr().err
         )
@@ -369,7 +370,7 @@ def test_an_experiment_overwrites_nothing_and_no_command_mixes_the_two(
     shutil.move(folder / "aside", run / first["decision_id"])
     # a page that is written again tells of its own config, prices and command, not of those of the run's latest decision
     (page,) = (p for p in before if p.name == "report.json")
-    assert command("report", str(CONFIG), "--limit", "700", folder=folder) == 0
+    assert command("report", str(CONFIG), "--limit", str(ROWS), folder=folder) == 0
     told, again = json.loads(before[page]), json.loads(page.read_bytes())
     for shown in (told, again):
         del shown["digest"], shown["provenance"]["finished"], shown["provenance"]["stages"]
@@ -387,7 +388,7 @@ def test_a_changed_bit_is_noticed_wherever_it_is_and_named(
     page = tmp_path / "reports" / "email_triage" / job[1]["run_id"] / job[1]["decision_id"] / "report.json"
     path, rng = run / name, np.random.default_rng(len(name))
     whole = path.read_bytes()
-    task = TaskInput(yaml_file.load(CONFIG), Options(limit=700, runs_dir=tmp_path / "runs", quiet=True))
+    task = TaskInput(yaml_file.load(CONFIG), Options(limit=ROWS, runs_dir=tmp_path / "runs", quiet=True))
     own = whole.find(b'"digest"') if name == "run.json" else -9  # without its digest a record says what it said
     for place in rng.integers(0, len(whole), 25):
         if own <= place < own + 8:
@@ -400,10 +401,10 @@ def test_a_changed_bit_is_noticed_wherever_it_is_and_named(
             check()
         assert str(tmp_path) in str(refused.value)
         assert "evaluate" in str(refused.value)
-    assert command("report", str(CONFIG), "--limit", "700", folder=tmp_path) == 2
+    assert command("report", str(CONFIG), "--limit", str(ROWS), folder=tmp_path) == 2
     assert not page.exists()
     capsys.readouterr()
-    assert command("evaluate", str(CONFIG), "--limit", "700", folder=tmp_path) == 0, "the store has everything"
+    assert command("evaluate", str(CONFIG), "--limit", str(ROWS), folder=tmp_path) == 0, "the store has everything"
     assert page.exists()
 
 
@@ -429,11 +430,11 @@ def test_one_evaluation_renders_hashes_and_parses_each_thing_once_and_reads_back
     counted(directory, "read_parquet", "tables read")
     counted(directory, "read_json", "JSON read")
     monkeypatch.setattr(local, "processors", lambda: 1)
-    options = Options(limit=700, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
+    options = Options(limit=ROWS, runs_dir=tmp_path / "runs", reports_dir=tmp_path / "reports", quiet=True)
     task = TaskInput(yaml_file.load(CONFIG), options)
     stages.evaluate(task, Allowance())
     replies = len(pd.read_parquet(task.run.path("replies.parquet")))
-    assert replies == len(task.requests("cheap")) + len(task.requests("strong")) > 1000
+    assert replies == len(task.requests("cheap")) + len(task.requests("strong")) > ROWS
     assert counts["rendered"] == counts["hashed"] == counts["parsed"] == replies
     assert counts["tables read"] == 0
     assert counts["JSON read"] <= 3, "run.json of the run before, which says what changed since, and nothing else"
