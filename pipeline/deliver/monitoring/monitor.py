@@ -262,6 +262,25 @@ def _fate(fate: str, lines: int) -> str:
     return one if lines == 1 else more
 
 
+def _changed(counts: Mapping[str, int], checks: list[Check], stray: bool, overdue: str | None) -> list[str]:
+    """What is otherwise than at calibration, though the promise may still hold."""
+    changed = [c.name for c in checks if c.alarm]
+    changed += [f"{counted(counts[f], 'line')} {_fate(f, counts[f])}" for f in WARNINGS if counts[f]]
+    if (others := counts[log.OTHER_MODEL]) and not stray:
+        replies, escalated = ("reply", "which") if others == 1 else ("replies", "all of which")
+        changed.append(f"{others:,} {replies} of another model, {escalated} escalated")
+    if overdue:
+        changed.append(f"the policy was due for review by {overdue}")
+    return changed
+
+
+def _read(counts: Mapping[str, int], newest: int) -> str:
+    """How many lines were read and judged, and what became of the others."""
+    skipped = [f"{counts[fate]:,} {_fate(fate, counts[fate])}" for fate in SKIPPED if counts[fate]]
+    judged = f"{counts[log.JUDGED]:,} judged, the newest {newest:,} of them for drift"
+    return f"Read {counted(counts['read'], 'line')}: {judged}" + (f"; {', '.join(skipped)}." if skipped else ".")
+
+
 def _report(
     reader: ProductionLog,
     entries: Sequence[Entry],
@@ -272,16 +291,7 @@ def _report(
 ) -> dict[str, Any]:
     counts = reader.counts
     alarms, stray, lost = [e for e in evidence if e.alarm], _stray(reader), _lost_labels(reader, evidence)
-    changed = [c.name for c in checks if c.alarm] + [
-        f"{counted(counts[f], 'line')} {_fate(f, counts[f])}" for f in WARNINGS if counts[f]
-    ]
-    if counts[log.OTHER_MODEL] and not stray:
-        escalated = "which" if counts[log.OTHER_MODEL] == 1 else "all of which"
-        changed.append(
-            f"{counts[log.OTHER_MODEL]:,} {'reply' if counts[log.OTHER_MODEL] == 1 else 'replies'} of another model, {escalated} escalated"
-        )
-    if overdue:
-        changed.append(f"the policy was due for review by {overdue}")
+    changed = _changed(counts, checks, stray, overdue)
     tested = any(e.tested for e in evidence) and not lost
     states = (("broken", stray or alarms), ("untested", lost or not counts[log.JUDGED]), ("drift", changed))
     verdict = next((name for name, so in states if so), "holds" if tested else "untested")
@@ -298,16 +308,7 @@ def _report(
         changed,
         [e.kind for e in alarms],
     )
-    text = [say.verdict(found)]
-    if counts[log.OTHER_MODEL]:
-        text.append(say.others(reader.models, reader.policy.document["cheap"]["response_models_seen"], stray))
-    text += [c.text for c in checks] + [e.text for e in evidence]
-    skipped = [f"{counts[fate]:,} {_fate(fate, counts[fate])}" for fate in SKIPPED if counts[fate]]
-    text.append(
-        f"Read {counted(counts['read'], 'line')}: {counts[log.JUDGED]:,} judged, the newest {newest:,} of them for drift"
-        + (f"; {', '.join(skipped)}." if skipped else ".")
-    )
-    text.append(say.BLIND_SPOT if tested else say.nothing_tested(found))
+    seen = reader.policy.document["cheap"]["response_models_seen"]
     return {
         "schema": "cascade-monitor/1",
         "task": reader.policy.task,
@@ -315,7 +316,14 @@ def _report(
         "verdict": verdict,
         "holds": verdict != "broken",
         "tested": tested,
-        "text": text,
+        "text": [
+            say.verdict(found),
+            *([say.others(reader.models, seen, stray)] if counts[log.OTHER_MODEL] else []),
+            *(c.text for c in checks),
+            *(e.text for e in evidence),
+            _read(counts, newest),
+            say.BLIND_SPOT if tested else say.nothing_tested(found),
+        ],
         "readable_share": readable,
         "unread_labels": lost,
         "review_overdue": overdue,

@@ -8,7 +8,6 @@ from typing import Any
 
 from pipeline.deliver.report.formatting import share
 
-WIDTH = 320.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 308.0, 10.0, 74.0
 LEAST_SPAN = 0.02
 """Of the vertical axis, so that noise does not fill it."""
