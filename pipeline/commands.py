@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from cascade_threshold import policy as policies
@@ -307,7 +307,7 @@ def demo(args: Args) -> dict[str, Any]:
     for name, file in files.items():
         write_bytes(args.folder / name, file.read_bytes())
     size = sum(file.stat().st_size for file in files.values())
-    tasks = yaml_file.known_tasks(args.folder / yaml_file.CONFIGS)
+    tasks = sorted(PurePath(name).stem for name in files if PurePath(name).suffix == ".yaml")
     _out(
         args,
         f"wrote {len(files)} files ({size / 1e6:.1f} MB) into {args.folder}: the tasks {', '.join(tasks)}",
@@ -319,12 +319,15 @@ def demo(args: Args) -> dict[str, Any]:
 
 def import_(args: Args) -> dict[str, Any]:
     """Another tool's file as a table of predictions."""
+    from pipeline.collect.data import table_answers
     from pipeline.collect.imports import kinds
 
     split = [part.strip() for part in (args.models or "").split(",") if part.strip()]
     if args.models and len(split) != 2:
         raise UsageError(f"--models {args.models}: name two models, CHEAP,STRONG")
     answers = None if args.answers is None else [part.strip() for part in args.answers.split(",") if part.strip()]
+    if answers is not None and (len(answers) < 2 or table_answers.known_set(answers) is None):
+        raise UsageError(f"--answers {args.answers}: name at least two answers that differ, A,B,C")
     labels = None if args.labels_from is None else kinds.labels_of(args.labels_from, args.id, args.label)
     found = kinds.read(args.kind, args.file, strong=args.strong, models=split, answers=answers, labels=labels)
     path = args.output or Path(f"{args.file.stem}.predictions.parquet")

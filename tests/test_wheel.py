@@ -287,8 +287,11 @@ def test_demo_overwrites_no_file_and_adds_to_a_folder_that_holds_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.yaml").write_text("task: mine\n")
     assert main(["demo", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["files"] == len(BUNDLED)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["files"], "mine" in printed["tasks"]) == (len(BUNDLED), False)
     (tmp_path / BUNDLED[0]).write_text("changed")
     (tmp_path / BUNDLED[-1]).unlink()
     assert main(["demo", str(tmp_path)]) == 2

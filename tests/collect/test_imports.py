@@ -253,6 +253,28 @@ def test_two_filters_of_lm_eval_grade_each_document_twice_and_one_is_to_be_chose
     assert """grep '"filter": "strict-match"'""" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["batch", "there.jsonl", "--answers", "spam"], "--answers spam: name at least two answers that differ"),
+        (["batch", "there.jsonl", "--answers", "spam,spam"], "name at least two answers that differ"),
+        (["batch", "there.jsonl", "--answers", ""], "name at least two answers that differ"),
+        (["batch", "gone.jsonl"], "gone.jsonl: cannot be read: No such file or directory; name the tool's own output"),
+        (
+            ["promptfoo", "gone.json"],
+            "gone.json: cannot be read: No such file or directory; name the tool's own output",
+        ),
+        (["batch", "."], "cannot be read: Is a directory"),
+        (["batch", "packed.jsonl"], "packed.jsonl: not UTF-8 (byte 1); unpack it"),
+    ],
+)
+def test_what_cannot_be_imported_is_told_with_its_own_cause(here, capsys, words, said):
+    (here / "there.jsonl").write_text(batch_line("a", "spam", -0.1))
+    (here / "packed.jsonl").write_bytes(b"\x1f\x8b\x08")
+    assert main(["import", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 def promptfoo_result(test, provider, output, logprobs, success):
     return {
         "promptIdx": 0,

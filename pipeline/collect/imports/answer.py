@@ -49,15 +49,19 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not isinstance(value, dict):
                     raise DataError(f"{path}:{number}: {type(value).__name__} where an object was expected")
                 yield number, value
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; name the tool's own output file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}); unpack it, or save it as UTF-8") from None
 
 
 def json_file(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds. Raises DataError."""
     try:
         value = json_text.parse(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; name the tool's own output file") from None
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds {type(value).__name__}, expected one JSON object")
