@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 from pipeline import terminal
@@ -19,6 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.run.atomic import atomic
 from pipeline.run.decision import Decision
 from pipeline.run.directory import RECOMMENDATION, REPLIES, RUN, STORE, Run
+from pipeline.run.lock import locked
 
 Args = argparse.Namespace
 
@@ -109,7 +111,9 @@ def purge(args: Args) -> dict[str, Any]:
         )
         if input(terminal.shown(question)).strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed; nothing was removed")
-    with ResponseStore(args.runs_dir / STORE) as store:
+    with ResponseStore(args.runs_dir / STORE) as store, ExitStack() as held:
+        for name in _tasks_in(store, task):  # whoever works on one counts on the replies that are kept
+            held.enter_context(locked(args.runs_dir, name))
         remained = store.fact(admin.BYTES_REMAIN) is not None
         removed = admin.purge(
             store, task=task, example_id=args.example_id, older_than=None if age is None else dt.timedelta(days=age)
@@ -125,6 +129,12 @@ def purge(args: Args) -> dict[str, Any]:
             f"not removed: answers and texts in {len(left):,} run folders ({shown}) and in the reports made of them; delete these yourself",
         )
     return {"removed": removed, "left_in": [str(path) for path in left]}
+
+
+def _tasks_in(store: ResponseStore, task: str | None) -> list[str]:
+    """The tasks whose replies may be removed, of those that the store holds."""
+    names = [str(name) for (name,) in store.query("SELECT DISTINCT task FROM attempt ORDER BY task", [])]
+    return [name for name in names if task in (None, name) and re.fullmatch("[a-z0-9_]+", name)]
 
 
 def _task_name(args: Args) -> str | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tickets import CONFIG
@@ -82,6 +83,21 @@ def test_row_37_one_class_only_is_a_warning(project: Path, capsys: pytest.Captur
     page = Path(result["report"]).read_text()
     assert "NaN" not in page
     assert ">nan<" not in page.lower()
+    assert "every certify row has the same label, 'billing'" in result["sentence"]
+    report = json.loads(Path(result["report"]).with_name("report.json").read_text())
+    assert {"one_class"} <= {warning["code"] for warning in report["warnings"]}
+    assert _values(report, "auroc") == {None}, "what does not exist is no number"
+
+
+def _values(value: Any, name: str) -> set[Any]:
+    """What stands under a name, wherever it is."""
+    if isinstance(value, list):
+        return set().union(*(_values(inner, name) for inner in value))
+    if not isinstance(value, dict):
+        return set()
+    here = value.get(name, value)
+    mine = set() if here is value else {here["value"] if isinstance(here, dict) else here}
+    return mine.union(*(_values(inner, name) for inner in value.values()))
 
 
 @pytest.mark.parametrize(

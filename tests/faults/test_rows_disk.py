@@ -23,6 +23,7 @@ from mounted import read_only, small_disk
 
 from pipeline.collect.store import reserve, schema
 from pipeline.collect.store.response_store import ResponseStore
+from pipeline.run.lock import locked
 
 
 @pytest.fixture
@@ -274,6 +275,22 @@ def test_row_73_a_purge_beside_a_reader_says_that_bytes_remain_and_the_next_one_
         assert ended.code == 0, ended.err
         assert not kept()
         assert run(api, "purge", "--yes").code == 2, "nothing is left to remove"
+
+
+@pytest.mark.parametrize("words", [["--yes"], ["--yes", "--example-id", "m3"]])
+def test_rows_30_73_a_purge_while_the_task_is_worked_on_is_refused_and_removes_nothing(
+    run: FaultRun, words: list[str]
+) -> None:
+    """Removed under a run that counts on them, replies would be paid again."""
+    with FakeProvider() as api:
+        assert run(api, "collect").code == 0
+        with locked(run.runs, run.task):
+            ended = run(api, "purge", *words)
+            assert (ended.code, f"task 'faulty' is in use by process {os.getpid()}" in ended.err) == (2, True)
+        assert len(run.attempts("state='ok'")) == 2 * run.rows
+        with locked(run.runs, "another"):
+            assert run(api, "purge", *words).code == 0
+        assert len(run.attempts("state='ok'")) < 2 * run.rows
 
 
 READ_ONLY_MACHINE = """
