@@ -182,13 +182,14 @@ def line(values: list[list[float] | None], name: str, sizes: list[int]) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    from scale_data import write_predictions, write_replies
-
     if arguments.one:
         what, kind, folder, workers = arguments.one
         run = ours(kind, Path(folder), int(workers) or None) if what == "ours" else plain(kind, Path(folder))
         print(json.dumps(run))
         return
+    # only here, since it loads Arrow, which `ours` first tells where to take memory
+    from scale_data import write_predictions, write_replies
+
     print(f"{platform.platform()}, {os.cpu_count()} processors, Python {platform.python_version()}")
     for kind, sizes, write in (
         ("recorded", arguments.rows, write_replies),

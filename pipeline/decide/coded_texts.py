@@ -26,7 +26,7 @@ class CodedTexts:
     element by element, and is an array of objects wherever numpy wants one.
     """
 
-    codes: npt.NDArray[np.int32]
+    codes: npt.NDArray[np.integer[Any]]
     values: pa.Array | npt.NDArray[np.object_]
 
     @classmethod
@@ -36,7 +36,7 @@ class CodedTexts:
             return column
         if isinstance(column, pd.Series):
             if isinstance(column.dtype, pd.CategoricalDtype):
-                return cls(column.cat.codes.to_numpy().astype(np.int32), column.cat.categories.to_numpy(object))
+                return cls(column.cat.codes.to_numpy(), column.cat.categories.to_numpy(object))
             column = column.array
         if hasattr(column, "__arrow_array__"):
             column = column.__arrow_array__()
@@ -104,7 +104,7 @@ class CodedTexts:
             return found.astype(object if dtype is None else dtype, copy=False)
         told = np.empty(len(self.values) + 1, dtype=object)  # None last, where the code -1 points
         told[: len(self.values)] = self._told(np.arange(len(self.values)))
-        return told[self.codes].astype(object if dtype is None else dtype, copy=False)
+        return np.asarray(told[self.codes], dtype=object if dtype is None else dtype)
 
     def copy(self) -> npt.NDArray[np.object_]:
         """The texts as an array of objects, which may be changed."""

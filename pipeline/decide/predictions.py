@@ -13,6 +13,8 @@ from cascade_threshold.answers import NO_WHOLE_ANSWER
 from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
 
+AT_ONCE = 1 << 20
+"""Rows that are looked through at a time."""
 TEXTS = ("example_id", "split", "group", "segment", "label", "cheap_answer", "strong_answer", "strong_status")
 NUMBERS = ("confidence", "cheap_correct", "strong_correct", "cheap_usd", "strong_usd", "cheap_s", "strong_s", "drawn")
 
@@ -185,7 +187,11 @@ class Rows:
     def contents(self) -> list[str]:
         """What identifies a table's rows regardless of their ids: distinct combinations of confidence and correctness."""
         columns = {"p": self.confidence, "cheap": self.cheap_correct, "strong": self.strong_correct}
-        distinct = pd.DataFrame(columns).drop_duplicates().to_numpy().tolist()
+        parts = []
+        for start in range(0, len(self), AT_ONCE):
+            part = pd.DataFrame({name: values[start : start + AT_ONCE] for name, values in columns.items()})
+            parts.append(part.drop_duplicates())
+        distinct = pd.concat(parts or [pd.DataFrame(columns)]).drop_duplicates().to_numpy().tolist()
         return ["\x1f".join(f"{value:.12g}" for value in row) for row in distinct]
 
     def with_unreadable(self, right: bool) -> Rows:

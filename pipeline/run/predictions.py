@@ -54,7 +54,7 @@ class Predictions:
         return cls(
             frame.assign(
                 strong_wanted=pd.Categorical.from_codes(codes, pd.Index(["all"])),
-                strong_weight=np.where(wanted, 1.0, np.nan),
+                strong_weight=pd.Categorical.from_codes(codes, pd.Index([1.0])),
             ),
             signal,
             signal_table,

@@ -54,6 +54,9 @@ ROUNDING = 1e-6
 """A probability at most this far outside [0, 1] is a rounding error, and clipped."""
 SCALE = 10
 """Confidences up to here that are not on [0, 1] are ratings, and no per cents."""
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+AT_ONCE = 1 << 20
+"""Rows that are counted at a time."""
 ENOUGH = 50
 """Rows of either kind from which on a confidence that is higher where the answer is wrong is called inverted."""
 
@@ -77,7 +80,7 @@ def read(
     """
     plain = typed_predictions.table(path, columns or {}) if confidence == "probability" else None
     if plain is not None:
-        frame = typed_predictions.frame(plain)
+        frame, plain = typed_predictions.frame(plain), None
         _check_direction(frame, path)
         return _grouped(frame, split, str(path))
     frame, places, decimal = _table(path, columns or {})
@@ -191,7 +194,7 @@ def _check_amounts(frame: pd.DataFrame, places: list[str]) -> None:
                 )
 
 
-def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, places: list[str]) -> list[float]:
+def _probabilities(values: Numbers, written: str, places: list[str]) -> list[float]:
     """Confidences on [0, 1] from how they are written; what is rounding is clipped, and what is another scale named."""
     known = values[~np.isnan(values)]
     if written == "percent" and len(known) and 0 < known.max() <= 1:
@@ -220,7 +223,7 @@ def _probabilities(values: np.ndarray[Any, np.dtype[np.float64]], written: str, 
     return found
 
 
-def scale_of(known: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+def scale_of(known: Numbers) -> str:
     """How confidences (n,) seem to be written: "probability", "percent" or "logprob"."""
     if len(known) and known.min() >= -ROUNDING and SCALE < known.max() <= 100 and (known > 1 + ROUNDING).mean() > 0.5:
         return "percent"
@@ -297,16 +300,10 @@ def _check_direction(frame: pd.DataFrame, path: Path) -> None:
     """Raise DataError for a confidence that is clearly higher where the answer is wrong: it was written the other way round."""
     if "cheap_correct" not in frame:
         return
-    right = frame["cheap_correct"].astype("Float64").to_numpy(np.float64, na_value=np.nan)
-    value = frame["confidence"].to_numpy(np.float64)
-    known = ~np.isnan(right) & ~np.isnan(value)
-    right, value = right[known], value[known]
-    good, bad = int(right.sum()), int((1 - right).sum())
+    rows, right_rows = _counted(frame)
+    good, bad = int(right_rows.sum()), int((rows - right_rows).sum())
     if min(good, bad) < ENOUGH:
         return
-    cell, distinct = pd.factorize(value)
-    order = np.argsort(distinct)
-    rows, right_rows = np.bincount(cell)[order], np.bincount(cell, right)[order]
     rank = np.cumsum(rows) - (rows - 1) / 2  # the mean one of rows that tie
     auroc = ((right_rows * rank).sum() - good * (good + 1) / 2) / (good * bad)
     noise = np.sqrt((good + bad + 1) / (12 * good * bad))  # of random order (Mann and Whitney)
@@ -315,6 +312,18 @@ def _check_direction(frame: pd.DataFrame, path: Path) -> None:
             f"{path}: the confidence is inverted: it is higher where the cheap answer is wrong (a right answer has the larger one in only "
             f"{auroc:.0%} of pairs); larger must mean surer, so give 1 - value, or the probability of the answer itself"
         )
+
+
+def _counted(frame: pd.DataFrame) -> tuple[Numbers, Numbers]:
+    """Graded rows, and right ones among them, of each distinct confidence in ascending order."""
+    parts = []
+    for start in range(0, max(1, len(frame)), AT_ONCE):
+        part = frame[["confidence", "cheap_correct"]].iloc[start : start + AT_ONCE].dropna().astype("float64")
+        cell, value = pd.factorize(part["confidence"].to_numpy())
+        right = np.bincount(cell, part["cheap_correct"].to_numpy(), len(value))
+        parts.append(pd.DataFrame({"value": value, "rows": np.bincount(cell, minlength=len(value)), "right": right}))
+    found = pd.concat(parts).groupby("value", sort=True)[["rows", "right"]].sum()
+    return found["rows"].to_numpy(np.float64), found["right"].to_numpy(np.float64)
 
 
 def _placed(frame: pd.DataFrame, split: Split, places: list[str]) -> pd.DataFrame:
@@ -340,7 +349,11 @@ def _grouped(frame: pd.DataFrame, split: Split, where: str) -> pd.DataFrame:
     if "group" not in frame:
         frame["group"] = frame["example_id"]
     if "split" not in frame:
-        part = np.zeros(len(frame)) if split.certify == 1 else [PARTS.index(split_of(g, split)) for g in frame["group"]]
+        part = (
+            np.zeros(len(frame), dtype=np.int8)
+            if split.certify == 1
+            else [PARTS.index(split_of(g, split)) for g in frame["group"]]
+        )
         frame["split"] = pd.Categorical.from_codes(np.asarray(part, dtype=np.int8), categories=pd.Index(PARTS))
     across = pd.Series(dtype=np.int64) if alone else frame.groupby("group")["split"].nunique()
     if (across > 1).any():

@@ -91,9 +91,12 @@ def _any(column: pa.ChunkedArray) -> bool:
 
 
 def _within(column: pa.ChunkedArray, low: float, high: float) -> bool:
-    values = column.to_numpy()
-    known = values[~np.isnan(values)]
-    return bool(len(known) == 0 or (known.min() >= low and known.max() <= high))
+    for chunk in column.chunks:
+        values = chunk.to_numpy(zero_copy_only=False)
+        known = values[~np.isnan(values)]
+        if len(known) and not (known.min() >= low and known.max() <= high):
+            return False
+    return True
 
 
 def frame(found: pa.Table) -> pd.DataFrame:
@@ -102,7 +105,7 @@ def frame(found: pa.Table) -> pd.DataFrame:
     """
     out: dict[str, object] = {}
     for name in found.column_names:
-        column = found[name]
+        column, found = found[name], found.drop_columns([name])  # freed as soon as it is converted
         if name in TRUTHS:
             out[name] = pd.array(column.to_numpy(zero_copy_only=False), dtype="boolean")
         elif name in NUMBERS:
@@ -111,4 +114,4 @@ def frame(found: pa.Table) -> pd.DataFrame:
             out[name] = column.to_pandas(types_mapper=lambda _: pd.StringDtype("pyarrow"))
         else:
             out[name] = column.dictionary_encode().unify_dictionaries().to_pandas()
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, copy=False)

@@ -49,6 +49,8 @@ class CodedRows:
         """From predictions.parquet, of which COLUMNS are needed."""
         n, have = table.num_rows, set(table.column_names)
         texts = {c: _coded(table[c]) if c in have else Coded(np.broadcast_to(np.int8(-1), n), ()) for c in TEXTS}
+        if "coin" not in have or table["coin"].null_count == n:
+            have.discard("strong_weight")  # each answer stands for its own row
         numbers = {c: _floats(table[c]) if c in have else np.broadcast_to(np.nan, n) for c in _NUMBERS}
         ids = table["example_id"].cast(pa.string()) if "example_id" in have else None
         return cls(ids, texts, numbers, _groups(table) if "group" in have else None)
@@ -96,7 +98,9 @@ class CodedRows:
     @property
     def stands_for(self) -> Floats:
         """How many rows a strong answer stands for in figures, 0 where they may not use it; 1 where every one is bought."""
-        return np.nan_to_num(self.numbers["strong_weight"], nan=0.0) if self.sampled else np.ones(len(self))
+        if self.sampled:
+            return np.nan_to_num(self.numbers["strong_weight"], nan=0.0)
+        return np.asarray(np.broadcast_to(1.0, len(self)))
 
     @property
     def gold(self) -> bool:

@@ -47,7 +47,7 @@ def price_parts(
     prices      each role's dollars per million tokens, as a config holds them
     """
     inside = rows.of(split)
-    cheap, strong = rows.numbers["cheap_usd"][inside], rows.numbers["strong_usd"][inside]
+    cheap, strong = (_among(rows.numbers[name], inside) for name in ("cheap_usd", "strong_usd"))
     if not np.isfinite(cheap).any() or not np.isfinite(strong).any():
         return None
     per_request = _per_request(rows, split, thresholds, prevalence)
@@ -76,15 +76,18 @@ def _per_request(
     Over the rows where an amount is known, as the sweep's dollars are.
     """
     inside, weights = rows.of(split), rows.weights(split, prevalence)
-    stands_for, confidence = rows.stands_for[inside], rows.numbers["confidence"][inside]
-    surest_last = np.where(np.isnan(confidence), -np.inf, confidence)
+    stands_for, surest_last = (_among(x, inside) for x in (rows.stands_for, rows.numbers["confidence"]))
+    if (null := np.isnan(surest_last)).any():
+        surest_last = np.where(null, -np.inf, surest_last)
     order = np.argsort(surest_last, kind="stable")
-    ranked = surest_last[order]
-    cut = np.array([len(ranked) if t is None else np.searchsorted(ranked, t, side="left") for t in thresholds])
+    levels = np.array([np.inf if t is None else t for t in thresholds])
+    cut = np.searchsorted(surest_last, levels, side="left", sorter=order)
     asked = np.array([0.0 if t is None else 1.0 for t in thresholds])
 
     def below(values: Floats) -> Floats:
-        return np.asarray(np.concatenate([[0.0], np.cumsum(values[order])])[cut])
+        sums = values[order]
+        np.cumsum(sums, out=sums)
+        return np.asarray(np.where(cut > 0, sums[cut - 1], 0.0))
 
     share = below(weights) / weights.sum()
 
@@ -92,11 +95,16 @@ def _per_request(
         known = ~np.isnan(amounts)
         if role == "cheap":
             return np.asarray(asked * np.average(amounts[known], weights=weights[known]))
-        each = weights * stands_for
+        each = weights * stands_for if rows.sampled else weights
         sums, counts = below(np.where(known, each * amounts, 0.0)), below(np.where(known, each, 0.0))
         return np.asarray(np.where(share > 0, share * sums / np.where(counts > 0, counts, np.nan), 0.0))
 
     return per_request
+
+
+def _among(values: Floats, inside: Flags) -> Floats:
+    """The values of some rows; without a copy where these are all."""
+    return values if inside.all() else values[inside]
 
 
 def _parts(

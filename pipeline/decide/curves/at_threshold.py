@@ -121,9 +121,6 @@ class Expectation:
     def all(self) -> dict[str, Estimate]:
         """Every figure of the recommendation, by name. Accuracies of a model alone are of the rows `compared`."""
         rows, kept = self._rows, self.kept
-        waited = rows.strong_s if self._alone else np.where(kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
-        if self._sampled:  # a time never represents another row
-            waited = np.full(len(rows), np.nan)
         compared = self.compared
         return {
             "coverage": self._share(kept.astype(np.float64)),
@@ -137,10 +134,16 @@ class Expectation:
             "usd_per_1000": (self._mean(rows.strong_usd, strong=True) if self._alone else self._spent()).times(1000),
             "cheap_usd_per_1000": self._mean(rows.cheap_usd).times(1000),
             "strong_usd_per_1000": self._mean(rows.strong_usd, strong=True).times(1000),
-            **waiting(
-                waited if self._told(waited) else np.full(len(rows), np.nan), self._split, self._group, self._level
-            ),
+            **waiting(self._waited(), self._split, self._group, self._level),
         }
+
+    def _waited(self) -> Floats:
+        """Seconds of each row, (n,); NaN where they are not known, and throughout where they tell of one part alone."""
+        rows, never = self._rows, np.broadcast_to(np.nan, len(self._rows))
+        if self._sampled:  # a time never represents another row
+            return never
+        waited = rows.strong_s if self._alone else np.where(self.kept, rows.cheap_s, rows.cheap_s + rows.strong_s)
+        return waited if self._told(waited) else never
 
     def _of_strong(self, among: Flags) -> Estimate:
         """The strong model alone, over the rows `among`."""
@@ -243,15 +246,16 @@ class Expectation:
 
     def _mean(self, x: Floats, *, strong: bool = False) -> Estimate:
         """Mean over the rows where `x` is known; of `strong` answers that were sampled, each for the rows that it stands for."""
-        stands = self._rows.strong_weight if strong and self._sampled else np.ones(len(x))
-        known = ~np.isnan(x) & (stands > 0)
+        stands = self._rows.strong_weight if strong and self._sampled else None
+        known = ~np.isnan(x)
+        known &= True if stands is None else stands > 0
         n = int(known.sum())
         if n == 0:
             return self._unknown()
-        if np.ptp(x[known]) == 0:  # exact, where sums would round
-            same = float(x[known][0])
+        if np.ptp(x if known.all() else x[known]) == 0:  # exact, where sums would round
+            same = float(x[np.argmax(known)])
             return Estimate(same, same, same, self._level, n, self._split)
-        weights = np.where(known, self._counts(slice(None)) * stands, 0.0)
+        weights = np.where(known, self._counts(slice(None)) * (1.0 if stands is None else stands), 0.0)
         total, amounts = float(weights.sum()), np.where(known, x, 0.0)
         if total <= 0:
             return self._unknown()

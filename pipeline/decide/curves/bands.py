@@ -153,21 +153,29 @@ class _SegmentDollars:
 
     @classmethod
     def of(cls, segments: Segments, rows: Rows, observed: Floats) -> _SegmentDollars:
-        weight = segments.flags["rows"][segments.cell]
-        usd = (rows.cheap_usd, rows.strong_usd)
-        known = [weight * ~np.isnan(u) for u in usd]
-        known[1] = known[1] * rows.strong_weight
-        n_known = [segments.per_segment(k) for k in known]
-        mean = [
-            _ratio(segments.per_segment(k * np.nan_to_num(u)), m) for k, u, m in zip(known, usd, n_known, strict=True)
-        ]
-        off = [np.nan_to_num(u - m[segments.segment]) for u, m in zip(usd, mean, strict=True)]
-        cheap_sd = np.sqrt(_ratio(segments.per_segment(known[0] * off[0] ** 2), n_known[0]))
-        both = known[1] * ~np.isnan(rows.cheap_usd)
-        slope = _ratio(_ratio(segments.per_segment(both * off[0] * off[1]), segments.per_segment(both)), cheap_sd)
-        variance = _ratio(segments.per_segment(known[1] * off[1] ** 2), n_known[1])
-        share = (_ratio(n_known[0], observed), _ratio(n_known[1], observed))
-        return cls(share, (mean[0], mean[1]), cheap_sd, slope, np.sqrt(np.maximum(variance - slope**2, 0.0)))
+        def told(usd: Floats, each: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+            """Known rows, mean and variance per segment; and how far each row's dollars are from the mean, (n,)."""
+            known = segments.per_segment(each)
+            mean = _ratio(segments.per_segment(each * np.nan_to_num(usd)), known)
+            off = mean[segments.segment]
+            np.nan_to_num(np.subtract(usd, off, out=off), copy=False)
+            return known, mean, _ratio(segments.per_segment(each * off**2), known), off
+
+        each = segments.flags["rows"][segments.cell]
+        each *= ~np.isnan(rows.cheap_usd)
+        n_cheap, cheap, cheap_variance, off = told(rows.cheap_usd, each)
+        cheap_sd = np.sqrt(cheap_variance)
+        each = segments.flags["rows"][segments.cell]
+        each *= ~np.isnan(rows.strong_usd)
+        each *= rows.strong_weight
+        n_strong, strong, variance, strong_off = told(rows.strong_usd, each)
+        each *= ~np.isnan(rows.cheap_usd)
+        n_both = segments.per_segment(each)
+        each *= off
+        each *= strong_off
+        slope = _ratio(_ratio(segments.per_segment(each), n_both), cheap_sd)
+        share = (_ratio(n_cheap, observed), _ratio(n_strong, observed))
+        return cls(share, (cheap, strong), cheap_sd, slope, np.sqrt(np.maximum(variance - slope**2, 0.0)))
 
     def draw(self, rows: Floats, rng: np.random.Generator) -> Dollars:
         """Sums of dollars for tables with `rows` (r, L + 1) per segment."""

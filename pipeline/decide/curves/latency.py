@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
-from pipeline.decide.arrays import Floats, Ints
+from pipeline.decide.arrays import Floats
 
 
 def cascade_quantiles(
-    segment: Ints, cheap_s: Floats, strong_s: Floats, levels: int, shares: tuple[float, ...]
+    segment: npt.NDArray[np.integer], cheap_s: Floats, strong_s: Floats, levels: int, shares: tuple[float, ...]
 ) -> Floats:
     """Seconds within which each share of rows is answered, at each level, shape (len(shares), levels).
 

@@ -11,16 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.decide.arrays import Floats, Ints
 from pipeline.decide.predictions import Rows
 
+Numbers = npt.NDArray[np.int32]
 UNKNOWN = 2  # code of an unknown correctness, beside 0 wrong and 1 right
 
 
-def segment_of(confidence: Floats, levels: Floats) -> Ints:
+def segment_of(confidence: Floats, levels: Floats) -> Numbers:
     """How many of the ascending `levels` lie at or below each confidence; 0 for NaN, which is never accepted."""
-    return np.where(np.isnan(confidence), 0, np.searchsorted(levels, confidence, side="right")).astype(np.int64)
+    found = np.searchsorted(levels, confidence, side="right").astype(np.int32)
+    found[np.isnan(confidence)] = 0
+    return found
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,26 @@ class Segments:
     count: Floats
     flags: dict[str, Floats]
     ends: Ints
-    segment: Ints
-    cell: Ints
+    segment: Numbers
+    cell: Numbers
 
     @classmethod
     def of(cls, rows: Rows, levels: Floats, weights: Floats | None = None) -> Segments:
         """Count `rows` between ascending `levels` (L,), each with its weight (n,) or 1. Few distinct weights are meant."""
         segment = segment_of(rows.confidence, levels)
-        each = np.stack([np.ones(len(rows)) if weights is None else weights, rows.strong_weight])
-        distinct, kind = (
-            (np.ones((2, 1)), np.int64(0))
-            if weights is None and not rows.sampled
-            else np.unique(each, axis=1, return_inverse=True)
-        )
+        distinct, kind = np.ones((2, 1)), np.zeros(1, dtype=np.int64)
+        if weights is not None or rows.sampled:
+            each = np.stack([np.ones(len(rows)) if weights is None else weights, rows.strong_weight])
+            distinct, kind = np.unique(each, axis=1, return_inverse=True)
         kinds = distinct.shape[1]
-        code = 3 * _codes(rows.cheap_correct) + _codes(rows.strong_correct)
-        key = (segment * 9 + code) * kinds + kind
+        key = segment.astype(np.int64)
+        key *= 9
+        key += 3 * _codes(rows.cheap_correct) + _codes(rows.strong_correct)
+        key *= kinds
+        key += kind
         counts = np.bincount(key, minlength=9 * (len(levels) + 1) * kinds)
         used = np.flatnonzero(counts)
-        place = np.zeros(len(counts), dtype=np.int64)
+        place = np.zeros(len(counts), dtype=np.int32)
         place[used] = np.arange(len(used))
         of_segment, rest = np.divmod(used, 9 * kinds)
         cheap, strong = np.divmod(rest // kinds, 3)
@@ -134,14 +139,14 @@ class Dollars:
     def of(cls, segments: Segments, rows: Rows) -> Dollars:
         """Sums of one table, r = 1."""
         weight = segments.flags["rows"][segments.cell]
-        of_strong = weight * rows.strong_weight
-        cheap, strong = weight * np.nan_to_num(rows.cheap_usd), of_strong * np.nan_to_num(rows.strong_usd)
-        cheap_known, strong_known = weight * ~np.isnan(rows.cheap_usd), of_strong * ~np.isnan(rows.strong_usd)
+        cheap_sum = (weight * np.nan_to_num(rows.cheap_usd)).sum()
+        cheap_known = (weight * ~np.isnan(rows.cheap_usd)).sum()
+        weight *= rows.strong_weight
         return cls(
-            np.array([cheap.sum()]),
-            np.array([cheap_known.sum()]),
-            segments.per_segment(strong)[None],
-            segments.per_segment(strong_known)[None],
+            np.array([cheap_sum]),
+            np.array([cheap_known]),
+            segments.per_segment(weight * np.nan_to_num(rows.strong_usd))[None],
+            segments.per_segment(weight * ~np.isnan(rows.strong_usd))[None],
         )
 
     def per_row(self, escalation: Floats) -> Floats:
@@ -156,5 +161,7 @@ def _part(rows: Floats, mean: Floats) -> Floats:
     return np.where(rows > 0, rows * mean, 0.0)
 
 
-def _codes(correct: Floats) -> Ints:
-    return np.where(np.isnan(correct), UNKNOWN, correct).astype(np.int64)
+def _codes(correct: Floats) -> npt.NDArray[np.int8]:
+    found = np.full(len(correct), UNKNOWN, dtype=np.int8)
+    np.copyto(found, correct, casting="unsafe", where=~np.isnan(correct))
+    return found
