@@ -228,7 +228,7 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("name", [n if n in KINDS[:2] else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
+@pytest.mark.parametrize("name", [n if n == KINDS[0] else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
 def test_badge_bars_money_and_difference_stand_on_the_first_screen(
     browser: Browser, recorded: Recorded, name: str
 ) -> None:
@@ -272,6 +272,7 @@ def test_tokens_answer_to_hover_focus_tap_and_filter(browser: Browser, made: Mad
     context.close()
 
 
+@pytest.mark.slow
 def test_the_index_sorts_and_filters_with_script_and_reads_without(
     browser: Browser, recorded: Recorded, tmp_path: Path
 ) -> None:
