@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.collect.data import table_reader
 from pipeline.collect.data.dataset import Dataset, normalised, read, split_of
+from pipeline.collect.data.table_reader import TableFile
 from pipeline.config.split import Split
 from pipeline.config.task import TaskConfig
 from pipeline.config.yaml_file import load
@@ -289,3 +292,26 @@ def test_the_search_for_garbage_goes_on_after_rows_that_are_refused(tmp_path: Pa
     with pytest.raises(DataError, match="every row needs it"):
         rows(tmp_path, "r.jsonl", '{"text": "a", "label": "work"}\n{"text": "b"}\n')
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("block", range(1, 9))
+def test_a_csv_reads_alike_wherever_its_blocks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(table_reader, "BLOCK", block)
+    good = "\ufefftext,label\na€b,work\n😀\u00e9,spam\n"
+    assert [e.texts for e in rows(tmp_path, "r.csv", good).examples] == [("a€b",), ("😀é",)]
+    for bad in (b"\xff", b"\xf0\x9f", b"\xe2\x82"):
+        place = len(good.encode()) + len("ab€")
+        with pytest.raises(DataError, match=rf"r\.csv:4: not UTF-8: byte {place + 2} is {bad[0]:#04x}"):
+            rows(tmp_path, "r.csv", good.encode() + "ab€".encode() + bad)
+
+
+def test_a_csv_is_never_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_reader, "BLOCK", 1 << 14)
+    path = tmp_path / "r.csv"
+    path.write_text("text,label\n" + f"{'x' * 990},work\n" * 2_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in TableFile(str(path)).rows()) == 2_000
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 8
+    finally:
+        tracemalloc.stop()

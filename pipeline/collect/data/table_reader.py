@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -36,6 +37,8 @@ OTHERS = {
     b"SQLite format 3": "is an SQLite database; write its table as CSV",
 }
 """How files begin that are taken for text, and what to do with them."""
+BLOCK = 1 << 20
+"""Bytes of a .csv file that are looked through at a time."""
 MOST_NAMED = 40
 """Columns that a message lists."""
 
@@ -183,13 +186,12 @@ class TableFile:
 
     def _csv(self, handle: BinaryIO, _: list[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
         csv.field_size_limit(sys.maxsize)
-        raw = handle.read()
-        self._require_text(raw)
-        lines = io.StringIO(self._text(raw, 0, 1).removeprefix("\ufeff"), newline="") if _decodes(raw) else None
-        if lines is None:
-            good = _valid_prefix(raw)
-            self._text(raw[good:], good, raw[:good].count(b"\n") + 1)
-        assert lines is not None
+        self._require_utf8(handle)
+        handle.seek(0)
+        with io.TextIOWrapper(handle, "utf-8-sig", newline="") as lines:
+            yield from self._fields(lines)
+
+    def _fields(self, lines: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any]]]:
         self.delimiter = self._delimiter(lines)
         before = int(lines.tell() > 0)  # lines above the header
         reader = csv.reader(lines, strict=True, delimiter=self.delimiter)
@@ -212,6 +214,23 @@ class TableFile:
         except csv.Error as error:
             raise DataError(f"{self.path}:{start}: {error}; double the quotes inside quoted fields") from None
 
+    def _require_utf8(self, handle: BinaryIO) -> None:
+        """Read the file once, a block at a time: what is no text is told before any row is."""
+        decoder, start, line = codecs.getincrementaldecoder("utf-8")(), 0, 1
+        block = handle.read(BLOCK)
+        self._require_text(block)
+        while True:
+            whole = decoder.getstate()[0] + block
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                good = error.start
+                self._text(whole[good:] + handle.read(BLOCK), start + good, line + whole[:good].count(b"\n"))
+            if not block:
+                return
+            start, line = start + len(whole) - len(decoder.getstate()[0]), line + whole.count(b"\n")
+            block = handle.read(BLOCK)
+
     def _require_narrow(self, columns: int) -> None:
         if columns > MOST_COLUMNS:
             raise DataError(
@@ -231,7 +250,7 @@ class TableFile:
             raise DataError(f"{self.path}:1: the header is blank; the first line must name the columns")
         return header
 
-    def _delimiter(self, lines: io.StringIO) -> str:
+    def _delimiter(self, lines: io.TextIOWrapper) -> str:
         """What separates the header into the most fields, a comma before others."""
         first = lines.readline()
         if self.delimiters and (said := re.fullmatch(r'"?sep=(.)"?\s*', first)):  # a spreadsheet's own first line
@@ -323,15 +342,3 @@ def _class(value: Any, names: list[str]) -> Any:
     if isinstance(value, bool) or not isinstance(value, int):
         return value
     return None if value == -1 else ClassName(names[value], value) if 0 <= value < len(names) else value
-
-
-def _decodes(raw: bytes) -> bool:
-    return _valid_prefix(raw) == len(raw)
-
-
-def _valid_prefix(raw: bytes) -> int:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    return len(raw)
