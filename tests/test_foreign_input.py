@@ -200,6 +200,21 @@ def test_a_dataset_beyond_the_limits_is_refused_by_name(estimate, name) -> None:
     assert len(err) < 5_000, "a message names some columns, not two hundred thousand"
 
 
+def test_a_dataset_at_an_address_where_nobody_answers_is_told_as_that(estimate) -> None:
+    code, err = estimate(
+        config=CONFIG.replace("rows.jsonl", "http://user:a-secret-word@127.0.0.1:9/rows.csv?sig=another-secret")
+    )
+    assert (code, "nothing came from there (" in err, "check the address, and that its server answers" in err) == (
+        2,
+        True,
+        True,
+    )
+    assert "no such file" not in err
+    assert "secret" not in err
+    code, err = estimate(config=CONFIG.replace("rows.jsonl", "memory://nowhere.csv"))
+    assert (code, "memory://nowhere.csv: there is no such file; check the address" in err) == (2, True)
+
+
 def test_a_parquet_dataset_with_any_bit_turned_is_read_or_refused(estimate) -> None:
     rows = [json.loads(line) for line in ROWS.splitlines()]
     good = parquet(pa.Table.from_pylist(rows))

@@ -124,7 +124,11 @@ class TableFile:
                 opened: BinaryIO = fsspec.open(self._address, "rb").open()
                 return opened
             return open(self._address, "rb")
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if "://" in self._address:  # fsspec says so too where a server does not answer
+                cause = error.__cause__
+                why = "there is no such file" if cause is None else f"nothing came from there ({type(cause).__name__})"
+                raise DataError(f"{self.path}: {why}; check the address, and that its server answers") from None
             raise DataError(
                 f"{self.path}: there is no such file; check its name (a config's dataset.path is relative to the config's own folder)"
             ) from None
