@@ -173,6 +173,7 @@ def test_installed_alone_the_runtime_decides_beside_a_foreign_package_called_pip
     assert Path(where).is_relative_to(installed.parent.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["-m", "pipeline"], ["cascade-threshold"]])
 def test_without_the_extra_the_command_line_says_in_one_sentence_what_to_install(
     installed: Path, command: list[str], tmp_path: Path

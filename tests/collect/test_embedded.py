@@ -130,6 +130,7 @@ def test_without_the_sdk_in_between_the_same_reply_arrives(content: str) -> None
     assert mine.http_status == (400 if len(content) > 5000 else 200)
 
 
+@pytest.mark.slow
 def test_collecting_from_embedded_models_loads_neither_an_http_client_nor_what_later_stages_need(
     tmp_path: Path,
 ) -> None:
