@@ -134,6 +134,12 @@ class Examples(Sequence[Example]):
         for piece in self._ids.pieces():
             yield from piece  # type: ignore[misc]
 
+    def texts_by_id(self, start: int, stop: int) -> dict[str, str]:
+        """The texts of some rows, a line break between those of a row, by id; quicker than from the rows."""
+        texts: list[list[str]] = [column.between(start, stop) for column in self._texts]  # type: ignore[misc]
+        joined = texts[0] if len(texts) == 1 else map("\n".join, zip(*texts, strict=True))
+        return dict(zip(self._ids.between(start, stop), joined if texts else [""] * (stop - start), strict=True))  # type: ignore[arg-type]
+
     def groups(self, start: int, stop: int) -> list[str]:
         """The groups of some rows."""
         if self._named is not None:
@@ -241,7 +247,7 @@ class TextsById(Mapping[str, str]):
             if place < 0:
                 raise KeyError(name)
             first = place // PIECE * PIECE
-            self._piece = {e.id: "\n".join(e.texts) for e in self._examples[first : first + PIECE]}
+            self._piece = self._examples.texts_by_id(first, min(first + PIECE, len(self)))
         return self._piece[name]
 
     def __iter__(self) -> Iterator[str]:
