@@ -159,7 +159,7 @@ def test_a_key_that_is_missing_is_an_error_that_names_it(
 def test_no_key_that_the_page_shows_may_be_missing(recorded: Recorded, place: str) -> None:
     """Figures are left out, which take most of the time: what is read for them is not in question here."""
     data = copy.deepcopy(recorded("certified").data)
-    drawn = {name: Drawing(name, "<svg></svg>", b"", b"", (0, 1), (0, 1)) for name in ("reliability", "risk")}
+    drawn = {name: Drawing(name, "<svg></svg>", b"", b"") for name in ("reliability", "risk")}
     assert "Trust" in report.render(data, drawn)
     *outer, key = place.split(".")
     inner: Any = data
