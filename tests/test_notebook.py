@@ -7,6 +7,8 @@ import json
 import os
 import runpy
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,12 +144,13 @@ def in_a_cell(work):
 
 
 def test_sending_works_inside_a_running_loop_and_an_interrupt_ends_it():
-    ended = []
+    ended, caller = [], threading.get_ident()
 
     async def interrupted():
         try:
-            # the caller waits by then, and runs no finalizer, which would swallow the interrupt; on a busy machine it takes its time
-            await asyncio.sleep(0.5)
+            # until the caller waits: a finalizer that it runs before would swallow the interrupt
+            while sys._current_frames()[caller].f_code is not threading.Condition.wait.__code__:
+                await asyncio.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(60)
         except asyncio.CancelledError:

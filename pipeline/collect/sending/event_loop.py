@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+WAKES_S = 0.5
+"""A signal that arrives just before a thread blocks is seen when it wakes next, so the caller wakes this often."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -32,7 +35,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         try:
             # A pool does not wait for a thread that an interrupt met while it started: start it before it has work.
             pool.submit(lambda: None).result()
-            return pool.submit(whole).result()
+            sent = pool.submit(whole)
+            while not wait([sent], timeout=WAKES_S).done:
+                pass
+            return sent.result()
         except KeyboardInterrupt:
             with suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(task.cancel)
