@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.collect.sending.role import SendReport
 from pipeline.collect.task_input import TaskInput
-from pipeline.config.vocabulary import ROLES, SPLITS
+from pipeline.config.vocabulary import ROLES, SIGNALS, SPLITS
 from pipeline.decide.breakdown import reply_totals
 from pipeline.engine import engines, reply_stats, shards
 from pipeline.engine.manifest import Manifest
@@ -37,8 +37,9 @@ ALWAYS = (
     "group",
     "label",
     *(f"{role}_{what}" for role in ROLES for what in ("answer", "status", "correct", "usd")),
+    *(f"signal_{name}" for name in SIGNALS),
 )
-"""Columns of graded rows that a frame has even where no row has a value."""
+"""Columns of graded rows that a frame has even where no row has a value; a signal without one is told with its reason."""
 
 
 @dataclass(frozen=True)
