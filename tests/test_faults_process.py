@@ -340,10 +340,11 @@ def test_an_evaluation_through_batches_ends_like_one_through_the_chat_api_and_su
     ("signum", "code"),
     [
         (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
     ],
 )
+@pytest.mark.slow
 def test_a_signal_while_a_batch_is_out_says_how_to_fetch_it_and_the_next_run_submits_nothing_anew(
     tmp_path, project, signum, code
 ):

@@ -563,6 +563,7 @@ def test_printing_while_exploring_prints_the_figures_of_the_run(page: Page, made
     assert start[1] == marker(page)
 
 
+@pytest.mark.slow
 def test_served_over_http_nothing_else_is_asked_for(browser: Browser, made: Made) -> None:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         asked: list[str] = []  # noqa: RUF012 - one server, one list

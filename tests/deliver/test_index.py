@@ -114,6 +114,7 @@ def test_one_table_shows_every_decision_with_each_number_once(folder: Path) -> N
             assert f"n = {cards[key]['estimate']['n']}" in title
 
 
+@pytest.mark.slow
 def test_agreement_is_not_called_accuracy(tmp_path: Path, recorded: Recorded) -> None:
     """Where no row has a label, and beside a decision of the same task that had labels."""
     unlabeled, labeled = recorded("unlabeled").data, recorded("certified").data

@@ -53,6 +53,7 @@ def test_all_rows_certify_and_the_page_says_that_none_was_held_out(pooled: Made)
         assert other not in text
 
 
+@pytest.mark.slow
 def test_the_badge_is_qualified_where_the_interval_of_the_difference_reaches_the_promise(pooled: Made) -> None:
     verdict = pooled.data["verdict"]
     assert verdict["outcome"]["figure"] == verdict["difference"]

@@ -143,6 +143,7 @@ def test_a_floor_is_held_against_the_recall_of_the_cascade(recorded: Recorded) -
         assert floor["broken"] == (floor["recall"]["value"] < floor["floor"])
 
 
+@pytest.mark.slow
 def test_ranking_measures_are_shown_with_and_without_escalation(recorded: Recorded) -> None:
     made = recorded("judge")
     ranking = made.data["decide"]["ranking"]

@@ -139,6 +139,7 @@ def test_row_47_a_cheap_model_that_is_always_right_is_limited_by_the_number_of_r
     assert (found.json("policy.json")["threshold"] == 0.0) == enough
 
 
+@pytest.mark.slow
 def test_row_48_ties_of_16_bit_confidences_move_together_and_no_threshold_lies_within_one(tmp_path: Path) -> None:
     """As bf16 logits leave them: few values, many rows at each, and exp rounds to 1 near 0."""
     rng = np.random.default_rng(4)
@@ -173,6 +174,7 @@ def test_row_48_a_confidence_that_is_always_the_same_keeps_all_or_nothing(tmp_pa
     assert found.warned().keys() >= {"ties", "uninformative"}
 
 
+@pytest.mark.slow
 def test_row_49_too_few_rows_say_how_many_are_needed_and_export_nothing(tmp_path: Path) -> None:
     right = [i % 12 > 0 or i > 24 for i in range(60)]
     found = Table(tmp_path / "t", SPREAD[:60], right, [True] * 60, WITHIN).evaluate()
@@ -191,6 +193,7 @@ def test_row_49_too_few_rows_say_how_many_are_needed_and_export_nothing(tmp_path
     assert {decide(value).action for value in (0.0, 0.5, 1.0, None)} == {"escalate"}
 
 
+@pytest.mark.slow
 def test_row_50_a_strong_model_that_is_worse_is_said_and_its_curve_is_not_bent_upwards(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     cheap, strong = rng.random(N) < 0.97, rng.random(N) < 0.7
