@@ -284,12 +284,16 @@ def _was_filtered(results: Any) -> bool:
 def usage_of(body: Mapping[str, Any]) -> Usage:
     """The usage that a completion body reports."""
     found = unwrapped(dict(body))
-    choice = choice_of(found)
+    return usage_beside(found, choice_of(found))
+
+
+def usage_beside(body: Mapping[str, Any], choice: Mapping[str, Any] | str) -> Usage:
+    """`usage_of` where the body is unwrapped already, and `choice` is what `choice_of` finds in it."""
     if isinstance(choice, str):
-        return usage_in(found, None)
+        return usage_in(body, None)
     message = choice.get("message")
     text = _text(message.get("content")) if isinstance(message, dict) else None
-    return usage_in(found, _text(choice.get("text")) if text is None else text)
+    return usage_in(body, _text(choice.get("text")) if text is None else text)
 
 
 def _number(value: Any) -> float | None:

@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminal.prepare()
     mask = os.umask(0o077)  # prompts, replies and prices are nobody else's business
     try:
-        return _run(arguments)
+        with garbage.searched_rarely():
+            return _run(arguments)
     finally:
         os.umask(mask)
 

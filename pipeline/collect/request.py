@@ -41,22 +41,21 @@ class Request:
     @property
     def canonical(self) -> dict[str, Any]:
         """Everything that makes this request this request; not the row it serves, nor how it is put on the wire."""
+        found = {
+            "version": KEY_VERSION,
+            "service": self.service,
+            "model": self.model,
+            "messages": [dict(m) for m in self.messages],
+            "params": numbers(self.params),
+            "top_logprobs": self.top_logprobs,
+            "repeat": self.repeat,
+        }
+        if self.answers:
+            found["answers"] = list(self.answers)
         # Recorded replies belong to rows: two rows with the same text may have been answered differently.
-        row = {"example_id": self.example_id} if self.service.startswith("recorded/") else {}
-        constraint = {"answers": list(self.answers)} if self.answers else {}
-        return (
-            row
-            | constraint
-            | {
-                "version": KEY_VERSION,
-                "service": self.service,
-                "model": self.model,
-                "messages": [dict(m) for m in self.messages],
-                "params": numbers(dict(self.params)),
-                "top_logprobs": self.top_logprobs,
-                "repeat": self.repeat,
-            }
-        )
+        if self.service.startswith("recorded/"):
+            found["example_id"] = self.example_id
+        return found
 
     @cached_property
     def request_id(self) -> str:
@@ -72,8 +71,10 @@ class Request:
 
 def numbers(value: Any) -> Any:
     """A JSON value with its numbers in canonical form: 0.0 and -0.0 are 0, 1.0 is 1."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, Mapping):
         return {name: numbers(part) for name, part in value.items()}
     return [numbers(part) for part in value] if isinstance(value, list | tuple) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, chain
@@ -191,19 +190,13 @@ class TableWriter:
 def table_writer(
     path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *, level: int = 3
 ) -> Iterator[TableWriter]:
-    """A streaming writer whose file appears whole, or not at all. `level`: see `parquet_options`.
-
-    While it is open, the garbage collector leaves alone what was there before: rows come and go by the thousand, and each
-    time it would search everything again, for a sixth of the time that reading replies takes.
-    """
+    """A streaming writer whose file appears whole, or not at all. `level`: see `parquet_options`."""
     with atomic(path) as temporary:
         writer = TableWriter(temporary, schema, metadata, level)
-        gc.freeze()
         try:
             yield writer
             writer.flush()
         finally:
-            gc.unfreeze()
             writer.writer.close()
         footer.seal(temporary)
 

@@ -147,7 +147,8 @@ class ChatApi:
         ours |= {"x-stainless-retry-count": "0", "x-stainless-read-timeout": f"{READ_TIMEOUT_S}"}
         return aiohttp.ClientSession(
             connector=connector(limit=0, ssl=tls(), keepalive_timeout=15),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
+            # whoever asks has a deadline for the whole attempt
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             headers={"accept-encoding": "gzip, deflate", "connection": "keep-alive"} | ours,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),

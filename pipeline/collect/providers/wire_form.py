@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Self
 
 from cascade_threshold.constraint import FORMS, JSON_SCHEMA, REGEX, response_format
@@ -39,6 +40,7 @@ class WireForm:
     constraint: str = REGEX
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, text: str | None, *, first: str = INTEGER) -> Self:
         """The form that a text names; what it leaves open is as a model is asked that was never asked before."""
         said = set((text or "").split("+"))

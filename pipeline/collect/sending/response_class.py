@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from cascade_threshold import json_text
-from cascade_threshold.completion import ERROR_BODY, choice_of, interruption, is_empty, unwrapped, usage_of
+from cascade_threshold.completion import ERROR_BODY, choice_of, interruption, is_empty, unwrapped, usage_beside
 from cascade_threshold.pricing import Usage
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.request import Request
@@ -107,9 +107,9 @@ def judge_body(value: Any, address: str, usage: Usage | None = None) -> Outcome:
     if not isinstance(value, dict):
         return Outcome(Action.RETRY, "invalid", "not_json", "the reply is not a JSON object")
     kept = KEPT if usage is NO_USAGE else None
-    usage = usage_of(value) if usage is None else usage
     body = unwrapped(value)
     choice = choice_of(body)
+    usage = usage_beside(body, choice) if usage is None else usage
     if choice == ERROR_BODY:
         said = f"{message_of(body)} (status 200: is a proxy in the way, or {address} wrong?)"
         return Outcome(Action.RETRY, "invalid", "error_body", said, usage)

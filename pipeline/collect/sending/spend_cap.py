@@ -46,7 +46,9 @@ def _prompted_bytes(params: Mapping[str, Any]) -> int:
     written = {
         name: value
         for name, value in params.items()
-        if isinstance(value, str | list | tuple | Mapping) and name not in UNPROMPTED
+        if not isinstance(value, int | float)
+        and isinstance(value, str | list | tuple | Mapping)
+        and name not in UNPROMPTED
     }
     return len(json.dumps(written, indent=4)) if written else 0
 
