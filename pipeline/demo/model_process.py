@@ -1,10 +1,12 @@
 """Model process: reads the bodies of requests from standard input and writes replies to standard output, in the same order.
 
-Each piece is preceded by its length, and a reply by its status.
+Each piece is preceded by its length, a request by the file that holds its model, and a reply by its status.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 import struct
 import sys
@@ -14,20 +16,20 @@ from typing import BinaryIO
 from pipeline.demo import weights
 from pipeline.demo.replies import Replies
 
-ASKED, REPLIED = struct.Struct(">I"), struct.Struct(">IH")
-"""Before a request: its length. Before a reply: its length and its status."""
+ASKED, REPLIED = struct.Struct(">HI"), struct.Struct(">IH")
+"""Before a request: the lengths of its model's path and of its body. Before a reply: its length and its status."""
 
 
-def serve(path: str) -> None:
+def serve() -> None:
     """Answer what comes on standard input until it ends. Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
-    replies = Replies([weights.load(Path(path))])
+    replies = functools.cache(lambda path: Replies([weights.load(Path(os.fsdecode(path)))]))
     asked, replied = sys.stdin.buffer, sys.stdout.buffer
     while (head := _whole(asked, ASKED.size)) is not None:
-        raw = _whole(asked, *ASKED.unpack(head))
-        if raw is None:
+        path, raw = (_whole(asked, length) for length in ASKED.unpack(head))
+        if path is None or raw is None:
             return
-        status, body = replies.to_chat(raw)
+        status, body = replies(path).to_chat(raw)
         replied.write(REPLIED.pack(len(body), status) + body)
         replied.flush()
 

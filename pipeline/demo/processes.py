@@ -1,4 +1,4 @@
-"""Processes: an embedded model in processes of its own, so that every processor of the machine answers.
+"""Processes: embedded models in processes of their own, so that every processor of the machine answers.
 
 A process ends when its standard input does, so none outlives the one that started it, however that one ends.
 """
@@ -6,10 +6,12 @@ A process ends when its standard input does, so none outlives the one that start
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from pipeline.demo import weights
 from pipeline.demo.model_process import ASKED, REPLIED
@@ -20,49 +22,76 @@ ANSWERED_HERE = 200
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # The folder of this very code comes first: the current folder may hold another package of the same name.
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from pipeline.demo.model_process import serve; serve(sys.argv[2])"
-)
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from pipeline.demo.model_process import serve; serve()"
 
 
 class Processes:
     """Replies of the model in a weight file: first from this process, then from up to `count` others.
 
-    Where no process can be started, or one ends, this process answers in its place.
+    They answer for all models that one event loop asks. Where none can be started, or one ends, this process answers in its
+    place.
     """
 
     def __init__(self, path: Path, model: weights.Model, *, count: int, answered_here: int = ANSWERED_HERE) -> None:
         self._path, self._here, self._count = path, Replies([model]), count
-        self._left, self._processes = answered_here, list[_Process]()
-        self._starting: asyncio.Task[None] | None = None
+        self._left = answered_here
+        self._group: _Group | None = None
 
     async def answer(self, raw: bytes) -> tuple[int, bytes]:
         """Status and body of the reply to the body of a chat completion."""
         self._left -= 1
-        if self._left < 0 and self._count > 1:
-            if self._starting is None:
-                self._starting = asyncio.create_task(self._start())
-            await asyncio.shield(self._starting)
-            alive = [process for process in self._processes if process.alive]
-            if alive:
-                found = await min(alive, key=lambda process: len(process.waiting)).ask(raw)
-                if found is not None:
-                    return found
+        if self._group is None and self._count > 1 and (self._left < 0 or asyncio.get_running_loop() in _GROUPS):
+            self._group = _Group.joined(self._count)
+        if self._group is not None:
+            found = await self._group.ask(self._path, raw)
+            if found is not None:
+                return found
         await asyncio.sleep(0)  # others get their turn between two answers
         return self._here.to_chat(raw)
 
-    async def _start(self) -> None:
-        started = await asyncio.gather(
-            *(_Process.start(self._path) for _ in range(self._count)), return_exceptions=True
-        )
-        self._processes = [process for process in started if isinstance(process, _Process)]
-
     async def aclose(self) -> None:
-        """End the processes."""
-        if self._starting is not None:
-            with suppress(asyncio.CancelledError):
-                await self._starting
-        await asyncio.gather(*(process.aclose() for process in self._processes))
+        """End the processes, once no other model needs them."""
+        if self._group is not None:
+            await self._group.leave()
+
+
+class _Group:
+    """The processes of one event loop."""
+
+    def __init__(self, count: int) -> None:
+        self.processes, self._members = list[_Process](), 0
+        self._starting = asyncio.create_task(self._start(count))
+
+    @classmethod
+    def joined(cls, count: int) -> _Group:
+        """The running loop's group, with one member more."""
+        loop = asyncio.get_running_loop()
+        group = _GROUPS[loop] = _GROUPS.get(loop) or cls(count)
+        group._members += 1
+        return group
+
+    async def _start(self, count: int) -> None:
+        started = await asyncio.gather(*(_Process.start() for _ in range(count)), return_exceptions=True)
+        self.processes = [process for process in started if isinstance(process, _Process)]
+
+    async def ask(self, path: Path, raw: bytes) -> tuple[int, bytes] | None:
+        """Status and body of a reply of the model in a file; None where no process replies."""
+        await asyncio.shield(self._starting)
+        alive = [process for process in self.processes if process.alive]
+        return await min(alive, key=lambda process: len(process.waiting)).ask(path, raw) if alive else None
+
+    async def leave(self) -> None:
+        """One member less; with the last the processes end."""
+        self._members -= 1
+        if self._members:
+            return
+        del _GROUPS[asyncio.get_running_loop()]
+        with suppress(asyncio.CancelledError):
+            await self._starting
+        await asyncio.gather(*(process.aclose() for process in self.processes))
+
+
+_GROUPS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Group] = WeakKeyDictionary()
 
 
 class _Process:
@@ -74,22 +103,23 @@ class _Process:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, path: Path) -> _Process:
-        """A process that has the weights in a file. Raises OSError when none can be started."""
+    async def start(cls) -> _Process:
+        """A new process. Raises OSError when none can be started."""
         pipe, ignored = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         return cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-c", _PROGRAM, _ROOT, str(path), stdin=pipe, stdout=pipe, stderr=ignored
+                sys.executable, "-c", _PROGRAM, _ROOT, stdin=pipe, stdout=pipe, stderr=ignored
             )
         )
 
-    async def ask(self, raw: bytes) -> tuple[int, bytes] | None:
-        """Status and body of a reply; None when the process ends before it has replied."""
+    async def ask(self, path: Path, raw: bytes) -> tuple[int, bytes] | None:
+        """Status and body of a reply of the model in a file; None when the process ends before it has replied."""
         assert self._process.stdin is not None
         reply: asyncio.Future[tuple[int, bytes] | None] = asyncio.get_running_loop().create_future()
         self.waiting.append(reply)
         with suppress(OSError):  # a broken pipe: the reader finds it too, and answers for all that wait
-            self._process.stdin.write(ASKED.pack(len(raw)) + raw)
+            name = os.fsencode(path)
+            self._process.stdin.write(ASKED.pack(len(name), len(raw)) + name + raw)
             await self._process.stdin.drain()
         return await reply
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,10 @@ LATER = (
 """What the stages after `collect` take a second or two to load."""
 
 
+SWITCHES_S = 0.0005
+"""After so long the loading lets others go on; ten times as long and the models would wait for their next request."""
+
+
 @contextmanager
 def loading(*names: str) -> Iterator[None]:
     """Load modules in a thread beside what is done within. One that cannot be loaded is told of by whoever needs it."""
@@ -30,9 +35,11 @@ def loading(*names: str) -> Iterator[None]:
             with suppress(Exception):
                 import_module(name)
 
-    thread = threading.Thread(target=load, name="loading")
+    thread, interval = threading.Thread(target=load, name="loading"), sys.getswitchinterval()
+    sys.setswitchinterval(SWITCHES_S)
     thread.start()
     try:
         yield
     finally:
         thread.join()
+        sys.setswitchinterval(interval)

@@ -185,6 +185,36 @@ def test_processes_reply_with_the_bytes_that_this_process_would() -> None:
     assert [status for status, _ in alone[-3:]] == [200, 400, 404]
 
 
+def test_two_models_share_the_processes_until_the_last_has_its_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    original = asyncio.create_subprocess_exec
+
+    async def noted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await original(*command, **options))
+        return started[-1]
+
+    async def both() -> list[list[tuple[int, bytes]]]:
+        first, second = (
+            Processes(TASK / "models" / f"{role}.npz", MODELS[role], count=2, answered_here=n)
+            for role, n in (("cheap", 0), ("strong", 200))
+        )
+        bodies = {role: [json.dumps(asking(model=MODELS[role].name, logprobs=5)).encode()] * 4 for role in MODELS}
+        one = await asyncio.gather(*map(first.answer, bodies["cheap"]), second.answer(bodies["strong"][0]))
+        await first.aclose()
+        assert [process.returncode for process in started] == [None, None]
+        two = await asyncio.gather(*map(second.answer, bodies["strong"]))
+        await second.aclose()
+        return [one[:-1], [one[-1], *two]]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    cheap, strong = asyncio.run(both())
+    assert [process.returncode for process in started] == [0, 0]
+    for role, found in (("cheap", cheap), ("strong", strong)):
+        assert {status for status, _ in found} == {200}
+        assert {json.loads(body)["model"] for _, body in found} == {MODELS[role].name}
+        assert {body for _, body in found} == {ask(asking(model=MODELS[role].name, logprobs=5)).content}
+
+
 def test_when_processes_are_killed_or_cannot_start_every_request_is_still_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -218,7 +248,7 @@ path = Path({str(TASK / "models" / "cheap.npz")!r})
 async def run():
     processes = Processes(path, load(path), count=2, answered_here=0)
     await processes.answer(b"{{}}")
-    print(*(p._process.pid for p in processes._processes), flush=True)
+    print(*(p._process.pid for p in processes._group.processes), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(run())
 """

@@ -32,6 +32,8 @@ LARGEST_EXACT_ORDER = 20_000
 RUNS_AT_ONCE, MARGIN_Z = 64, 0.25
 """A sequence is tested together up to where the normal law puts its failure and a margin, then in parts of so many runs."""
 NUISANCE_POINTS, EVEN_POINTS = 140, 80
+KEPT_CELLS = 20_000
+"""A law of at most so many outcomes is kept for the next test of as many rows: in all at most 50 MB, mostly a tenth of it."""
 _Z_TIE = 1e-9
 
 
@@ -129,10 +131,8 @@ class PairedTest:
         limit = self._largest_losses(score(a, b, n, within), wins)
 
         def below(win: float, which: npt.NDArray[np.intp]) -> Floats:
-            first_win, first_loss, mass = trinomial(n, win, win + within)
-            wins_here, losses_here = mass.shape
-            table = np.zeros((wins_here, losses_here + 1))
-            np.cumsum(mass, axis=1, out=table[:, 1:])
+            first_win, first_loss, table = _cumulative(n, win, within)
+            wins_here, losses_here = table.shape[0], table.shape[1] - 1
             column = limit[which, first_win : first_win + wins_here].T - (first_loss - 1)
             np.minimum(np.maximum(column, 0, out=column), losses_here, out=column)
             column += (losses_here + 1) * np.arange(wins_here)[:, None]  # a row of the table for each number of wins
@@ -198,6 +198,25 @@ def trinomial(n: int, win: float, loss: float) -> tuple[int, int, Floats]:
     mass = sums + of_losses
     mass += of_wins[:, None]
     return first_win, first_loss, np.asarray(np.exp(mass, out=mass), dtype=np.float64)
+
+
+def _cumulative(n: int, win: float, within: float) -> tuple[int, int, Floats]:
+    """As `trinomial`, with the probability of so many wins and fewer losses than 0, 1, 2 ... after the first: (wins, losses + 1)."""
+    kept = _kept_laws(n, within)
+    if (found := kept.get(win)) is not None:
+        return found
+    first_win, first_loss, mass = trinomial(n, win, win + within)
+    table = np.zeros((mass.shape[0], mass.shape[1] + 1))
+    np.cumsum(mass, axis=1, out=table[:, 1:])
+    if table.size <= KEPT_CELLS:
+        kept[win] = first_win, first_loss, table
+    return first_win, first_loss, table
+
+
+@lru_cache(maxsize=2)
+def _kept_laws(n: int, within: float) -> dict[float, tuple[int, int, Floats]]:
+    """The small laws of a test by P(win): a threshold, its rivals and its outlook are tested on the same rows, one by one."""
+    return {}
 
 
 @lru_cache(maxsize=8)
