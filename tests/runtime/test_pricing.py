@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import pytest
@@ -84,6 +85,14 @@ PROMPT = {"prompt_tokens": 1000, "completion_tokens": 2, "total_tokens": 1002}
 def test_usage_is_read_as_it_is_billed(usage: object, expected: Usage) -> None:
     assert usage_of(body(usage)) == expected
     assert parse(body(usage)).usage == expected
+
+
+def test_the_quick_reading_of_a_plain_usage_finds_what_the_whole_one_finds() -> None:
+    """A null beside them means nothing, and keeps the three counts from being all there is."""
+    counts = (0, 1, 7, 50, 57, 57.0, 10**12, 10**12 - 50, -50, True, "57", None)
+    for inputs, outputs, total in itertools.product(counts, repeat=3):
+        plain = {"prompt_tokens": inputs, "completion_tokens": outputs, "total_tokens": total}
+        assert usage_of(body(plain)) == usage_of(body(plain | {"cached_tokens": None})), plain
 
 
 def test_a_missing_usage_has_no_dollars_and_a_price_of_nothing_is_nothing() -> None:
