@@ -212,15 +212,17 @@ def _gated(both: Floats) -> Floats:
 
 def _rotate(x: Floats, cos: Floats, sin: Floats) -> Floats:
     """Rotary positions (Su et al. 2021, arXiv:2104.09864), the first half of a head paired with the second."""
-    swapped = x.reshape(*x.shape[:2], 2, -1)[:, :, ::-1].reshape(x.shape)
-    turned: Floats = x * cos + swapped * sin
+    turned: Floats = x * cos
+    halves = turned.reshape(*x.shape[:2], 2, -1)
+    halves += x.reshape(halves.shape)[:, :, ::-1] * sin.reshape(len(sin), 1, 2, -1)
     return turned
 
 
 def rms_norm(x: Floats, gain: Floats) -> Floats:
     """Rows of x over their root mean square, times a gain per column (Zhang, Sennrich 2019, arXiv:1910.07467)."""
     square: Floats = np.einsum("ij,ij->i", x, x)[:, None] / np.float32(x.shape[1])
-    normed: Floats = x / np.sqrt(square + NORM_EPSILON) * gain
+    normed: Floats = x / np.sqrt(square + NORM_EPSILON)
+    normed *= gain
     return normed
 
 
