@@ -12,7 +12,6 @@ import re
 import string
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -130,15 +129,13 @@ def pair_features(first: str, second: str) -> set[str]:
 
 
 def hashed(names: set[str], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Places (unique, ascending) in a table of `size` and how many names fall on each (Weinberger et al. 2009)."""
-    places, counts = np.unique(np.array([place(name) for name in names], dtype=np.int64) % size, return_counts=True)
+    """Places (unique, ascending) in a table of `size` and how many names fall on each (Weinberger et al. 2009).
+
+    By a checksum, which is the same on every machine and in every process.
+    """
+    found = np.array([zlib.crc32(name.encode("utf-8", "surrogatepass")) for name in names], dtype=np.int64)
+    places, counts = np.unique(found % size, return_counts=True)
     return places.astype(np.int64), counts.astype(np.float64)
-
-
-@lru_cache(maxsize=100_000)
-def place(name: str) -> int:
-    """A hash that is the same on every machine and in every process."""
-    return zlib.crc32(name.encode("utf-8", "surrogatepass"))
 
 
 def spell(answer: str) -> tuple[bytes, ...]:
