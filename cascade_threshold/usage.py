@@ -47,9 +47,10 @@ def usage_in(body: Mapping[str, Any], text: str | None) -> Usage:
 def _plain(usage: Mapping[str, Any]) -> Usage | None:
     """Usage of nothing but prompt, completion and their sum: what most services send, read in a quarter of the time."""
     inputs, outputs, total = usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens")
-    if type(inputs) is int and type(outputs) is int and inputs > 0 < outputs and inputs + outputs == total < 10**12:
-        return _new(Usage, (inputs, outputs, None, None))
-    return None
+    if type(inputs) is not int or type(outputs) is not int or type(total) is not int:
+        return None
+    whole = inputs > 0 and outputs > 0 and inputs + outputs == total < 10**12
+    return _new(Usage, (inputs, outputs, None, None)) if whole else None
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:

@@ -212,7 +212,7 @@ def _gated(both: Floats) -> Floats:
 
 def _rotate(x: Floats, cos: Floats, sin: Floats) -> Floats:
     """Rotary positions (Su et al. 2021, arXiv:2104.09864), the first half of a head paired with the second."""
-    turned: Floats = x * cos
+    turned: Floats = np.multiply(x, cos, order="C")
     halves = turned.reshape(*x.shape[:2], 2, -1)
     halves += x.reshape(halves.shape)[:, :, ::-1] * sin.reshape(len(sin), 1, 2, -1)
     return turned
