@@ -97,7 +97,7 @@ test-slow: $(VENV)/ready-dev ## Run the long tests
 	@$(PY) -m pytest -q -n auto --dist loadfile -m slow $(ARGS)
 test-lowest: $(LOWEST)/ready ## Run the fast tests with the lowest versions that pyproject.toml allows, in a separate environment
 	@$(LOWEST)/bin/python -m pytest -q -n auto --dist loadfile -m "not slow" -o filterwarnings=default $(ARGS)
-test-soak: $(VENV)/ready-dev ## Kill two tasks with 10,000 requests twenty times, one reply in twenty faulty (some minutes)
+test-soak: $(VENV)/ready-dev ## Kill two tasks with 10,000 requests twenty times, one reply in twenty faulty (some minutes); ARGS="--batches 50": the batch API
 	@$(PY) tests/soak.py $(ARGS)
 fuzz: $(VENV)/ready-dev ## Feed odd values and damaged bytes to every reader, and run the property tests with a new seed (minutes)
 	@$(PY) -m pytest -q -n auto --dist load -m hypothesis --hypothesis-profile fuzz --hypothesis-seed random $(ARGS)

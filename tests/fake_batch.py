@@ -80,7 +80,7 @@ class FakeBatchApi:
         self.calls: list[tuple[str, str]] = []
 
     def __enter__(self) -> FakeBatchApi:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (self.handler(),), {"api": self}))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -94,6 +94,19 @@ class FakeBatchApi:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def handler(self) -> type[BatchHandler]:
+        """The class that answers."""
+        return BatchHandler
+
+    def made(self, job: Job) -> None:
+        """A batch was created."""
+        self.jobs[job.id] = job
+        self.submitted.append([line["custom_id"] for line in self.lines(job)])
+
+    def lines(self, job: Job) -> list[dict[str, Any]]:
+        """What a batch was asked."""
+        return [json.loads(line) for line in self.files[job.file_id].splitlines()]
+
     def asked(self) -> int:
         """Requests submitted in all batches: what is paid at most."""
         return sum(len(ids) for ids in self.submitted)
@@ -105,7 +118,7 @@ class FakeBatchApi:
                 job.status, job.polls = "VALIDATING", 0
 
     def end(self, job: Job) -> None:
-        lines = [json.loads(x) for x in self.files[job.file_id].splitlines()]
+        lines = self.lines(job)
         ending = self.script.pop(0) if self.script else complete()
         job.status, output, errors = ending(lines)
         random.Random(1).shuffle(output or [])
@@ -118,7 +131,7 @@ class FakeBatchApi:
                 setattr(job, name, file_id)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class BatchHandler(BaseHTTPRequestHandler):
     api: FakeBatchApi
 
     def log_message(self, *_: Any) -> None:
@@ -169,8 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200, api.files.get(self.path.split("/")[3], b""))
         elif (self.command, self.path) == ("POST", "/v1/batches"):
             job = Job(f"batch-{api.port}-{len(api.jobs)}", json.loads(body)["input_file_id"])
-            api.jobs[job.id] = job
-            api.submitted.append([json.loads(x)["custom_id"] for x in api.files[job.file_id].splitlines()])
+            api.made(job)
             self.reply(201, {"job": self.describe(job)})
         elif (self.command, self.path) == ("GET", "/v1/batches"):
             for job in api.jobs.values():

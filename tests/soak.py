@@ -1,6 +1,7 @@
 """Two evaluations at once in one store, killed again and again, while one reply in twenty fails: what is lost, paid twice, or different?
 
 python tests/soak.py --requests 10000 --kills 20 --seed 1
+python tests/soak.py --batches 50 --seed 1     # the batch API instead, so many times with a small task: see batch_chaos.py
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from artefact_values import artefacts  # noqa: E402
+from batch_chaos import Chaos, chaos  # noqa: E402
 from fake_provider import LABELS, FakeProvider, Post, Step, cut, http, label_of, ok, raw, reset  # noqa: E402
 from fault_run import FaultRun, invariants, no_canary, rows_are_accounted_for  # noqa: E402
 from zygote import Forked, Zygote  # noqa: E402
@@ -177,12 +180,30 @@ def finish(going: dict[str, Forked]) -> None:
         assert process.returncode == 0, (task, err)
 
 
+def batches(seeds: Iterable[int]) -> int:
+    """A small task through the batch API for each seed; 1 when one of them does not keep what is promised."""
+    wrong = 0
+    with Zygote() as zygote:
+        for seed in seeds:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    found: Chaos | AssertionError = chaos(Path(folder), seed, zygote)
+                except AssertionError as error:
+                    found = error
+            wrong += isinstance(found, AssertionError) or bool(found.different)
+            print(seed, found, flush=True)
+    return int(wrong > 0)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--batches", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     options: Any = parser.parse_args(arguments)
+    if options.batches:
+        return batches(range(options.seed, options.seed + options.batches))
     with tempfile.TemporaryDirectory() as folder:
         found = soak(Path(folder), requests=options.requests, kills=options.kills, seed=options.seed)
     print(found)

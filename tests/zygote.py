@@ -105,6 +105,18 @@ def die_writing(point: str, artefact: str) -> None:
         pq.ParquetWriter.write_table = dying_write
 
 
+def hurry() -> None:
+    """Wait for nothing as long as usual: of the batch API, its polls, its silence and the SDK's retries."""
+    from together import AsyncTogether
+
+    from pipeline.collect.providers import together_batch
+    from pipeline.collect.sending.batch_sender import send_batches
+
+    together_batch.READ_TIMEOUT_S = 0.3  # type: ignore[attr-defined]
+    (send_batches.__kwdefaults__ or {}).update(poll=0.002, looks=(0.0, 0.0, 0.0))
+    AsyncTogether._calculate_retry_timeout = lambda *_, **__: 0.002  # type: ignore[method-assign,assignment]
+
+
 def become(message: dict[str, Any]) -> None:
     """In the fork: run the command and leave with its exit code."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
@@ -116,16 +128,21 @@ def become(message: dict[str, Any]) -> None:
         os.environ.update(message["environment"])
     code = 1
     try:
+        import sender
+
         words = message["start"]
         if words[0] == "sender.py":
-            import sender
-
             code = sender.main(*words[1:])
         else:
             from pipeline.__main__ import main
 
-            if point := os.environ.get("DIE_AT"):
-                die_writing(*point.split(":"))
+            if os.environ.get("HURRIED"):
+                hurry()
+            point, _, which = os.environ.get("DIE_AT", "").partition(":")
+            if which.isdigit():
+                sender.die_at(point, int(which))
+            elif point:
+                die_writing(point, which)
             code = main(words[1:])
     except SystemExit as stop:
         code = int(stop.code or 0)
@@ -150,7 +167,8 @@ def serve() -> None:
     import pipeline.stages  # noqa: F401
     from pipeline.run.libraries import LATER
 
-    for name in LATER:
+    sdk = ("together.resources", "together.pagination", "httpcore", "h11", "anyio._backends._asyncio", "certifi")
+    for name in (*LATER, *sdk, "pyarrow.pandas_compat"):
         import_module(name)
     gc.freeze()  # what is here stays, and is not gone through in each fork
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from asking import KEY, PRICE, request, rows
@@ -139,6 +141,100 @@ def test_an_answer_wins_over_an_error_for_the_same_row(batch, store):
         assert batch(api, rows(15)).kept == 15
         assert len(api.submitted) == 2
     keep_all(store, rows(15))
+
+
+# Results that do not arrive as they are
+
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "a page": lambda content: b"<!DOCTYPE html>\n<html>Bad gateway</html>\n",
+    "an error": lambda content: b'{"error": {"message": "try later"}}',
+    "nothing": lambda content: b"",
+    "a part": lambda content: content[: len(content) // 2],
+    "all but the end": lambda content: content[:-5],
+    "lines without an end": lambda content: content[:-1].rpartition(b"\n")[0][:-3],
+}
+
+
+def spoil(api: FakeBatchApi, how: Callable[[bytes], bytes], times: int) -> None:
+    """The next answers to a download of the second batch's results are spoilt."""
+    left = times
+
+    def instead(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
+        nonlocal left
+        if not path.endswith("-1-output/content") or left == 0:
+            return None
+        left -= 1
+        return how(api.files[path.split("/")[3]]), {}
+
+    api.instead = instead
+
+
+def forms(fast: str) -> list[Any]:
+    return [pytest.param(form, marks=() if form == fast else pytest.mark.slow) for form in SPOILT]
+
+
+@pytest.mark.parametrize("how", forms("a page"))
+def test_results_that_arrive_otherwise_once_are_fetched_again_and_no_request_is_submitted_twice(batch, store, how):
+    with FakeBatchApi() as api:
+        spoil(api, SPOILT[how], 1)
+        assert batch(api, rows(20)).kept == 20
+        assert api.asked() == 20
+    keep_all(store, rows(20))
+
+
+@pytest.mark.parametrize("how", forms("a part"))
+def test_results_that_never_arrive_whole_want_a_word_before_they_are_asked_again(batch, store, how):
+    with FakeBatchApi() as api:
+        spoil(api, SPOILT[how], -1)
+        for _ in range(2):
+            with pytest.raises(
+                UsageError, match=r"15 requests, which may have been paid for\. The same command.*--resend-lost"
+            ):
+                batch(api, rows(20))
+        assert api.asked() == 20
+        arrived = SPOILT[how](api.files["file-" + list(api.jobs)[1] + "-output"]).splitlines()
+        report = batch(api, rows(20), resend_lost=True)
+    whole = sum(line.startswith(b'{"custom_id"') and line.endswith(b"}}}") for line in arrived)
+    torn = sum(b'"custom_id"' in line for line in arrived) - whole
+    assert (api.asked(), report.maybe_paid) == (20 + 15 - whole, 15 - whole - torn), "what arrived is kept"
+    assert (whole > 0) == (how in ("a part", "all but the end", "lines without an end"))
+    keep_all(store, rows(20))
+
+
+def test_a_batch_that_is_completed_names_its_results_late(batch):
+    def instead(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
+        if not path.endswith("-1") or api.calls.count((method, path)) > 2:
+            return None
+        return json.dumps({"id": path.rpartition("/")[2], "status": "COMPLETED"}).encode(), {}
+
+    with FakeBatchApi() as api:
+        api.instead = instead
+        assert batch(api, rows(20)).kept == 20
+        assert api.asked() == 20
+
+
+def test_results_that_come_otherwise_each_time_are_left_for_the_next_run(batch, store):
+    def fewer(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
+        if not path.endswith("-1-output/content"):
+            return None
+        lines = api.files[path.split("/")[3]].splitlines(keepends=True)
+        return b"".join(lines[: api.calls.count((method, path))]), {}
+
+    with FakeBatchApi() as api:
+        api.instead = fewer
+        with pytest.raises(ProviderDown, match=r"other results of batch .* each time; the same command"):
+            batch(api, rows(20))
+        api.instead = lambda method, path: None
+        assert batch(api, rows(20)).kept == 15
+        assert api.asked() == 20
+
+
+def test_rows_are_uploaded_to_no_host_that_the_service_did_not_name(batch):
+    with FakeBatchApi(refuse=lambda method, path: 200 if path == "/v1/files" else None) as api:
+        with pytest.raises(ProviderDown, match="names no address to upload to"):
+            batch(api, rows(5))
+        api.refuse = lambda *call: None
+        assert batch(api, rows(5)).kept == 5
 
 
 def test_a_canary_without_logprobs_ends_the_run_after_five_requests(batch):
@@ -332,8 +428,9 @@ def test_a_file_of_which_no_batch_is_listed_after_an_hour_is_submitted_anew(batc
 @pytest.mark.parametrize(("status", "raised"), [(402, CreditExhausted), (403, AccessError), (429, ProviderDown)])
 def test_a_refused_submission_made_no_batch_and_none_is_looked_for(batch, status, raised):
     with FakeBatchApi(refuse=lambda *call: status if call == ("POST", "/v1/batches") else None) as api:
-        with pytest.raises(raised, match=str(status)):
+        with pytest.raises(raised, match=str(status)) as stopped:
             batch(api, rows(5))
+        assert ("add credit" in str(stopped.value)) == (status == 402)
         api.refuse = lambda *call: None
         assert batch(api, rows(5)).kept == 5
         assert ("GET", "/v1/batches") not in api.calls

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,42 @@ def lines(path: Path) -> Iterator[bytes]:
                     rest = handle.readline(bounded.MOST_BYTES)
             if line.strip():
                 yield line
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What can be told of a result file without reading its results."""
+
+    ids: frozenset[str]
+    """Of the requests that were asked about, those with a line."""
+    foreign: bool
+    """Whether it holds something, but no result of any request, as a web page would."""
+    torn: bool
+    """Whether it ends in the middle of a line."""
+    digest: bytes
+
+
+def survey(path: Path, wanted: Collection[str]) -> Survey:
+    """Survey a file for the requests `wanted`. Its last line needs no line end, but then to be whole."""
+    ids, last, results = set(), b"", False
+    for last in lines(path):
+        results = results or b'"custom_id"' in last
+        if (found := _CUSTOM_ID.search(last)) and (custom_id := found[1].decode()) in wanted:
+            ids.add(custom_id)
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").digest()
+        handle.seek(max(0, handle.tell() - 1))
+        ended = handle.read() in (b"", b"\n")
+    torn = not ended and not _whole(last)
+    return Survey(frozenset(ids), bool(last) and not results, torn, digest)
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        loaded(line)
+    except ValueError:
+        return False
+    return True
 
 
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([0-9a-f]{64})"')

@@ -10,18 +10,17 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
-from pipeline.collect.providers import batch_result, bounded
+from pipeline.collect.providers import batch_result
 from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.together_batch import LOST, Batch, TogetherBatch, Unsure, unless_lost
 from pipeline.collect.request import Request
-from pipeline.collect.sending import event_loop
+from pipeline.collect.sending import event_loop, result_files
 from pipeline.collect.sending.interrupts import caught
 from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.response_class import Action, Outcome, judge
@@ -33,7 +32,6 @@ from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, 
 from pipeline.redact import redact_bytes
 from pipeline.run.atomic import disk_errors, scratch
 
-T = TypeVar("T")
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
 CANARY = 5
 POLL_S = 45.0
@@ -286,7 +284,9 @@ class _Batches:
             going = []
             for noted in out:
                 assert noted.batch_id is not None
-                batch = await self._or_lost(self.provider.status(noted.batch_id), noted) or Batch(noted.batch_id, LOST)
+                asked = self.provider.status(noted.batch_id)
+                found = await unless_lost(asked, noted.batch_id, noted.requests, resend=self.resend_lost)
+                batch = found or Batch(noted.batch_id, LOST)
                 if batch.ended:
                     await self._keep(noted, batch)
                 else:
@@ -299,26 +299,25 @@ class _Batches:
                 self.progress.text(f"{self.report.kept:,} kept; waiting for " + ", ".join(going))
                 await self._pause(self.poll)
 
-    async def _or_lost(self, call: Awaitable[T], noted: Noted) -> T | None:
-        return await unless_lost(call, noted.batch_id, noted.requests, resend=self.resend_lost)
-
     async def _keep(self, noted: Noted, batch: Batch) -> None:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
-        rows, named = self.ledger.rows(noted.number), [f for f in (batch.output_file_id, batch.error_file_id) if f]
+        rows = self.ledger.rows(noted.number)
         with disk_errors(self.folder):
-            most = max(1, len(rows)) * bounded.MOST_BYTES
-            found = [
-                await self._or_lost(self.provider.download(f, self.folder / f"results-{i}.jsonl", most=most), noted)
-                for i, f in enumerate(named)  # an id of the service makes no path
-            ]
-        files = [lines for lines in found if lines is not None]
-        lost = batch.status == LOST or len(files) < len(named)
+            results = await result_files.fetch(
+                self.provider,
+                batch,
+                rows.keys(),
+                self.folder,
+                pause=partial(self._pause, self.poll),
+                resend=self.resend_lost,
+            )
+        batch, lost = results.batch, results.lost
         state, reason = ("unknown", "batch_lost") if lost else ("not_sent", f"batch_{batch.status.lower()}")
         missing = Outcome(Action.RETRY, state, reason, batch.error or "in neither result file")
         seen: dict[str, bool] = {}
 
         def write() -> None:
-            for lines in files:
+            for lines in results.lines:
                 for chunk in chunks(lines, 400):
                     ended = [row for row in (self._ended(line, rows, seen) for line in chunk) if row is not None]
                     self.store.note((), ended)
