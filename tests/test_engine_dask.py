@@ -14,10 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 from shard_work import Part, refuse, work
 
 from pipeline import stages
@@ -138,38 +135,23 @@ def test_every_engine_leaves_the_same_bytes(task: TaskInput, cluster: Any) -> No
 
 
 @pytest.mark.slow
-def test_shards_on_a_real_s3_server_are_read_by_both_workers(task: TaskInput, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_on_a_real_s3_server_are_read_by_both_workers(task: TaskInput, s3: Any) -> None:
     from distributed import Client, LocalCluster
 
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="shards")
-        one = written(task)
-        assert again(task, workers=1, shards_dir="s3://shards/local") == one
-        with (
-            LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as running,
-            Client(running) as client,
-        ):
-            assert again(task, engine=f"dask={running.scheduler_address}", shards_dir="s3://shards/cluster") == one
-            log = client.run(lambda dask_worker: len(dask_worker.state.log))
-            assert len(log) == 2
-            assert all(log.values())
-        assert "Contents" not in s3.list_objects_v2(Bucket="shards"), "shards are removed in the end"
-        with pytest.raises(DataError, match="s3://absent/folder"):
-            again(task, shards_dir="s3://absent/folder")
-    finally:
-        fsspec.get_filesystem_class("s3").clear_instance_cache()  # which remembers this server
-        server.stop()
+    s3.create_bucket(Bucket="shards")
+    one = written(task)
+    assert again(task, workers=1, shards_dir="s3://shards/local") == one
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as running,
+        Client(running) as client,
+    ):
+        assert again(task, engine=f"dask={running.scheduler_address}", shards_dir="s3://shards/cluster") == one
+        log = client.run(lambda dask_worker: len(dask_worker.state.log))
+        assert len(log) == 2
+        assert all(log.values())
+    assert "Contents" not in s3.list_objects_v2(Bucket="shards"), "shards are removed in the end"
+    with pytest.raises(DataError, match="s3://absent/folder"):
+        again(task, shards_dir="s3://absent/folder")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -218,32 +219,14 @@ def killed(config: Path, runs: Path, shards_dir: str | None) -> None:
 
 @pytest.mark.slow
 def test_a_killed_process_whose_shards_lie_on_s3_is_taken_over_by_the_next(
-    tmp_path: Path, read: list[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, read: list[int], s3: Any
 ) -> None:
-    import boto3  # only here: both take a second to load
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="shards")
-        config, runs, where = recorded(tmp_path), tmp_path / "runs", "s3://shards/of/a/team"
-        straight = collected(task(config, tmp_path / "straight"))
-        killed(config, runs, where)
-        assert s3.list_objects_v2(Bucket="shards")["KeyCount"] == 4 + 3 * 4
-        read.clear()
-        assert collected(task(config, runs, where)) == straight
-        assert read == [3, 4]
-        assert s3.list_objects_v2(Bucket="shards")["KeyCount"] == 0
-    finally:
-        fsspec.get_filesystem_class("s3").clear_instance_cache()  # which remembers this server
-        server.stop()
+    s3.create_bucket(Bucket="shards")
+    config, runs, where = recorded(tmp_path), tmp_path / "runs", "s3://shards/of/a/team"
+    straight = collected(task(config, tmp_path / "straight"))
+    killed(config, runs, where)
+    assert s3.list_objects_v2(Bucket="shards")["KeyCount"] == 4 + 3 * 4
+    read.clear()
+    assert collected(task(config, runs, where)) == straight
+    assert read == [3, 4]
+    assert s3.list_objects_v2(Bucket="shards")["KeyCount"] == 0
