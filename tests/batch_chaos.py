@@ -284,7 +284,8 @@ class ChaosHandler(BatchHandler):
             told = json.loads(data) | {"output_file_id": None, "error_file_id": None}
             self.send(status, json.dumps(told).encode(), headers)
         else:
-            self.send(status, OTHER[kind], headers)
+            form = "text/html" if kind in ("page", "nothing") else "application/json"
+            self.send(status, OTHER[kind], headers | {"Content-Type": form})
 
 
 @dataclass

@@ -201,6 +201,20 @@ def test_results_that_never_arrive_whole_want_a_word_before_they_are_asked_again
     keep_all(store, rows(20))
 
 
+def test_the_word_is_for_what_was_lost_when_it_was_given_not_for_batches_of_the_same_run(batch):
+    unknown = True
+    api = FakeBatchApi(refuse=lambda method, path: 404 if unknown and path.startswith("/v1/batches/") else None)
+    with api:
+        with pytest.raises(UsageError, match="--resend-lost"):
+            batch(api, rows(5))
+        with pytest.raises(UsageError, match="--resend-lost"):
+            batch(api, rows(5), resend_lost=True)
+        assert api.asked() == 10, "the first batch again, and the second is known the next time"
+        unknown = False
+        assert batch(api, rows(5)).kept == 5
+        assert api.asked() == 10
+
+
 def test_a_batch_that_is_completed_names_its_results_late(batch):
     def instead(method: str, path: str) -> tuple[bytes, dict[str, str]] | None:
         if not path.endswith("-1") or api.calls.count((method, path)) > 2:

@@ -122,11 +122,13 @@ class TogetherBatch:
 
     async def find(self, file_id: str) -> list[Batch]:
         """Batches that were made from a file: after a crash, one of them may be ours. A new one may be listed late."""
-        listed: Any = await self._call(self.client.batches.list()) or []
-        if not isinstance(
-            listed, list
-        ):  # the API has no pages; if it ever does, the first must not be mistaken for all
-            raise ProviderDown(f"{self.host} lists its batches in an unknown form, so none is submitted again")
+        listed: Any = await self._call(self.client.batches.list())
+        listed = [] if listed is None else listed
+        # the API has no pages; if it ever does, the first must not be mistaken for all
+        if not isinstance(listed, list):
+            raise ProviderDown(
+                f"{self.host} lists its batches in an unknown form, so none is submitted again; the same command looks once more"
+            )
         mine = (_batch(job) for job in listed if getattr(job, "input_file_id", None) == file_id)
         return [batch for batch in mine if batch is not None]
 

@@ -122,7 +122,7 @@ class _Batches:
         """Fetch what is out, then rounds of sending and fetching until nothing is missing."""
         self.stopped = asyncio.Event()
         self.report.maybe_paid += self.store.adopt(self.task)
-        self.number = self.store.session(self.task)
+        self.first = self.number = self.store.session(self.task)
         try:
             with (
                 caught(asyncio.get_running_loop(), self._interrupted),
@@ -285,7 +285,7 @@ class _Batches:
             for noted in out:
                 assert noted.batch_id is not None
                 asked = self.provider.status(noted.batch_id)
-                found = await unless_lost(asked, noted.batch_id, noted.requests, resend=self.resend_lost)
+                found = await unless_lost(asked, noted.batch_id, noted.requests, resend=self._may_resend(noted))
                 batch = found or Batch(noted.batch_id, LOST)
                 if batch.ended:
                     await self._keep(noted, batch)
@@ -299,6 +299,10 @@ class _Batches:
                 self.progress.text(f"{self.report.kept:,} kept; waiting for " + ", ".join(going))
                 await self._pause(self.poll)
 
+    def _may_resend(self, noted: Noted) -> bool:
+        """Whether the user's word is about this batch: it was given before those of this run were there."""
+        return self.resend_lost and noted.number <= self.first
+
     async def _keep(self, noted: Noted, batch: Batch) -> None:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
         rows = self.ledger.rows(noted.number)
@@ -309,7 +313,7 @@ class _Batches:
                 rows.keys(),
                 self.folder,
                 pause=partial(self._pause, self.poll),
-                resend=self.resend_lost,
+                resend=self._may_resend(noted),
             )
         batch, lost = results.batch, results.lost
         state, reason = ("unknown", "batch_lost") if lost else ("not_sent", f"batch_{batch.status.lower()}")
