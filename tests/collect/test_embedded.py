@@ -173,6 +173,7 @@ def through(processes: Processes, bodies: list[bytes]) -> list[tuple[int, bytes]
 
 def some_bodies(count: int) -> list[bytes]:
     asked = [asking(logprobs=5, messages=[{"role": "user", "content": f"Lunch {i}?" * (i % 7)}]) for i in range(count)]
+    asked.insert(5, asking(messages=[{"role": "user", "content": "word " * 40_000}]))  # longer than a pipe holds
     return [json.dumps(body).encode() for body in (*asked, asking(n=2), asking(model="another"))]
 
 
