@@ -51,6 +51,7 @@ from pipeline.decide.thresholds import accepted, sweep_levels
 from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
 from pipeline.deliver.report.artefacts import Artefacts
+from pipeline.deliver.report.templating import compile_templates
 from pipeline.engine import confidence, reading
 from pipeline.engine import sampled_collection as lazy_collection
 from pipeline.engine.reading import Graded
@@ -342,7 +343,7 @@ def evaluate(task: TaskInput, allowance: Allowance) -> tuple[Path, dict[str, Any
     Raises CapReached after the page is written where --max-usd ended a sampled purchase on its way.
     """
     with begun(task):
-        with loading(*LATER) if task.provider == "embedded" else nullcontext():
+        with loading(*LATER, then=compile_templates) if task.provider == "embedded" else nullcontext():
             rows = timed(task, collect, task, allowance) if task.table is None else graded(task)
         found = timed(task, measure, task, rows)
         given, replies, stopped = rows.frame if found.strong_sampling else None, rows.replies, rows.stopped

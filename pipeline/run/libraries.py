@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 
@@ -27,13 +27,19 @@ SWITCHES_S = 0.0005
 
 
 @contextmanager
-def loading(*names: str) -> Iterator[None]:
-    """Load modules in a thread beside what is done within. One that cannot be loaded is told of by whoever needs it."""
+def loading(*names: str, then: Callable[[], object] | None = None) -> Iterator[None]:
+    """Load modules in a thread beside what is done within, then prepare what else is needed later.
+
+    What cannot be loaded is told of by whoever needs it.
+    """
 
     def load() -> None:
         for name in names:
             with suppress(Exception):
                 import_module(name)
+        if then is not None:
+            with suppress(Exception):
+                then()
 
     thread, interval = threading.Thread(target=load, name="loading"), sys.getswitchinterval()
     sys.setswitchinterval(SWITCHES_S)

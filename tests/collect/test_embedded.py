@@ -149,12 +149,14 @@ def test_libraries_load_beside_the_work_and_one_that_is_missing_is_no_error_yet(
     (tmp_path / "loaded_meanwhile.py").write_text("import threading\nHERE = threading.get_ident()\n")
     sys.path.insert(0, str(tmp_path))
     try:
-        with loading("no_such_library", "loaded_meanwhile"):
+        done: list[int] = []
+        with loading("no_such_library", "loaded_meanwhile", then=lambda: done.append(threading.get_ident())):
             deadline = time.monotonic() + 30
             while not hasattr(sys.modules.get("loaded_meanwhile"), "HERE"):
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-        assert threading.get_ident() != sys.modules.pop("loaded_meanwhile").HERE
+        assert done == [sys.modules.pop("loaded_meanwhile").HERE]
+        assert done != [threading.get_ident()]
     finally:
         sys.path.remove(str(tmp_path))
 

@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 from pipeline.deliver.report.formatting import FILTERS
 
+_FOLDER = resources.files("pipeline.deliver.report") / "templates"
+
 
 class Missing(jinja2.StrictUndefined):
     """A name that is not there: whatever is done with it is an error that names it. These two jinja2 leaves out."""
@@ -34,10 +36,17 @@ def environment() -> jinja2.Environment:
     return made
 
 
+def compile_templates() -> None:
+    """Compile them all now, which takes as long as filling them in; else each is compiled when a page first needs it."""
+    for file in _FOLDER.iterdir():
+        if file.name.endswith(".j2"):
+            environment().get_template(file.name)
+
+
 @cache
 def read_template(name: str) -> str:
     """Text of a file in the templates folder."""
-    return (resources.files("pipeline.deliver.report") / "templates" / name).read_text("utf-8")
+    return (_FOLDER / name).read_text("utf-8")
 
 
 def our_own(text: str) -> Markup:
