@@ -12,6 +12,7 @@ with bootstrap bands at 100 thresholds, the exact test along them, and one figur
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -39,7 +40,8 @@ def ours(kind: str, folder: Path, workers: int | None) -> dict[str, list[float]]
     before = used()
     from pipeline.run import garbage
 
-    garbage.give_back()  # as the command line does
+    garbage.give_back()  # this and the next as the command line does
+    gc.set_threshold(*garbage.RARELY)
     from pipeline import stages
     from pipeline.collect.sending.spend_cap import Allowance
     from pipeline.collect.task_input import TaskInput

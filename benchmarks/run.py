@@ -33,9 +33,11 @@ VERSIONS = ("numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "matplotlib",
 
 
 def one(name: str) -> None:
-    """Run a benchmark here; its figures as JSON on standard output."""
-    with contextlib.redirect_stdout(sys.stderr):
-        figures: list[Figure] = importlib.import_module(f"bench_{name}").main()
+    """Run a benchmark here, with the garbage collector set as the command line does; its figures as JSON on standard output."""
+    benchmark = importlib.import_module(f"bench_{name}")
+    garbage = importlib.import_module("pipeline.run.garbage")
+    with contextlib.redirect_stdout(sys.stderr), garbage.searched_rarely():
+        figures: list[Figure] = benchmark.main()
     print(json.dumps([dataclasses.asdict(f) for f in figures]))
 
 

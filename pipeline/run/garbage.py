@@ -22,6 +22,10 @@ def no_garbage_search() -> Iterator[None]:
             gc.enable()
 
 
+RARELY = (50_000, 20, 20)
+"""New objects between two searches, and how many of them until one that goes further back."""
+
+
 @contextmanager
 def searched_rarely() -> Iterator[None]:
     """Search new objects for garbage after every fifty thousand, not every few hundred, and the others next to never.
@@ -30,7 +34,7 @@ def searched_rarely() -> Iterator[None]:
     time of sending and a thirtieth of that of everything else, and held up all requests at once for a tenth of a second.
     """
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(*RARELY)
     try:
         yield
     finally:
