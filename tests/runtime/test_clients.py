@@ -160,6 +160,57 @@ def test_streamed_chunks_decide_as_the_whole_reply_does(form: str) -> None:
     assert collect_stream(parts)["usage"] == whole["usage"]
 
 
+def streamed(*choices: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"object": "chat.completion.chunk", "model": "small", "choices": list(choices), **more}
+
+
+def other_streams(whole: dict[str, Any]) -> dict[str, Any]:
+    """The same reply as services other than the first write it."""
+    entry, stop = whole["choices"][0]["logprobs"]["content"][0], {"finish_reason": "stop"}
+    said = {"delta": {"content": entry["token"]}, "logprobs": {"content": [entry]}}
+    second = {"index": 1, "delta": {"content": "ham"}, **stop}
+    thought = {**entry, "token": "hm", "bytes": list(b"hm")}
+    return {
+        "two choices a chunk, the first behind": [streamed(second, {"index": 0, **said, **stop})],
+        "the whole message at the end": [streamed(said), streamed({"message": whole["choices"][0]["message"], **stop})],
+        "an empty message at the end": [streamed(said), streamed({"message": {"content": ""}, **stop})],
+        "logprobs as a list": [streamed({**said, "logprobs": [entry], **stop})],
+        "content in parts": [
+            streamed({"delta": {"content": [{"type": "thinking", "thinking": "ham"}]}}),
+            streamed({**said, "delta": {"content": [{"type": "text", "text": entry["token"]}]}, **stop}),
+        ],
+        "thoughts with logprobs of their own": [
+            streamed({"delta": {"thinking": "hm"}, "logprobs": {"content": [thought]}}),
+            streamed({**said, **stop}),
+        ],
+        "the whole event stream as text": f"data: {json.dumps(streamed({**said, **stop}))}\n\ndata: [DONE]\n",
+    }
+
+
+@pytest.mark.parametrize("form", other_streams(body("spam", [("spam", -0.01)])))
+def test_streams_of_other_shapes_decide_as_the_whole_reply_does(form: str) -> None:
+    whole, policy = body("spam", [("spam", -0.01)]), Policy(document())
+    told = collect_stream(other_streams(whole)[form]) | {"model": whole["model"]}
+    assert policy.decide(told) == policy.decide(whole)
+    assert policy.decide(whole).status == "ok"
+
+
+def test_a_streamed_tool_call_is_read_and_a_streamed_error_never_is() -> None:
+    whole = body("spam", [("spam", -0.01)])
+    said = {"delta": {"content": "spam"}, "logprobs": whole["choices"][0]["logprobs"], "finish_reason": "stop"}
+    pieces = ['{"label"', ': "spam"}']
+    calls = [streamed({"delta": {"tool_calls": [{"index": 0, "function": {"arguments": p}}]}}) for p in pieces]
+    older = [streamed({"delta": {"function_call": {"name": "f", "arguments": p}}}) for p in pieces]
+    end = streamed({"delta": {}, "finish_reason": "tool_calls"})
+    for call in (calls, older):
+        assert Policy(document()).decide(collect_stream([*call, end])).answer == "spam"
+    two = [*calls, streamed({"delta": {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]}}), end]
+    assert Policy(document()).decide(collect_stream(two)).answer is None
+    for late in (streamed({**said, "error": {"code": 502}}), streamed(said, error={"message": "overloaded"})):
+        decision = Policy(document()).decide(collect_stream([late]))
+        assert (decision.action, decision.status) == ("escalate", "failed")
+
+
 def test_a_stream_that_breaks_off_escalates_and_a_streaming_function_is_a_client() -> None:
     whole, policy = one_token(0.95), Policy(document())
     broken = collect_stream(list(chunks(whole))[:2])
