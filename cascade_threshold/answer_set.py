@@ -178,6 +178,7 @@ class AnswerSet:
             index = self._numbers.get(number)
         if index is None and self.positive is not None and len(self.labels) == 2:
             name = fold(text, "loose").strip()
+            name = {"1.0": "1", "0.0": "0"}.get(name, name)  # as tables of floats write them
             index = self.positive if name in YES_NAMES else 1 - self.positive if name in NO_NAMES else None
         if index is None and (code := getattr(value, "code", None)) is not None:
             return self.label_of(code)  # the table names its classes; the labels are their numbers

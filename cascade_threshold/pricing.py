@@ -75,15 +75,21 @@ class Price:
         by_request = self.by_request * replies
         if self.input is None or self.output is None or not (self.input or self.output or self.cached_input):
             return by_request
-        if not usage.known:
+        if not usage.known and not self._billed_part_known(usage):
             return None
-        assert usage.input_tokens is not None and usage.output_tokens is not None
-        hit = min(usage.cached_tokens or 0, usage.input_tokens) if cached and self.cached_input is not None else 0
-        dollars = (usage.input_tokens - hit) * self.input + usage.output_tokens * self.output
+        prompt, output = usage.input_tokens or 0, usage.output_tokens or 0
+        hit = min(usage.cached_tokens or 0, prompt) if cached and self.cached_input is not None else 0
+        dollars = (prompt - hit) * self.input + output * self.output
         if hit:
             dollars += hit * (self.cached_input or 0.0)
         dollars /= MILLION
         return (dollars * (1 - self.batch_discount) if batch else dollars) + by_request
+
+    def _billed_part_known(self, usage: Usage) -> bool:
+        """Whether the only count that costs something is there: a decision model bills no output and may not count it."""
+        if not self.output:
+            return bool(usage.input_tokens)
+        return not (self.input or self.cached_input) and bool(usage.output_tokens)
 
     def saved(self, cached_tokens: int, *, batch: bool = False) -> float:
         """Dollars that cached tokens took off a prompt."""

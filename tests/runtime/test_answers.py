@@ -471,3 +471,8 @@ def test_the_span_of_a_number_with_decimals_is_the_label() -> None:
     joined = measure(chat("1.0", [entry("1.0", math.log(0.6), others)]), numbers)
     assert (joined.answer, joined.status) == ("1", "ok")
     assert joined.label_probabilities == pytest.approx({"1": 0.6, "2": 0.3, "10": 0.1})
+
+
+@pytest.mark.parametrize(("value", "label"), [("1.0", "yes"), ("0.0", "no"), (1.0, "yes"), ("1.5", None), ("10", None)])
+def test_a_judges_numbers_of_a_table_of_floats_are_its_labels(value: object, label: str | None) -> None:
+    assert AnswerSet.judge().label_of(value) == label

@@ -105,6 +105,18 @@ def test_a_missing_usage_has_no_dollars_and_a_price_of_nothing_is_nothing() -> N
     assert not Price(0, 0, request=0.1).free
 
 
+def test_a_count_that_costs_nothing_may_be_missing() -> None:
+    free_output, free_input = Price(input=0.5, output=0.0), Price(input=0.0, output=2.0)
+    # a decision model reports no completion tokens, or 0 of them, which cannot be true of a reply with text
+    for told in ({"prompt_tokens": 400}, {"prompt_tokens": 400, "completion_tokens": 0, "total_tokens": 400}):
+        assert free_output.usd(usage_of(body(told))) == 400 * 0.5 / 1e6
+        assert free_input.usd(usage_of(body(told))) is None
+    assert free_input.usd(usage_of(body({"completion_tokens": 30}))) == 30 * 2.0 / 1e6
+    assert free_output.usd(usage_of(body({"completion_tokens": 30}))) is None
+    assert free_output.usd(usage_of(body({"prompt_tokens": 0, "completion_tokens": 0}))) is None
+    assert Price(input=0.0, output=0.0, cached_input=0.1).usd(Usage(None, 3)) is None
+
+
 def test_prices_by_request_and_by_the_hour_add_to_those_of_tokens() -> None:
     side = {
         "usd_per_million_tokens": {"input": 1, "output": 0, "as_of": "2026-11-22", "source": "a list"},

@@ -116,7 +116,7 @@ def _count_usage(store: ResponseStore, where: str, values: list[str], groups: Gr
     for *key, batch, n, input_tokens, output_tokens, cached_tokens in store.query(
         f"""SELECT task, role, service, model, wire_form IS 'batch' AS batch, count(*), sum(input_tokens), sum(output_tokens), sum(cached_tokens) FROM
             (SELECT * FROM attempt {where}) WHERE state IN ('ok', 'purged', 'invalid') GROUP BY task, role, service, model,
-            batch, coalesce(input_tokens + output_tokens, 0) > 0""",  # noqa: S608
+            batch, coalesce(input_tokens, 0) > 0, coalesce(output_tokens, 0) > 0""",  # noqa: S608
         values,
     ):
         group = groups[_names(key)]

@@ -40,7 +40,9 @@ class AuditReader:
         if wrong is None and said is not None and cheap is not None:
             wrong = said != cheap
         two = answers is not None and len(answers.labels) == 2
-        spoilt = (_given(line, "correct") and verdict is None) or (_given(line, "label") and wrong is None)
+        spoilt = (_given(line, "correct") and verdict is None) or (
+            wrong is None and (said is not None or _given(line, "label"))
+        )
         disagrees = None if strong is None or cheap is None else strong != cheap
         return Audit(wrong, disagrees, _lost(wrong, disagrees, said, strong, two), spoilt)
 
@@ -72,8 +74,11 @@ def _lost(wrong: bool | None, disagrees: bool | None, label: str | None, strong:
 
 
 def _given(line: Mapping[str, Any], name: str) -> bool:
+    """Whether the line has a value there: a blank, or a null written as a word that is no label, is none."""
     value = line.get(name)
-    return value is not None and value == value and value != ""
+    if isinstance(value, str):
+        return value.strip().casefold() not in ("", "null", "none", "nan")
+    return value is not None and value == value
 
 
 def _verdict(value: Any) -> bool | None:

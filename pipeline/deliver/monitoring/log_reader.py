@@ -18,8 +18,10 @@ import datetime as dt
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from cascade_threshold import json_text
@@ -32,6 +34,7 @@ BAD = "bad"
 TORN = "torn"
 COPY = "copy"
 LATE = "late"
+ORPHAN = "orphan"
 STRONG = "strong"
 OTHER_MODEL = "other_model"
 NAMELESS_MODEL = "nameless_model"
@@ -72,6 +75,8 @@ class ProductionLog:
         """Lines with a label that could not be read, and kept answers whose label is not in the set."""
         self.torn_labels = 0
         """The same of lines that a crash cut off."""
+        self.orphan: str | None = None
+        """Id of a label whose request is not in the log."""
         self.stray_kept = 0
         """Decision lines that kept the answer of a model that calibration never saw."""
         self._audit = AuditReader(policy)
@@ -122,22 +127,29 @@ class ProductionLog:
         self._lend(late, kept.values())
         yield from kept.values()
 
-    def _lend(self, late: Iterable[Mapping[str, Any]], lines: Iterable[dict[str, Any]]) -> None:
-        """Labels that came later, in lines of their own, to the one request that has their id."""
+    def _lend(self, late: list[Mapping[str, Any]], lines: Iterable[dict[str, Any]]) -> None:
+        """Labels that came later, in lines of their own, to the one request that has their id; a newer one corrects an older."""
         asked: dict[str, list[dict[str, Any]]] = {}
         for line in lines if late else ():
             for name in {str(line[k]) for k in IDS if line.get(k) is not None}:
                 asked.setdefault(name, []).append(line)
-        for verdict in late:
-            found = asked.get(_id(verdict) or "", [])
+        for verdict in sorted(late, key=_filled([_time(v) for v in late])):
+            name = _id(verdict) or ""
+            found = asked.get(name, [])
+            if len(found) > 1:  # another policy may have decided the same request
+                found = [line for line in found if self._is_mine(line)]
             if len(found) == 1:
                 self.counts[LATE] += 1
-                found[0].update(
-                    {k: verdict[k] for k in AUDIT if found[0].get(k) is None and verdict.get(k) is not None}
-                )
+                _correct(found[0], {k: verdict[k] for k in AUDIT if verdict.get(k) is not None})
             else:
-                self.counts[BAD] += 1
-                self.unread_labels += 1
+                self.counts[ORPHAN] += 1
+                self.orphan = name
+
+    def _is_mine(self, line: Mapping[str, Any]) -> bool:
+        """Whether the line was decided by this policy, or does not say by which and is about no other task."""
+        if _absent(line.get("policy")):
+            return _absent(line.get("task")) or line["task"] == self.policy.task
+        return _is_or_none(line["policy"], self.policy.document["digest"])
 
     def _read(self, record: Mapping[str, Any]) -> tuple[str, Entry | None]:
         action = record.get("action")
@@ -154,8 +166,8 @@ class ProductionLog:
         confidence = _number(line.get("confidence"))
         if confidence is None and not _absent(line.get("confidence")):
             return self._unjudged(line)
-        if not _is_or_none(line.get("policy"), self.policy.document["digest"]):
-            self.policies[str(line["policy"])[:12]] += 1
+        if not self._is_mine(line):
+            self.policies[str(line.get("policy") or line.get("task"))[:12]] += 1
             return OTHER_POLICY, None
         model = line.get("model")
         if isinstance(model, str) and not self.policy.knows_model(model):
@@ -209,6 +221,11 @@ def _is_verdict(fields: Mapping[str, Any]) -> bool:
     )
 
 
+def _correct(line: dict[str, Any], said: Mapping[str, Any]) -> None:
+    """Put what a later line says in place of what was known; a label takes the place of a verdict, too."""
+    line.update({"correct": None, **said} if "label" in said else said)
+
+
 def _is_labeled(value: Any, depth: int = 8) -> bool:
     """Whether a label or a verdict stands anywhere in it."""
     if isinstance(value, list):
@@ -253,11 +270,8 @@ def _time(fields: Mapping[str, Any]) -> float | None:
     for name in TIMES:
         value = fields.get(name)
         if isinstance(value, str):
-            try:
-                moment = dt.datetime.fromisoformat(value.strip())
-            except ValueError:
-                pass
-            else:
+            moment = _moment(value.strip())
+            if moment is not None:
                 told = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
                 return told if 0 <= told <= LAST_S else None
         number = _number(value)
@@ -266,6 +280,19 @@ def _time(fields: Mapping[str, Any]) -> float | None:
                 number /= 1000
             return number
     return None
+
+
+def _moment(text: str) -> dt.datetime | None:
+    """A time of ISO 8601, also with UTC written out behind it, or of RFC 5322 (as HTTP and mail write it)."""
+    zone = re.sub(r"\s*(?:UTC|GMT)\Z", "+00:00", text, flags=re.IGNORECASE)
+    try:
+        return dt.datetime.fromisoformat(zone)
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(text) if text[-1:].isalnum() and " " in text and ":" in text else None
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def _absent(value: Any) -> bool:

@@ -37,6 +37,10 @@ SKIPPED = {  # singular and plural
     log.TORN: ("breaks off in the middle", "break off in the middle"),
     log.COPY: ("is a copy of another (counted once)", "are copies of others (counted once)"),
     log.LATE: ("is a label for another line", "are labels for other lines"),
+    log.ORPHAN: (
+        "is a label for a request that is not in this log once (give the logs of earlier days as well)",
+        "are labels for requests that are not in this log once (give the logs of earlier days as well)",
+    ),
     log.STRONG: ("is a reply of the strong model", "are replies of the strong model"),
     log.OTHER_POLICY: ("was decided by another policy", "were decided by another policy"),
     log.OTHER_REQUEST: (
@@ -292,15 +296,17 @@ def _report(
     counts = reader.counts
     alarms, stray, lost = [e for e in evidence if e.alarm], _stray(reader), _lost_labels(reader, evidence)
     changed = _changed(counts, checks, stray, overdue)
-    tested = any(e.tested for e in evidence) and not lost
-    states = (("broken", stray or alarms), ("untested", lost or not counts[log.JUDGED]), ("drift", changed))
+    misplaced = counts[log.ORPHAN]
+    tested = any(e.tested for e in evidence) and not lost and not misplaced
+    untested = lost or misplaced or not counts[log.JUDGED]
+    states = (("broken", stray or alarms), ("untested", untested), ("drift", changed))
     verdict = next((name for name, so in states if so), "holds" if tested else "untested")
     readable = None if not counts["read"] else 1 - (counts[log.BAD] + counts[log.TORN]) / counts["read"]
     found = say.Found(
         reader.policy.task,
         verdict,
         tested,
-        lost,
+        say.lost(lost, misplaced, reader.orphan),
         readable,
         counts["read"],
         counts[log.JUDGED],
@@ -325,7 +331,7 @@ def _report(
             say.BLIND_SPOT if tested else say.nothing_tested(found),
         ],
         "readable_share": readable,
-        "unread_labels": lost,
+        "unread_labels": lost + misplaced,
         "review_overdue": overdue,
         "lines": {name: counts[name] for name in ("read", log.JUDGED, *SKIPPED, log.OTHER_MODEL)},
         "models": dict(reader.models),

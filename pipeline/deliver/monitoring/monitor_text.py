@@ -31,8 +31,8 @@ class Found(NamedTuple):
     task: str
     verdict: str
     tested: bool
-    lost: int
-    """Labels that could not be read."""
+    lost: str
+    """Labels that did not count, and why; empty when all did."""
     readable: float | None
     read: int
     judged: int
@@ -56,7 +56,7 @@ def _verdict(found: Found) -> str:
         )
     if found.verdict == "untested":
         if found.lost:
-            return f"untested: {_lost(found.lost)}, so what the others say is not enough to go on"
+            return f"untested: {found.lost}, so what the others say is not enough to go on"
         if not found.judged:
             return "untested: nothing could be judged, no line of the log is a decision or a reply under this policy"
         return "untested: no accepted answer has a label or a strong answer; nothing else has changed since calibration"
@@ -74,19 +74,26 @@ def nothing_tested(found: Found) -> str:
     why = (
         "the log holds no readable line"
         if not found.judged
-        else _lost(found.lost)
+        else found.lost
         if found.lost
         else "no accepted answer in it has a label or a strong answer"
     )
     return f"NOTHING TESTED THE PROMISE: {why}. With --require-labels this ends with exit code 7."
 
 
-def _lost(lost: int) -> str:
-    return (
-        f"{lost} lines carry a label and could not be read"
-        if lost > 1
-        else "a line carries a label and could not be read"
-    )
+def lost(unread: int, misplaced: int, example: str | None) -> str:
+    """Which labels did not count: `unread` of them could not be read, `misplaced` ones have no request in the log."""
+    parts = []
+    if unread:
+        carry = "a line carries" if unread == 1 else f"{unread} lines carry"
+        parts.append(f"{carry} a label and could not be read")
+    if misplaced:
+        are = "a label is for a request" if misplaced == 1 else f"{misplaced} labels are for requests"
+        parts.append(
+            f"{are} that this log does not hold once, for example id {example!r} (compare it with the ids in the log, "
+            "and give the logs of earlier days as well)"
+        )
+    return " and ".join(parts)
 
 
 def others(models: Counter[str], seen: Sequence[str], stray: bool) -> str:
