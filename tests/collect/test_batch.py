@@ -15,10 +15,11 @@ from fake_provider import FakeProvider, completion
 from cascade_threshold.pricing import price_of
 from pipeline.collect.preflight import estimate as estimates
 from pipeline.collect.providers import together_batch
-from pipeline.collect.sending import batch_sender
+from pipeline.collect.sending import batch_sender, result_files
 from pipeline.collect.sending.batch_sender import send_batches
 from pipeline.collect.store import admin
 from pipeline.collect.store.batch_ledger import submitted
+from pipeline.collect.store.reserve import Reserve
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.errors import AccessError, CapReached, CreditExhausted, ProviderDown, UsageError
 
@@ -330,6 +331,54 @@ def test_the_cap_is_never_passed_and_the_run_resumes(batch):
         assert stopped.value.report.usd < 2 * bound
         assert batch(api, rows(40), max_usd=1).failed == 0
         assert api.asked() == 40
+
+
+def test_what_was_perhaps_paid_counts_at_its_bound_with_a_cap_and_without(batch, store):
+    """A line that names no row may be the answer to the one that is missing, and half an answer was generated whole."""
+    bound = (6 + 4 + 200 + 16) / 1e6
+
+    def unnamed(out):
+        return [b"{broken", *out[1:]]
+
+    def broken(out):
+        return [json.dumps(out[0]).encode()[:90], *out[1:]]
+
+    with FakeBatchApi() as api:
+        batch(api, rows(60)[55:])  # the canary
+    for first, odd, cap in ((0, unnamed, None), (20, broken, None), (40, unnamed, 1.0)):
+        with FakeBatchApi([complete(odd), complete()]) as api:
+            report = batch(api, rows(first + 15)[first:], max_usd=cap)
+        assert report.unknown_usd == pytest.approx(bound, abs=2e-6)  # numbers of two digits are one byte more
+        assert (report.kept, report.maybe_paid) == (15, odd is unnamed)
+    told = store.query("SELECT state, count(*) FROM attempt WHERE state<>'ok' GROUP BY state ORDER BY state", [])
+    assert [tuple(row) for row in told] == [("invalid", 1), ("unknown", 2)]
+
+
+def test_results_that_find_the_disk_full_are_kept_whole_in_the_room_that_was_set_aside(batch, store, monkeypatch):
+    """The file of the store may not grow, until the reserve is freed."""
+    fetch, free, freed = result_files.fetch, Reserve.free, []
+
+    async def then_full(*given, **named):
+        found = await fetch(*given, **named)
+        ((pages,),) = store._write.execute("PRAGMA page_count")
+        store._write.execute(f"PRAGMA max_page_count={pages + 3}")
+        return found
+
+    def lifted(reserve):
+        if not freed:
+            store._write.execute("PRAGMA max_page_count=1000000")
+        freed.append(True)
+        return free(reserve)
+
+    with FakeBatchApi() as api:
+        batch(api, rows(5))
+        monkeypatch.setattr(result_files, "fetch", then_full)
+        monkeypatch.setattr(Reserve, "free", lifted)
+        report = batch(api, rows(80))
+        assert api.asked() == 80
+    assert freed
+    assert (report.kept, report.troubles, report.failed) == (75, {}, 0)
+    keep_all(store, rows(80))
 
 
 # Crashes

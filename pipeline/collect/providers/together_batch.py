@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ import httpx
 import together
 from together import AsyncTogether
 
-from pipeline.collect.providers import address, batch_result, bounded
+from pipeline.collect.providers import address, bounded
 from pipeline.collect.providers.bounded_transport import BoundedTransport
 from pipeline.collect.providers.chat_api import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, tls
 from pipeline.collect.providers.provider import Attempt
@@ -139,8 +139,8 @@ class TogetherBatch:
             raise self._unknown_form("something else when asked for a batch")
         return found
 
-    async def download(self, file_id: str, path: Path, *, most: int) -> Iterator[bytes]:
-        """Fetch a result file of at most so many bytes to `path`; returns its lines, one at a time (see `batch_result.lines`)."""
+    async def download(self, file_id: str, path: Path, *, most: int) -> Path:
+        """Fetch a result file of at most so many bytes to `path`, and return that (see `batch_result.lines`)."""
 
         async def fetch() -> None:
             async with self.client.files.with_streaming_response.content(file_id) as response:
@@ -153,7 +153,7 @@ class TogetherBatch:
                 await self._call(fetch())
         except _TooLarge:
             raise GoneError(f"{self.host} sends more than {most / 1e6:,.0f} MB as the results of a batch") from None
-        return batch_result.lines(path)
+        return path
 
     def _unknown_form(self, what: str) -> Unsure:
         return Unsure(

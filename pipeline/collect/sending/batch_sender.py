@@ -16,20 +16,17 @@ from functools import partial
 
 from cascade_threshold.completion import parse
 from cascade_threshold.pricing import Price
-from pipeline.collect.providers import batch_result
-from pipeline.collect.providers.provider import Attempt
 from pipeline.collect.providers.together_batch import LOST, Batch, TogetherBatch, Unsure, unless_lost
 from pipeline.collect.request import Request
-from pipeline.collect.sending import event_loop, result_files
+from pipeline.collect.sending import batch_record, event_loop, result_files
 from pipeline.collect.sending.interrupts import caught
 from pipeline.collect.sending.progress import Progress
-from pipeline.collect.sending.response_class import Action, Outcome, judge
+from pipeline.collect.sending.response_class import Action, Outcome
 from pipeline.collect.sending.role import SendReport
-from pipeline.collect.sending.spend_cap import usd_bound
+from pipeline.collect.sending.spend_cap import cost, usd_bound
 from pipeline.collect.store.batch_ledger import BatchLedger, Noted
-from pipeline.collect.store.response_store import ResponseStore, Row, chunks, ending, opening
+from pipeline.collect.store.response_store import ResponseStore, chunks, opening
 from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, ProviderDown, UsageError
-from pipeline.redact import redact_bytes
 from pipeline.run.atomic import disk_errors, scratch
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
@@ -114,6 +111,8 @@ class _Batches:
     """Why a request has no reply yet."""
     bounds: dict[str, float] = field(default_factory=dict)
     """Upper bounds in dollars of the requests that are out."""
+    reserved: float = 0.0
+    """Their sum."""
     fetched: set[str] = field(default_factory=set)
     capped: bool = False
     error: BaseException | None = None
@@ -191,11 +190,11 @@ class _Batches:
         return self.most_requests if self.store.fact(_canary_key(request)) else CANARY
 
     def _affordable(self, request: Request) -> bool:
-        if self.max_usd is None:
-            return True
         bound = usd_bound(request, self.price, batch=True)
-        if self.report.usd + self.report.unknown_usd + sum(self.bounds.values()) + bound > self.max_usd:
+        counted = self.report.usd + self.report.unknown_usd + (self.reserved if self.bounds else 0.0)
+        if self.max_usd is not None and counted + bound > self.max_usd:
             return False
+        self.reserved += bound - self.bounds.get(request.request_id, 0.0)
         self.bounds[request.request_id] = bound
         return True
 
@@ -229,8 +228,7 @@ class _Batches:
     def _prepare(self, part: list[tuple[str, Request]], request: Request, kind: str) -> int:
         rows = []
         for request_id, one in part:
-            self.number += 1
-            rows.append(opening(self.number, self.task, request_id, one))
+            rows.append(opening(self._next_number(), self.task, request_id, one))
         return self.ledger.prepare(rows, request, kind)
 
     def _judge_canary(self, request_ids: list[str], request: Request) -> None:
@@ -307,7 +305,7 @@ class _Batches:
         """Keep all results of a batch that ended, in one transaction: output file, error file, and what is in neither."""
         rows = self.ledger.rows(noted.number)
         with disk_errors(self.folder):
-            results = await result_files.fetch(
+            files = await result_files.fetch(
                 self.provider,
                 batch,
                 rows.keys(),
@@ -315,54 +313,23 @@ class _Batches:
                 pause=partial(self._pause, self.poll),
                 resend=self._may_resend(noted),
             )
-        batch, lost = results.batch, results.lost
-        state, reason = ("unknown", "batch_lost") if lost else ("not_sent", f"batch_{batch.status.lower()}")
-        missing = Outcome(Action.RETRY, state, reason, batch.error or "in neither result file")
-        seen: dict[str, bool] = {}
+        found = batch_record.write(self.store, self.provider, noted.number, rows, files, self._next_number)
+        self.report.troubles.update(found.troubles)
+        self.report.maybe_paid += found.maybe_paid
+        for request_id, outcome in found.outcomes:
+            self._learn(request_id, outcome)
 
-        def write() -> None:
-            for lines in results.lines:
-                for chunk in chunks(lines, 400):
-                    ended = [row for row in (self._ended(line, rows, seen) for line in chunk) if row is not None]
-                    self.store.note((), ended)
-            for request_id in rows.keys() - seen.keys():
-                self._learn(request_id, missing)
-                never = Attempt("unknown" if lost else "not_sent", host=self.provider.host, wire_form="batch")
-                self.store.note((), [ending(rows[request_id], never, missing)])
-                self.report.maybe_paid += lost
-            self.store.apply("UPDATE batch SET state='done', status=? WHERE number=?", [batch.status, noted.number])
-
-        self.store.durably(write)
-
-    def _ended(self, line: bytes, rows: dict[str, Row], seen: dict[str, bool]) -> Row | None:
-        """The record of one result line; None for a line that was not asked for, or that repeats another."""
-        custom_id, status, body = batch_result.read(line)
-        row = rows.get(custom_id or "")
-        if custom_id is None or row is None:
-            self.report.troubles["batch_unknown_line"] += 1
-            return None
-        if custom_id in seen:
-            self.report.troubles["batch_duplicate_line"] += 1
-            if seen[custom_id] or status != 200:
-                return None
-            self.number += 1  # an answer after an error: both are recorded, and the answer counts
-            row = (self.number, *row[1:])
-        failed = not 200 <= status < 300
-        body = redact_bytes(body, self.provider.secret, patterns=failed)
-        attempt = Attempt("reply", status, body, wire_form="batch", host=self.provider.host)
-        outcome = judge(attempt)
-        if failed and self.provider.change(row[6], status, body):
-            outcome = Outcome(Action.AGAIN, "http_error", "other_form", outcome.message)
-        seen[custom_id] = outcome.state == "ok"
-        self._learn(custom_id, outcome)
-        return ending(row, attempt, outcome)
+    def _next_number(self) -> int:
+        self.number += 1
+        return self.number
 
     def _learn(self, request_id: str, outcome: Outcome) -> None:
         bound = self.bounds.pop(request_id, 0.0)
+        self.reserved -= bound
+        usd = cost(outcome, self.price, batch=True)
+        self.report.usd += usd or 0.0
+        self.report.unknown_usd += bound if usd is None else 0.0
         if outcome.state == "ok":
-            usd = None if self.price is None else self.price.usd(outcome.usage, batch=True)
-            self.report.usd += usd or 0.0
-            self.report.unknown_usd += bound if usd is None else 0.0
             self.report.kept += 1
             self.fetched.add(request_id)
             self.reasons.pop(request_id, None)

@@ -6,7 +6,7 @@ when they come twice alike and hold results of this batch, and none that ends wi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ class ResultFiles:
     """What the service gives of a batch."""
 
     batch: Batch
-    lines: tuple[Iterator[bytes], ...] = ()
-    """Of each file that was there."""
+    paths: tuple[Path, ...] = ()
+    """Where each that was there has been fetched to."""
     lost: bool = False
     """Whether results are lost, and may be asked again."""
 
@@ -43,7 +43,7 @@ async def fetch(
     Raises UsageError where some are gone, or twice alike not whole, unless `resend` says that they may be asked again; Unsure
     where they came otherwise each time.
     """
-    lines: dict[str, Iterator[bytes]] = {}
+    paths: dict[str, Path] = {}
     before: list[bytes] | None = None
     for look in range(LOOKS):
         if look:
@@ -51,15 +51,15 @@ async def fetch(
             again = await unless_lost(provider.status(batch.id), batch.id, len(wanted), resend=resend)
             batch = again or Batch(batch.id, LOST)
         if batch.status == LOST:
-            return ResultFiles(batch, tuple(lines.values()), lost=True)
+            return ResultFiles(batch, tuple(paths.values()), lost=True)
         named = [(name, f) for name in ("output", "error") if (f := getattr(batch, f"{name}_file_id"))]
         surveys: dict[str, Survey] = {}
         for name, file_id in named:
             path = folder / f"results-{name}.jsonl"  # an id of the service makes no path
             download = provider.download(file_id, path, most=max(1, len(wanted)) * bounded.MOST_BYTES)
             if (found := await unless_lost(download, batch.id, len(wanted), resend=resend)) is not None:
-                lines[name], surveys[name] = found, batch_result.survey(path, wanted)
-        files = ResultFiles(batch, tuple(lines.values()), lost=len(surveys) < len(named))
+                paths[name], surveys[name] = found, batch_result.survey(path, wanted)
+        files = ResultFiles(batch, tuple(paths.values()), lost=len(surveys) < len(named))
         doubt, digests = _doubt(batch, surveys, wanted), [survey.digest for survey in surveys.values()]
         if not doubt and (len(_ids(surveys)) == len(wanted) or digests == before):
             return files
@@ -69,7 +69,7 @@ async def fetch(
             f"{provider.host} gives other results of batch {batch.id} each time; the same command fetches them again"
         )
     await unless_lost(_refused(f"{provider.host} {doubt}"), batch.id, len(wanted), resend=resend)
-    return ResultFiles(batch, files.lines, lost=True)
+    return ResultFiles(batch, files.paths, lost=True)
 
 
 def _ids(surveys: Mapping[str, Survey]) -> set[str]:

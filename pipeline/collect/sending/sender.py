@@ -24,7 +24,7 @@ from pipeline.collect.sending.progress import Progress
 from pipeline.collect.sending.rate_limit import LONGEST_WAIT_S, Pace, wait_asked
 from pipeline.collect.sending.response_class import Action, Outcome, advice, judge
 from pipeline.collect.sending.role import DOUBT_S, RoleSending, SendReport, ToSend
-from pipeline.collect.sending.spend_cap import Spending, price_key, usd_bound
+from pipeline.collect.sending.spend_cap import Spending, cost, price_key, usd_bound
 from pipeline.collect.store.group_commit import GroupCommit, Turnstile
 from pipeline.collect.store.response_store import ResponseStore, ending, opening
 from pipeline.errors import AccessError, CapReached, CascadeError, Interrupted, TooManyFailures, UsageError
@@ -301,10 +301,9 @@ class _Sender:
 
     def _settle(self, role: RoleSending, bound: float, outcome: Outcome) -> None:
         """Turn what was reserved for an attempt into what it cost; what is not told counts at its bound."""
-        came = outcome.state in ("ok", "invalid", "unknown")
-        usd = role.price.usd(outcome.usage) if came and role.price is not None else None
+        usd = cost(outcome, role.price)
         role.report.usd += usd or 0.0
-        untold = came and usd is None and role.paid
+        untold = usd is None and role.paid
         role.report.unknown_usd += bound if untold else 0.0
         self.spending.settle(bound, None if untold else usd or 0.0)
 

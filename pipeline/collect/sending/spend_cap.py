@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade_threshold.pricing import Price
 from pipeline.collect.request import Request
+from pipeline.collect.sending.response_class import Outcome
 from pipeline.config.params import LENGTHS
 from pipeline.errors import CapReached
 
@@ -31,6 +32,13 @@ def usd_bound(request: Request, price: Price | None, *, batch: bool = False) -> 
         return 0.0
     prompt = request.prompt_bytes + PROMPT_OVERHEAD_TOKENS + _prompted_bytes(request.params)
     return price.at_most(prompt, most_output(request.params), batch=batch)
+
+
+def cost(outcome: Outcome, price: Price | None, *, batch: bool = False) -> float | None:
+    """Dollars of an attempt; 0 where nothing came of it that costs, None where that is not told."""
+    if outcome.state not in ("ok", "invalid", "unknown"):
+        return 0.0
+    return None if price is None else price.usd(outcome.usage, batch=batch)
 
 
 def most_output(params: Mapping[str, Any]) -> int:
