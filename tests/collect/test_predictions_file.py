@@ -240,3 +240,26 @@ def test_a_column_of_correctness_that_denies_the_labels_is_refused(tmp_path: Pat
     ):
         read(made(0, 1), SPLIT)
     assert read(made(1, 1), SPLIT)["cheap_correct"].all()
+
+
+def test_a_label_that_answers_spell_with_other_separators_is_refused_and_not_counted_as_wrong(tmp_path: Path) -> None:
+    said = (
+        "20 answers in cheap_answer are 'not spam', which is none of the labels; the label 'not_spam' differs in spaces"
+    )
+    spelled = graded(tmp_path, ["not_spam", "spam"], ["not spam", "spam"])
+    for answers in (None, AnswerSet.classify(["not_spam", "spam"])):
+        with pytest.raises(DataError, match=said):
+            read(spelled, SPLIT, answers)
+    text = graded(tmp_path, ["not_spam", "spam"], ["not_spam", "spam"]).read_text()
+    a_few = table(tmp_path, text.replace(",not_spam,not_spam", ",not_spam,not spam", 1))
+    assert read(a_few, SPLIT)["cheap_correct"].tolist() == [False] + [True] * 39, "one answer that is no label is wrong"
+    apart = graded(tmp_path, ["a b", "a-b"], ["a_b", "a-b"])  # labels that separators tell apart
+    assert read(apart, SPLIT)["cheap_correct"].tolist() == [False, True] * 20
+
+
+def test_dollars_may_have_their_sign_and_no_other(tmp_path: Path) -> None:
+    rows = "confidence,cheap_correct,cheap_usd\n0.9,1,$0.0002\n0.8,0,0.0003 USD\n0.7,1,US$1e-4\n"
+    assert read(table(tmp_path, rows), SPLIT)["cheap_usd"].tolist() == [0.0002, 0.0003, 0.0001]
+    for odd in ("5%", "€0.01", "$", "$-1"):
+        with pytest.raises(DataError, match=r"t\.csv:2: cheap_usd is .*dollars"):
+            read(table(tmp_path, f"confidence,cheap_correct,cheap_usd\n0.9,1,{odd}\n"), SPLIT)

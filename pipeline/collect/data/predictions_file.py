@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from math import exp, isnan, nan
 from pathlib import Path
@@ -50,6 +51,7 @@ AMOUNTS = {
     "strong_s": ("seconds", MOST_SECONDS),
 }
 """The unit and the largest value of each column of amounts."""
+_DOLLAR_SIGN = re.compile(r"\A(?:US\$|\$|USD)\s*|\s*(?:\$|USD)\Z", re.IGNORECASE)
 ROUNDING = 1e-6
 """A probability at most this far outside [0, 1] is a rounding error, and clipped."""
 SCALE = 10
@@ -176,13 +178,20 @@ def number(value: Any, column: str, place: str, decimal_comma: bool) -> float:
         return nan
     text = value
     if isinstance(value, str):
-        text = value.strip().removesuffix("%").strip()
+        text = value.strip()
+        if column == "confidence":
+            text = text.removesuffix("%").strip()
+        elif column.endswith("_usd"):
+            text = _DOLLAR_SIGN.sub("", text)
         if (decimal_comma or column == "confidence") and text.count(",") == 1 and "." not in text:
             text = text.replace(",", ".")  # no confidence has thousands
     try:
         return float(text)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{place}: {column} is {value!r}, not a number; leave it blank where it is unknown") from None
+        of = f" of {AMOUNTS[column][0]}" if column in AMOUNTS else ""
+        raise DataError(
+            f"{place}: {column} is {value!r}, not a number{of}; leave it blank where it is unknown"
+        ) from None
 
 
 def _check_amounts(frame: pd.DataFrame, places: list[str]) -> None:

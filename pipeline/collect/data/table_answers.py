@@ -7,6 +7,7 @@ labels has the status that such a reply has.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from cascade_threshold.answer_set import AnswerSet
+from cascade_threshold.label_text import fold
 from cascade_threshold.readings import widened
 from pipeline.errors import DataError
 
 ENOUGH = 20
 """Answers from which on it is no chance that none of them is a label."""
+_SEPARATORS = re.compile(r"[\s_\-]+")
 _NO_LABEL = "\ue000"
 """Stands beside a single label, as a closed set has two: a character that no text uses."""
 
@@ -43,6 +46,8 @@ def spell(frame: pd.DataFrame, answers: AnswerSet, *, closed: bool, path: str) -
         texts = [text if isinstance(text, str) else None for text in frame[column]]
         read = [None if text is None else label(text, answers) for text in texts]
         role = column.removesuffix("_answer")
+        if column != "label" and f"{role}_correct" not in frame:
+            _require_one_spelling(role, texts, read, answers, path)
         if closed and column != "label" and f"{role}_correct" not in frame:
             _mark(frame, role, texts, read, path)
         else:
@@ -82,6 +87,32 @@ def _require_common(role: str, texts: Sequence[str | None], read: Sequence[str |
     there = sum(text is not None for text in texts)
     if there >= ENOUGH and all(found is None for found in read):
         raise DataError(_none_is_a_label(role, texts, path))
+
+
+def _require_one_spelling(
+    role: str, texts: Sequence[str | None], read: Sequence[str | None], answers: AnswerSet, path: str
+) -> None:
+    """Raise DataError where a label mostly occurs, among the answers, with other spaces, hyphens or underscores: each would count as wrong."""
+    bare = {_bare(label): label for label in answers.labels}
+    if len(bare) < len(answers.labels):
+        return
+    pairs = Counter(zip(texts, read, strict=True))  # few texts, however many rows
+    exact: Counter[str | None] = Counter()
+    other: Counter[tuple[str, str]] = Counter()
+    for (text, found), n in pairs.items():
+        exact[found] += n
+        if text is not None and found is None and (meant := bare.get(_bare(text))) is not None:
+            other[text, meant] += n
+    for (text, meant), n in other.most_common():
+        if n >= ENOUGH and n > exact[meant]:
+            raise DataError(
+                f"{path}: {n:,} answers in {role}_answer are {text[:60]!r}, which is none of the labels; the label {meant[:60]!r} differs in "
+                "spaces, hyphens or underscores only: spell the column label, and `labels`, as the answers are spelled"
+            )
+
+
+def _bare(text: str) -> str:
+    return _SEPARATORS.sub("", fold(text, "loose"))
 
 
 def _none_is_a_label(role: str, texts: Sequence[str | None], path: str) -> str:
