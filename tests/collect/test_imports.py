@@ -397,3 +397,72 @@ def test_what_is_written_is_read_as_a_table_of_predictions(here, capsys, suffix)
     assert main(["import", "batch", "cheap.jsonl", "--strong", "strong.jsonl", "--output", f"t.{suffix}"]) == 0
     table = predictions_file.read(Path(f"t.{suffix}"), Split(fit=0.3, certify=0.5, test=0.2))
     assert table["confidence"].tolist() == pytest.approx([math.exp(-0.1 * (i + 1)) for i in range(6)])
+
+
+def test_of_two_batch_lines_of_an_id_the_reply_counts_and_two_different_ones_are_refused(here, capsys):
+    failed = json.dumps({"custom_id": "a", "response": None, "error": {"code": "batch_expired"}})
+    good, other = batch_line("a", "spam", -0.1), batch_line("b", "work", -0.2)
+    (here / "labels.csv").write_text("example_id,label\na,spam\nb,spam\n")
+    for order in ([failed, good, other], [good, failed, other], [good, good, other]):
+        (here / "out.jsonl").write_text("\n".join(order))
+        table = imported(capsys, "batch", "out.jsonl", "--labels-from", "labels.csv", "--answers", "spam,work")
+        assert table["confidence"].tolist() == pytest.approx([math.exp(-0.1), math.exp(-0.2)])
+    (here / "out.jsonl").write_text("\n".join([good, other, batch_line("a", "work", -0.1)]))
+    assert main(["import", "batch", "out.jsonl", "--labels-from", "labels.csv"]) == 2
+    assert "out.jsonl:3: another reply has the id 'a' already" in capsys.readouterr().err
+
+
+def test_logprobs_that_came_are_not_said_to_be_missing(here, capsys):
+    (here / "out.jsonl").write_text(
+        "\n".join(batch_line(f"r{i}", f"It is spam, I think {i}.", -0.1) for i in range(70))
+    )
+    (here / "labels.csv").write_text("example_id,label\n" + "".join(f"r{i},{LABELS[i % 2]}\n" for i in range(70)))
+    said = {
+        ("--labels-from", "labels.csv"): "70 replies with logprobs are none of the answers 'spam', 'work': 'It is spam",
+        ("--strong", "out.jsonl"): "70 replies with logprobs are no closed set of answers: 'It is spam",
+    }
+    for words, cause in said.items():
+        assert main(["import", "batch", "out.jsonl", *words]) == 2
+        told = capsys.readouterr().err
+        assert cause in told
+        assert "--answers" in told
+        assert "holds no logprobs" not in told
+
+
+def test_a_call_of_promptfoo_that_failed_is_no_wrong_answer_of_the_strong_model(here, capsys):
+    results = [
+        promptfoo_result(0, "small", "spam", [-0.1], True),
+        promptfoo_result(0, "large", None, None, False) | {"error": "429", "failureReason": 2},
+        promptfoo_result(1, "small", "work", [-0.4], False),
+        promptfoo_result(1, "large", "spam", None, True),
+    ]
+    (here / "results.json").write_text(json.dumps({"results": {"results": results}}))
+    table = imported(capsys, "promptfoo", "results.json", "--models", "small,large")
+    assert table["strong_correct"].isna().tolist() == [True, False]
+
+
+def test_decisions_by_answer_or_verdict_alone_and_numbers_as_text(here, capsys):
+    line = {"action": "accept", "confidence": "0.9", "answer": "spam"}
+    log = [
+        line | {"id": "a", "label": "spam"},
+        line | {"id": "b", "correct": "false"},
+        line | {"id": "c", "action": "escalate", "confidence": None, "answer": "work", "label": "work"},
+    ]
+    (here / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    table = imported(capsys, "decisions", "log.jsonl")
+    assert table["cheap_correct"].tolist() == [True, False, False], (
+        "what an escalated line answers is the strong model's"
+    )
+    assert table["confidence"].tolist()[:2] == [0.9, 0.9]
+    (here / "log.jsonl").write_text(json.dumps(line | {"confidence": "90 %"}))
+    assert main(["import", "decisions", "log.jsonl"]) == 2
+    assert "log.jsonl:1: confidence is '90 %', not a number in [0, 1]" in capsys.readouterr().err
+
+
+def test_a_target_of_lm_eval_that_is_a_number_is_a_place_although_the_choices_are_numbers(here, capsys):
+    asked = {"gen_args_0": {"arg_0": "q", "arg_1": " 1"}, "gen_args_1": {"arg_0": "q", "arg_1": " 0"}}
+    row = {"doc_id": 0, "arguments": asked, "filtered_resps": [[-3.0, False], [-1.0, True]], "acc": 1.0}
+    (here / "s.jsonl").write_text(
+        "\n".join(json.dumps(row | {"target": t, "doc_id": i}) for i, t in enumerate((1, "0")))
+    )
+    assert imported(capsys, "lm-eval", "s.jsonl")["cheap_answer"].tolist() == ["1", "0"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, fsum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cascade_threshold import json_text
 from cascade_threshold.answers import AnswerSet
@@ -33,6 +33,18 @@ class Answer:
     """The right answer, where the file tells it."""
     group: str | None = None
     usd: float | None = None
+    unread: str | None = None
+    """The reply's text where it came with logprobs and is none of the answers, so that they say nothing."""
+
+
+class Said(NamedTuple):
+    """What one completion says."""
+
+    answer: str | None
+    confidence: float | None
+    model: str
+    unread: str | None
+    """As in `Answer`."""
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -68,10 +80,8 @@ def json_file(path: Path) -> dict[str, Any]:
     return value
 
 
-def from_completions(
-    bodies: Sequence[tuple[str, Mapping[str, Any]]], labels: Sequence[str] | None
-) -> dict[str, tuple[str | None, float | None, str]]:
-    """Answer, confidence and model name by id, from chat completions.
+def from_completions(bodies: Sequence[tuple[str, Mapping[str, Any]]], labels: Sequence[str] | None) -> dict[str, Said]:
+    """What each completion says, by id.
 
     `labels`: the closed set of answers; without it the different texts of the replies are the set. The confidence is the
     probability of the answer's own tokens, None where there are no logprobs.
@@ -81,15 +91,16 @@ def from_completions(
         texts = sorted({reply.text.strip() for reply in replies.values() if reply.text and reply.text.strip()})
         labels = texts if 2 <= len(texts) <= MOST_LABELS else None
     answers = None if labels is None else AnswerSet.classify(labels)
-    out: dict[str, tuple[str | None, float | None, str]] = {}
-    for example_id, body in bodies:
+    out: dict[str, Said] = {}
+    for example_id, _ in bodies:
         reply = replies[example_id]
+        model, told = reply.model or "", reply.text if reply.tokens else None
         if answers is None:
-            out[example_id] = (reply.text, None, reply.model or "")
+            out[example_id] = Said(reply.text, None, model, told)
             continue
-        found = measure(body, answers)
-        value = found.signals.get("label_sequence")
-        out[example_id] = (found.answer, value if found.status == "ok" else None, reply.model or "")
+        found = measure(reply, answers)
+        value = found.signals.get("label_sequence") if found.status == "ok" else None
+        out[example_id] = Said(found.answer, value, model, told if found.answer is None else None)
     return out
 
 

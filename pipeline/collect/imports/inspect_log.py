@@ -30,7 +30,7 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
     found = from_completions([(name, _completion(sample)) for name, sample in named], labels)
     out = []
     for name, sample in named:
-        answer, confidence, model = found[name]
+        reply = found[name]
         scores = sample.get("scores")
         score: Any = next(iter(scores.values()), {}) if isinstance(scores, dict) else {}
         target = sample.get("target")
@@ -42,12 +42,13 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
         out.append(
             Answer(
                 name,
-                model,
-                said if isinstance(said := graded.get("answer"), str) and said else answer,
-                confidence,
+                reply.model,
+                said if isinstance(said := graded.get("answer"), str) and said else reply.answer,
+                reply.confidence,
                 truth(graded.get("value")),
                 label,
                 str(sample.get("id")) if several else None,
+                unread=reply.unread,
             )
         )
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,16 +64,27 @@ def read(
     cheap = _by_id(path, sides[0])
     other = _by_id(strong or path, sides[1]) if len(sides) > 1 else {}
     if all(a.confidence is None for a in cheap.values()):
-        raise DataError(
-            f"{path}: no row carries a confidence: the file holds no logprobs of the cheap model's answers. Ask for them "
-            "(logprobs: true) and run it again; without them no threshold can be set"
-        )
+        raise DataError(f"{path}: no row carries a confidence: {_cause(cheap.values(), answers)}")
     frame = _table(cheap, other, labels or {})
     if frame.get("cheap_correct") is None and "strong_answer" not in frame and "strong_correct" not in frame:
         raise DataError(
             f"{path}: nothing tells whether an answer is right: give the right answers (--labels-from), or the strong model's (--strong)"
         )
     return Imported(frame, tuple(_notes(cheap, other, labels)))
+
+
+def _cause(cheap: Iterable[Answer], answers: Sequence[str] | None) -> str:
+    """Why no row carries a confidence, and the remedy."""
+    texts = Counter(a.unread for a in cheap if a.unread is not None)
+    if not texts:
+        return (
+            "the file holds no logprobs of the cheap model's answers. Ask for them (logprobs: true) and run it again; without them no "
+            "threshold can be set"
+        )
+    seen = ", ".join(f"{text[:60]!r} {n:,} times" for text, n in texts.most_common(3))
+    known = "" if answers is None else f" {', '.join(map(repr, answers[:10]))}"
+    closed = f"none of the answers{known}" if answers is not None else "no closed set of answers"
+    return f"{texts.total():,} replies with logprobs are {closed}: {seen}; name the answers as the model writes them with --answers A,B,C"
 
 
 def _closed(labels: Mapping[str, str]) -> list[str] | None:

@@ -53,7 +53,8 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
         best = max(range(len(likelihoods)), key=lambda i: likelihoods[i])
         share = 1 / fsum(exp(v - likelihoods[best]) for v in likelihoods)
         choices = _choices(line, len(likelihoods))
-        named = choices[best] if choices is not None and label in choices else str(best)
+        by_text = choices is not None and isinstance(target, str) and target in choices  # a number is always a place
+        named = choices[best] if choices is not None and by_text else str(best)
         if correct is None and label is not None:
             correct = label == named
         out.append(Answer(str(line["doc_id"]), "", named, share, correct, label))

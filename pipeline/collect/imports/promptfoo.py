@@ -34,7 +34,9 @@ def read(path: Path, labels: Sequence[str] | None) -> list[Answer]:
                 str(name or ""),
                 output.strip() if isinstance(output, str) else None,
                 probability(response.get("logProbs")),
-                truth(result.get("success")),
+                truth(result.get("success"))
+                if output is not None
+                else None,  # a call that failed is not a wrong answer
                 None,
                 str(test) if several else None,
                 float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost > 0 else None,
