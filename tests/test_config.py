@@ -264,6 +264,7 @@ def test_a_judges_answers_begin_with_the_one_that_means_yes(
         ("labels: [a, b]\njudge: {positive: c}", "none of the labels"),
         ("judge: {positive: good}", "judge.negative"),
         ('labels: ["0", "1", "2"]\njudge: {grades: {0: 0, 1: 1}}', "every label its gain"),
+        ("judge: {grades: {0: 0, 1: 0}}", "every gain is 0"),
     ],
 )
 def test_a_judge_whose_yes_is_unknown_is_refused(tmp_path: Path, said: str, why: str) -> None:

@@ -48,6 +48,10 @@ class Judge(Part):
             ungraded = set(labels) ^ set(self.grades)
             if ungraded:
                 raise ValueError(f"judge.grades and labels differ in {sorted(ungraded)}: give every label its gain")
+            if not any(self.grades.values()):
+                raise ValueError(
+                    "judge.grades: every gain is 0, so nothing could be ranked; give the relevant labels a gain above 0"
+                )
             positive = positive or max(self.grades.items(), key=lambda pair: pair[1])[0]
         found = AnswerSet.judge(labels, positive)
         assert found.positive is not None

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from pipeline.decide.curves.ranking import (
     Ranked,
+    RankingScale,
     _mean,
     average_precision,
     ndcg,
     options,
     passages,
     precision_at,
+    ranked_rows,
     share_relevant,
 )
 
@@ -190,3 +193,47 @@ def test_a_strong_model_that_gives_logprobs_is_ranked_by_its_own_probability() -
         assert scored[who]["ndcg_at_10"]["value"] > bare[who]["ndcg_at_10"]["value"] + 0.01  # type: ignore[index]
     gone = np.where(np.arange(n) == 0, np.nan, theirs)
     assert ranked(strong_score=gone)["strong_is"] == bare["strong_is"], "one answer without a score: no order of all"
+
+
+def test_graded_passages_kept_and_escalated_meet_on_one_scale() -> None:
+    """Where each model knows the grades of what it answers, the cascade's order is perfect: P(relevant) of a marginal passage that
+    escalated would stand above the expected gain of a better one that was kept."""
+    rng = np.random.default_rng(3)
+    n = 480
+    gain = rng.integers(0, 4, n) / 3
+    kept = rng.random(n) < 0.6
+    score = np.clip(np.where(kept, gain, rng.integers(0, 4, n) / 3), 0.02, 0.98)
+    group = np.repeat(np.arange(60), 8).astype(str).astype(object)
+    for rows in (n, 40):  # enough to fit, and too few
+        found = passages(
+            group[:rows],
+            (gain[:rows] > 0).astype(float),
+            score[:rows],
+            gain[:rows].copy(),
+            kept[:rows],
+            relevance=score[:rows],
+            strong_share=(0.1, 0.95),
+            gain=gain[:rows],
+        )
+        assert found["cheap"]["ndcg_at_10"]["value"] < 0.95
+        assert found["cascade"]["ndcg_at_10"]["value"] == pytest.approx(1.0)
+
+
+def test_graded_passages_without_alternatives_are_ranked_by_what_was_answered() -> None:
+    """Answers 3, 2, 1, 0, each with p = .7: their expected gains are in this order, .8, .6, .4, .2 (the rest is shared evenly)."""
+    labels = ["0", "1", "2", "3"]
+    frame = pd.DataFrame(
+        {
+            "example_id": list("abcd"),
+            "split": "certify",
+            "group": "q",
+            "confidence": 0.7,
+            "signal_first_token": 0.7,
+            "cheap_answer": labels,
+            "cheap_correct": True,
+            "label": labels,
+        }
+    )
+    scale = RankingScale("3", None, {"3": 3.0, "2": 2.0, "1": 1.0, "0": 0.0})
+    found = ranked_rows(frame, None, np.full(4, 0.7), scale)
+    assert found["cheap"]["ndcg_at_10"]["value"] == pytest.approx(1.0)

@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from pipeline.decide.advice.number_text import MINUS
 from pipeline.decide.arrays import Flags, Floats, Ints
 from pipeline.decide.coded_texts import CodedTexts
+from pipeline.decide.curves.joined_scores import by_gain, by_relevance
 from pipeline.decide.held_out import LEVEL, interval_level, shown_split
 from pipeline.decide.predictions import Rows
 from pipeline.decide.testing.share_interval import UNSEEN, share_interval
@@ -29,7 +30,6 @@ Texts = CodedTexts | npt.NDArray[np.object_]
 
 CUT = 10
 PRECISION_AT = (1, 3)
-FOLDS, FEWEST_OF_A_CLASS = 5, 10
 TIES = "expected value over all orders of tied ones"
 BARE_VERDICT = "bare verdict: yes before no, ties by their expected value"
 BY_PROBABILITY = "its own P(yes)"
@@ -112,12 +112,12 @@ def passages(
 ) -> dict[str, Any]:
     """Metrics over queries of the cheap model alone, the cascade and the strong model; arrays of shape (n,).
 
-    `relevant` 1 or 0; `gain` of graded labels, else `relevant`; `score` the cheap model's P(yes), NaN null; `strong_says` 1, 0
+    `relevant` 1 or 0; `gain` of graded labels as shares of the largest, else `relevant`; `score` the cheap model's P(yes), NaN null; `strong_says` 1, 0
     or NaN (missing or unreadable); `kept` rows that the cheap model answers. The two models' words meet on one scale, the
     probability of being relevant: `relevance` of a kept row (calibrated); of an escalated one a logistic regression on the cheap
     logit and the strong verdict, fitted on the escalated rows of other queries, or where these are too few `strong_share`, how
     often passages are relevant that the strong model answers with no and with yes (see `share_relevant`). A bare 1 or 0 would
-    lose the order. Where the strong answer is missing the cheap order stands. The strong model alone is its bare verdict, or
+    lose the order. Of graded passages it is the expected gain throughout (see `joined_scores`). Where the strong answer is missing the cheap order stands. The strong model alone is its bare verdict, or
     where each of its answers came with logprobs its own P(yes), `strong_score`, which then stands for the verdict throughout.
     Ties count by their expected value. Queries without a relevant passage have no average precision and no nDCG, and are counted.
     Where strong answers are missing throughout, its entries are None. Intervals are over queries, and `difference` is the cascade
@@ -130,7 +130,12 @@ def passages(
     verdict = strong_says if strong_score is None or not told else np.where(silent, np.nan, strong_score)
     orders: dict[str, tuple[Floats, ...]] = {"cheap": (score,)}
     if not silent.all():
-        asked = _joined(code, relevant, score, verdict, strong_says, ~kept & ~silent, strong_share)
+        told_rows = ~kept & ~silent
+        asked = (
+            by_relevance(code, relevant, score, verdict, strong_says, told_rows, strong_share)
+            if gain is None
+            else by_gain(code, value, score, verdict, told_rows)
+        )
         # a missing verdict ranks between yes and no, in the cheap model's order
         orders |= {
             "cascade": (np.where(kept | silent, relevance, asked), score),
@@ -163,36 +168,6 @@ def passages(
         }
         out["sentence"] = _bought("nDCG@10", out["difference"]["ndcg_at_10"], escalated=int((~kept).sum()))
     return out
-
-
-def _joined(
-    query: Ints,
-    relevant: Floats,
-    score: Floats,
-    verdict: Floats,
-    says: Floats,
-    told: Flags,
-    share: tuple[float, float],
-) -> Floats:
-    """P(relevant) of the rows `told`, from cheap logit and strong verdict (or P(yes)); fitted on other queries' rows, (n,)."""
-    from sklearn.linear_model import LogisticRegression
-
-    out = np.where(says == 1, share[1], share[0])
-    bare = np.isin(verdict[told], (0.0, 1.0)).all()
-    terms = np.column_stack([_logit(score), np.nan_to_num(verdict) if bare else _logit(verdict)])
-    fold = query % FOLDS
-    for k in range(FOLDS):
-        rest, mine = told & (fold != k), told & (fold == k)
-        hits = int(relevant[rest].sum())
-        if mine.any() and min(hits, int(rest.sum()) - hits) >= FEWEST_OF_A_CLASS:
-            model = LogisticRegression(C=1.0, max_iter=1000).fit(terms[rest], relevant[rest])
-            out[mine] = model.predict_proba(terms[mine])[:, 1]
-    return out
-
-
-def _logit(score: Floats) -> Floats:
-    known = np.clip(np.nan_to_num(score, nan=0.5), 1e-6, 1 - 1e-6)
-    return np.asarray(np.log(known) - np.log1p(-known))
 
 
 def _bought(name: str, difference: Mapping[str, Any], *, escalated: int) -> str | None:
@@ -369,7 +344,12 @@ def ranked_rows(frame: pd.DataFrame, threshold: float | None, reading: Floats, s
     )
     if "signal_first_token" in part_frame:  # one logprob gives P(yes) too: p for a yes, 1 - p for a no
         alone = pd.to_numeric(part_frame["signal_first_token"]).to_numpy(np.float64, na_value=np.nan)
-        score = np.where(np.isnan(score), np.where(part.cheap_answer == yes, alone, 1 - alone), score)
+        said = says(part.cheap_answer)
+        others = (sum(gains.values()) / most - said) / max(
+            1, len(gains) - 1
+        )  # the rest of the probability, spread evenly
+        graded = alone * said + (1 - alone) * others
+        score = np.where(np.isnan(score), graded if grades else np.where(said == 1, alone, 1 - alone), score)
     sure = reading[mine]
     label, known = says(part.label), says(held.label)
     return passages(
@@ -380,7 +360,7 @@ def ranked_rows(frame: pd.DataFrame, threshold: float | None, reading: Floats, s
         kept,
         relevance=np.where(part.cheap_answer == yes, sure, 1 - sure) if grades is None else np.nan_to_num(score),
         strong_share=share_relevant((known > 0).astype(np.float64), says(held.strong_answer)),
-        gain=label * most,
+        gain=None if grades is None else label,
         strong_score=strong_score,
         level=level,
     )
