@@ -112,7 +112,16 @@ def checked(document: Any, where: str = "policy") -> dict[str, Any]:
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise DataError(f"{where}: {shown}")
+    if document["verdict"] in ESCALATES_ALL and document["threshold"] is not None:
+        raise DataError(
+            f"{where}: verdict is {document['verdict']!r}, which escalates everything, and threshold is {document['threshold']!r}; "
+            "write null as the threshold, or recommend again"
+        )
     return document
+
+
+ESCALATES_ALL = ("uncertified", "strong_only")
+"""Verdicts without a threshold."""
 
 
 def problems(value: Any, rule: Mapping[str, Any], path: str = "") -> Iterator[str]:

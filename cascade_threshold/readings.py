@@ -252,10 +252,9 @@ def _named(first: str, second: str) -> AnswerSet:
 
 _VERDICTS = (
     ("yes", "no"),
-    ("relevant", "not relevant"),
     ("relevant", "irrelevant"),
-    ("relevant", "not_relevant"),
-    ("relevant", "non-relevant"),
+    *(("relevant", f"{no}{mark}relevant") for no in ("not", "non") for mark in (" ", "_", "-")),
+    ("relevant", "nonrelevant"),
     ("1", "0"),
 )
 """Names of yes and no that `AnswerSet.label_of` knows in tables, too."""

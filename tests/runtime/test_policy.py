@@ -338,6 +338,8 @@ def test_a_missing_file_and_a_folder_are_usage_errors(tmp_path: Path) -> None:
         ({"calibrator": {"kind": "platt"}}, "calibrator"),
         ({"labels": ["one"]}, "labels has 1 entries"),
         ({"labels": ["a", "a"]}, "listed twice"),
+        ({"verdict": "uncertified"}, "escalates everything, and threshold is .*write null as the threshold"),
+        ({"verdict": "strong_only"}, "escalates everything, and threshold is"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:

@@ -182,6 +182,8 @@ def test_a_letter_whose_tokens_are_not_there_has_no_confidence() -> None:
         ("No.\n\n1. The passage is about cars.", "no"),
         ("{'relevant': True}", "yes"),
         ("irrelevant", "no"),
+        ("Non-relevant.", "no"),
+        ("not-relevant", "no"),
         ("0.", "no"),
         ('{"yes": false}', "no"),
         ("(Y)", "yes"),
