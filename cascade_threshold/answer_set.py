@@ -15,6 +15,7 @@ from cascade_threshold.decorations import (
     THOUGHT_TAG,
     TRAILING,
     behind_thoughts,
+    call_arguments,
     denies,
     is_json,
     json_answer,
@@ -216,6 +217,11 @@ class AnswerSet:
                 label = self.index_of(whole[1])  # 4.0 is 4, and its span the 4
                 return None if label is None else (label, *whole.span(1))
             if text[start] == "{" and is_json(text, start, end):
+                if call := call_arguments(text, start, end):
+                    name, start, end = call
+                    if self.index_of(name) is not None:
+                        return None  # two answers, or the name of a tool
+                    continue
                 value = json_answer(text, start, end)
                 if value is None or (
                     self.positive is not None and denies(value.key) and self.index_of(value.key) is None

@@ -21,6 +21,7 @@ a tag                  ``<answer>work</answer>`` ``<label>work</label>``
 a line's mark          ``- work`` ``### work`` ``> work``
 a JSON object          ``{"label": "work"}``: its only value, or that of label, answer, category or class, or its only
                        one beside a reason, an explanation, a confidence or a score; also as Python writes a flat one
+a tool call as text    ``<tool_call>{"name": "f", "arguments": {"label": "work"}}</tool_call>``
 =====================  ====================================================================================
 
 Labels and text are compared as `label_text.fold` says, on its first level that keeps all labels of the set apart ("m" and

@@ -70,6 +70,12 @@ _TAG = re.compile(
     r"|sentiment|topic|intent|choice|b|strong|i|em|code|p|span)(?P<close>[>\]])",
     re.IGNORECASE,
 )
+_CALL_TAG = ("<tool_call>", "</tool_call>")
+_CALL = re.compile(
+    r"""\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(\{.*\})\s*\}\Z""",
+    re.DOTALL,
+)
+"""A tool call that the server left in the text: its function's name, and its arguments."""
 _TEX = re.compile(r"\\(?:boxed|fbox|text\w{0,2}|math(?:rm|bf|sf|tt|it))\s*\{")
 _QUOTED = r'"(?:[^"\\]|\\.)*"' + r"|'(?:[^'\\]|\\.)*'"
 _JSON_PIECE = re.compile(rf"{_QUOTED}|[{{}}\[\]:,]", re.DOTALL)
@@ -143,6 +149,9 @@ def peel(text: str, start: int, end: int) -> tuple[int, int] | None:
         return mark.end(), end
     if first in "<[◁" and (special := _SPECIAL.match(text, start, end)) and not _OVER.search(special[0]):
         return special.end(), end
+    if first == "<" and text.startswith(_CALL_TAG[0], start, end) and text.endswith(_CALL_TAG[1], start, end):
+        inner = start + len(_CALL_TAG[0]), end - len(_CALL_TAG[1])
+        return inner if inner[0] < inner[1] and _CALL_TAG[0] not in text[slice(*inner)] else None
     if first in "<[" and (tag := _TAG.match(text, start, end)):
         closing = f"{tag['open']}/{tag['name']}{tag['close']}"
         return (tag.end(), end - len(closing)) if text[start:end].casefold().endswith(closing.casefold()) else None
@@ -193,6 +202,12 @@ def unescaped(text: str, start: int, end: int) -> str:
         return str(json.loads(f'"{text[start:end]}"'))
     except ValueError:
         return text[start:end]
+
+
+def call_arguments(text: str, start: int, end: int) -> tuple[str, int, int] | None:
+    """The function's name and the span of its arguments where the span is a tool call in JSON; None for any other object."""
+    call = _CALL.match(text, start, end)
+    return None if call is None or not is_json(text, *call.span(2)) else (call[1], *call.span(2))
 
 
 def denies(name: str) -> bool:

@@ -73,3 +73,31 @@ def test_a_special_token_in_the_text_takes_no_part_in_the_span() -> None:
     assert (boxed.status, boxed.first, boxed.last) == ("ok", 3, 3)
     chinese = read_answer(parse(spelled("正面", "。")), AnswerSet.classify(["正面", "负面"]))
     assert (chinese.answer, chinese.first, chinese.last) == ("正面", 0, 0)
+
+
+CALL = '{"name": "sort", "arguments": {"label": "%s"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (CALL % "work", "work"),
+        (f"<tool_call>\n{CALL % 'Work'}\n</tool_call>", "work"),
+        (f"<think>spam?</think><tool_call>{CALL % 'work'}</tool_call>", "work"),
+        ('{"type": "function", "name": "sort", "parameters": {"why": "a", "category": "work"}}', "work"),
+        (f"<tool_call>{CALL % 'work'}</tool_call>\n<tool_call>{CALL % 'spam'}</tool_call>", None),
+        ('{"name": "spam", "arguments": {"label": "work"}}', None),
+        ('{"name": "sort", "arguments": {"rejected": "work"}}', None),
+        ('{"name": "sort", "arguments": {"label": "work"}, "and": {"label": "spam"}}', None),
+        (f"I call {CALL % 'work'}", None),
+        ("<tool_call></tool_call>", None),
+    ],
+)
+def test_a_tool_call_that_the_server_left_in_the_text_is_read_like_one_that_it_took_out(
+    text: str, answer: str | None
+) -> None:
+    answers = AnswerSet.classify(["work", "spam"])
+    found = answers.find(text)
+    assert (None if found is None else answers.labels[found[0]]) == answer
+    if found is not None:
+        assert text[found[1] : found[2]].casefold() == answer, "the span, whose logprobs count, is the answer's"
