@@ -237,3 +237,21 @@ def test_graded_passages_without_alternatives_are_ranked_by_what_was_answered() 
     scale = RankingScale("3", None, {"3": 3.0, "2": 2.0, "1": 1.0, "0": 0.0})
     found = ranked_rows(frame, None, np.full(4, 0.7), scale)
     assert found["cheap"]["ndcg_at_10"]["value"] == pytest.approx(1.0)
+
+
+def test_queries_of_one_passage_each_are_no_ranking() -> None:
+    frame = pd.DataFrame(
+        {
+            "example_id": list("abcd"),
+            "split": "certify",
+            "group": list("qrst"),
+            "confidence": 0.7,
+            "signal_first_token": 0.7,
+            "cheap_answer": ["yes", "no"] * 2,
+            "cheap_correct": True,
+            "label": ["yes", "no"] * 2,
+        }
+    )
+    scale = RankingScale("yes", None, None)
+    assert ranked_rows(frame, None, np.full(4, 0.7), scale) is None
+    assert ranked_rows(frame.assign(group=list("qqrr")), None, np.full(4, 0.7), scale) is not None

@@ -306,8 +306,11 @@ class RankingScale:
     """Gain of each label where relevance is graded; a passage is then ranked by its expected gain."""
 
 
-def ranked_rows(frame: pd.DataFrame, threshold: float | None, reading: Floats, scale: RankingScale) -> dict[str, Any]:
-    """How well the held-out rows of a table of predictions are ranked, with and without escalation.
+def ranked_rows(
+    frame: pd.DataFrame, threshold: float | None, reading: Floats, scale: RankingScale
+) -> dict[str, Any] | None:
+    """How well the held-out rows of a table of predictions are ranked, with and without escalation; None where nothing is: every
+    query has a single passage.
 
     `reading` (n,): each row's calibrated confidence, by rows of other groups; without test rows all certify rows are ranked.
     """
@@ -330,6 +333,8 @@ def ranked_rows(frame: pd.DataFrame, threshold: float | None, reading: Floats, s
 
     gains = {yes: 1.0} if grades is None else grades
     most = max(gains.values())
+    if not part_frame["group"].duplicated().any():
+        return None
 
     def says(answers: CodedTexts) -> Floats:
         return np.array([np.nan if a is None else gains.get(a, 0.0) / most for a in answers])
