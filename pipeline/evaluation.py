@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,17 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cascade_threshold import Policy
 from cascade_threshold.label_text import label_text
 from pipeline import stages
+from pipeline.collect.data import predictions_file
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.task_input import TaskInput
 from pipeline.config import yaml_file
 from pipeline.config.options import Options
 from pipeline.config.providers import PROVIDERS
 from pipeline.config.vocabulary import ROLES
-from pipeline.errors import UsageError
+from pipeline.errors import CascadeError, UsageError
 from pipeline.run.atomic import write_bytes
 from pipeline.run.directory import POLICY, SWEEP, read_json
 
@@ -146,7 +149,7 @@ def evaluate(
     Without `runs_dir` nothing is written and no look at the rows is counted, and the result says so. Raises ConfigError,
     DataError and UsageError as the command line does.
     """
-    with _folder(runs_dir) as runs, tempfile.TemporaryDirectory() as scratch:
+    with _folder(runs_dir) as runs, tempfile.TemporaryDirectory() as scratch, _told_of_frame(Path(scratch)):
         task, overrides, table = _question(frame, target, config, Path(scratch))
         reports = Path(reports_dir) if reports_dir is not None else Path(scratch) / "reports"
         options = Options(
@@ -200,16 +203,52 @@ def _question(frame: Any, target: Any, config: dict[str, Any], scratch: Path) ->
         raise UsageError(
             f"evaluate takes a DataFrame of predictions or the path of a config, not {type(frame).__name__}"
         )
-    table = _storable(frame)
-    path, made = scratch / "frame.parquet", scratch / f"{config.get('task', TASK)}.yaml"
-    table.to_parquet(path, index=False)
+    name = config.get("task", TASK)
+    path, made = scratch / "frame.parquet", scratch / f"{name if str(name).isidentifier() else TASK}.yaml"
+    _store(_storable(frame, _read_columns(config)), path)
     # JSON is YAML
     made.write_text(json.dumps({"task": TASK, "kind": "classify", "target": target, **config}), encoding="utf-8")
     return str(made), [], path
 
 
-def _storable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with an id for every row (its index, where that names them), and no column of several types."""
+def _read_columns(config: Mapping[str, Any]) -> set[Any]:
+    """Names of columns that are read where a frame has them."""
+    said = config.get("predictions")
+    columns = said.get("columns") if isinstance(said, Mapping) else None
+    return {
+        *predictions_file.COLUMNS,
+        *predictions_file.FURTHER,
+        *(columns.values() if isinstance(columns, Mapping) else ()),
+    }
+
+
+def _store(table: pd.DataFrame, path: Path) -> None:
+    for name in table.columns:
+        try:
+            pa.array(table[name], from_pandas=True)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise UsageError(
+                f"the column {name!r} holds what no table can hold ({error}); write it as numbers or text"
+            ) from None
+    table.to_parquet(path, index=False)
+
+
+@contextmanager
+def _told_of_frame(scratch: Path) -> Iterator[None]:
+    """Errors speak of the frame and of the arguments, not of the files that these are written to for the while."""
+    try:
+        yield
+    except CascadeError as error:
+        where = re.escape(str(scratch)) + r"/\S*?[.](parquet|yaml(:\d+)?)"
+        said = re.sub(where, lambda found: "frame" if found[1] == "parquet" else "config", str(error))
+        error.args = (said, *error.args[1:])
+        raise
+
+
+def _storable(frame: pd.DataFrame, read: set[Any]) -> pd.DataFrame:
+    """The frame with an id for every row (its index, where that names them), and no column of several types. Of columns that are not
+    `read` only the names are kept, for messages.
+    """
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UsageError(f"the column {twice[0]!r} appears twice in the frame; rename one, or leave it out")
@@ -217,6 +256,8 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
     if "example_id" not in table:
         unique = frame.index.is_unique
         table["example_id"] = [str(name) if unique else f"row-{place}" for place, name in enumerate(frame.index, 1)]
+    for name in [name for name in table.columns if name not in read]:
+        table[name] = None
     for name in (name for name in table.columns if table[name].dtype.kind == "O"):
         kinds = {type(value) for value in table[name] if value is not None and value is not pd.NA and value == value}
         if len(kinds) > 1 and kinds <= {bool, int, float, str, np.bool_}:

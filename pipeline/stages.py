@@ -156,6 +156,7 @@ def graded(task: TaskInput) -> Graded:
     said = (task.config.predictions or PredictionsTable()).model_dump(include={"confidence", "columns"})
     labeled = task.config.target.kind != "agree_with_strong"
     frame = predictions_file.read(task.table, task.split, task.answers, **said, labeled=labeled)
+    task.config.require_costs(frame["label"].dropna().unique() if "label" in frame else ())
     trim()
     predictions.write(frame, task.run, GRADED, schemas.GRADED)
     return Graded(frame)

@@ -74,6 +74,20 @@ def test_row_49_too_few_rows_end_with_a_verdict_and_not_with_an_error(
     assert "CASCADE_TICKETS_VERDICT" in out
 
 
+@pytest.mark.parametrize("command", [["estimate", "tickets"], ["measure", "tickets", "--predictions", "table.csv"]])
+def test_costs_of_errors_that_lack_a_label_are_refused_before_anything_is_sent(
+    project: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (project / "table.csv").write_text(
+        "confidence,label,cheap_answer,strong_answer\n.9,billing,billing,billing\n.8,account,billing,account\n"
+    )
+    costs = "--set=target={kind: total_cost, usd_per_error: {billing: 1%s}}"
+    code, _, err = run(capsys, *command, costs % "")
+    assert code == 2
+    assert "usd_per_error has no cost for label 'account', which rows have; add it" in err
+    assert run(capsys, *command, costs % ", account: {billing: 2}")[0] == 0
+
+
 @pytest.mark.slow
 def test_row_37_one_class_only_is_a_warning(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "rows.csv").write_text(ROWS.replace(",account", ",billing"))

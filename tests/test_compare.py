@@ -182,6 +182,17 @@ def test_mcnemar_and_the_interval_of_independent_figures_by_closed_form() -> Non
     assert found["upper"] == pytest.approx(0.2 + 0.1 * 2**0.5)
 
 
+def test_costs_that_cancel_out_differ_by_nothing() -> None:
+    """Sampled answers count for several rows on one side and for one on the other: the same sum in another order."""
+    alone = np.array([np.nan, 0.1, 0.2, 0.3, 0.7, 0.1])
+    found = comparison.mean_difference(
+        alone, alone[[0, 3, 1, 2, 5, 4]], np.array(list("abcdef"), dtype=object), split="test", seed=1
+    )
+    assert found.value == 0.0
+    assert found.lower is not None
+    assert found.lower < 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_interval_of_costs_covers_the_known_difference(grouped: bool) -> None:

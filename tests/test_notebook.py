@@ -108,6 +108,13 @@ def test_with_a_folder_for_runs_each_further_question_is_a_further_look(tmp_path
         (predictions(5).drop(columns="confidence"), TARGET, {}, DataError, "no column 'confidence'"),
         (predictions(5).assign(confidence=7.5), TARGET, {}, DataError, "confidence"),
         ([1, 2], TARGET, {}, UsageError, "takes a DataFrame"),
+        # of the frame and the arguments, not of files that nobody has
+        (predictions(5).assign(confidence=7.5), TARGET, {}, DataError, "^frame, row 1: "),
+        (predictions(5), TARGET, {"sed": 1}, ConfigError, "^config: sed"),
+        (predictions(5), TARGET, {"task": "mail/in"}, ConfigError, "^config: task: .*a-z"),
+        (predictions(5).assign(segment=[object()] * 5), TARGET, {}, UsageError, "column 'segment' holds what no table"),
+        # a column that is not read may hold anything
+        (predictions(5).assign(note=[object()] * 5, confidence=7.5), TARGET, {}, DataError, "confidence is 7.5"),
     ],
 )
 def test_bad_input_raises_what_the_command_line_says(frame, target, more, error, said):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from asking import KEY
-from fake_provider import FakeProvider, Post, Step, hang, label_of
+from fake_provider import FakeProvider, Post, Step, completion, hang, label_of
 from zygote import Zygote
 
 from pipeline.__main__ import main
@@ -78,6 +80,38 @@ def test_the_cap_is_the_commands_and_not_each_tasks(run: Run, capsys: pytest.Cap
         assert run(api, "collect", "all", "--max-usd", f"{cap:.6f}", "--quiet", "--runs-dir", "third") == 3
         assert one < api.usd <= cap
         assert f"of ${cap:.6g} spent" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("role", ["cheap", "strong"])
+def test_recorded_replies_beside_a_paid_model_are_read_and_are_no_money(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str
+) -> None:
+    """Whichever of the two comes from a file, and however dear its model would be."""
+    wanted = {"model": "any", "logprobs": True, "top_logprobs": 4}
+    with (tmp_path / "replies.jsonl").open("w") as file:
+        for i in range(ROWS):
+            body = completion({**wanted, "messages": [{"role": "user", "content": f"mail {i}."}]})
+            file.write(json.dumps({"custom_id": f"m{i}", "response": {"status_code": 200, "body": body}}) + "\n")
+    mixed = [
+        f"--set={role}.provider=recorded",
+        f"--set={role}.replies=../replies.jsonl",
+        f"--set={role}.usd_per_million_tokens.input=100000",
+    ]
+    with FakeProvider() as api:
+        assert run(api, "estimate", "first", "--json", "--quiet", *mixed) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["roles"][role]["usd_at_most"] == 0 < told["usd"] <= told["usd_at_most"] < 0.02
+        assert run(api, "collect", "first", "--max-usd", "0.02", *mixed) == 0
+        progress_line = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(r"[$]0[.]00\d\d spent", progress_line), progress_line
+        assert len(api.posts) == ROWS
+        assert run(api, "measure", "first", "--quiet", *mixed) == 0
+        assert len(api.posts) == ROWS, "nothing is asked again"
+    (graded,) = (tmp_path / "runs").rglob("graded.parquet")
+    frame = pd.read_parquet(graded)
+    assert frame["cheap_correct"].all()
+    assert frame["strong_correct"].all()
+    assert frame["cheap_correct"].count() == frame["strong_correct"].count() == ROWS
 
 
 def test_row_46_tasks_that_are_dear_together_ask_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

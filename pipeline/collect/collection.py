@@ -234,6 +234,7 @@ def estimate(task: TaskInput, store: ResponseStore) -> dict[str, Any]:
         rows=len(task.dataset),
         paid=task.costs_money,
         batch=[role for role, service in task.services.items() if service.batch],
+        free=[role for role, service in task.services.items() if task.costs_money and not service.costs_money],
         answer_bytes=_answer_bytes(task),
     )
     said, certify = task.config.strong, task.dataset.examples.split_counts["certify"]

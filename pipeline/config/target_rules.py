@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from annotated_types import Interval
@@ -47,6 +47,8 @@ def require_fields(kind: str, given: Mapping[str, Any]) -> None:
     for name in ("label_floors", "segment_floors"):
         if given[name] and kind not in FLOORED:
             raise ValueError(f"{name} cannot be combined with target {kind}")
+    if given["usd_per_error"] is not None:
+        require_error_costs(given["usd_per_error"], ())
 
 
 def require_range(given: Mapping[str, Any]) -> None:
@@ -56,6 +58,29 @@ def require_range(given: Mapping[str, Any]) -> None:
             bounds = ERROR_COST if "." in place and name == "usd_per_error" else limits
             if not holds(value, bounds):
                 raise ValueError(f"{place}: {out_of_range(value, bounds)}")
+
+
+def require_error_costs(costs: float | Mapping[str, Any], occurring: Iterable[str]) -> None:
+    """Raise ValueError where costs of errors by true label lack one of the labels that rows have, or any wrong answer of one."""
+    if not isinstance(costs, Mapping):
+        return
+    for label, entry in costs.items():
+        if isinstance(entry, Mapping) and not set(entry) - {label}:
+            raise ValueError(
+                f"target usd_per_error lists no wrong answer for label {label!r}; give it one number, or a number for each answer that is wrong"
+            )
+    for label in occurring:
+        if label not in costs:
+            raise ValueError(
+                f"usd_per_error has no cost for label {label!r}, which rows have; add it: usd_per_error: {{{label}: ...}}"
+            )
+
+
+def named_labels(costs: float | Mapping[str, Any] | None) -> set[str]:
+    """Labels, and answers given instead, that costs of errors name."""
+    if not isinstance(costs, Mapping):
+        return set()
+    return set(costs).union(*(entry for entry in costs.values() if isinstance(entry, Mapping)))
 
 
 def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from pydantic import (
 
 from cascade_threshold.answers import AnswerSet
 from cascade_threshold.pricing import Price, price_of
-from pipeline.config import providers
+from pipeline.config import providers, target_rules
 from pipeline.config.judge import Judge
 from pipeline.config.limits import MOST_REQUESTS
 from pipeline.config.names import CalibrationName, KindName, SignalName, SplitName
@@ -316,6 +317,7 @@ class TaskConfig(Part):
             ("dataset.prevalence", self.dataset and self.dataset.prevalence),
             ("target.label_floors", set(self.target.label_floors or ()) - set(groups)),
             ("target.label_groups", {label for members in groups.values() for label in members}),
+            ("target.usd_per_error", target_rules.named_labels(self.target.usd_per_error)),
             (
                 "target.segment_floors",
                 {label for floor in floors.values() if isinstance(floor, dict) for label in floor},
@@ -325,6 +327,14 @@ class TaskConfig(Part):
             if extra and known:
                 raise ValueError(f"{where} names {sorted(extra)[0]!r}, which is not one of the labels {sorted(known)}")
         return self
+
+    def require_costs(self, labels: Iterable[str | None]) -> None:
+        """Raise ConfigError where an error of one of the rows' labels has no cost."""
+        if self.target.usd_per_error is not None:
+            try:
+                target_rules.require_error_costs(self.target.usd_per_error, filter(None, labels))
+            except ValueError as error:
+                raise ConfigError(f"{self._source}: target: {error}") from None
 
     @property
     def split(self) -> Split:

@@ -21,6 +21,8 @@ from pipeline.decide.testing.paired_interval import paired_difference
 from pipeline.decide.thresholds import accepted
 
 DRAWS = 2000
+ROUNDING = 1e-12
+"""A mean this small beside the largest value is what rounding leaves of 0."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,10 @@ def mean_difference(
     sums, sizes = np.bincount(blocks, weights=difference), np.bincount(blocks).astype(float)
     times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
     lower, upper = np.quantile(times @ sums / np.maximum(times @ sizes, 1.0), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(difference.mean()), float(lower), float(upper), level, n, split)
+    mean = float(difference.mean())
+    if abs(mean) <= ROUNDING * np.abs(difference).max():  # differences that cancel out
+        mean = 0.0
+    return Estimate(mean, float(lower), float(upper), level, n, split)
 
 
 def of_independent(first: dict[str, float | None], second: dict[str, float | None]) -> dict[str, float | None]:

@@ -22,8 +22,9 @@ class RawReply(NamedTuple):
     attempts: int | None = None
     received_at: str | None = None
     form: str | None = None
-    """Request form it was asked in; `recorded`: the body is a line of a file of recorded replies."""
+    """Request form it was asked in; `recorded`: it comes from a file of recorded replies."""
     body: bytes | None = None
+    """The reply's own body; of a recorded reply without a state, the line of the file that holds it."""
 
 
 NONE = RawReply()
@@ -45,7 +46,9 @@ def read(raw: RawReply) -> tuple[RawReply, Mapping[str, Any] | bytes, str]:
 
     What a line of a file means is judged as what comes over the wire is.
     """
-    if raw.form != RECORDED:
+    if (
+        raw.form != RECORDED or raw.state is not None
+    ):  # beside a role that is paid for, the store keeps recorded replies too
         return raw, raw.body or b"", "" if raw.body is not None else "not_collected"
     if raw.body is None:
         return NONE, b"", NOT_RECORDED

@@ -54,6 +54,22 @@ def test_a_short_value_of_its_own_for_each_row_under_such_a_name_is_the_id(tmp_p
     assert config["prompt"]["user"] == "{text}"
 
 
+def test_users_languages_and_ids_are_no_labels_wherever_they_stand(tmp_path: Path) -> None:
+    config, _ = proposed(
+        tmp_path, "Message,Is Spam?,Lang,User ID", "mail #,yes,en,u1", "mail #,no,de,u2", "mail #,no,de,u1"
+    )
+    assert (config["dataset"]["label"], config["labels"]) == ("Is Spam?", ["no", "yes"])
+    assert (config["dataset"]["group"], config["dataset"]["segment"]) == ("User ID", "Lang")
+
+
+def test_options_in_columns_of_their_own_stand_in_the_prompt(tmp_path: Path) -> None:
+    """The labels are their names; without them the model would have to guess."""
+    config, checks = proposed(tmp_path, "question,B,A,answer", "what is # and 1?,#,1#,A", "what is # and 2?,2#,#,B")
+    assert config["labels"] == ["A", "B"]
+    assert config["prompt"]["user"] == "Question: {question}\n\nA: {A}\n\nB: {B}"
+    assert "not used" not in checks
+
+
 def test_such_a_name_over_values_that_repeat_or_are_long_is_no_id(tmp_path: Path) -> None:
     config, _ = proposed(tmp_path, "case no,text,label", "A,mail number #,spam", "B,mail number #,work")
     assert "id" not in config["dataset"]
@@ -110,6 +126,15 @@ def test_a_table_of_predictions_is_proposed_as_it_is_written(
     assert frame["confidence"].to_numpy() == pytest.approx(p)
     assert frame["cheap_correct"].tolist() == right.tolist()
     assert frame["example_id"].tolist() == [str(i) for i in range(200)]
+
+
+def test_a_table_of_predictions_may_write_its_names_for_people(tmp_path: Path) -> None:
+    rows = [f"{40 + i % 60},{'yes' if i % 5 else 'no'},{int(i % 9 > 0)}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["Score (%),ok?,Strong Correct", *rows]))
+    found = propose("mine", str(tmp_path / "t.csv"), tmp_path, fewest=lambda within: 100)
+    said = YAML(typ="safe").load(found.text)["predictions"]
+    assert said["columns"] == {"confidence": "Score (%)", "cheap_correct": "ok?", "strong_correct": "Strong Correct"}
+    assert said["confidence"] == "percent"
 
 
 def test_an_id_that_occurs_several_times_in_a_table_of_predictions_is_a_group(tmp_path: Path) -> None:

@@ -232,6 +232,15 @@ def test_error_costs_may_depend_on_the_label_and_on_the_answer():
         total_cost.error_usd({"spam": 1.0}, label, answer, correct)
 
 
+def test_rows_without_a_label_have_no_cost_by_label_not_even_where_they_are_right(rows):
+    """Else only the right ones of them would count, and keeping them would look free."""
+    unlabeled = replace(rows, label=texts([None] * len(rows)))
+    assert np.isnan(total_cost.error_usd({"spam": 1.0}, unlabeled.label, rows.cheap_answer, np.ones(len(rows)))).all()
+    found = ask(unlabeled, kind="total_cost", usd_per_error={"spam": 1.0})
+    assert found.threshold is None
+    assert "known costs" in found.reason
+
+
 def test_groups_of_one_row_change_nothing(rows):
     alone = replace(rows, group=texts([None] * len(rows)))
     assert ask(alone, kind="match_strong", within=0.02) == ask(rows, kind="match_strong", within=0.02)

@@ -89,15 +89,25 @@ def roles_of(columns: list[Column], named_label: str | None = None, named_texts:
         return roles | judge
     roles["kind"] = "choose" if "options" in roles else "classify"
     longest = max((c.length for c in texts), default=0)
-    roles["texts"] = [c for c in texts if c.length >= 0.05 * longest or c.name.casefold() in ("subject", "title")]
+    shown = [c for c in texts if c.length >= 0.05 * longest or c.name.casefold() in ("subject", "title")]
+    options = [] if "options" in roles else _named_by(roles.get("label"), columns)
+    roles["texts"] = [*(c for c in shown if c not in options), *options]
     return roles
+
+
+def _named_by(label: Column | None, columns: list[Column]) -> list[Column]:
+    """Columns whose names are the labels, such as A, B, C and D: what a question's options say, without which none can be chosen."""
+    named_so = {} if label is None else {c.name.strip().casefold(): c for c in columns if c is not label}
+    values = [] if label is None else sorted({v.strip().casefold() for v in label.distinct})
+    return [named_so[v] for v in values] if len(values) > 1 and named_so.keys() >= set(values) else []
 
 
 def _label(columns: list[Column], has_options: bool) -> Column | None:
     """The column that looks most like a label: by its name, its values, as letters of options, or the last with few values."""
     few = [c for c in columns if 2 <= len(c.distinct) <= min(MOST_LABELS, max(2, c.rows // 3)) and c.length < 60]
     letters = [c for c in columns if has_options and c.name.casefold() in LABEL_NAMES]
-    return named(few, LABEL_NAMES, set()) or worded(few) or next(iter([*letters, *few[::-1]]), None)
+    others = [c for c in few if named([c], (*ID_NAMES, *GROUP_NAMES, *SEGMENT_NAMES), set()) is None]
+    return named(few, LABEL_NAMES, set()) or worded(few) or next(iter([*letters, *(others or few)[::-1]]), None)
 
 
 def _judge(texts: list[Column], label: Column | None) -> dict[str, Any] | None:

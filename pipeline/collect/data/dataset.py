@@ -280,6 +280,7 @@ class _Reader:
         rows.close()
         if not len(rows):
             raise DataError(f"{self.table.path}: no rows; a dataset needs labeled rows below its header")
+        self.config.require_costs(rows.label_counts)
         if self.spec.id:
             self._require_distinct_ids()
         else:  # copies get a number, so that a file of copies still has one id per row

@@ -219,7 +219,7 @@ def _probabilities(values: Numbers, written: str, places: list[str]) -> list[flo
         worst = int(np.nanargmax(values) if scale == "percent" else np.nanargmin(values))
         raise DataError(
             f"{places[worst]}: confidence is {float(values[worst])!r}: these look like {'per cents' if scale == 'percent' else 'logprobs'}, "
-            f"and must lie in [0, 1]; --set predictions.confidence={scale} converts them"
+            f"and must lie in [0, 1]; predictions: {{confidence: {scale}}} in the config, or --set predictions.confidence={scale}, converts them"
         )
     found = []
     for value, place in zip(values, places, strict=True):

@@ -78,9 +78,15 @@ def _list(text: str) -> bool:
 
 
 def named(columns: list[Column], names: tuple[str, ...], taken: set[str]) -> Column | None:
-    """The first of the names that a column has which is not taken."""
-    found = [c for c in columns if c.name.casefold() in names and c.name not in taken]
-    return min(found, key=lambda c: names.index(c.name.casefold()), default=None)
+    """The first of the names that a column has which is not taken; "Strong Correct", "ok?" and "Score (%)" are such names too."""
+    found = [(_plain(c.name), c) for c in columns if c.name not in taken]
+    known = [(names.index(name), c) for name, c in found if name in names]
+    return min(known, key=lambda pair: pair[0], default=(0, None))[1]
+
+
+def _plain(name: str) -> str:
+    """A column's name in lower case, its words joined as ours are."""
+    return "_".join(re.findall(r"[^\W_]+", name.casefold()))
 
 
 def kept_out(column: Column) -> bool:

@@ -32,6 +32,7 @@ def estimate(
     rows: int,
     paid: bool,
     batch: Collection[str] = (),
+    free: Collection[str] = (),
     answer_bytes: float | None = None,
 ) -> dict[str, Any]:
     """Requests, tokens and dollars per role. `requests` holds those of the rows that need an answer of the role.
@@ -39,12 +40,15 @@ def estimate(
     Keys: rows, paid, usd (estimate), usd_at_most, saved {splits, identical, from_store, in_batch: requests that need no
     sending, the last ones as they lie in a batch of `task` that is not fetched yet}, and roles -> {model, rows, requests,
     identical, from_store, in_batch, to_send, input_tokens, output_tokens, usd, usd_at_most, price, as_of, basis}.
-    Tokens are estimates: `basis` says of what. `batch`: roles asked through a batch API; `answer_bytes`: of a label, on average.
+    Tokens are estimates: `basis` says of what. `batch`: roles asked through a batch API; `free`: roles whose replies are not paid for,
+    so that their dollars are 0 whatever the price; `answer_bytes`: of a label, on average.
     """
     roles = {}
     out = submitted(store, task)
     for role, wanted in requests.items():
         roles[role] = _estimate_role(wanted, prices[role], store, out, role in batch, answer_bytes)
+        if role in free:
+            roles[role] |= {"usd": 0.0, "usd_at_most": 0.0}
     return {
         "rows": rows,
         "paid": paid,

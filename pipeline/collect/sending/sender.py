@@ -305,7 +305,8 @@ class _Sender:
         role.report.usd += usd or 0.0
         untold = usd is None and role.paid
         role.report.unknown_usd += bound if untold else 0.0
-        self.spending.settle(bound, None if untold else usd or 0.0)
+        # what a role that costs nothing would cost is part of its report, and no money
+        self.spending.settle(bound, None if untold else usd or 0.0 if role.paid else 0.0)
 
     def _note_price(self, role: RoleSending, request: Request) -> None:
         """Remember what a model costs, so that `status` can tell dollars without a config."""

@@ -22,7 +22,8 @@ FOLDS = 5
 
 
 def error_usd(usd_per_error: ErrorCosts, label: Texts, answer: Texts, correct: Floats) -> Floats:
-    """Dollars that each row's answer costs by being wrong, shape (n,); 0 where right, NaN where that is not known.
+    """Dollars that each row's answer costs by being wrong, shape (n,); 0 where right, NaN where that or, with
+    costs by label, the label is not known.
 
     `usd_per_error`: one number, or by true label a number or numbers by the wrong answer; an answer that is not listed
     there (or none) costs the most that is listed for its label. Raises ValueError for a label without a cost.
@@ -31,7 +32,8 @@ def error_usd(usd_per_error: ErrorCosts, label: Texts, answer: Texts, correct: F
         cost = np.full(len(label), float(usd_per_error))
     else:
         cost = np.array([_one_error(usd_per_error, y, a) for y, a in zip(label, answer, strict=True)], dtype=np.float64)
-    return np.where(np.isnan(correct), np.nan, np.where(correct == 1, 0.0, cost))
+    # a row whose error would cost nobody knows what is unknown also where it is right, or only right rows would be left of such
+    return np.where(np.isnan(correct) | np.isnan(cost), np.nan, np.where(correct == 1, 0.0, cost))
 
 
 def _one_error(costs: Mapping[str, float | Mapping[str, float]], label: str | None, answer: str | None) -> float:
