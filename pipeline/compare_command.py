@@ -118,12 +118,12 @@ def found(args: Args, name: str) -> Side:
         path = path / POLICY
     elif path.suffix != ".json":
         decision = task_input(args, name).decision
-        decision.require_whole()
+        decision.require_whole(alone=True)
         path = decision.existing(POLICY)
     policy = policies.load(path)
     side = Side(name, policy, _folder(path, policy, args.runs_dir))
     if side.decision is not None:  # rows that were changed since are not compared
-        side.decision.require_whole()
+        side.decision.require_whole(alone=True)
     return side
 
 

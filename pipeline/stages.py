@@ -22,14 +22,12 @@ import threadpoolctl  # type: ignore[import-untyped]
 from cascade_threshold.calibrator import Calibrator
 from cascade_threshold.signals import LONG_ANSWER_TOKENS
 from pipeline.collect import collection
-from pipeline.collect.data import predictions_file
 from pipeline.collect.providers.wire_form import WireForm
 from pipeline.collect.sending.spend_cap import Allowance
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.collect.task_record import changes, decided_from, described
 from pipeline.config.strong_answers import StrongAnswers
-from pipeline.config.task import PredictionsTable
 from pipeline.config.vocabulary import SPLITS
 from pipeline.decide import calibration
 from pipeline.decide.advice.recommendation_record import Advice, Spending, advise
@@ -52,7 +50,7 @@ from pipeline.deliver.formats.policy_facts import policy
 from pipeline.deliver.report import page
 from pipeline.deliver.report.artefacts import Artefacts
 from pipeline.deliver.report.templating import compile_templates
-from pipeline.engine import confidence, reading
+from pipeline.engine import confidence, reading, table_rows
 from pipeline.engine import sampled_collection as lazy_collection
 from pipeline.engine.reading import Graded
 from pipeline.engine.sampled_answers import SampledAnswers, sampling_of
@@ -153,10 +151,7 @@ def graded(task: TaskInput) -> Graded:
         if not task.run.has(REPLIES) and all(map(task.is_read_from_file, task.roles)):
             raise UsageError(f"{task.config.task}: no reply of the cheap model was read; run the stage `collect` first")
         return lazy_collection.read(task) if lazy_collection.sampled(task) else reading.read(task, task.run)
-    said = (task.config.predictions or PredictionsTable()).model_dump(include={"confidence", "columns"})
-    labeled = task.config.target.kind != "agree_with_strong"
-    frame = predictions_file.read(task.table, task.split, task.answers, **said, labeled=labeled)
-    task.config.require_costs(frame["label"].dropna().unique() if "label" in frame else ())
+    frame = table_rows.read(task)
     trim()
     predictions.write(frame, task.run, GRADED, schemas.GRADED)
     return Graded(frame)

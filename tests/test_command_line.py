@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from tickets import CONFIG
 
@@ -86,6 +87,19 @@ def test_costs_of_errors_that_lack_a_label_are_refused_before_anything_is_sent(
     assert code == 2
     assert "usd_per_error has no cost for label 'account', which rows have; add it" in err
     assert run(capsys, *command, costs % ", account: {billing: 2}")[0] == 0
+
+
+def test_people_beside_a_table_cost_what_the_config_says_and_answer_as_the_labels_do(project: Path) -> None:
+    """As they do beside a dataset; where the table tells what a row cost, that stands."""
+    (project / "table.csv").write_text("confidence,cheap_correct,strong_usd\n.9,1,\n.8,0,0.7\n.7,,\n")
+    people = ["--set=strong={human: true, usd_per_request: 0.4}", "--set=max_failure_rate=1"]
+    assert main(["measure", "tickets", "--predictions", "table.csv", "--quiet", *people]) == 0
+    (predictions,) = (project / "runs").rglob("predictions.parquet")
+    frame = pd.read_parquet(predictions)
+    assert frame["strong_usd"].tolist()[:2] == [0.4, 0.7]
+    for column, value in (("strong_correct", True), ("strong_status", "ok"), ("strong_wanted", "all")):
+        assert frame[column].tolist()[:2] == [value, value]
+        assert pd.isna(frame[column].tolist()[2]), "nothing is known of a row without a label"
 
 
 @pytest.mark.slow

@@ -148,6 +148,22 @@ def test_a_decision_and_itself_do_not_differ(decided: dict[str, Path], capsys: p
     assert result["threshold"]["difference"] == 0.0
 
 
+def test_graded_rows_that_a_later_question_wrote_again_keep_no_decision_from_being_compared(
+    decided: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where strong answers are sampled, each target buys its own; the rows of a decision lie in its own folder."""
+    runs = shutil.copytree(decided["folder"] / "runs", tmp_path / "runs")
+    sides = [str(runs / decided[name].relative_to(decided["folder"].resolve() / "runs")) for name in ("wide", "narrow")]
+    expected = compared(decided, capsys, str(decided["wide"]), str(decided["narrow"]))
+    (Path(sides[0]).parent / "graded.parquet").write_bytes(b"more answers")
+    found = compared(decided, capsys, *sides)
+    assert found["figures"] == expected["figures"]
+    with (Path(sides[0]) / "predictions.parquet").open("ab") as file:
+        file.write(b"x")
+    assert main(["compare", *sides]) == 2
+    assert "predictions.parquet: is not what the decision was made of" in capsys.readouterr().err
+
+
 def test_other_rows_are_compared_as_such_and_it_is_said(
     decided: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

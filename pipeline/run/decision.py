@@ -168,10 +168,13 @@ class Decision(Folder):
             return record.model_copy(update={name: getattr(latest, name) for name in ("finished", "stages")})
         return record.model_copy(update={"finished": None})
 
-    def require_whole(self) -> None:
-        """Check every artefact against its digest. Raises UsageError or DataError that names the file and the command."""
+    def require_whole(self, *, alone: bool = False) -> None:
+        """Check every artefact against its digest. Raises UsageError or DataError that names the file and the command.
+
+        alone  only what lies in the decision's own folder: another decision of the run may have bought more answers since
+        """
         record = self.record()
-        for name, written in (*record["made_from"].items(), *record["digests"].items()):
+        for name, written in (*({} if alone else record["made_from"]).items(), *record["digests"].items()):
             path = self.existing(name)
             if file_digest(path) != written:
                 raise DataError(
