@@ -26,7 +26,7 @@ def _asked_of_people(frame: pd.DataFrame, usd: float) -> pd.DataFrame:
     told = frame["strong_usd"].to_numpy(np.float64) if "strong_usd" in frame else np.nan
     status = pd.Categorical.from_codes(np.where(known, 0, -1).astype(np.int8), categories=pd.Index(["ok"]))
     return frame.assign(
-        strong_correct=pd.array(np.where(known, True, None), dtype="boolean"),
+        strong_correct=pd.arrays.BooleanArray(np.ones(len(frame), dtype=bool), ~known),
         strong_status=status,
         strong_wanted=known,
         strong_usd=np.where(np.isnan(told), usd, told),
