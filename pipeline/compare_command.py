@@ -17,7 +17,7 @@ from pipeline import terminal
 from pipeline.chosen_tasks import stdout_taken, task_input
 from pipeline.config.vocabulary import ROLES
 from pipeline.decide import comparison
-from pipeline.decide.advice.number_text import p_value
+from pipeline.decide.advice.number_text import bare_usd, p_value
 from pipeline.decide.arrays import Flags
 from pipeline.decide.comparison import Handled
 from pipeline.decide.held_out import LEVEL, level_of
@@ -311,7 +311,7 @@ def _value(name: str, value: float | None, *, sign: bool = False) -> str:
         return "not known"
     plus = "+" if sign else ""
     if name == "usd_per_1000":
-        return f"{'-' if value < 0 else plus}${abs(value):.3g}"
+        return f"{'-' if value < 0 else plus}${bare_usd(abs(value))}"
     return f"{100 * value:{plus}.1f} " + ("points" if sign else "%")
 
 
@@ -339,7 +339,7 @@ def table(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Figure, first, second, difference with its interval."""
     out = [("verdict", result["first"]["verdict"], result["second"]["verdict"], "")]
     cut = result["threshold"]
-    shown = ["none" if cut[k] is None else f"{cut[k]:.4g}" for k in ("first", "second")]
+    shown = ["none" if cut[k] is None else f"{cut[k]:.12g}" for k in ("first", "second")]
     note = "" if cut["same_signal"] else "another signal: not comparable"
     if cut["difference"] is not None:
         note = f"{cut['difference']:+.4g}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.decide.advice.number_text import bare_usd
+
 MARKER = "<!-- cascade-threshold -->"
 """First line, by which a later run finds and replaces the comment."""
 WIDTH = 20
@@ -68,7 +70,7 @@ def share(of: Mapping[str, Any]) -> str:
 
 def cost(usd: float | None) -> str:
     """Dollars per 1,000 requests; empty where they are not known."""
-    return "" if usd is None else f"${usd:.3g} per 1,000"
+    return "" if usd is None else f"${bare_usd(usd)} per 1,000"
 
 
 def text(said: str) -> str:
