@@ -15,10 +15,8 @@ LEVELS = ("loose", "casefold", "nfkc", "strip")
 i, and hyphens, dashes and apostrophes of every form are one; casefold: NFKC and casefold; nfkc: NFKC alone; strip: white space alone."""
 
 YES_NAMES = frozenset({"yes", "y", "true", "t", "1", "relevant"})
-NO_NAMES = frozenset({
-    "no", "n", "false", "f", "0", "irrelevant", "not relevant", "not_relevant", "not-relevant", "non relevant", "non_relevant",
-    "non-relevant", "nonrelevant",
-})  # fmt: skip
+_NOT_RELEVANT = {f"{no}{mark}relevant" for no in ("not", "non") for mark in (" ", "_", "-")}
+NO_NAMES = frozenset({"no", "n", "false", "f", "0", "irrelevant", "nonrelevant"} | _NOT_RELEVANT)
 
 _RIGHT = YES_NAMES - {"relevant"} | {"1.0", "correct", "right", "pass", "passed"}
 _WRONG = frozenset({"0", "0.0", "false", "f", "no", "n", "incorrect", "wrong", "fail", "failed"})
