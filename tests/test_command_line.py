@@ -89,6 +89,21 @@ def test_costs_of_errors_that_lack_a_label_are_refused_before_anything_is_sent(
     assert run(capsys, *command, costs % ", account: {billing: 2}")[0] == 0
 
 
+def test_a_floor_for_a_label_that_no_row_of_a_table_has_is_refused_with_those_that_they_have(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one for an absent segment is; more rows of it would be no remedy for a name misspelled."""
+    (project / "mine.yaml").write_text("task: mine\nkind: classify\ntarget: {kind: match_strong, within: 0.1}\n")
+    (project / "table.csv").write_text(
+        "confidence,label,cheap_answer,strong_answer\n.9,spam,spam,spam\n.8,work,spam,work\n"
+    )
+    floor = "--set=target.label_floors={%s: 0.9}"
+    code, _, err = run(capsys, "measure", "mine.yaml", "--predictions", "table.csv", floor % "spma")
+    assert code == 2
+    assert "target.label_floors names 'spma', which no row has as its label; labels there: 'spam', 'work'" in err
+    assert run(capsys, "measure", "mine.yaml", "--predictions", "table.csv", floor % "spam")[0] == 0
+
+
 def test_people_beside_a_table_cost_what_the_config_says_and_answer_as_the_labels_do(project: Path) -> None:
     """As they do beside a dataset; where the table tells what a row cost, that stands."""
     (project / "table.csv").write_text("confidence,cheap_correct,strong_usd\n.9,1,\n.8,0,0.7\n.7,,\n")
