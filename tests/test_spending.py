@@ -114,6 +114,19 @@ def test_recorded_replies_beside_a_paid_model_are_read_and_are_no_money(
     assert frame["cheap_correct"].count() == frame["strong_correct"].count() == ROWS
 
 
+@pytest.mark.parametrize("sample", ["all", "0.25"])
+def test_nothing_is_paid_beside_recorded_replies_that_are_too_few(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: str
+) -> None:
+    body = completion({"model": "any", "logprobs": 4, "messages": [{"role": "user", "content": "mail 0."}]})
+    (tmp_path / "replies.jsonl").write_text(json.dumps({"custom_id": "m0", "response": {"body": body}}) + "\n")
+    mixed = ["--set=cheap.provider=recorded", "--set=cheap.replies=../replies.jsonl", f"--set=strong.sample={sample}"]
+    with FakeProvider() as api:
+        assert run(api, "collect", "first", "--quiet", *mixed) == 4
+        assert len(api.posts) <= 1, "no more than the call that tries the model"
+    assert f"lacks {ROWS - 1} of {ROWS} rows (such as 'm1'), more than max_failure_rate 0.01" in capsys.readouterr().err
+
+
 def test_row_46_tasks_that_are_dear_together_ask_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     dear = [f"--set={role}.usd_per_million_tokens.input=1500" for role in ("cheap", "strong")]
     with FakeProvider() as api:

@@ -25,7 +25,7 @@ from pipeline.collect.store import old_keys
 from pipeline.collect.store.response_store import ResponseStore
 from pipeline.collect.task_input import TaskInput
 from pipeline.config.strong_answers import StrongAnswers
-from pipeline.errors import CascadeError, DiskFull, UsageError
+from pipeline.errors import CascadeError, DiskFull, TooManyFailures, UsageError
 from pipeline.run.lock import locked
 
 if TYPE_CHECKING:  # the SDK takes a second to load, which commands that send nothing need not spend
@@ -181,6 +181,7 @@ def _send(
     for role, sent in wanted.items():
         if isinstance(sent.provider, Recorded):  # beside a role that is paid for
             sent.provider.require_match((request.example_id for request in requests[role]), role)
+            _require_enough(task, role, sent.provider, [request.example_id for request in requests[role]])
             for note in sent.provider.notes():
                 task.say(note)
     return send_roles(
@@ -191,6 +192,17 @@ def _send(
         spent=allowance.spent,
         **_common(task),
     )
+
+
+def _require_enough(task: TaskInput, role: str, file: Recorded, wanted: Sequence[str]) -> None:
+    """Raise TooManyFailures where a file lacks so many rows that nothing can be recommended, before the other role is paid for."""
+    missing, allowed = file.missing(wanted), float(task.config.max_failure_rate)
+    if len(missing) > allowed * len(task.dataset):
+        raise TooManyFailures(
+            f"{file.path}: lacks {len(missing):,} of {len(task.dataset):,} rows (such as {missing[0]!r}), more than max_failure_rate {allowed:g} allows: "
+            f"nothing could be recommended, so the other role is not paid for. Complete the file that {role}.replies names, or continue with "
+            "--set max_failure_rate=X"
+        )
 
 
 def reader(task: TaskInput) -> Reader:
