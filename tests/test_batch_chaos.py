@@ -9,6 +9,8 @@ import pytest
 from batch_chaos import chaos
 from zygote import Zygote
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[Zygote]:
@@ -23,7 +25,6 @@ def test_row_25_a_few_faults_and_kills(tmp_path: Path, zygote: Zygote, seed: int
     assert found.different == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 106))
 def test_row_25_many_faults_and_kills(tmp_path: Path, zygote: Zygote, seed: int) -> None:
     found = chaos(tmp_path, seed, zygote)

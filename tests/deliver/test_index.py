@@ -43,6 +43,7 @@ def folder(tmp_path: Path, recorded: Recorded) -> Path:
     return tmp_path / "reports"
 
 
+@pytest.mark.slow
 def test_tasks_and_runs_come_newest_first(folder: Path) -> None:
     tasks, unreadable = index.collect(folder)
     assert [t["task"] for t in tasks] == ["triage", "moderation"]
