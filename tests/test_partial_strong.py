@@ -121,6 +121,7 @@ def test_answers_in_a_table_are_read_as_replies_are(
     assert f"{100 * strong:.1f} % for the strong model" in seen[0][3].replace("\u00a0", " ")
 
 
+@pytest.mark.slow
 def test_strong_answers_in_a_table_that_are_no_label_are_unreadable_and_a_side_without_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,7 @@ def beta_rows(n, rng):
     return confidence, (rng.random(n) < 0.6 + 0.4 * confidence).astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "least"), [(1000, 0.48), (2000, 0.61), (5000, 0.68)])
 def test_accepted_accuracy_keeps_what_is_expected_of_all_labels(n, least):
     # P(right) = .6 + .4 c over Beta(4, 1): 95 % of the kept are right down to .763 kept

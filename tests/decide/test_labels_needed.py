@@ -141,6 +141,7 @@ def test_what_a_larger_coin_would_bring_is_said_beside_what_the_present_one_does
     assert list(of_larger_rates(rates[:1], certified=True)) == []
 
 
+@pytest.mark.slow
 def test_where_the_rows_leave_the_number_wide_open_a_smaller_one_is_named_beside_it():
     """S3 needs some 3,000 rows for .95; on 150 of them its curve and that of S4, which never reaches it, look alike."""
     draw, plans = script.simulated("S3"), []

@@ -104,6 +104,7 @@ def test_what_has_no_data_is_not_drawn(recorded: Callable[[str], Made]) -> None:
     assert recorded("unlabeled").data["decide"]["sweep"]["quality"] == "agreement"
 
 
+@pytest.mark.slow
 def test_one_end_alone_is_no_curve(data: dict[str, Any]) -> None:
     """Only the cheap end known, only the row that escalates everything known, or the same point at every threshold."""
     size = len(data["decide"]["sweep"]["columns"]["threshold"])
@@ -177,6 +178,7 @@ def contrast(a: str, b: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+@pytest.mark.slow
 def test_one_curve_is_drawn_where_nothing_was_calibrated(data: dict[str, Any]) -> None:
     changed: dict[str, Any] = json.loads(json.dumps(data))
     changed["trust"]["reliability"]["after"] = None

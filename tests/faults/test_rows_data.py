@@ -268,6 +268,7 @@ def test_row_54_texts_and_names_are_no_markup_on_the_page(hostile: tuple[FaultRu
         assert "Content-Security-Policy" in text
 
 
+@pytest.mark.slow
 def test_row_56_ids_make_no_paths(hostile: tuple[FaultRun, list[str]]) -> None:
     run, _ = hostile
     names = {part for path in run.folder.rglob("*") for part in path.relative_to(run.folder).parts}
